@@ -1,0 +1,66 @@
+# make demo | test | lint | install: each sets .venv up by itself, and again only when pyproject.toml or
+# constraints.txt change.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),$(shell command -v python3 2>/dev/null),python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := pyproject.toml constraints.txt
+# Test processes. Two fit 4 GB of memory.
+JOBS ?= 2
+
+# $(call install,extras,stamps): the package as an editable install; a larger set is also every smaller one.
+define install
+@echo "Installing popcat$(1) into $(VENV): some minutes the first time."
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(1)'
+@touch $(addprefix $(VENV)/.popcat-,$(2))
+endef
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(VENV)/.popcat-full ## .venv with everything that tests and benchmarks need
+
+.PHONY: demo
+demo: $(VENV)/.popcat-base ## 10,000 real galaxies to a probabilistic catalogue and a report in demo/
+	$(BIN)/popcat demo -o demo
+
+.PHONY: test
+test: $(VENV)/.popcat-test ## every test but the slow ones
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+.PHONY: lint
+lint: $(VENV)/.popcat-test ## ruff, and who may import what
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+.PHONY: clean
+clean: ## remove what make, tests and the demo wrote, .venv included
+	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.popcat-base: $(PINS) | $(BIN)/pip
+	$(call install,,base)
+
+$(VENV)/.popcat-test: $(PINS) | $(BIN)/pip
+	$(call install,[test],base test)
+
+$(VENV)/.popcat-full: $(PINS) | $(BIN)/pip
+	$(call install,[test$(comma)bench],base test full)
+
+comma := ,
+
+# pip is the last thing that venv writes: where it is missing, the environment is missing or unfinished.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "popcat needs Python 3.11 or newer, got '$(PYTHON)': $$($(PYTHON) --version 2>&1);" \
+	       "name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments: on Debian or Ubuntu, apt install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)

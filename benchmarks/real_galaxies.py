@@ -1,0 +1,185 @@
+"""Surviving stellar masses of popcat against those of kcorrect, for the same 10,000 real SDSS galaxies.
+
+Both see the same photometry (ugriz model fluxes, Galactic extinction removed, AB offsets, error floors), redshifts and
+cosmology (Planck13, its own h); kcorrect's is computed here from the raw columns, so that popcat's own reading of them
+is checked too.
+
+kcorrect (Blanton & Roweis 2007) gives the one best non-negative sum of five templates, without a prior; popcat the
+median of a posterior. What else is expected of popcat - kcorrect:
+- IMF: kcorrect's templates are BC03 with Chabrier (2003), popcat's embedded grid is BC03+MILES with Kroupa (2001):
+  +0.03 dex for the same light (log10 of 0.66 / 0.61, Madau & Dickinson 2014).
+- Remnants: kcorrect's surviving mass has them (its oldest template keeps 0.52 of what formed; living stars alone would
+  be 0.40). Where popcat's grid counts living stars only, its masses are smaller by about 0.1 dex when stars are old.
+"""
+
+import itertools
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from environment import parser, print_table, write_json
+
+BANDS = ("u", "g", "r", "i", "z")
+AB_OFFSET_MAG = np.array([-0.036, 0.012, 0.010, 0.028, 0.040])
+ERROR_FLOOR = np.array([0.05, 0.02, 0.02, 0.02, 0.03])
+POSTERIOR_COLUMNS = (
+    *("object_id", "status", "chi2_best", "log_mstar_p16", "log_mstar_p50", "log_mstar_p84"),
+    *("log_ssfr_p50", "tau_ism_p50"),
+    *(f"flux_{band}" for band in BANDS),
+    *(f"flux_err_{band}" for band in BANDS),
+)
+REDSHIFT_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.35, 0.6)
+G_R_EDGES = (-1.0, 0.4, 0.6, 0.8, 1.0, 1.3, 3.0)
+LOG_SSFR_EDGES = (-20.0, -11.5, -11.0, -10.5, -10.0, -7.0)
+TAU_ISM_EDGES = (0.0, 0.25, 0.5, 1.0, 3.0)
+
+
+def main():
+    arguments = options()
+    catalog = pd.read_parquet(arguments.catalog)
+    with tempfile.TemporaryDirectory() as folder:
+        posteriors = arguments.posteriors or run_popcat(arguments.catalog, Path(folder) / "posteriors")
+        popcat = read_posteriors(posteriors)
+    peer = kcorrect_masses(catalog)
+    both = popcat.merge(peer, on="object_id", suffixes=("", "_kcorrect"), validate="one_to_one")
+    result = compare(both, n_in=len(catalog), n_out=len(popcat))
+    report(result)
+    write_json(arguments.json, result)
+
+
+def options():
+    embedded = files("popcat") / "data" / "galaxies_sdss.parquet"
+    arguments = parser(__doc__)
+    arguments.add_argument("--posteriors", metavar="DIR", type=Path, help="of a former popcat infer; default: run it")
+    arguments.add_argument("--catalog", metavar="FILE", default=str(embedded), help="default: the embedded galaxies")
+    return arguments.parse_args()
+
+
+def run_popcat(catalog: str, output: Path) -> Path:
+    """The posterior catalogue of the galaxies, by the command that a user types."""
+    command = Path(sys.executable).with_name("popcat")
+    subprocess.run([command, "infer", catalog, "--model", "sdss", "-o", output], check=True)
+    return output
+
+
+def read_posteriors(folder: Path) -> pd.DataFrame:
+    """The columns needed here, from every partition."""
+    parts = sorted(Path(folder).glob("part-*.parquet"))
+    if not parts:
+        sys.exit(f"no part-*.parquet in {folder}: name the folder that popcat infer wrote")
+    frames = [pd.read_parquet(part, columns=list(POSTERIOR_COLUMNS)) for part in parts]
+    return pd.concat(frames, ignore_index=True)
+
+
+def photometry(catalog: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Fluxes and errors, (n, 5) in nMgy: extinction removed, on the AB system, error floor added in quadrature."""
+    columns = {kind: catalog[[f"{kind}_{band}" for band in BANDS]].to_numpy(float)
+               for kind in ("modelflux", "modelflux_err", "extinction")}  # fmt: skip
+    factor = 10.0 ** (0.4 * (columns["extinction"] - AB_OFFSET_MAG))
+    flux = columns["modelflux"] * factor
+    return flux, np.hypot(columns["modelflux_err"] * factor, ERROR_FLOOR * flux)
+
+
+def kcorrect_masses(catalog: pd.DataFrame) -> pd.DataFrame:
+    """log_mstar, chi2 and g_r of each galaxy by object_id, with the photometry that they come from.
+
+    NaN where kcorrect has no fit.
+    """
+    from astropy.cosmology import Planck13
+    from kcorrect.kcorrect import Kcorrect
+
+    flux, flux_err = photometry(catalog)
+    maggies, ivar = flux * 1e-9, (flux_err * 1e-9) ** -2.0
+    redshift = catalog["redshift"].to_numpy(float)
+    fitter = Kcorrect(responses=[f"sdss_{band}0" for band in BANDS], redshift_range=[0.0, 0.7], nredshift=2000,
+                      abcorrect=False, cosmo=Planck13)  # fmt: skip
+    coeffs = fitter.fit_coeffs(redshift=redshift, maggies=maggies, ivar=ivar)
+    model = fitter.reconstruct(redshift=redshift, coeffs=coeffs)
+    mass = fitter.derived(redshift=redshift, coeffs=coeffs)["mremain"].astype(float)
+    columns = {
+        "log_mstar": np.log10(np.where(mass > 0, mass, np.nan)),
+        "chi2": ((maggies - model) ** 2 * ivar).sum(axis=1),
+        "g_r": -2.5 * np.log10(flux[:, 1] / flux[:, 2]),
+        **{f"flux_{band}": flux[:, index] for index, band in enumerate(BANDS)},
+        **{f"flux_err_{band}": flux_err[:, index] for index, band in enumerate(BANDS)},
+        "redshift": redshift,
+    }
+    return pd.DataFrame(columns, index=pd.Index(catalog["object_id"], name="object_id"))
+
+
+def compare(both: pd.DataFrame, *, n_in: int, n_out: int) -> dict:
+    """The result: the keys that every run is compared by, and the bins that explain them."""
+    both = both.assign(difference=both["log_mstar_p50"] - both["log_mstar"])
+    ok = both[(both["status"] == "ok") & both["difference"].notna()]
+    offset, nmad = centre_and_scatter(ok["difference"])
+    bins = {"redshift": REDSHIFT_EDGES, "g_r": G_R_EDGES, "log_ssfr_p50": LOG_SSFR_EDGES, "tau_ism_p50": TAU_ISM_EDGES}
+    return {
+        "n_in": n_in,
+        "n_out": n_out,
+        "log_mstar_offset_dex": offset,
+        "log_mstar_nmad_dex": nmad,
+        "chi2_best_median": float(ok["chi2_best"].median()),
+        "status_counts": {str(name): int(count) for name, count in both["status"].value_counts().items()},
+        "n_compared": len(ok),
+        "n_without_kcorrect": int(both["log_mstar"].isna().sum()),
+        "log_mstar_popcat_median": float(ok["log_mstar_p50"].median()),
+        "log_mstar_kcorrect_median": float(ok["log_mstar"].median()),
+        "log_mstar_half_width_dex": float((ok["log_mstar_p84"] - ok["log_mstar_p16"]).median() / 2),
+        "fraction_beyond_half_dex": float((ok["difference"].sub(offset).abs() > 0.5).mean()),
+        "chi2_best_percentiles": percentiles(ok["chi2_best"]),
+        "chi2_kcorrect_percentiles": percentiles(ok["chi2"]),
+        "photometry_max_difference": photometry_difference(ok),
+        "bins": {name: binned(ok[name], ok["difference"], edges) for name, edges in bins.items()},
+    }
+
+
+def centre_and_scatter(values) -> tuple[float, float]:
+    """Median, and normalised median absolute deviation: 1.4826 x median |x - median|."""
+    centre = np.median(values)
+    return float(centre), float(1.4826 * np.median(np.abs(values - centre)))
+
+
+def percentiles(values) -> dict:
+    """The 16th, 50th, 84th and 99th percentile."""
+    return {f"p{q}": float(np.percentile(values, q)) for q in (16, 50, 84, 99)}
+
+
+def photometry_difference(frame: pd.DataFrame) -> float:
+    """Largest difference between what popcat fitted and what kcorrect was given, in units of the error."""
+    names = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in BANDS]
+    errors = frame[[f"flux_err_{band}_kcorrect" for band in BANDS * 2]].to_numpy()
+    difference = frame[names].to_numpy(float) - frame[[f"{name}_kcorrect" for name in names]].to_numpy(float)
+    return float(np.abs(difference / errors).max())
+
+
+def binned(values, difference, edges) -> list[dict]:
+    """Offset and scatter in bins that hold at least 20 galaxies."""
+    rows = []
+    for low, high in itertools.pairwise(edges):
+        chosen = difference[(values >= low) & (values < high)]
+        if len(chosen) >= 20:
+            offset, nmad = centre_and_scatter(chosen)
+            rows.append({"low": low, "high": high, "n": len(chosen), "offset_dex": offset, "nmad_dex": nmad})
+    return rows
+
+
+def report(result: dict) -> None:
+    """The result as tables."""
+    rows = [{"quantity": name, "value": value} for name, value in result.items() if not isinstance(value, dict)]
+    rows += [{"quantity": f"status {name}", "value": count} for name, count in result["status_counts"].items()]
+    for key in ("chi2_best_percentiles", "chi2_kcorrect_percentiles"):
+        name = key.removesuffix("_percentiles")
+        rows += [{"quantity": f"{name} {q}", "value": value} for q, value in result[key].items()]
+    print_table(rows, "popcat - kcorrect")
+    for name, table in result["bins"].items():
+        if table:
+            print_table(table, f"by {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+"""popcat: tables of galaxy photometry into probabilistic catalogues."""
+__version__ = "0.1.0"

@@ -1,0 +1,130 @@
+"""The door: what is wrong with a catalogue, found before any work is done on it."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from popcat.catalog.chunk import Chunk, Field
+from popcat.catalog.photometry import catalog_columns, numbers, object_ids, require_columns
+from popcat.catalog.sources import read_chunk, read_fields, whole_files
+from popcat.errors import PopcatError
+from popcat.settings import Survey
+from popcat.units import NMGY_PER_UNIT, nmgy_to_ab_mag
+
+PLAUSIBLE_MAG = (5.0, 35.0)
+"""The median galaxy of any survey has a magnitude in this range; the unit is wrong otherwise."""
+
+_SPELLINGS = {
+    "nMgy": ("nmgy", "nanomaggy", "nanomaggie", "nanomaggies", "nanomgy"),
+    "nJy": ("njy", "nanojy", "nanojansky", "nanojanskys"),
+    "uJy": ("ujy", "µjy", "μjy", "microjy", "microjansky", "microjanskys"),
+    "mJy": ("mjy", "millijy", "millijansky", "millijanskys"),
+    "Jy": ("jy", "jansky", "janskys"),
+    "ab_mag": ("mag", "mags", "magnitude", "magnitudes", "abmag", "mag(ab)", "ab_mag", "mag_ab"),
+}
+
+
+def check_catalog(path: str | Path, survey: Survey, chunks: Sequence[Chunk]) -> None:
+    """Refuse a catalogue that does not fit a survey, from its schema, its identifiers and one chunk.
+
+    Checked: every column that the survey names is there and numeric; identifiers are integers, each once in the whole
+    catalogue; the unit that a file states for a flux is the survey's; the median magnitude in the selection band is
+    one that galaxies have. A CSV file has no schema, so all its rows are looked at.
+
+    Raises PopcatError, which says what was expected, what came, and how to mend it.
+    """
+    for file in dict.fromkeys(chunk.path for chunk in chunks):
+        fields = read_fields(file)
+        require_columns(fields, survey, file)
+        _check_kinds(file, fields, survey)
+        _check_units(file, fields, survey)
+    _check_unique(path, _all_ids(survey, chunks), survey.columns.object_id)
+    _check_magnitude(path, read_chunk(chunks[0], catalog_columns(survey)), survey)
+
+
+def same_unit(text: str, unit: str) -> bool:
+    """Whether a unit that a file states is a survey's unit; True where the text says nothing that can be judged.
+
+    >>> same_unit("nanomaggies", "nMgy"), same_unit("uJy", "nMgy"), same_unit("3.631e-6 Jy", "nMgy")
+    (True, False, True)
+    """
+    known = _spelled(text)
+    if known:
+        return known == unit
+    return _same_by_dimension(text, unit)
+
+
+def _same_by_dimension(text: str, unit: str) -> bool:
+    """True where astropy cannot read the text, or reads a bare number."""
+    from astropy import units
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", units.UnitsWarning)  # about style, such as two slashes
+        parsed = units.Unit(text, parse_strict="silent")
+    if isinstance(parsed, units.UnrecognizedUnit) or parsed.is_equivalent(units.dimensionless_unscaled):
+        return True
+    maggies = units.zero_point_flux(3631 * units.Jy)
+    if unit == "ab_mag" or not parsed.is_equivalent(units.Jy, maggies):
+        return False
+    expected = NMGY_PER_UNIT[unit] / NMGY_PER_UNIT["Jy"]
+    return bool(np.isclose(parsed.to(units.Jy, equivalencies=maggies), expected, rtol=1e-3, atol=0.0))
+
+
+def _spelled(text: str) -> str | None:
+    word = text.lower().replace(" ", "")
+    return next((unit for unit, spellings in _SPELLINGS.items() if word in spellings), None)
+
+
+def _check_kinds(file: str, fields: dict[str, Field], survey: Survey):
+    key = survey.columns.object_id
+    if fields[key].kind != "integer":
+        raise PopcatError(f'{file}: column "{key}" must hold integers, as it identifies galaxies; '
+                          f"got {fields[key].kind}: convert it to int64, or name another column")
+    wrong = {name: fields[name].kind for name in catalog_columns(survey)
+             if fields[name].kind not in ("integer", "float")}
+    if wrong:
+        listing = ", ".join(f"{name} ({kind})" for name, kind in wrong.items())
+        raise PopcatError(f"{file}: expected one number a row in every column of the survey, got {listing}; "
+                          "convert these columns to numbers")
+
+
+def _check_units(file: str, fields: dict[str, Field], survey: Survey):
+    for band in survey.bands:
+        stated = fields[band.flux].unit
+        if stated and not same_unit(stated, survey.unit):
+            raise PopcatError(f'{file}: column "{band.flux}" is in "{stated}" by its own account, but survey '
+                              f'"{survey.name}" says unit = "{survey.unit}"; mend one of them')
+
+
+def _all_ids(survey: Survey, chunks: Sequence[Chunk]) -> np.ndarray:
+    ids = []
+    for chunk in whole_files(chunks):
+        names = catalog_columns(survey) if chunk.format == "csv" else [survey.columns.object_id]
+        raw = read_chunk(chunk, names)
+        for name in names[1:]:
+            numbers(raw, name)
+        ids.append(object_ids(raw[survey.columns.object_id]))
+    return np.concatenate(ids)
+
+
+def _check_unique(path, ids: np.ndarray, column: str):
+    repeated = ids[pd.Index(ids).duplicated()]
+    if repeated.size:
+        first = ", ".join(str(value) for value in pd.unique(repeated)[:5])
+        raise PopcatError(f'{path}: identifiers in "{column}" must be unique, but {repeated.size} rows repeat one of '
+                          f"an earlier row (first: {first}); remove the duplicates or number the rows anew")
+
+
+def _check_magnitude(path, raw: pd.DataFrame, survey: Survey):
+    """Looks at stored values: marks for missing magnitudes, if they are the majority, are worth a word too."""
+    band = survey.bands[survey.band_names.index(survey.selection.band)]
+    value = numbers(raw, band.flux)
+    mag = value if survey.unit == "ab_mag" else nmgy_to_ab_mag(value * NMGY_PER_UNIT[survey.unit])
+    mag = mag[np.isfinite(mag)]
+    low, high = PLAUSIBLE_MAG
+    if mag.size and not low <= np.median(mag) <= high:
+        raise PopcatError(f'{path}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} '
+                          f'to {high:g}; is column "{band.flux}" in "{survey.unit}", as survey "{survey.name}" says?')

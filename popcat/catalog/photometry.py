@@ -1,0 +1,179 @@
+"""A raw frame, in a survey's own columns and units, as a photometry frame.
+
+    flux     = value in nMgy x 10^(0.4 (A - offset))
+    flux_err = sqrt(err^2 + (floor x flux)^2),  err scaled like the flux
+
+with A the Galactic extinction and offset what is added to the survey's magnitudes to reach AB. Everything is
+row by row, so neither partitions nor their order change a value. No row is dropped: `flags` says what is wrong.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from popcat.errors import PopcatError, did_you_mean
+from popcat.schema import FLAGS, STATUS, photometry_columns
+from popcat.settings import Band, Survey
+from popcat.units import NMGY_PER_UNIT, ab_mag_err_to_nmgy, ab_mag_to_nmgy, nmgy_to_ab_mag
+
+MAG_RANGE = (0.0, 50.0)
+"""A magnitude outside this range is a mark for "not observed", such as 99 or -999."""
+
+
+def catalog_columns(survey: Survey) -> list[str]:
+    """Columns of a catalogue that a survey names, each once; an empty name means that there is none.
+
+    >>> from popcat.settings import load_survey
+    >>> catalog_columns(load_survey("sdss"))[:5]
+    ['object_id', 'ra', 'dec', 'redshift', 'modelflux_u']
+    """
+    columns = survey.columns
+    names = [columns.object_id, columns.ra, columns.dec, columns.redshift, columns.redshift_err]
+    for band in survey.bands:
+        names += [band.flux, band.flux_err, band.flux_ivar, band.extinction]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
+    """The photometry frame of raw rows: columns and dtypes of `popcat.schema.photometry_columns`, a plain index.
+
+    Fluxes and errors come out in nMgy with Galactic extinction removed; NaN stays NaN. A bad error (zero, negative,
+    infinite) stays bad: the error floor does not hide it.
+
+    Raises PopcatError if a column is missing or not numeric, or the identifiers are not int64 integers.
+    """
+    require_columns(raw.columns, survey, "the frame")
+    columns = survey.columns
+    data = {"object_id": object_ids(raw[columns.object_id])}
+    for name in ("ra", "dec", "redshift", "redshift_err"):
+        data[name] = numbers(raw, getattr(columns, name))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for band in survey.bands:
+            data[f"flux_{band.name}"], data[f"flux_err_{band.name}"] = _calibrate(raw, band, survey.unit)
+    frame = pd.DataFrame(data)
+    frame["flags"] = flags_of(frame, survey)
+    return frame[list(photometry_columns(survey))]
+
+
+def flags_of(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
+    """Bits of `popcat.schema.FLAGS` that photometry alone decides, int32 (n,)."""
+    flux = frame[[f"flux_{name}" for name in survey.band_names]].to_numpy()
+    err = frame[[f"flux_err_{name}" for name in survey.band_names]].to_numpy()
+    redshift = frame["redshift"].to_numpy()
+    low, high = survey.redshift_range
+    found = {
+        "missing_band": (np.isnan(flux) | np.isnan(err)).any(axis=1),
+        "bad_error": ((err <= 0) | np.isinf(err)).any(axis=1),
+        "missing_redshift": np.isnan(redshift),
+        "redshift_out_of_range": (redshift < low) | (redshift > high),
+        "outside_training": _outside_training(frame, survey),
+        "negative_flux": (flux < 0).any(axis=1),
+    }
+    return sum(FLAGS[name] * mask for name, mask in found.items()).astype(np.int32)
+
+
+def status_of(flags: np.ndarray) -> np.ndarray:
+    """Column `status`: "ok", or the first reason in `popcat.schema.STATUS` why there is no posterior; (n,) str.
+
+    >>> [str(status) for status in status_of([0, 16, 1 + 2, 2 + 4])]
+    ['ok', 'ok', 'missing_band', 'bad_error']
+    """
+    flags = np.asarray(flags)
+    status = np.full(flags.shape, "ok", dtype=f"U{max(map(len, STATUS))}")
+    for reason in reversed(STATUS[1:]):
+        status[(flags & FLAGS[reason]) != 0] = reason
+    return status
+
+
+def has_posterior(flags: np.ndarray) -> np.ndarray:
+    """Whether the status is "ok": bool (n,).
+
+    >>> has_posterior([0, 64, 4]).tolist()
+    [True, True, False]
+    """
+    return (np.asarray(flags) & sum(FLAGS[reason] for reason in STATUS[1:])) == 0
+
+
+def require_columns(names: Iterable[str], survey: Survey, where: str):
+    """PopcatError that lists the columns a survey names and `where` lacks, with near names."""
+    names = [str(name) for name in names]
+    missing = [name for name in catalog_columns(survey) if name not in names]
+    if missing:
+        hints = "; ".join(f"{name} ({_near(name, names)})" for name in missing)
+        raise PopcatError(f'{where} lacks {len(missing)} column(s) of survey "{survey.name}": {hints}. '
+                          f"It has {', '.join(names[:40])}{' ...' if len(names) > 40 else ''}. "
+                          'Mend the names in the survey file; ra = "" and dec = "" say that there are no positions')
+
+
+def object_ids(values: pd.Series) -> np.ndarray:
+    """Identifiers as int64 (n,); PopcatError if they are missing, or no integers of 64 bits with sign."""
+    kind = getattr(values.dtype, "kind", "O")
+    if values.isna().any():
+        raise PopcatError(f'column "{values.name}": {int(values.isna().sum())} rows have no identifier; '
+                          "give each row an integer of its own")
+    if kind not in "iu":
+        raise PopcatError(f'column "{values.name}": expected integers as identifiers, got {values.dtype} '
+                          f"(such as {values.iloc[0]!r}); convert the column to int64, or name another one")
+    if kind == "u" and len(values) and int(values.max()) > np.iinfo(np.int64).max:
+        raise PopcatError(f'column "{values.name}": identifier {values.max()} is too large for int64; '
+                          "renumber the rows")
+    return values.to_numpy(dtype=np.int64)
+
+
+def numbers(raw: pd.DataFrame, column: str | None) -> np.ndarray:
+    """A column as float64 (n,), masked values NaN; all NaN if there is no such column (None or "")."""
+    if not column:
+        return np.full(len(raw), np.nan)
+    try:
+        return raw[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise PopcatError(f'column "{column}": expected numbers, got {raw[column].dtype} ({error})') from error
+
+
+def to_nmgy(value, err, unit: str) -> tuple[np.ndarray, np.ndarray]:
+    """Flux and error in nMgy of a value and error in `unit`; marks for "not observed" become NaN.
+
+    >>> flux, err = to_nmgy(np.array([22.5, 99.0]), np.array([0.1, 0.0]), "ab_mag")
+    >>> flux.tolist(), err.round(4).tolist()
+    ([1.0, nan], [0.0921, nan])
+    """
+    if unit != "ab_mag":
+        return value * NMGY_PER_UNIT[unit], err * NMGY_PER_UNIT[unit]
+    mag = np.where((value >= MAG_RANGE[0]) & (value <= MAG_RANGE[1]), value, np.nan)
+    return ab_mag_to_nmgy(mag), ab_mag_err_to_nmgy(mag, err)
+
+
+def _calibrate(raw, band: Band, unit):
+    flux, err = to_nmgy(numbers(raw, band.flux), _raw_error(raw, band), unit)
+    extinction = numbers(raw, band.extinction) if band.extinction else 0.0
+    scale = 10.0 ** (0.4 * (extinction - band.ab_offset_mag))
+    flux, err = flux * scale, err * scale
+    flux = np.where(np.isfinite(flux.astype(np.float32)), flux, np.nan)
+    valid = (err > 0) & np.isfinite(flux)
+    err = np.where(valid, np.hypot(err, band.error_floor * flux), err)
+    return flux.astype(np.float32), err.astype(np.float32)
+
+
+def _raw_error(raw, band: Band):
+    """The error in the survey's unit; an inverse variance of zero or less has error 0, which is flagged."""
+    if band.flux_err:
+        return numbers(raw, band.flux_err)
+    ivar = numbers(raw, band.flux_ivar)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(ivar <= 0, 0.0, 1.0 / np.sqrt(ivar))
+
+
+def _outside_training(frame, survey: Survey):
+    selection = survey.selection
+    flux = frame[f"flux_{selection.band}"].to_numpy()
+    mag = nmgy_to_ab_mag(flux)
+    return (mag < selection.bright_mag) | (mag > selection.faint_mag) | (flux <= 0)
+
+
+def _near(name: str, names: list[str]) -> str:
+    """did_you_mean over the few names that resemble this one, whatever the case."""
+    by_lower = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3)
+    return did_you_mean(name, [by_lower[lower] for lower in close]) if close else "no name is near"

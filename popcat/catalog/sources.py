@@ -1,0 +1,112 @@
+"""Catalogue files as raw frames: a plan of chunks, and one chunk's rows and columns.
+
+A plan is made once, from file footers alone; a chunk is small, so it can be sent to any worker that sees the same
+files. Names and values are the file's own: `popcat.catalog.photometry` gives them popcat's names and units.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from popcat.catalog.chunk import Chunk, Field
+from popcat.catalog.partitions import is_output, read_manifest
+from popcat.errors import PopcatError
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+SUFFIXES = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv",
+    ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fit.gz": "fits",
+}
+_BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
+
+
+def plan_chunks(path: str | Path, *, rows_per_partition: int = 2500) -> list[Chunk]:
+    """Chunks of at most `rows_per_partition` rows that cover a catalogue, in the order of its rows.
+
+    `path` is a Parquet, CSV or FITS file (its first binary table), or a folder of Parquet files, in which names that
+    start with "_" or "." are ignored. A chunk never spans two files.
+
+    Raises PopcatError if there is nothing to read, the format is unknown, a file is unreadable, or the folder is an
+    output of popcat that is not finished.
+    """
+    if rows_per_partition < 1:
+        raise PopcatError(f"rows_per_partition must be at least 1, got {rows_per_partition}")
+    chunks = []
+    for file in _files(Path(path).absolute()):
+        with _readable(file):
+            chunks += _reader(file).plan(str(file), rows_per_partition)
+    if not chunks:
+        raise PopcatError(f"{path} has no rows: expected a table with one row a galaxy")
+    return [replace(chunk, index=index) for index, chunk in enumerate(chunks)]
+
+
+def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of a chunk, only these columns, with a plain RangeIndex.
+
+    Raises PopcatError if the file is unreadable, lacks a column, or has changed since it was planned.
+    """
+    with _readable(chunk.path):
+        frame = _reader(chunk.path).read(chunk, list(dict.fromkeys(columns)))
+    if len(frame) != chunk.stop - chunk.start:
+        raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
+                          "it is damaged, or it changed after the run was planned")
+    return frame
+
+
+def read_fields(path: str | Path) -> dict[str, Field]:
+    """Kind and unit of each column of one file; PopcatError if it is unreadable."""
+    with _readable(path):
+        return _reader(path).fields(str(path))
+
+
+def whole_files(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The same rows with one chunk a file, which is cheaper for few columns; CSV chunks stay as they are."""
+    merged: dict[tuple, Chunk] = {}
+    for chunk in chunks:
+        key = (chunk.path, chunk.byte_range)
+        first = merged.get(key, chunk)
+        groups = tuple(sorted({*first.row_groups, *chunk.row_groups}))
+        merged[key] = replace(first, stop=chunk.stop, row_groups=groups)
+    return list(merged.values())
+
+
+@contextmanager
+def _readable(path) -> Iterator[None]:
+    """Whatever a library says about a damaged file, as a PopcatError that names the file."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise PopcatError(f"cannot read {path}: {error or type(error).__name__}") from error
+
+
+def _reader(path):
+    """The module that reads a file; imported late, because astropy.io.fits is slow to import."""
+    name = Path(path).name.lower()
+    for suffix, kind in SUFFIXES.items():
+        if name.endswith(suffix):
+            return import_module(f"popcat.catalog.{kind}_files")
+    raise PopcatError(f"{path}: unknown format; expected a name that ends in {', '.join(SUFFIXES)}")
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise PopcatError(f"no catalogue {path}: expected a file or a folder of Parquet files")
+    if path.is_file():
+        return [path]
+    if is_output(path):
+        read_manifest(path)  # an unfinished output would lose galaxies silently
+    files = sorted(file for file in path.rglob("*") if file.is_file() and _is_data(file.relative_to(path)))
+    if not files:
+        raise PopcatError(f"{path} holds no Parquet file: expected *.parquet in it")
+    return files
+
+
+def _is_data(relative: Path) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in relative.parts)
+    return relative.suffix.lower() in PARQUET_SUFFIXES and not hidden

@@ -1,0 +1,1 @@
+"""Scripts that derive the embedded data files; popcat itself never imports them."""

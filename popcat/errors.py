@@ -1,0 +1,25 @@
+"""The errors that a user of popcat may see."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PopcatError(Exception):
+    """Something the user can mend: the message says what was expected, what came, and what to do.
+
+    The command line prints it as one line and exits with status 2.
+    """
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A hint that lists the choices, closest first.
+
+    >>> did_you_mean("sds", ["gama", "sdss"])
+    'did you mean "sdss"? (choices: gama, sdss)'
+    >>> did_you_mean("xyz", ["gama", "sdss"])
+    'choices: gama, sdss'
+    """
+    choices = list(choices)
+    listing = f"choices: {', '.join(choices)}" if choices else "there are none"
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f'did you mean "{close[0]}"? ({listing})' if close else listing

@@ -1,0 +1,101 @@
+"""From a simulated library to a frozen posterior."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from popcat.errors import PopcatError
+from popcat.flows.architecture import Architecture
+from popcat.flows.training import History, train_flow
+from popcat.inference.features import Features, fit_features, n_features
+from popcat.inference.posterior import Posterior
+from popcat.noise import NoiseModel, add_noise
+from popcat.prior import N_UNCONSTRAINED, make_prior
+from popcat.settings import Model, Survey, Training
+from popcat.units import nmgy_to_ab_mag
+
+_MAX_VALIDATION = 50_000
+_MIN_GALAXIES = 1000
+# The prior has no mass out there that a library can hold; float32 parameters on a bound would land there.
+_W_MAX = 6.0
+
+
+@dataclass(frozen=True)
+class Library:
+    """A simulated library in memory: unconstrained parameters (n, 11) float32, redshift (n,), model flux (n, n_band)."""
+
+    unconstrained: np.ndarray
+    redshift: np.ndarray
+    flux: np.ndarray
+
+    @classmethod
+    def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray, model: Model) -> "Library":
+        """theta is (n, 12), flux noise-free in nMgy."""
+        w = make_prior(model).to_unconstrained(np.asarray(theta, dtype=float))
+        return cls(np.clip(w, -_W_MAX, _W_MAX).astype(np.float32), np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.redshift)
+
+    def __getitem__(self, rows) -> "Library":
+        return Library(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
+
+
+def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...]):
+    """Noisy fluxes and errors of the galaxies whose noisy magnitude passes the survey's selection, and their rows.
+
+    The cut is on observed quantities, so it leaves p(theta | photometry) of what passes unchanged.
+    """
+    normals = np.random.default_rng(seed).standard_normal((len(library), 2 * len(survey.bands)))
+    flux, err = add_noise(library.flux, noise, normals)
+    selection = survey.selection
+    mag = nmgy_to_ab_mag(flux[:, survey.band_names.index(selection.band)])
+    rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= selection.faint_mag))
+    return flux[rows], err[rows], rows
+
+
+def train_posterior(
+    library: Library, survey: Survey, model: Model, noise: NoiseModel, settings: Training, *, provenance: dict,
+    device: str = "cpu", report=lambda epoch, history: None,
+) -> tuple[Posterior, History]:
+    """Train a conditional MAF on a library; noise is drawn anew every epoch.
+
+    Raises PopcatError if too few galaxies pass the survey's selection.
+    """
+    n_validation = min(int(len(library) * settings.validation_fraction), _MAX_VALIDATION)
+    held_out, rest = library[len(library) - n_validation :], library[: len(library) - n_validation]
+    features = _fit(rest, survey, model, noise, settings)
+    validation = _tensors(held_out, survey, noise, features, (settings.seed, 1))
+
+    def epoch_data(epoch: int):
+        return _tensors(rest, survey, noise, features, (settings.seed, 2, epoch))
+
+    architecture = Architecture(
+        features=N_UNCONSTRAINED, context=n_features(survey), n_blocks=settings.n_blocks, hidden=settings.hidden,
+        n_layers=settings.n_layers,
+    )  # fmt: skip
+    flow, history = train_flow(architecture, epoch_data, validation, settings, device=device, report=report)
+    made = {
+        **provenance,
+        "training": settings.model_dump(mode="json"),
+        "history": asdict(history),
+        "n_library": len(library),
+        "validation_log_prob": history.validation[history.best_epoch],
+    }
+    return Posterior(survey, model, noise, features, flow, architecture, made), history
+
+
+def _fit(library, survey, model, noise, settings) -> Features:
+    flux, err, rows = observe(library[:400_000], survey, noise, (settings.seed, 0))
+    if len(rows) < _MIN_GALAXIES:
+        raise PopcatError(f"training: expected at least {_MIN_GALAXIES} simulated galaxies within the survey's selection "
+                          f"({survey.selection.band} {survey.selection.bright_mag} to {survey.selection.faint_mag} mag), "
+                          f"got {len(rows)} of {len(library)}: simulate more, or widen the selection")
+    return fit_features(flux, err, library.redshift[rows], model.cosmology)
+
+
+def _tensors(library, survey, noise, features, seed) -> tuple[torch.Tensor, torch.Tensor]:
+    flux, err, rows = observe(library, survey, noise, seed)
+    context = features(flux, err, library.redshift[rows])
+    return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)

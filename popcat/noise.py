@@ -1,0 +1,168 @@
+"""The empirical noise model: flux -> flux error -> noisy flux (SEDflow, section 4.2).
+
+Per band, ln(error) is normal about mu(f) with scatter s(f), both estimated in bins of flux from the observed catalogue
+and interpolated in ln(flux): sigma' = exp(mu + s n1), f' = f + sigma' n2. A logarithm keeps every sigma' positive, so
+no draw is removed. No flux is clipped or redrawn for being negative.
+
+The posterior is conditioned on sigma, so the noise model only has to cover the data: the scatter is widened.
+"""
+
+import json
+from pathlib import Path
+
+import numba
+import numpy as np
+import pandas as pd
+import pydantic
+
+from popcat.errors import PopcatError
+from popcat.schema import FLAGS
+from popcat.settings import Survey, validation_summary
+
+# Histograms that partitions add up: natural logarithms of flux and error in nMgy.
+_LN_FLUX = np.linspace(np.log(1e-4), np.log(1e8), 139)
+_LN_ERR = np.linspace(np.log(1e-6), np.log(1e6), 1382)
+_MIN_COUNT = 30
+WIDEN = 1.5
+MIN_SCATTER = 0.2
+
+
+class BandNoise(pydantic.BaseModel):
+    """One band: nodes in ln(flux), and there the median and scatter of ln(error); natural logarithms, nMgy."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    ln_flux: tuple[float, ...] = pydantic.Field(min_length=2)
+    ln_err: tuple[float, ...]
+    scatter: tuple[float, ...]
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        if not len(self.ln_flux) == len(self.ln_err) == len(self.scatter):
+            raise ValueError("ln_flux, ln_err and scatter need the same length")
+        if any(np.diff(self.ln_flux) <= 0):
+            raise ValueError("ln_flux must ascend")
+        return self
+
+
+class NoiseModel(pydantic.BaseModel):
+    """Noise of every band of a survey, in the order of its bands."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    survey: str
+    n_galaxies: int
+    bands: dict[str, BandNoise]
+
+    def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Nodes, medians and scatters as (n_band, n_node) arrays for the kernel; short bands repeat their last node."""
+        n = max(len(band.ln_flux) for band in self.bands.values())
+
+        def padded(values, step):
+            return np.concatenate([values, values[-1] + step * np.arange(1, n - len(values) + 1)])
+
+        columns = [(padded(b.ln_flux, 1.0), padded(b.ln_err, 1.0), padded(b.scatter, 0.0)) for b in self.bands.values()]
+        return tuple(np.ascontiguousarray(part) for part in zip(*columns, strict=True))
+
+
+def noise_counts(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
+    """Counts of galaxies by ln(flux) and ln(error), (n_band, n_flux, n_err) int64, of one photometry frame.
+
+    Counts of partitions add up to those of the catalogue, so the fit does not depend on the partitioning.
+    """
+    good = (frame["flags"].to_numpy() & (FLAGS["missing_band"] | FLAGS["bad_error"])) == 0
+    counts = []
+    for name in survey.band_names:
+        flux, err = frame[f"flux_{name}"].to_numpy()[good], frame[f"flux_err_{name}"].to_numpy()[good]
+        seen = (flux > 0) & (err > 0)
+        counts.append(np.histogram2d(np.log(flux[seen]), np.log(err[seen]), bins=(_LN_FLUX, _LN_ERR))[0])
+    return np.array(counts).astype(np.int64)
+
+
+def noise_from_counts(counts: np.ndarray, survey: Survey) -> NoiseModel:
+    """The noise model of summed `noise_counts`.
+
+    Raises PopcatError where a band has too few galaxies with positive flux and error.
+    """
+    bands = {}
+    for name, table in zip(survey.band_names, counts, strict=True):
+        if table.sum() < 2 * _MIN_COUNT:
+            raise PopcatError(f'noise fit, band "{name}": expected at least {2 * _MIN_COUNT} galaxies with positive flux '
+                              f"and error, got {int(table.sum())}; fit on more of the catalogue")
+        bands[name] = _fit_band(table)
+    return NoiseModel(survey=survey.name, n_galaxies=int(counts[0].sum()), bands=bands)
+
+
+def _fit_band(table: np.ndarray) -> BandNoise:
+    """Median and 16-84 half-width of ln(error) in groups of neighbouring flux bins that hold enough galaxies."""
+    flux_mid, err_mid = 0.5 * (_LN_FLUX[1:] + _LN_FLUX[:-1]), 0.5 * (_LN_ERR[1:] + _LN_ERR[:-1])
+    nodes, medians, scatters = [], [], []
+    group = np.zeros(table.shape[1])
+    weight = 0.0
+    # groups of at least _MIN_COUNT galaxies and at most 100 of them
+    target = max(_MIN_COUNT, table.sum() / 100.0)
+    for i, row in enumerate(table):
+        group += row
+        weight += row.sum() * flux_mid[i]
+        if group.sum() >= target or (i == len(table) - 1 and group.sum() >= _MIN_COUNT):
+            cumulative = np.cumsum(group) / group.sum()
+            low, median, high = err_mid[np.searchsorted(cumulative, [0.16, 0.5, 0.84])]
+            nodes.append(float(weight / group.sum()))
+            medians.append(float(median))
+            scatters.append(float(max(WIDEN * 0.5 * (high - low), MIN_SCATTER)))
+            group, weight = np.zeros(table.shape[1]), 0.0
+    if len(nodes) == 1:
+        nodes, medians, scatters = [nodes[0], nodes[0] + 1.0], medians * 2, scatters * 2
+    return BandNoise(ln_flux=nodes, ln_err=medians, scatter=scatters)
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_noise_kernel(flux, normals, nodes, medians, scatters, noisy, err):
+    n_band = flux.shape[1]
+    last = nodes.shape[1] - 1
+    for i in range(flux.shape[0]):
+        for b in range(n_band):
+            x = np.log(max(flux[i, b], 1e-30))
+            # fainter than the catalogue the error is the background's; brighter it is a fraction of the flux
+            above = max(x - nodes[b, last], 0.0)
+            x = min(max(x, nodes[b, 0]), nodes[b, last])
+            j = min(max(np.searchsorted(nodes[b], x) - 1, 0), last - 1)
+            f = (x - nodes[b, j]) / (nodes[b, j + 1] - nodes[b, j])
+            mean = medians[b, j] * (1.0 - f) + medians[b, j + 1] * f + above
+            spread = scatters[b, j] * (1.0 - f) + scatters[b, j + 1] * f
+            sigma = np.exp(mean + spread * normals[i, b])
+            err[i, b] = sigma
+            noisy[i, b] = flux[i, b] + sigma * normals[i, n_band + b]
+
+
+def add_noise(flux: np.ndarray, noise: NoiseModel, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy fluxes and their errors, each (n, n_band), of model fluxes (n, n_band) in nMgy.
+
+    normals is (n, 2 n_band), standard normal: the first half draws the errors, the second the fluxes.
+    """
+    flux = np.ascontiguousarray(flux, dtype=np.float64)
+    noisy, err = np.empty_like(flux), np.empty_like(flux)
+    _add_noise_kernel(flux, np.ascontiguousarray(normals), *noise.tables(), noisy, err)
+    return noisy, err
+
+
+def load_noise(path: "str | Path", survey: Survey) -> NoiseModel:
+    """A noise model that `popcat noise fit` wrote.
+
+    Raises PopcatError if there is none or it belongs to other bands.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PopcatError(f"no noise model at {path}: expected a file written by `popcat noise fit`")
+    try:
+        noise = NoiseModel.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, UnicodeDecodeError) as error:
+        text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
+        raise PopcatError(f"{path} is not a noise model written by `popcat noise fit`: {text}") from error
+    return check_noise(noise, survey, str(path))
+
+
+def check_noise(noise: NoiseModel, survey: Survey, where: str) -> NoiseModel:
+    """The noise model if it has the survey's bands in the survey's order; PopcatError otherwise."""
+    if tuple(noise.bands) != survey.band_names:
+        raise PopcatError(f'{where} holds bands {", ".join(noise.bands)}; survey "{survey.name}" has '
+                          f"{', '.join(survey.band_names)}: fit the noise of this survey")
+    return noise

@@ -1,0 +1,58 @@
+"""Distances and ages from astropy, tabulated once so that kernels can look them up."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from popcat.errors import PopcatError, did_you_mean
+
+_N_NODES = 4097
+
+
+@dataclass(frozen=True)
+class CosmologyTable:
+    """Age and luminosity distance at nodes uniform in ln(1 + z), from z = 0.
+
+    age_gyr, dist_mpc : (n,); linear interpolation is good to 1e-6 for z > 1e-4.
+    """
+
+    name: str
+    ln1pz_max: float
+    age_gyr: np.ndarray
+    dist_mpc: np.ndarray
+
+    def age(self, redshift) -> np.ndarray:
+        """Age of the universe at a redshift, in Gyr."""
+        return self._lookup(redshift, self.age_gyr)
+
+    def luminosity_distance(self, redshift) -> np.ndarray:
+        """Luminosity distance in Mpc."""
+        return self._lookup(redshift, self.dist_mpc)
+
+    def distance_modulus(self, redshift) -> np.ndarray:
+        """5 log10(d_L / 10 pc)."""
+        return 5.0 * np.log10(self.luminosity_distance(redshift)) + 25.0
+
+    def _lookup(self, redshift, column):
+        nodes = np.linspace(0.0, self.ln1pz_max, len(column))
+        return np.interp(np.log1p(np.asarray(redshift, dtype=float)), nodes, column)
+
+
+@lru_cache(maxsize=8)
+def cosmology_table(name: str = "Planck13", z_max: float = 2.0) -> CosmologyTable:
+    """The table of a named astropy cosmology; PopcatError if astropy has none of that name.
+
+    >>> round(float(cosmology_table().age(0.0)), 1)
+    13.8
+    """
+    import astropy.cosmology
+
+    if name not in astropy.cosmology.available:
+        raise PopcatError(f'unknown cosmology "{name}": {did_you_mean(name, astropy.cosmology.available)}')
+    cosmo = getattr(astropy.cosmology, name)
+    ln1pz = np.linspace(0.0, np.log1p(z_max), _N_NODES)
+    z = np.expm1(ln1pz)
+    dist = np.zeros(_N_NODES)
+    dist[1:] = cosmo.luminosity_distance(z[1:]).value
+    return CosmologyTable(name, float(ln1pz[-1]), cosmo.age(z).value, dist)

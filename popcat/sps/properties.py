@@ -1,0 +1,115 @@
+"""Properties of galaxies from theta and redshift: surviving mass, star-formation rates, mass-weighted Z and age.
+
+Same time bins and histories as the photometry; no light, so no survey enters.
+"""
+
+import numba
+import numpy as np
+
+from popcat.sps.ages import row_weights
+from popcat.sps.model import GalaxyModel
+from popcat.sps.photometry import cell, check_theta, clip_ln_z, lookup, make_histories, time_metallicity
+
+PROPERTY_NAMES = ("log_mstar", "log_sfr_100myr", "log_sfr_1gyr", "log_ssfr", "log_z_mw", "age_mw_gyr")
+SSFR_FLOOR = 1e-14
+"""Star-formation rates are floored at this fraction of the formed mass per year, so a logarithm is never -inf."""
+_WINDOWS_GYR = (0.1, 1.0)
+
+
+class Properties:
+    """Derived properties under one galaxy model.
+
+    >>> from popcat.settings import Model
+    >>> from popcat.sps.model import build_model
+    >>> theta = np.array([[10.5, 0.25, 0.25, 0.25, 0.25, 0.1, 1.0, -2.0, -2.0, 0.5, 0.3, -0.5]])
+    >>> properties = Properties(build_model(Model()))
+    >>> sorted(properties(theta, np.array([0.1])))[:2]
+    ['age_mw_gyr', 'log_mstar']
+    """
+
+    def __init__(self, model: GalaxyModel):
+        self.histories = make_histories(model)
+        self._z_max = float(np.expm1(model.cosmology.ln1pz_max))
+        edges, ages = model.bins.edges_gyr, model.grid.age_gyr
+        self._whole = np.ascontiguousarray(row_weights(model.bins, ages, edges[:-1], edges[1:]) @ model.grid.mstar.T)
+        self._mstar = np.ascontiguousarray(model.grid.mstar.T)
+        self._ln_age = np.log(ages)
+        self._windows = np.ascontiguousarray(model.bases.cumulative_sfh(np.array(_WINDOWS_GYR)).T)
+
+    def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
+        """Properties by name (PROPERTY_NAMES), each (n,) float64, of theta (n, 12) at redshift (n,).
+
+        Raises PopcatError for shapes that disagree.
+        """
+        theta, redshift = check_theta(theta, redshift, (0.0, self._z_max))
+        out = np.empty((len(theta), 5))
+        _properties_kernel(theta, redshift, self.histories, self._whole, self._mstar, self._ln_age, self._windows, out)
+        log_formed = theta[:, 0]
+        log_mstar = log_formed + np.log10(out[:, 0])
+        sfr = log_formed[:, None] + np.log10(np.maximum(out[:, 1:3], SSFR_FLOOR))
+        columns = (log_mstar, sfr[:, 0], sfr[:, 1], sfr[:, 1] - log_mstar, np.log10(out[:, 3]), out[:, 4])
+        return dict(zip(PROPERTY_NAMES, columns, strict=True))
+
+
+@numba.njit(nogil=True, cache=True)
+def _surviving(table, ln_age, ln_t, iq, fq):
+    """Surviving fraction of one SSP: linear in ln t and ln Z; table is (n_age, n_Z)."""
+    x = min(max(ln_t, ln_age[0]), ln_age[-1])
+    i = min(max(np.searchsorted(ln_age, x, side="right") - 1, 0), len(ln_age) - 2)
+    f = (x - ln_age[i]) / (ln_age[i + 1] - ln_age[i])
+    low = table[i, iq] * (1.0 - fq) + table[i, iq + 1] * fq
+    high = table[i + 1, iq] * (1.0 - fq) + table[i + 1, iq + 1] * fq
+    return low * (1.0 - f) + high * f
+
+
+@numba.njit(nogil=True, cache=True)
+def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
+    """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
+    for n in range(len(theta)):
+        xc = np.log1p(redshift[n]) / h.ln1pz_max * (len(h.age) - 1)
+        t_age = lookup(xc, h.age)
+        beta = theta[n, 1:5]
+        g1, g2 = 10.0 ** theta[n, 7], 10.0 ** theta[n, 8]
+        t_burst = theta[n, 6]
+        f_burst = theta[n, 5] if t_burst <= t_age else 0.0
+        total = 0.0
+        for i in range(4):
+            total += beta[i] * lookup(xc, h.cumulative_at_age[:, i])
+        scale = (1.0 - f_burst) / total
+        survived, mean_z, mean_age, below = 0.0, 0.0, 0.0, 0.0
+        j = 0
+        while True:
+            is_whole = h.edges[j + 1] < t_age
+            above = total
+            if is_whole:
+                above = 0.0
+                for i in range(4):
+                    above += beta[i] * h.cumulative[j + 1, i]
+            upper = h.edges[j + 1] if is_whole else t_age
+            mid = 0.5 * (h.edges[j] + upper)
+            mass = scale * (above - below)
+            ln_z = clip_ln_z(time_metallicity(g1, g2, h.zh_time, h.zh_value, mid), h.ln_z)
+            iq, fq = cell(ln_z, h.ln_z)
+            if is_whole:
+                survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
+            else:
+                survived += mass * _surviving(mstar, ln_age, np.log(mid), iq, fq)
+            mean_z += mass * np.exp(ln_z)
+            mean_age += mass * mid
+            below = above
+            j += 1
+            if not is_whole:
+                break
+        for w in range(2):
+            formed = 0.0
+            for i in range(4):
+                formed += beta[i] * windows[w, i]
+            burst = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
+            out[n, 1 + w] = (scale * formed + burst) / (_WINDOWS_GYR[w] * 1e9)
+        if f_burst > 0.0:
+            ln_z = clip_ln_z(time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst), h.ln_z)
+            iq, fq = cell(ln_z, h.ln_z)
+            survived += f_burst * _surviving(mstar, ln_age, np.log(t_burst), iq, fq)
+            mean_z += f_burst * np.exp(ln_z)
+            mean_age += f_burst * t_burst
+        out[n, 0], out[n, 3], out[n, 4] = survived, mean_z, mean_age

@@ -1,0 +1,114 @@
+"""The slow, obvious reference: one galaxy, its full-resolution spectrum, then photometry.
+
+Everything fast in popcat is held to this module by tests.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from popcat.sps.ages import point_weights, row_weights
+from popcat.sps.dust import birth_cloud_curve, diffuse_curve
+from popcat.sps.filters import FilterCurve
+from popcat.sps.model import GalaxyModel
+from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
+
+
+@dataclass(frozen=True)
+class Population:
+    """A composite population as a list of SSPs: mass fraction, age, metallicity, light weights over the grid's ages."""
+
+    mass: np.ndarray
+    age_gyr: np.ndarray
+    log_z: np.ndarray
+    age_weights: np.ndarray
+    young: np.ndarray
+
+
+def population(theta: np.ndarray, redshift: float, model: GalaxyModel) -> Population:
+    """The SSPs that make up a galaxy: one per time bin, and the burst.
+
+    theta is in the order of popcat.schema.PARAMETERS. A burst older than the universe has no mass (f_burst = 0).
+    """
+    t_age = float(model.cosmology.age(redshift))
+    beta, f_burst, t_burst, gamma = theta[1:5], theta[5], theta[6], 10.0 ** theta[7:9]
+    f_burst = f_burst if t_burst <= t_age else 0.0
+    edges = model.bins.edges_gyr
+    edges = np.append(edges[edges < t_age], t_age)
+    formed = beta @ np.diff(model.bases.cumulative_sfh(edges), axis=1)
+    mid = 0.5 * (edges[1:] + edges[:-1])
+    ages = model.grid.age_gyr
+    weights = row_weights(model.bins, ages, edges[:-1], edges[1:])
+    age = np.append(mid, t_burst)
+    z_abs = np.clip(model.bases.metallicity(gamma, age), model.grid.z_abs[0], model.grid.z_abs[-1])
+    return Population(
+        mass=np.append((1.0 - f_burst) * formed / formed.sum(), f_burst),
+        age_gyr=age,
+        log_z=np.log10(z_abs),
+        age_weights=np.concatenate([weights, point_weights(ages, t_burst)]),
+        young=np.append(np.arange(len(mid)) < model.bins.n_young, t_burst < model.birth_cloud_age_gyr),
+    )
+
+
+def rest_spectrum(theta: np.ndarray, redshift: float, model: GalaxyModel, wave_aa: np.ndarray | None = None) -> np.ndarray:
+    """Attenuated luminosity in Lsun / Angstrom at rest-frame wavelengths, by default the grid's own.
+
+    Starlight is linear between the grid's wavelengths; the dust is exact at every wavelength asked for.
+    """
+    stars = population(theta, redshift, model)
+    wave = model.grid.wave_aa if wave_aa is None else wave_aa
+    light = {True: np.zeros(len(model.grid.wave_aa)), False: np.zeros(len(model.grid.wave_aa))}
+    for i, mass in enumerate(stars.mass):
+        light[bool(stars.young[i])] += mass * _ssp(model.grid, stars.age_weights[i], stars.log_z[i])
+    old, young = (np.interp(wave, model.grid.wave_aa, light[key]) for key in (False, True))
+    tau_bc, tau_ism, n_dust = theta[9:12]
+    through_clouds = old + young * np.exp(-tau_bc * birth_cloud_curve(wave))
+    return 10.0 ** theta[0] * through_clouds * np.exp(-tau_ism * diffuse_curve(wave, n_dust))
+
+
+def _ssp(grid, age_weights, log_z) -> np.ndarray:
+    """Light of one SSP: linear in ln Z between the grid's metallicities."""
+    left = int(np.clip(np.searchsorted(grid.log_z_abs, log_z, side="right") - 1, 0, len(grid.log_z_abs) - 2))
+    fraction = (log_z - grid.log_z_abs[left]) / (grid.log_z_abs[left + 1] - grid.log_z_abs[left])
+    used = np.flatnonzero(age_weights)
+    low, high = (age_weights[used] @ grid.lum[iz, used] for iz in (left, left + 1))
+    return low * (1.0 - fraction) + high * fraction
+
+
+def observed_spectrum(
+    theta: np.ndarray, redshift: float, model: GalaxyModel, wave_aa: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Observed wavelength (Angstrom) and flux density f_nu in nMgy, at the grid's wavelengths or at `wave_aa`.
+
+    f_lambda = L(w / (1 + z)) / (4 pi d_L^2 (1 + z)); f_nu = f_lambda w^2 / c.
+    """
+    wave = model.grid.wave_aa * (1.0 + redshift) if wave_aa is None else wave_aa
+    dist_cm = float(model.cosmology.luminosity_distance(redshift)) * 1e6 * PC_CM
+    lum = rest_spectrum(theta, redshift, model, wave / (1.0 + redshift))
+    f_lambda = lum * LSUN_ERG_S / (4.0 * np.pi * dist_cm**2 * (1.0 + redshift))
+    return wave, f_lambda * wave**2 / C_AA_S / NMGY_FNU
+
+
+def sampling(curve: FilterCurve, redshift: float, model: GalaxyModel) -> np.ndarray:
+    """Observed wavelengths for an integral over a band: the grid's, the curve's, and 4,000 between."""
+    inside = model.grid.wave_aa * (1.0 + redshift)
+    inside = inside[(inside > curve.wave_aa[0]) & (inside < curve.wave_aa[-1])]
+    return np.unique(np.concatenate([inside, curve.wave_aa, np.linspace(curve.wave_aa[0], curve.wave_aa[-1], 4001)]))
+
+
+def band_flux(wave_aa: np.ndarray, f_nu: np.ndarray, curve: FilterCurve) -> float:
+    """Photon-counting AB flux through a filter: int f_nu T dw / w / int T dw / w."""
+    return float(np.trapezoid(f_nu * curve(wave_aa) / wave_aa, wave_aa) / curve.ab_norm())
+
+
+def reference_fluxes(
+    theta: np.ndarray, redshift: np.ndarray, model: GalaxyModel, curves: list[FilterCurve]
+) -> np.ndarray:
+    """Band fluxes in nMgy, (n, n_band), galaxy by galaxy from the full spectrum."""
+    out = np.empty((len(theta), len(curves)))
+    for i, (row, z) in enumerate(zip(theta, np.asarray(redshift, dtype=float), strict=True)):
+        waves = [sampling(curve, z, model) for curve in curves]
+        f_nu = observed_spectrum(row, z, model, np.concatenate(waves))[1]
+        parts = np.split(f_nu, np.cumsum([len(w) for w in waves])[:-1])
+        out[i] = [band_flux(w, f, curve) for w, f, curve in zip(waves, parts, curves, strict=True)]
+    return out

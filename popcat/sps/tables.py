@@ -1,0 +1,231 @@
+"""Band tables: an SSP grid projected on a survey's filters, for every redshift of the survey.
+
+Linear interpolation of L in ln Z and ln t commutes with the projection, so tables of band light are as exact as the
+spectra. One row a time bin (averaged or at its midpoint), a "cut" row for each bin that the age of the universe can
+cut, and for the burst one row a native age.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from popcat.errors import PopcatError
+from popcat.settings import Model, Survey
+from popcat.sps.ages import point_weights, row_weights
+from popcat.sps.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
+from popcat.sps.filters import FilterCurve, load_curves
+from popcat.sps.model import GalaxyModel, build_model
+from popcat.sps.quadrature import Segment, hat_weights, lagrange_basis, make_segments
+from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
+
+CELL_LN1PZ = 1.4e-3
+"""Width of a redshift cell in ln(1 + z): linear interpolation is then good to about 2e-4."""
+NODE_TOLERANCE = 5e-4
+BURST_MIN_GYR = 0.01
+STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
+"""Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class BandTables:
+    """Everything that the photometry kernel reads. Light is in nMgy at 10 pc per Msun formed, times (1 + z).
+
+    Attributes
+    ----------
+    ln1pz : (n_z,) uniform redshift nodes
+    light : (n_z, n_Z, n_row, n_col) float32, rows: whole bins, then cut bins
+    burst : (n_z, n_Z, n_burst_age, n_col) float32
+    burst_ln_age : (n_burst_age,) ln Gyr
+    first_cut : the first bin that has a cut row
+    node_aa, node_band : (n_node,) observed wavelength and band of the first n_node columns
+    step_band : (n_step,) band of each following pair of columns, one pair a band that meets the 6300 A step
+    """
+
+    ln1pz: np.ndarray
+    light: np.ndarray
+    burst: np.ndarray
+    burst_ln_age: np.ndarray
+    first_cut: int
+    node_aa: np.ndarray
+    node_band: np.ndarray
+    step_band: np.ndarray
+    n_band: int
+
+    @property
+    def megabytes(self) -> float:
+        return (self.light.nbytes + self.burst.nbytes) / 1e6
+
+
+def cut_bins(model: GalaxyModel, z_range) -> tuple[int, int]:
+    """First and last bin that the age of the universe can cut within a redshift range."""
+    youngest, oldest = model.cosmology.age(z_range[1]), model.cosmology.age(z_range[0])
+    edges = model.bins.edges_gyr
+    return tuple(int(np.searchsorted(edges, age, side="left") - 1) for age in (youngest, oldest))
+
+
+def bin_weights(model: GalaxyModel, z_range, redshift: float) -> np.ndarray:
+    """Age weights (n_row, n_age) of all rows of the light table at one redshift: whole bins, then cut bins."""
+    ages, edges = model.grid.age_gyr, model.bins.edges_gyr
+    first, last = cut_bins(model, z_range)
+    whole = row_weights(model.bins, ages, edges[:last], edges[1 : last + 1])
+    cut = row_weights(model.bins, ages, edges[first : last + 1], model.cosmology.age(redshift))
+    return np.concatenate([whole, cut])
+
+
+def redshift_nodes(z_range) -> np.ndarray:
+    """Nodes uniform in ln(1 + z) that cover a redshift range."""
+    low, high = np.log1p(z_range[0]), np.log1p(z_range[1])
+    return np.linspace(low, high, max(int(np.ceil((high - low) / CELL_LN1PZ)), 1) + 1)
+
+
+def build_tables(survey: Survey, model: GalaxyModel, curves: list[FilterCurve]) -> BandTables:
+    """Project the grid on the filters at every redshift node.
+
+    Raises PopcatError, naming band and redshift, where the grid does not cover a filter.
+    """
+    z_range, grid = survey.redshift_range, model.grid
+    _check_coverage(curves, grid.wave_aa, z_range)
+    segments = [(b, s) for b, curve in enumerate(curves) for s in make_segments(curve, _test_spectra(model), z_range, NODE_TOLERANCE)]
+    scale = np.array([_to_nmgy(curve) for curve in curves])
+    stepped = [b for b, curve in enumerate(curves) if _meets_step(curve, z_range)]
+    columns = _Columns(segments, stepped, scale)
+    ln1pz = redshift_nodes(z_range)
+    burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
+    flat = grid.lum.reshape(-1, len(grid.wave_aa)).astype(np.float32)
+    light, burst = [], []
+    for z in np.expm1(ln1pz):
+        weights = columns.weights(grid.wave_aa, z)
+        used = np.flatnonzero(weights.any(axis=1))
+        span = slice(used[0], used[-1] + 1)
+        native = (flat[:, span] @ weights[span].astype(np.float32)).reshape(*grid.lum.shape[:2], -1)
+        light.append(np.einsum("ra,zac->zrc", bin_weights(model, z_range, z), native, optimize=True).astype(np.float32))
+        burst.append(native[:, burst_from:])
+    return BandTables(
+        ln1pz=ln1pz,
+        light=np.stack(light),
+        burst=np.stack(burst),
+        burst_ln_age=np.log(grid.age_gyr[burst_from:]),
+        first_cut=cut_bins(model, z_range)[0],
+        node_aa=np.concatenate([s.nodes_aa for _, s in segments]),
+        node_band=np.repeat([b for b, _ in segments], [len(s.nodes_aa) for _, s in segments]),
+        step_band=np.array(stepped, dtype=np.int64),
+        n_band=len(curves),
+    )
+
+
+class _Columns:
+    """The columns of the tables as integrals over observed wavelength."""
+
+    def __init__(self, segments: list[tuple[int, Segment]], stepped: list[int], scale: np.ndarray):
+        self.segments, self.stepped, self.scale = segments, stepped, scale
+
+    def weights(self, wave_rest: np.ndarray, redshift: float) -> np.ndarray:
+        """(n_wave, n_col) with light = L @ weights at a redshift."""
+        parts = [hat_weights(wave_rest, s.wave_aa, self.scale[b] * s.weight * s.basis, redshift) for b, s in self.segments]
+        parts += [self._step(band, wave_rest, redshift) for band in self.stepped]
+        return np.concatenate(parts, axis=1)
+
+    def _step(self, band, wave_rest, redshift) -> np.ndarray:
+        total = np.zeros((len(wave_rest), len(STEP_NODES_AA)))
+        for b, s in self.segments:
+            if b == band:
+                rest = s.wave_aa / (1.0 + redshift)
+                step = s.weight * calzetti_step(rest) * lagrange_basis(STEP_NODES_AA, rest)
+                total += hat_weights(wave_rest, s.wave_aa, self.scale[b] * step, redshift)
+        return total
+
+
+def _to_nmgy(curve: FilterCurve) -> float:
+    """From int T w L dw (Lsun A) to nMgy at 10 pc."""
+    return LSUN_ERG_S / (4.0 * np.pi * (10.0 * PC_CM) ** 2 * C_AA_S * curve.ab_norm() * NMGY_FNU)
+
+
+def _meets_step(curve: FilterCurve, z_range) -> bool:
+    low, high = STEP_LOW_AA * (1.0 + z_range[0]), STEP_HIGH_AA * (1.0 + z_range[1])
+    return any(a < high and b > low for a, b in curve.segments())
+
+
+def _test_spectra(model: GalaxyModel):
+    """Young, middle-aged and old light of a middling metallicity."""
+    weights = point_weights(model.grid.age_gyr, [0.005, 0.3, 3.0, 12.0])
+    return model.grid.wave_aa, weights @ model.grid.lum[len(model.grid.lum) // 2]
+
+
+def _check_coverage(curves, wave_aa, z_range) -> None:
+    for curve in curves:
+        low, high = curve.wave_aa[0] / (1.0 + z_range[1]), curve.wave_aa[-1] / (1.0 + z_range[0])
+        for edge, z, beyond in ((low, z_range[1], low < wave_aa[0]), (high, z_range[0], high > wave_aa[-1])):
+            if beyond:
+                raise PopcatError(
+                    f'band "{curve.name}" at redshift {z:g} needs {edge:.0f} A in the rest frame; the SSP grid covers '
+                    f"{wave_aa[0]:.0f} to {wave_aa[-1]:.0f} A: choose another redshift_range or grid"
+                )
+
+
+def cache_folder() -> Path:
+    """Where built tables are kept: $POPCAT_CACHE, else $XDG_CACHE_HOME/popcat, else ~/.cache/popcat."""
+    if "POPCAT_CACHE" in os.environ:
+        return Path(os.environ["POPCAT_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "popcat"
+
+
+def load_tables(survey: Survey, settings: Model) -> tuple[BandTables, GalaxyModel]:
+    """Tables from the cache, built and stored if they are not there.
+
+    The key is a hash of everything that enters: grid, bins, filters, redshift range, cosmology. A folder appears under
+    its final name only when complete, so any number of workers may build at once.
+    """
+    model, curves = build_model(settings), load_curves(survey)
+    folder = cache_folder() / f"tables-{_table_key(survey, model, curves)[:32]}"
+    if not folder.is_dir():
+        _store(build_tables(survey, model, curves), folder)
+    return _open(folder), model
+
+
+def _table_key(survey: Survey, model: GalaxyModel, curves) -> str:
+    digest = hashlib.sha256()
+    for curve in curves:
+        digest.update(curve.wave_aa.tobytes() + curve.response.tobytes())
+    cosmology = hashlib.sha256(model.cosmology.age_gyr.tobytes() + model.cosmology.dist_mpc.tobytes()).hexdigest()
+    rest = {
+        "format": _FORMAT,
+        "grid": model.grid.content_hash(),
+        "edges": model.bins.edges_gyr.tolist(),
+        "binning": model.bins.binning,
+        "cosmology": cosmology,
+        "redshift_range": survey.redshift_range,
+        "settings": [CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
+    }
+    digest.update(json.dumps(rest, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _store(tables: BandTables, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
+    building.mkdir()
+    for name, value in asdict(tables).items():
+        np.save(building / f"{name}.npy", value)
+    try:
+        building.rename(folder)
+    except OSError:
+        # another worker was first: its tables are the same
+        for file in building.iterdir():
+            file.unlink()
+        building.rmdir()
+
+
+def _open(folder: Path) -> BandTables:
+    """Memory-mapped, so that workers of one machine share the pages."""
+    def read(name):
+        big = name in ("light", "burst")
+        value = np.load(folder / f"{name}.npy", mmap_mode="c" if big else None, allow_pickle=False)
+        return np.asarray(value) if value.ndim else int(value)
+
+    return BandTables(**{name: read(name) for name in BandTables.__dataclass_fields__})

@@ -1,0 +1,155 @@
+"""The stages of a run: one partition in, one partition out. Pure functions of (frame, what the user chose).
+
+Everything here runs without Dask; popcat.distributed maps it over partitions.
+"""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from popcat import rng
+from popcat.catalog.chunk import Chunk
+from popcat.catalog.readers import catalog_columns, has_posterior, read_chunk, status_of, to_photometry
+from popcat.inference.posterior import Posterior, load_posterior
+from popcat.noise import NoiseModel, add_noise
+from popcat.prior import N_UNCONSTRAINED, make_prior
+from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, library_schema, posterior_schema, to_pandas
+from popcat.settings import Model, Survey
+from popcat.sps.model import build_model
+from popcat.sps.photometry import Photometry
+from popcat.sps.properties import Properties
+
+CHI2_TAIL = 1e-4
+_MAX_PHOTOMETRIES = 4
+# Galaxies sampled at a time: bounds the memory of a partition whatever its size.
+_BATCH_DRAWS = 200_000
+
+_photometries: OrderedDict[str, Photometry] = OrderedDict()
+_lock = threading.Lock()
+
+
+def photometry_for(survey: Survey, model: Model) -> Photometry:
+    """The forward model of a survey; built once a process, shared by its threads."""
+    key = survey.model_dump_json() + model.model_dump_json()
+    with _lock:
+        if key not in _photometries:
+            _photometries[key] = Photometry(survey, model)
+            if len(_photometries) > _MAX_PHOTOMETRIES:
+                _photometries.popitem(last=False)
+        return _photometries[key]
+
+
+def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
+    """The photometry frame of one chunk of a catalogue."""
+    return to_photometry(read_chunk(chunk, catalog_columns(survey)), survey)
+
+
+def draw_prior(object_id: np.ndarray, survey: Survey, model: Model, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """theta (n, 12) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
+    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, N_UNCONSTRAINED + 1)
+    low, high = survey.redshift_range
+    return make_prior(model).from_unit(u[:, :N_UNCONSTRAINED]), low + (high - low) * u[:, N_UNCONSTRAINED]
+
+
+def simulate_partition(start: int, stop: int, survey: Survey, model: Model, noise: NoiseModel, seed: int) -> pd.DataFrame:
+    """Galaxies start <= object_id < stop of the library with this seed: columns of popcat.schema.library_schema."""
+    object_id = np.arange(start, stop, dtype=np.int64)
+    theta, redshift = draw_prior(object_id, survey, model, seed)
+    flux_model = photometry_for(survey, model).flux(theta, redshift)
+    normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
+    flux, err = add_noise(flux_model, noise, normals)
+    columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
+    schema = library_schema(survey)
+    return to_pandas(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
+
+
+def infer_partition(frame: pd.DataFrame, model: str, draws: int, seed: int) -> pd.DataFrame:
+    """Posteriors of one photometry frame: columns of popcat.schema.posterior_schema.
+
+    `model` is the folder or embedded name of a posterior; it is loaded once a process. Rows without a posterior keep
+    their photometry, a status that says why, and nulls.
+    """
+    return to_pandas(infer_table(frame, load_posterior(model), draws, seed))
+
+
+def infer_table(frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int) -> pa.Table:
+    """`infer_partition` as an Arrow table with units in its field metadata."""
+    survey = posterior.survey
+    flags = frame["flags"].to_numpy().copy()
+    rows = np.flatnonzero(has_posterior(flags))
+    quantities, chi2 = _sample(frame.iloc[rows], posterior, draws, seed)
+    flags[rows] |= np.where(chi2 > _chi2_limit(survey), FLAGS["high_chi2"], 0).astype(flags.dtype)
+    columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift")}
+    columns |= {"status": status_of(flags), "flags": flags, "chi2_best": _scatter(chi2, rows, len(frame))}
+    for band in survey.band_names:
+        columns |= {name: frame[name].to_numpy() for name in (f"flux_{band}", f"flux_err_{band}")}
+    for name, values in quantities.items():
+        for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
+            columns[f"{name}_p{q}"] = _scatter(column, rows, len(frame))
+        columns[f"{name}_draws"] = _lists(values, rows, len(frame))
+    schema = posterior_schema(survey)
+    return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Draws of every quantity, {name: (n, draws) float32}, and chi2_best (n,), in batches of bounded memory."""
+    survey = posterior.survey
+    flux, err = _bands(frame, "flux", survey), _bands(frame, "flux_err", survey)
+    redshift, object_id = frame["redshift"].to_numpy(), frame["object_id"].to_numpy()
+    photometry = photometry_for(survey, posterior.model)
+    properties = Properties(photometry.model)
+    out = {name: np.empty((len(frame), draws), dtype=np.float32) for name in (*PARAMETERS, *PROPERTIES)}
+    chi2 = np.empty(len(frame))
+    step = max(_BATCH_DRAWS // draws, 1)
+    for start in range(0, len(frame), step):
+        part = slice(start, start + step)
+        theta, _ = posterior.sample(flux[part], err[part], redshift[part], object_id[part], draws, seed)
+        flat, z = theta.reshape(-1, theta.shape[2]), np.repeat(redshift[part], draws)
+        model_flux = photometry.flux(flat, z).reshape(*theta.shape[:2], -1)
+        residual = (model_flux - flux[part, None]) / err[part, None]
+        chi2[part] = np.min(np.sum(residual**2, axis=2), axis=1)
+        for name, values in {**dict(zip(PARAMETERS, flat.T, strict=True)), **properties(flat, z)}.items():
+            out[name][part] = values.reshape(-1, draws)
+    return out, chi2
+
+
+def _bands(frame, column, survey) -> np.ndarray:
+    return np.column_stack([frame[f"{column}_{band}"].to_numpy(dtype=np.float64) for band in survey.band_names])
+
+
+def _chi2_limit(survey: Survey) -> float:
+    """chi2 that pure noise exceeds with probability CHI2_TAIL: even the best of all models would not fit."""
+    from scipy.stats import chi2
+
+    return float(chi2.isf(CHI2_TAIL, len(survey.bands)))
+
+
+def _scatter(values, rows, n) -> pa.Array:
+    """A float32 column with nulls in the other rows."""
+    full = np.zeros(n, dtype=np.float32)
+    full[rows] = values
+    missing = np.ones(n, dtype=bool)
+    missing[rows] = False
+    return pa.array(full, mask=missing)
+
+
+def _lists(values, rows, n) -> pa.Array:
+    """A list<float32> column with nulls in the other rows."""
+    lengths = np.zeros(n, dtype=np.int32)
+    lengths[rows] = values.shape[1]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    missing = np.ones(n, dtype=bool)
+    missing[rows] = False
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(missing))
+
+
+def _arrow(values, kind) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, type=kind, from_pandas=False)
+
+
+def model_hash(model: Model) -> str:
+    """SHA-256 of the SSP grid that a model names: goes into fingerprints and provenance."""
+    return build_model(model).grid.content_hash()

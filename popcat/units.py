@@ -1,0 +1,55 @@
+"""Constants (CODATA 2018, IAU 2015) and the only unit conversions in popcat.
+
+Inside popcat a flux is in nanomaggies (nMgy): 1 nMgy is AB magnitude 22.5, 3.631e-6 Jy.
+"""
+
+import numpy as np
+
+C_AA_S = 2.99792458e18
+"""Speed of light in Angstrom per second."""
+C_KM_S = 2.99792458e5
+"""Speed of light in km per second."""
+LSUN_ERG_S = 3.828e33
+"""Nominal solar luminosity in erg per second."""
+PC_CM = 3.0856775814913673e18
+"""Parsec in cm."""
+AB_FNU = 3.631e-20
+"""Spectral flux density of AB magnitude 0 in erg/s/cm2/Hz."""
+NMGY_FNU = AB_FNU * 1e-9
+"""One nanomaggy in erg/s/cm2/Hz."""
+AB_ZERO_NMGY = 22.5
+"""AB magnitude of one nanomaggy."""
+
+NMGY_PER_UNIT = {
+    "nMgy": 1.0,
+    "nJy": 1e-9 / 3.631e-6,
+    "uJy": 1e-6 / 3.631e-6,
+    "mJy": 1e-3 / 3.631e-6,
+    "Jy": 1.0 / 3.631e-6,
+}
+"""Linear flux units that a catalogue may use, as nanomaggies."""
+
+
+def nmgy_to_ab_mag(flux_nmgy):
+    """AB magnitude of a flux: m = 22.5 - 2.5 log10(f); NaN where the flux is not positive.
+
+    >>> float(nmgy_to_ab_mag(100.0))
+    17.5
+    """
+    flux = np.asarray(flux_nmgy, dtype=float)
+    safe = np.where(flux > 0, flux, np.nan)
+    return AB_ZERO_NMGY - 2.5 * np.log10(safe)
+
+
+def ab_mag_to_nmgy(mag):
+    """Flux in nanomaggies of an AB magnitude: f = 10^(0.4 (22.5 - m)).
+
+    >>> float(ab_mag_to_nmgy(17.5))
+    100.0
+    """
+    return 10.0 ** (0.4 * (AB_ZERO_NMGY - np.asarray(mag, dtype=float)))
+
+
+def ab_mag_err_to_nmgy(mag, mag_err):
+    """Flux error in nanomaggies of a magnitude and its error: sigma_f = f sigma_m ln(10) / 2.5."""
+    return ab_mag_to_nmgy(mag) * np.asarray(mag_err, dtype=float) * np.log(10.0) / 2.5

@@ -1,0 +1,208 @@
+"""The figures: they draw the numbers they are given, survive awkward ones, and leave no trace in matplotlib."""
+
+import base64
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from popcat import plots
+from popcat.errors import PopcatError
+from popcat.schema import STATUS
+
+
+def population(n=300, failed=20):
+    """Scalar columns of a posterior catalogue, the last `failed` rows without a posterior."""
+    rng = np.random.default_rng(2)
+    mass = rng.normal(10.5, 0.4, n)
+    sfr = mass - 10 + rng.normal(0, 0.4, n)
+    frame = pd.DataFrame({"redshift": rng.uniform(0.01, 0.3, n), "chi2_best": rng.chisquare(3, n)})
+    for name, middle, width in (("log_mstar", mass, 0.1), ("log_sfr_1gyr", sfr, 0.3)):
+        frame[f"{name}_p16"], frame[f"{name}_p50"], frame[f"{name}_p84"] = middle - width, middle, middle + width
+    frame["status"] = "ok"
+    lost = frame.index >= n - failed
+    frame.loc[lost, "status"] = "missing_band"
+    frame.loc[lost, [name for name in frame if name not in ("redshift", "status")]] = np.nan
+    return frame
+
+
+def curves():
+    wave_aa = np.arange(3000.0, 10500.0, 20.0)
+    centres = {"u": 3560, "g": 4720, "r": 6180, "i": 7490, "z": 8950}
+    return [(name, wave_aa, np.exp(-0.5 * ((wave_aa - centre) / 250) ** 2)) for name, centre in centres.items()]
+
+
+def sed(flux=(4.0, 18.0, 40.0, 60.0, 75.0), flux_err=(1.0, 0.5, 0.8, 1.2, 3.0), **options):
+    model = np.array([5.0, 19.0, 40.0, 59.0, 76.0]) * (1 + 0.02 * np.random.default_rng(4).normal(size=(80, 5)))
+    return model, plots.galaxy_sed(curves(), flux, flux_err, model, title="galaxy 1", **options)
+
+
+def draws(n=400):
+    rng = np.random.default_rng(8)
+    return {name: rng.normal(size=n) for name in plots.CORNER}
+
+
+def ranks(n=500):
+    rng = np.random.default_rng(6)
+    return {name: rng.random(n) for name in ("log_mstar", "tau_ism", "n_dust", "f_burst", "age_mw_gyr")}
+
+
+def history():
+    return [{"epoch": e, "train": 3 - 0.3 * e, "validation": 3.1 + 0.02 * (e - 5) ** 2} for e in range(9)]
+
+
+FIGURES = {
+    "mass_redshift": lambda: plots.mass_redshift(population()),
+    "sfr_mass": lambda: plots.sfr_mass(population()),
+    "status_counts": lambda: plots.status_counts(population()),
+    "chi2_histogram": lambda: plots.chi2_histogram(population(), 5),
+    "galaxy_corner": lambda: plots.galaxy_corner(draws(), title="galaxy 1"),
+    "galaxy_sed": lambda: sed()[1],
+    "pp_curves": lambda: plots.pp_curves(ranks(), dict.fromkeys(ranks(), 0.03)),
+    "rank_histograms": lambda: plots.rank_histograms(ranks()),
+    "loss_curve": lambda: plots.loss_curve(history()),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_labelled_and_changes_nothing_global(name):
+    import matplotlib.pyplot as plt
+
+    before = dict(plt.rcParams)
+    figure = FIGURES[name]()
+    assert isinstance(figure, Figure)
+    words = [figure.get_supxlabel(), figure.get_supylabel()]
+    words += [text for ax in figure.axes for text in (ax.get_xlabel(), ax.get_ylabel())]
+    assert any(words)
+    assert dict(plt.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("draw", [plots.mass_redshift, plots.sfr_mass, lambda frame: plots.chi2_histogram(frame, 5)])
+def test_a_handful_of_galaxies_can_be_drawn(draw, n, tmp_path):
+    plots.save_figure(draw(population(n, failed=0)), tmp_path / "few.png")
+    assert (tmp_path / "few.png").stat().st_size > 5000
+
+
+def test_rows_without_a_posterior_are_left_out():
+    frame = population(300, failed=120)
+    counts, expected = (plots.mass_redshift(part).axes[0].collections[0].get_array() for part in (frame, frame[:180]))
+    np.testing.assert_array_equal(counts, expected)
+    assert 170 <= counts.sum() <= 180
+
+
+@pytest.mark.parametrize("draw", [plots.mass_redshift, plots.sfr_mass])
+def test_a_catalogue_without_posteriors_is_refused(draw):
+    with pytest.raises(PopcatError, match="no row has finite"):
+        draw(population(10, failed=10))
+
+
+def test_chi2_histogram_counts_every_galaxy_with_a_posterior():
+    frame = population(300, failed=20)
+    ax = plots.chi2_histogram(frame, 5).axes[0]
+    assert sum(bar.get_height() for bar in ax.patches) == 280
+    assert ax.lines[1].get_xdata()[0] == pytest.approx(stats.chi2.isf(1e-4, 5))
+
+
+def test_status_bars_are_as_long_as_the_counts():
+    ax = plots.status_counts(population(300, failed=20)).axes[0]
+    lengths = dict(zip(STATUS, (bar.get_width() for bar in ax.patches), strict=True))
+    assert lengths["ok"] == 280 and lengths["missing_band"] == 20
+    assert [text.get_text().split()[0] for text in ax.texts] == ["280", "20", "0", "0", "0"]
+
+
+def test_sed_residuals_are_in_units_of_the_flux_error():
+    model, figure = sed()
+    segments = figure.axes[1].collections[-1].get_segments()
+    flux, flux_err = np.array([4.0, 18.0, 40.0, 60.0, 75.0]), np.array([1.0, 0.5, 0.8, 1.2, 3.0])
+    expected = np.median((flux - model) / flux_err, axis=0)
+    np.testing.assert_allclose([segment[0, 1] for segment in segments], expected)
+
+
+def test_a_negative_flux_keeps_its_place_on_an_asinh_axis():
+    _, figure = sed(flux=(-2.5, 18.0, 40.0, 60.0, 75.0))
+    ax = figure.axes[0]
+    assert ax.get_yscale() == "asinh" and "asinh" in ax.get_ylabel()
+    points = ax.containers[-1].lines[0].get_ydata()
+    np.testing.assert_array_equal(points, [-2.5, 18.0, 40.0, 60.0, 75.0])
+    low, high = ax.get_ylim()
+    assert low < -3.5 and high > 78.0
+    assert 0.0 in ax.get_yticks()
+
+
+def test_positive_fluxes_get_a_logarithmic_axis_that_holds_them():
+    _, figure = sed()
+    ax = figure.axes[0]
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] < 3.0 and ax.get_ylim()[1] > 78.0
+    assert 3 <= len(ax.get_yticks()) <= 9
+
+
+def test_a_spectrum_does_not_move_the_flux_axis():
+    wave_aa = np.linspace(900.0, 30000.0, 300)
+    spike = np.where(wave_aa < 1200, 1e-9, 50.0)
+    with_spectrum = sed(spectrum=(wave_aa, 0.9 * spike, spike, 1.1 * spike))[1].axes[0]
+    without = sed()[1].axes[0]
+    assert with_spectrum.get_ylim() == without.get_ylim()
+    assert with_spectrum.get_xlim() == without.get_xlim()
+
+
+def test_a_missing_band_leaves_the_others_drawn(tmp_path):
+    _, figure = sed(flux=(np.nan, 18.0, 40.0, 60.0, 75.0))
+    assert figure.axes[0].get_yscale() == "log"
+    plots.save_figure(figure, tmp_path / "gap.png")
+    assert np.isfinite(figure.axes[1].get_ylim()).all()
+
+
+def test_corner_shows_every_quantity_and_a_constant_one():
+    sample = draws(60) | {"tau_ism": np.full(60, 0.3)}
+    figure = plots.galaxy_corner(sample, title="galaxy 1")
+    assert len(figure.axes) == 25
+    low, high = figure.axes[-1].get_xlim()
+    assert low < 0.3 < high
+    assert figure.texts[0].get_text() == "galaxy 1"
+
+
+def test_corner_of_too_few_draws_is_refused():
+    with pytest.raises(PopcatError, match="at least 10 finite draws, got 4"):
+        plots.galaxy_corner(draws(4), title="galaxy 1")
+
+
+def test_pp_curves_end_on_the_diagonal_inside_the_band_of_kolmogorov():
+    n = 400
+    exact = {"log_mstar": (np.arange(n) + 0.5) / n}
+    figure = plots.pp_curves(exact, {"log_mstar": 0.5 / n})
+    curve, difference = (ax.lines[0] for ax in figure.axes)
+    assert curve.get_xydata()[0].tolist() == [0, 0] and curve.get_xydata()[-1].tolist() == [1, 1]
+    assert np.abs(difference.get_ydata()).max() == pytest.approx(0.5 / n)
+    band = figure.axes[1].collections[0].get_paths()[0].vertices[:, 1].max()
+    assert band == pytest.approx(1.358 / np.sqrt(n), rel=1e-3)
+
+
+def test_rank_histograms_keep_every_rank_in_one_panel_a_quantity():
+    figure = plots.rank_histograms(ranks(500), n_bins=10)
+    shown = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in shown] == list(ranks())
+    for ax, values in zip(shown, ranks(500).values(), strict=True):
+        counts, _ = np.histogram(values, bins=10, range=(0, 1))
+        outline = ax.patches[-1].get_xy()[:, 1]
+        assert outline.max() == counts.max() and set(counts) <= set(outline)
+
+
+def test_loss_curve_marks_the_epoch_of_the_smallest_validation_loss():
+    labels = plots.loss_curve(history()).axes[0].get_legend_handles_labels()[1]
+    assert labels == ["training", "validation", "kept: epoch 5"]
+
+
+def test_a_data_uri_holds_a_png():
+    head, _, body = plots.figure_to_data_uri(plots.loss_curve(history())).partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(body).startswith(b"\x89PNG\r\n")
+
+
+def test_a_figure_is_saved_in_the_format_of_its_suffix(tmp_path):
+    plots.save_figure(plots.loss_curve(history()), tmp_path / "loss.pdf")
+    assert (tmp_path / "loss.pdf").read_bytes().startswith(b"%PDF")

@@ -1,0 +1,272 @@
+"""The report: counts that agree with the catalogue, one self-contained page, errors that say what to do."""
+
+import html
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from popcat import report
+from popcat.errors import PopcatError
+from popcat.report import build_report, pick_galaxies
+from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, QUANTITIES, STATUS, posterior_schema
+from popcat.settings import load_survey
+
+SURVEY = load_survey("sdss")
+CENTRES = np.array([3560.0, 4720.0, 6180.0, 7490.0, 8950.0])
+N_GALAXIES, N_DRAWS = 500, 50
+
+
+def toy_fnu(theta, redshift, wave_aa):
+    """f_nu in nMgy (n, n_wave) of a toy galaxy: a blue and a red part, with a break at 4000 A, behind dust."""
+    rest = wave_aa[None, :] / (1 + redshift[:, None])
+    column = dict(zip(PARAMETERS, theta.T[:, :, None], strict=True))
+    jump = 1 / (1 + np.exp(-(rest - 3950) / 60))
+    lines = np.exp(-0.5 * ((rest - 6563) / 12) ** 2) + 0.5 * np.exp(-0.5 * ((rest - 5007) / 10) ** 2)
+    blue = (0.35 + 0.65 * jump) * (rest / 5500) ** 0.3 + 2.0 * lines
+    red = (0.12 + 0.88 * jump) * (rest / 5500) ** 1.4 * 0.3
+    share = np.clip(column["beta1"] + column["f_burst"], 0, 1)
+    dust = np.exp(-column["tau_ism"] * (rest / 5500) ** (column["n_dust"] - 0.7))
+    scale = 10 ** (column["log_mstar_formed"] - 10.6) * 60 * (0.1 / redshift[:, None]) ** 2
+    return scale * (share * blue + (1 - share) * red) * dust
+
+
+def toy_forward(theta, redshift):
+    return toy_fnu(theta, redshift, CENTRES)
+
+
+def toy_spectrum(theta, redshift):
+    wave_aa = np.arange(3000.0, 10500.0, 4.0)
+    return wave_aa, toy_fnu(theta, np.full(len(theta), redshift), wave_aa)
+
+
+def toy_curves():
+    wave_aa = np.arange(2900.0, 10500.0, 10.0)
+    width = np.array([250, 500, 500, 550, 550])
+    shapes = np.exp(-np.abs((wave_aa - CENTRES[:, None]) / width[:, None]) ** 6)
+    return [(name, wave_aa, shape) for name, shape in zip(SURVEY.band_names, shapes, strict=True)]
+
+
+def toy_draws(rng, n_galaxies, n_draws):
+    """Redshift (n,) and draws of every quantity (n, n_draws) of star-forming and quiescent galaxies."""
+    def scatter(size):
+        return rng.normal(0, size, (n_galaxies, n_draws))
+
+    redshift = np.clip(rng.gamma(3.0, 0.04, n_galaxies), 0.011, 0.58)
+    mass = np.clip(rng.normal(10.55 + 0.8 * np.log10(redshift / 0.1), 0.45), 7.5, 12.1)
+    quiescent = rng.random(n_galaxies) < 1 / (1 + np.exp(-(mass - 10.6) / 0.25))
+    share = np.where(quiescent, 0.03, 0.3)[:, None] * 10 ** scatter(0.04)
+    tau = np.abs(np.where(quiescent, 0.15, 0.7)[:, None] * 10 ** rng.normal(0, 0.15, (n_galaxies, 1)) + scatter(0.05))
+    draws = {name: rng.uniform(0.05, 0.9, (n_galaxies, n_draws)) for name in QUANTITIES}
+    draws |= {"beta1": share, "f_burst": 0.02 * rng.random((n_galaxies, n_draws)), "tau_ism": tau,
+              "n_dust": np.clip(scatter(0.1) - 0.3, -2, 1), "t_burst": rng.uniform(0.01, 12, (n_galaxies, n_draws)),
+              "tau_bc": rng.uniform(0, 3, (n_galaxies, n_draws)),
+              "log_mstar_formed": mass[:, None] + 0.25 + 0.35 * (tau - tau.mean(1, keepdims=True)) + scatter(0.04)}
+    draws["log_mstar"] = draws["log_mstar_formed"] - 0.25 + scatter(0.01)
+    draws["log_ssfr"] = (-10.0 - 0.15 * (mass[:, None] - 10) - 2.0 * quiescent[:, None] + scatter(0.2)
+                         + rng.normal(0, 0.25, (n_galaxies, 1)) - 0.8 * (tau - tau.mean(1, keepdims=True)))
+    draws["log_sfr_1gyr"] = draws["log_ssfr"] + draws["log_mstar"]
+    draws["log_sfr_100myr"] = draws["log_sfr_1gyr"] + scatter(0.25)
+    draws["log_z_mw"] = np.clip(-2.0 + 0.25 * (mass[:, None] - 10.5) + scatter(0.25), -4.3, -1.35)
+    draws["age_mw_gyr"] = np.clip(5.0 + 3.0 * quiescent[:, None] + scatter(1.2) - 4 * scatter(0.12), 0.5, 13)
+    return redshift, draws
+
+
+def toy_columns(rng, n_galaxies, n_draws):
+    redshift, draws = toy_draws(rng, n_galaxies, n_draws)
+    theta = np.stack([draws[name] for name in PARAMETERS], axis=-1)
+    model = toy_forward(theta.reshape(-1, len(PARAMETERS)), np.repeat(redshift, n_draws))
+    model = model.reshape(n_galaxies, n_draws, -1)
+    truth = model.mean(1)
+    # Each draw takes the mass that gives the observed r flux, as a posterior would.
+    shift = np.log10(truth[:, None, 2] / model[:, :, 2]) + rng.normal(0, 0.009, model.shape[:2])
+    model *= 10 ** shift[..., None]
+    for name in ("log_mstar_formed", "log_mstar", "log_sfr_1gyr", "log_sfr_100myr"):
+        draws[name] += shift
+    flux_err = np.hypot([0.9, 0.25, 0.3, 0.45, 1.5], [0.05, 0.02, 0.02, 0.02, 0.03] * truth)
+    flux = truth + flux_err * rng.normal(size=truth.shape)
+    chi2_best = (((flux[:, None] - model) / flux_err[:, None]) ** 2).sum(-1).min(1)
+    columns = {"object_id": 1_000_000 + rng.permutation(n_galaxies), "ra": rng.uniform(0, 360, n_galaxies),
+               "dec": rng.uniform(-5, 60, n_galaxies), "redshift": redshift, "chi2_best": chi2_best,
+               "status": np.full(n_galaxies, "ok", dtype=object),
+               "flags": np.where((flux < 0).any(1), FLAGS["negative_flux"], 0)}
+    columns["flags"] |= np.where(chi2_best > 25.7, FLAGS["high_chi2"], 0)
+    for band, name in enumerate(SURVEY.band_names):
+        columns |= {f"flux_{name}": flux[:, band], f"flux_err_{name}": flux_err[:, band]}
+    return columns, draws
+
+
+def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=((7, "missing_band"), (5, "bad_error"))):
+    """Two part files of a toy catalogue, a few rows of it without a posterior, and a manifest; returns the table."""
+    rng = np.random.default_rng(11)
+    columns, draws = toy_columns(rng, n_galaxies, n_draws)
+    start = 0
+    for count, reason in failed:
+        columns["status"][start:start + count] = reason
+        columns["flags"][start:start + count] = FLAGS[reason]
+        start += count
+    bad = np.arange(n_galaxies) < start
+    for name, values in draws.items():
+        for q, edge in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
+            columns[f"{name}_p{q}"] = pa.array(edge.astype("float32"), mask=bad)
+        rows = [None if lost else row for lost, row in zip(bad, values.astype("float32"), strict=True)]
+        columns[f"{name}_draws"] = pa.array(rows, pa.list_(pa.float32()))
+    columns["chi2_best"] = pa.array(columns["chi2_best"].astype("float32"), mask=bad)
+    columns["flags"] = columns["flags"].astype("int32")
+    schema = posterior_schema(SURVEY)
+    table = pa.table({name: pa.array(columns[name]).cast(schema.field(name).type) for name in schema.names}, schema)
+    folder.mkdir(parents=True, exist_ok=True)
+    half = n_galaxies // 2
+    for number, part in enumerate((table[:half], table[half:])):
+        pq.write_table(part, folder / f"part-{number:06d}.parquet")
+    (folder / "_popcat").mkdir(exist_ok=True)
+    manifest = {"popcat": "0.1.0", "model": {"name": "sdss-nsf-12", "seed": 42}, "parts": [{"rows": half}] * 2}
+    (folder / "_popcat" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return table
+
+
+def toy_calibration(n_mocks=1000):
+    """Uniform ranks of three quantities, and of a fourth whose posteriors are too wide."""
+    rng = np.random.default_rng(3)
+    ranks = {name: rng.random(n_mocks) for name in ("log_mstar", "log_sfr_1gyr", "tau_ism")}
+    ranks["age_mw_gyr"] = rng.beta(1.6, 1.6, n_mocks)
+    ordered = {name: np.sort(values) for name, values in ranks.items()}
+    ks = {name: float(np.abs(values - np.linspace(0, 1, n_mocks)).max()) for name, values in ordered.items()}
+    history = [{"epoch": e, "train": 9 * 0.8**e - 2, "validation": 9 * 0.8**e - 1.9 + 0.01 * e} for e in range(20)]
+    return {"ranks": ranks, "ks": ks, "history": history}
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("catalogue")
+    return folder, write_catalogue(folder)
+
+
+@pytest.fixture(scope="module")
+def page(catalogue, tmp_path_factory):
+    output = tmp_path_factory.mktemp("page") / "report.html"
+    made = build(catalogue[0], output, spectrum=toy_spectrum, calibration=toy_calibration())
+    assert made == output
+    assert [item.name for item in output.parent.iterdir()] == ["report.html"], "a partial file was left behind"
+    return output.read_text(encoding="utf-8")
+
+
+def build(folder, output, **options):
+    return build_report(folder, output, survey=SURVEY, curves=toy_curves(), forward=toy_forward, **options)
+
+
+def text_of(page):
+    """The page's visible text, one space between words."""
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.S)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body)))
+
+
+def test_status_counts_equal_the_data(page, catalogue):
+    counts = {row["values"]: row["counts"] for row in catalogue[1]["status"].value_counts().to_pylist()}
+    assert counts == {"ok": 488, "missing_band": 7, "bad_error": 5}
+    for name in STATUS:
+        assert f" {name} {counts.get(name, 0)} {report.STATUS_MEANING[name]}" in text_of(page)
+
+
+def test_flag_counts_equal_the_data(page, catalogue):
+    flags = catalogue[1]["flags"].to_numpy()
+    assert (flags & FLAGS["negative_flux"]).any(), "the toy catalogue lost its negative fluxes"
+    for name, bit in FLAGS.items():
+        assert f" {bit} {name} {np.count_nonzero(flags & bit)} {report.FLAG_MEANING[name]}" in text_of(page)
+
+
+def test_page_needs_no_other_file(page):
+    links = re.findall(r"""(?:src|href|srcset|data)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert links and all(link.startswith("data:image/png;base64,") for link in links)
+    assert not re.search(r"https?://|@import|url\(|<script|<link", page)
+
+
+def test_three_different_galaxies_are_shown_with_their_tables(page, catalogue):
+    shown = [int(item) for item in re.findall(r'<section class="card" id="galaxy-(\d+)"', page)]
+    assert len(set(shown)) == len(shown) == 3
+    rows = {row["object_id"]: row for row in catalogue[1].to_pylist()}
+    for item in shown:
+        low, middle, high = (rows[item][f"log_mstar_p{q}"] for q in PERCENTILES)
+        assert f"log_mstar {low:.2f} {middle:.2f} {high:.2f} log10(Msun)" in text_of(page)
+
+
+def test_provenance_and_calibration_badges_appear(page):
+    text = text_of(page)
+    assert "model.name sdss-nsf-12" in text and "model.seed 42" in text and "parts 2 entries" in text
+    assert re.search(r"log_mstar 0\.\d{3} 0\.052 \d\d\.\d% pass", text)
+    assert re.search(r"age_mw_gyr 0\.\d{3} 0\.052 \d\d\.\d% warn", text)
+
+
+def test_every_status_and_flag_has_a_meaning():
+    assert tuple(report.STATUS_MEANING) == STATUS
+    assert tuple(report.FLAG_MEANING) == tuple(FLAGS)
+
+
+def test_galaxies_are_chosen_by_kind_whatever_the_row_order(catalogue):
+    frame = catalogue[1].select(report._SCALARS).to_pandas()
+    ok = frame[frame["status"] == "ok"]
+    chosen = pick_galaxies(ok)
+    assert chosen == pick_galaxies(ok.sample(frac=1, random_state=5))
+    forming, quiescent, worst = (ok.set_index("object_id").loc[item] for item in chosen)
+    assert forming["log_ssfr_p50"] > -11 > quiescent["log_ssfr_p50"]
+    limit = np.quantile(ok["chi2_best"], 0.999)
+    assert worst["chi2_best"] == ok.loc[ok["chi2_best"] <= limit, "chi2_best"].max()
+
+
+def test_named_galaxies_are_shown_in_the_order_asked(catalogue, tmp_path):
+    wanted = [row["object_id"] for row in catalogue[1].to_pylist() if row["status"] == "ok"][5:7][::-1]
+    page = build(catalogue[0], tmp_path / "new" / "r.html", galaxies=wanted).read_text(encoding="utf-8")
+    assert re.findall(r'id="galaxy-(\d+)"', page) == [str(item) for item in wanted]
+    assert "Calibration</h2>" not in page
+
+
+def test_counts_cover_every_row_when_the_panels_show_some(catalogue, monkeypatch):
+    whole = report.read_population(report.open_posteriors(catalogue[0], SURVEY))
+    monkeypatch.setattr(report, "POPULATION_ROWS", 100)
+    thinned = report.read_population(report.open_posteriors(catalogue[0], SURVEY))
+    assert (thinned.rows, thinned.status, thinned.flags) == (whole.rows, whole.status, whole.flags)
+    assert list(thinned.frame["object_id"]) == list(whole.frame["object_id"][::5])
+
+
+def test_an_absent_galaxy_is_named(catalogue, tmp_path):
+    with pytest.raises(PopcatError, match="object_id 77 "):
+        build(catalogue[0], tmp_path / "r.html", galaxies=[77])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_galaxy_without_a_posterior_is_refused_with_its_status(catalogue, tmp_path):
+    failed = catalogue[1]["object_id"][0].as_py()
+    with pytest.raises(PopcatError, match=f'galaxy {failed} .*"missing_band"'):
+        build(catalogue[0], tmp_path / "r.html", galaxies=[failed])
+
+
+def test_a_folder_without_parts_is_refused(tmp_path):
+    with pytest.raises(PopcatError, match=r"expected part-NNNNNN\.parquet"):
+        build(tmp_path / "nowhere", tmp_path / "r.html")
+
+
+def test_other_parquet_is_refused_by_the_columns_it_lacks(tmp_path):
+    pq.write_table(pa.table({"object_id": [1]}), tmp_path / "part-000000.parquet")
+    with pytest.raises(PopcatError, match="survey sdss: it lacks ra, dec"):
+        build(tmp_path, tmp_path / "r.html")
+
+
+def test_a_broken_part_is_refused(tmp_path):
+    (tmp_path / "part-000000.parquet").write_bytes(b"torn")
+    with pytest.raises(PopcatError, match="cannot be read as Parquet"):
+        build(tmp_path, tmp_path / "r.html")
+
+
+def test_a_catalogue_without_any_posterior_is_refused_with_the_counts(tmp_path):
+    write_catalogue(tmp_path, 20, 12, failed=((20, "missing_redshift"),))
+    with pytest.raises(PopcatError, match=r'no galaxy with status "ok" among 20: 20 missing_redshift'):
+        build(tmp_path, tmp_path / "r.html")
+
+
+def test_an_empty_catalogue_is_refused(tmp_path):
+    pq.write_table(posterior_schema(SURVEY).empty_table(), tmp_path / "part-000000.parquet")
+    with pytest.raises(PopcatError, match=r'no galaxy with status "ok" among 0'):
+        build(tmp_path, tmp_path / "r.html")
