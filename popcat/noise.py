@@ -8,6 +8,7 @@ The posterior is conditioned on sigma, so the noise model only has to cover the 
 """
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import numba
@@ -30,7 +31,7 @@ MIN_SCATTER = 0.2
 class BandNoise(pydantic.BaseModel):
     """One band: nodes in ln(flux), and there the median and scatter of ln(error); natural logarithms, nMgy."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     ln_flux: tuple[float, ...] = pydantic.Field(min_length=2)
     ln_err: tuple[float, ...]
     scatter: tuple[float, ...]
@@ -85,8 +86,10 @@ def noise_from_counts(counts: np.ndarray, survey: Survey) -> NoiseModel:
     bands = {}
     for name, table in zip(survey.band_names, counts, strict=True):
         if table.sum() < 2 * _MIN_COUNT:
-            raise PopcatError(f'noise fit, band "{name}": expected at least {2 * _MIN_COUNT} galaxies with positive flux '
-                              f"and error, got {int(table.sum())}; fit on more of the catalogue")
+            raise PopcatError(
+                f'noise fit, band "{name}": expected at least {2 * _MIN_COUNT} galaxies with positive '
+                f"flux and error, got {int(table.sum())}; fit on more of the catalogue"
+            )
         bands[name] = _fit_band(table)
     return NoiseModel(survey=survey.name, n_galaxies=int(counts[0].sum()), bands=bands)
 
@@ -160,9 +163,22 @@ def load_noise(path: "str | Path", survey: Survey) -> NoiseModel:
     return check_noise(noise, survey, str(path))
 
 
+def default_noise(survey: Survey) -> NoiseModel:
+    """The embedded noise model of an embedded survey; PopcatError for any other."""
+    path = files("popcat") / "data" / "surveys" / f"{survey.name}.noise.json"
+    if not path.is_file():
+        raise PopcatError(
+            f'survey "{survey.name}" has no embedded noise model: run `popcat noise fit CATALOG '
+            "--survey ... -o noise.json` and pass it with --noise"
+        )
+    return load_noise(Path(str(path)), survey)
+
+
 def check_noise(noise: NoiseModel, survey: Survey, where: str) -> NoiseModel:
     """The noise model if it has the survey's bands in the survey's order; PopcatError otherwise."""
     if tuple(noise.bands) != survey.band_names:
-        raise PopcatError(f'{where} holds bands {", ".join(noise.bands)}; survey "{survey.name}" has '
-                          f"{', '.join(survey.band_names)}: fit the noise of this survey")
+        raise PopcatError(
+            f'{where} holds bands {", ".join(noise.bands)}; survey "{survey.name}" has '
+            f"{', '.join(survey.band_names)}: fit the noise of this survey"
+        )
     return noise

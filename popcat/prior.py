@@ -66,31 +66,30 @@ class Prior:
         """w (n, 11) of theta (n, 12)."""
         return ndtri(np.clip(self.to_unit(theta), _EDGE, 1.0 - _EDGE))
 
-    def contains(self, theta: np.ndarray) -> np.ndarray:
-        """Whether each theta lies inside the prior's support, (n,) bool."""
+    def contains(self, theta: np.ndarray, *, tolerance: float = 1e-9) -> np.ndarray:
+        """Whether each theta lies inside the prior's support, (n,) bool; `tolerance` allows for rounding."""
         rest = theta[:, [0, 5, 6, 7, 8, 9, 10, 11]]
         beta = theta[:, 1:5]
-        inside = np.all((rest >= self.low) & (rest <= self.high), axis=1)
-        return inside & np.all(beta >= 0.0, axis=1) & (np.abs(beta.sum(axis=1) - 1.0) < 1e-6)
+        inside = np.all((rest >= self.low - tolerance) & (rest <= self.high + tolerance), axis=1)
+        return inside & np.all(beta >= 0.0, axis=1) & (np.abs(beta.sum(axis=1) - 1.0) < tolerance)
 
     def _beta(self, u):
         left = np.ones(len(u))
         columns = []
         for i, b in enumerate(self.stick):
-            fraction = -np.expm1(np.log1p(-u[:, i]) / b)
-            columns.append(left * fraction)
-            left = left * (1.0 - fraction)
+            with np.errstate(divide="ignore"):  # u = 1 takes the whole stick: log 0
+                ln_after = np.log1p(-u[:, i]) / b
+            columns.append(left * -np.expm1(ln_after))
+            left = left * np.exp(ln_after)
         return np.column_stack([*columns, left])
 
     def _sticks(self, beta):
-        """CDF of each stick-breaking fraction: 1 - (1 - v)^b."""
-        left = np.ones(len(beta))
-        columns = []
-        for i, b in enumerate(self.stick):
-            after = np.maximum(left - beta[:, i], 0.0)
-            columns.append(1.0 - (after / np.maximum(left, 1e-300)) ** b)
-            left = after
-        return np.column_stack(columns)
+        """CDF of each stick-breaking fraction: 1 - (1 - v)^b, 1 - v the part of the stick that is left after it.
+
+        What is left is summed from the end: 1 minus the weights before loses the digits of a small remainder.
+        """
+        left = np.maximum(np.cumsum(beta[:, ::-1], axis=1)[:, ::-1], 1e-300)
+        return 1.0 - (left[:, 1:] / left[:, :-1]) ** np.array(self.stick)
 
 
 def make_prior(settings: Model) -> Prior:

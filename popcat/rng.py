@@ -12,7 +12,7 @@ _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
-_11 = np.uint64(11)
+_12 = np.uint64(12)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -27,9 +27,9 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 
 @numba.njit(nogil=True, cache=True)
 def _to_unit(high, low):
-    """A double in (0, 1) from 53 of 64 bits, never 0 or 1."""
-    bits = ((high << _32) | low) >> _11
-    return (np.float64(bits) + 0.5) * 1.1102230246251565e-16
+    """A double in (0, 1) from 52 of 64 bits: 2^-53 to 1 - 2^-53. With 53 the largest would round to 1."""
+    bits = ((high << _32) | low) >> _12
+    return (np.float64(bits) + 0.5) * 2.0**-52
 
 
 @numba.njit(nogil=True, cache=True)

@@ -66,7 +66,13 @@ def photometry_columns(survey: Survey) -> dict[str, str]:
     >>> list(photometry_columns(load_survey("sdss")))[:6]
     ['object_id', 'ra', 'dec', 'redshift', 'redshift_err', 'flux_u']
     """
-    columns = {"object_id": "int64", "ra": "float64", "dec": "float64", "redshift": "float64", "redshift_err": "float64"}
+    columns = {
+        "object_id": "int64",
+        "ra": "float64",
+        "dec": "float64",
+        "redshift": "float64",
+        "redshift_err": "float64",
+    }
     columns |= {f"flux_{name}": "float32" for name in survey.band_names}
     columns |= {f"flux_err_{name}": "float32" for name in survey.band_names}
     return columns | {"flags": "int32"}
@@ -134,6 +140,7 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
     Integers in `table` must have no nulls.
     """
+
     def dtype(kind):
         return pd.ArrowDtype(kind) if pa.types.is_list(kind) or pa.types.is_string(kind) else None
 

@@ -150,8 +150,10 @@ def load_survey(survey: "str | Path | Survey") -> Survey:
         return parse_toml(Survey, files("popcat") / "data" / "surveys" / f"{survey}.toml")
     path = Path(survey)
     if not path.is_file():
-        raise PopcatError(f'no survey "{survey}": expected a TOML file or an embedded name; '
-                          f"{did_you_mean(str(survey), embedded_surveys())}")
+        raise PopcatError(
+            f'no survey "{survey}": expected a TOML file or an embedded name; '
+            f"{did_you_mean(str(survey), embedded_surveys())}"
+        )
     return parse_toml(Survey, path)
 
 

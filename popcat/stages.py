@@ -12,15 +12,19 @@ import pyarrow as pa
 
 from popcat import rng
 from popcat.catalog.chunk import Chunk
+from popcat.catalog.partitions import OutputFolder
 from popcat.catalog.readers import catalog_columns, has_posterior, read_chunk, status_of, to_photometry
+from popcat.errors import PopcatError
+from popcat.inference.calibration import ranks, summarise
 from popcat.inference.posterior import Posterior, load_posterior
 from popcat.noise import NoiseModel, add_noise
 from popcat.prior import N_UNCONSTRAINED, make_prior
 from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, library_schema, posterior_schema, to_pandas
 from popcat.settings import Model, Survey
-from popcat.sps.model import build_model
+from popcat.sps.grid import load_grid
 from popcat.sps.photometry import Photometry
 from popcat.sps.properties import Properties
+from popcat.units import nmgy_to_ab_mag
 
 CHI2_TAIL = 1e-4
 _MAX_PHOTOMETRIES = 4
@@ -54,7 +58,9 @@ def draw_prior(object_id: np.ndarray, survey: Survey, model: Model, seed: int) -
     return make_prior(model).from_unit(u[:, :N_UNCONSTRAINED]), low + (high - low) * u[:, N_UNCONSTRAINED]
 
 
-def simulate_partition(start: int, stop: int, survey: Survey, model: Model, noise: NoiseModel, seed: int) -> pd.DataFrame:
+def simulate_partition(
+    start: int, stop: int, survey: Survey, model: Model, noise: NoiseModel, seed: int
+) -> pd.DataFrame:
     """Galaxies start <= object_id < stop of the library with this seed: columns of popcat.schema.library_schema."""
     object_id = np.arange(start, stop, dtype=np.int64)
     theta, redshift = draw_prior(object_id, survey, model, seed)
@@ -100,7 +106,6 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
     flux, err = _bands(frame, "flux", survey), _bands(frame, "flux_err", survey)
     redshift, object_id = frame["redshift"].to_numpy(), frame["object_id"].to_numpy()
     photometry = photometry_for(survey, posterior.model)
-    properties = Properties(photometry.model)
     out = {name: np.empty((len(frame), draws), dtype=np.float32) for name in (*PARAMETERS, *PROPERTIES)}
     chi2 = np.empty(len(frame))
     step = max(_BATCH_DRAWS // draws, 1)
@@ -111,9 +116,51 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
         model_flux = photometry.flux(flat, z).reshape(*theta.shape[:2], -1)
         residual = (model_flux - flux[part, None]) / err[part, None]
         chi2[part] = np.min(np.sum(residual**2, axis=2), axis=1)
-        for name, values in {**dict(zip(PARAMETERS, flat.T, strict=True)), **properties(flat, z)}.items():
+        for name, values in derive(flat, z, survey, posterior.model).items():
             out[name][part] = values.reshape(-1, draws)
     return out, chi2
+
+
+def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, model: Model) -> dict[str, np.ndarray]:
+    """Parameters and properties by name, each (n,), of theta (n, 12) and redshift (n,)."""
+    properties = Properties(photometry_for(survey, model).model)(theta, redshift)
+    return {**dict(zip(PARAMETERS, theta.T, strict=True)), **properties}
+
+
+def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
+    """The first n simulated galaxies that pass the survey's selection: a library frame, fresh for every seed.
+
+    Their numbers begin at 2^40, beyond any training library, so that no seed repeats its galaxies.
+    """
+    survey, parts, found, start = posterior.survey, [], 0, 2**40
+    while found < n:
+        frame = simulate_partition(start, start + 4 * n, survey, posterior.model, posterior.noise, seed)
+        mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
+        parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)])
+        found, start = found + len(parts[-1]), start + 4 * n
+    return pd.concat(parts, ignore_index=True).iloc[:n]
+
+
+def calibrate_posterior(posterior: Posterior, n: int, seed: int, draws: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """Calibration summary and the ranks by name, on n fresh mocks from the prior with the model's own noise."""
+    survey = posterior.survey
+    mocks = draw_mocks(posterior, n, seed)
+    redshift = mocks["redshift"].to_numpy()
+    frame = mocks.assign(**dict.fromkeys(("ra", "dec", "redshift_err"), np.nan), flags=np.int32(0))
+    quantities, _ = _sample(frame, posterior, draws, seed)
+    theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
+    truth = derive(theta, redshift, survey, posterior.model)
+    all_ranks = {name: ranks(truth[name].astype(np.float32), values) for name, values in quantities.items()}
+    flat = np.column_stack([quantities[name].ravel() for name in PARAMETERS]).astype(np.float64)
+    outside = int((~posterior.prior.contains(flat, tolerance=1e-5)).sum())
+    summary = {
+        "mode": "redshift given",
+        "model": posterior.name,
+        "draws": draws,
+        "seed": seed,
+        "outside_prior": outside,
+    }
+    return {**summary, **summarise(all_ranks)}, all_ranks
 
 
 def _bands(frame, column, survey) -> np.ndarray:
@@ -150,6 +197,32 @@ def _arrow(values, kind) -> pa.Array:
     return values if isinstance(values, pa.Array) else pa.array(values, type=kind, from_pandas=False)
 
 
-def model_hash(model: Model) -> str:
+def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, survey, model, noise, seed) -> int:
+    """Simulate one part of a library and write it; the number of rows."""
+    frame = simulate_partition(start, stop, survey, model, noise, seed)
+    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey), preserve_index=False))
+    return len(frame)
+
+
+def write_posterior_part(folder: OutputFolder, chunk: Chunk, model: str, name: str, draws: int, seed: int) -> int:
+    """Read one chunk, infer its posteriors and write the part; the number of rows.
+
+    Raises PopcatError if the model that this process finds is not the one that the run began with.
+    """
+    posterior = load_posterior(model)
+    if posterior.name != name:
+        raise PopcatError(
+            f"model {model} changed during the run ({posterior.name[:12]}, expected {name[:12]}): "
+            "put the first one back, or start anew in another folder"
+        )
+    table = infer_table(read_partition(chunk, posterior.survey), posterior, draws, seed)
+    status = {
+        str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
+    }
+    folder.write_part(chunk.index, table, {"status": status})
+    return table.num_rows
+
+
+def grid_hash(model: Model) -> str:
     """SHA-256 of the SSP grid that a model names: goes into fingerprints and provenance."""
-    return build_model(model).grid.content_hash()
+    return load_grid(model.grid).content_hash()

@@ -4,6 +4,7 @@ A plan is made once, from file footers alone; a chunk is small, so it can be sen
 files. Names and values are the file's own: `popcat.catalog.photometry` gives them popcat's names and units.
 """
 
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ SUFFIXES = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv",
     ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fit.gz": "fits",
 }
+_SAMPLE = 65536
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
 
 
@@ -74,6 +76,23 @@ def whole_files(chunks: Sequence[Chunk]) -> list[Chunk]:
         groups = tuple(sorted({*first.row_groups, *chunk.row_groups}))
         merged[key] = replace(first, stop=chunk.stop, row_groups=groups)
     return list(merged.values())
+
+
+def content_digest(chunks: Sequence[Chunk]) -> str:
+    """A hash of the files behind a plan, wherever they are: each one's size and first and last 64 KiB.
+
+    Enough to tell that a catalogue is another one, at no cost for large files: a Parquet footer holds the statistics
+    of every column.
+    """
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(chunk.path for chunk in chunks):
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            head = file.read(_SAMPLE)
+            file.seek(max(size - _SAMPLE, 0))
+            digest.update(f"{size}:".encode() + head + file.read(_SAMPLE))
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ feature-major (units x samples); the context enters once per galaxy and is repea
 """
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from popcat.flows.architecture import made_blocks
 
@@ -45,7 +45,7 @@ class _Block:
             stop = self.stops[d]
             rows = slice(2 * d, 2 * d + 2)
             raw_scale, shift = self.final_weight[rows, :stop] @ hidden[-1][:stop] + self.final_bias[rows]
-            scale = F.softplus(raw_scale) + _EPSILON
+            scale = functional.softplus(raw_scale) + _EPSILON
             x[d] = (noise[d] - shift) / scale
             log_det -= torch.log(scale)
             if d + 1 < self.n_dim:
@@ -85,7 +85,7 @@ class Sampler:
         return draws, log_q
 
     def _chunk(self, noise, context):
-        n_galaxy, n_draw, n_dim = noise.shape
+        _, n_draw, n_dim = noise.shape
         x = noise.reshape(-1, n_dim).T.contiguous()
         log_q = -0.5 * (x**2).sum(0) - 0.5 * n_dim * _LN_2PI
         for block in self.blocks:

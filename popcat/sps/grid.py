@@ -88,10 +88,8 @@ def load_grid(name: "str | Path") -> SSPGrid:
     >>> load_grid("bc03_miles").lum.shape[0]
     7
     """
-    if str(name) in embedded_grids():
-        path = Path(str(files("popcat") / "data" / f"ssp_{name}.npz"))
-    else:
-        path = Path(name)
+    is_embedded = str(name) in embedded_grids()
+    path = Path(str(files("popcat") / "data" / f"ssp_{name}.npz")) if is_embedded else Path(name)
     if not path.is_file():
         raise PopcatError(
             f'no SSP grid "{name}": expected a file written by `popcat ssp build` or an embedded name; '
@@ -105,6 +103,6 @@ def _read(path: Path) -> SSPGrid:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
             provenance = json.loads(str(file["provenance"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise PopcatError(f"{path} is not an SSP grid written by `popcat ssp build`: {error}") from error
     return SSPGrid(**arrays, provenance=provenance)

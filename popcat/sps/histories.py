@@ -21,6 +21,8 @@ _PUBLISHED = (
 )
 _PUBLISHED_ORDER = [2, 0, 1, 3]
 _T_MAX_GYR = 14.5
+N_SFH, N_ZH = 4, 2
+"""Numbers of bases: the kernels are written for exactly these, as theta is."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Bases:
         t = np.asarray(lookback_gyr, dtype=float)
         nodes = self.lookback_gyr
         step = np.diff(nodes)
-        total = np.concatenate([np.zeros((len(self.sfh), 1)), np.cumsum(0.5 * step * (self.sfh[:, 1:] + self.sfh[:, :-1]), axis=1)], axis=1)
+        formed = np.cumsum(0.5 * step * (self.sfh[:, 1:] + self.sfh[:, :-1]), axis=1)
+        total = np.concatenate([np.zeros((len(self.sfh), 1)), formed], axis=1)
         left = np.clip(np.searchsorted(nodes, t, side="right") - 1, 0, len(nodes) - 2)
         x = t - nodes[left]
         slope = np.diff(self.sfh, axis=1)[:, left] / step[left]
@@ -87,8 +90,13 @@ def _published(name: str, folder: Path) -> Bases:
         sfh, zh, time = (np.loadtxt(folder / file) for file in _PUBLISHED)
     except ValueError as error:
         raise PopcatError(f"bases in {folder}: not the published tables: {error}") from error
-    if sfh.ndim != 2 or zh.ndim != 2 or not sfh.shape[1] == zh.shape[1] == len(time):
-        raise PopcatError(f"bases in {folder}: expected rows of one length, got {sfh.shape}, {zh.shape}, {time.shape}")
+    n_time = time.size
+    if sfh.shape != (N_SFH, n_time) or zh.shape != (N_ZH, n_time):
+        raise PopcatError(f"bases in {folder}: expected {N_SFH} star-formation and {N_ZH} metallicity rows as "
+                          f"long as the times, got {sfh.shape}, {zh.shape} and {time.shape}")
+    if not np.all(np.diff(time) < 0) or time[-1] < 0 or time[0] >= _T_MAX_GYR:
+        raise PopcatError(f"bases in {folder}: expected times descending between {_T_MAX_GYR:g} and 0 Gyr in "
+                          f"{_PUBLISHED[2]}, got {time[0]:g} to {time[-1]:g}")
     return _extended(name, time[::-1], sfh[_PUBLISHED_ORDER, ::-1], zh[:, ::-1])
 
 

@@ -40,7 +40,8 @@ class Histories(NamedTuple):
     ln_z: np.ndarray
     ln1pz_max: float
     age: np.ndarray
-    dist_mpc: np.ndarray
+    dist_ratio_mpc: np.ndarray
+    """d_L / ln(1 + z) at the cosmology's redshift nodes."""
     cumulative_at_age: np.ndarray
     """(n_cosmology, n_sfh): int_0^t_age of each SFH basis at the cosmology's redshift nodes."""
 
@@ -75,7 +76,7 @@ def make_histories(model: GalaxyModel) -> Histories:
         ln_z=model.grid.log_z_abs * np.log(10.0),
         ln1pz_max=cosmology.ln1pz_max,
         age=cosmology.age_gyr,
-        dist_mpc=cosmology.dist_mpc,
+        dist_ratio_mpc=cosmology.dist_ratio_mpc,
         cumulative_at_age=np.ascontiguousarray(bases.cumulative_sfh(cosmology.age_gyr).T),
     )
 
@@ -187,7 +188,8 @@ def _add_light(target, table, iz, fz, iq, fq, row, mass):
     z0, q0, r = _U(iz), _U(iq), _U(row)
     z1, q1 = z0 + _U(1), q0 + _U(1)
     for k in range(_U(target.shape[0])):
-        target[k] += (a * table[z0, q0, r, k] + b * table[z0, q1, r, k]) + (c * table[z1, q0, r, k] + d * table[z1, q1, r, k])
+        near = a * table[z0, q0, r, k] + b * table[z0, q1, r, k]
+        target[k] += near + (c * table[z1, q0, r, k] + d * table[z1, q1, r, k])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -290,7 +292,7 @@ def _flux_kernel(theta, redshift, order, h, t, out):
         ln1pz = np.log1p(redshift[i])
         _gather(theta[i], ln1pz, h, t, old, young)
         _attenuate(theta[i], ln1pz, t, old, young, out[i])
-        dist_mpc = lookup(ln1pz / h.ln1pz_max * (len(h.age) - 1), h.dist_mpc)
+        dist_mpc = ln1pz * lookup(ln1pz / h.ln1pz_max * (len(h.age) - 1), h.dist_ratio_mpc)
         factor = 10.0 ** theta[i, 0] * (1e-5 / dist_mpc) ** 2 / (1.0 + redshift[i])
         for b in range(out.shape[1]):
             out[i, b] *= factor

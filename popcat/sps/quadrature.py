@@ -14,6 +14,8 @@ from popcat.sps.filters import FilterCurve
 
 _N_FINE = 3000
 _MAX_NODES = 14
+# (tau_ism, n_dust, tau_bc) in the corners of the prior.
+_HARD_DUST = ((3.0, 1.0, 0.0), (3.0, 0.0, 3.0), (3.0, -1.0, 0.0), (3.0, -2.0, 3.0), (1.0, -2.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _hard_cases(wave, redshift, spectra):
     log_attenuation = [
         -tau_ism * (calzetti_smooth(rest) + bump_strength(n) * bump(rest)) * (rest / 5500.0) ** n
         - tau_bc * birth_cloud_curve(rest)
-        for tau_ism, n, tau_bc in [(3.0, 1.0, 0.0), (3.0, 0.0, 3.0), (3.0, -1.0, 0.0), (3.0, -2.0, 3.0), (1.0, -2.0, 0.0)]
+        for tau_ism, n, tau_bc in _HARD_DUST
     ]
     return light, np.exp(log_attenuation)
 

@@ -50,7 +50,9 @@ def population(theta: np.ndarray, redshift: float, model: GalaxyModel) -> Popula
     )
 
 
-def rest_spectrum(theta: np.ndarray, redshift: float, model: GalaxyModel, wave_aa: np.ndarray | None = None) -> np.ndarray:
+def rest_spectrum(
+    theta: np.ndarray, redshift: float, model: GalaxyModel, wave_aa: np.ndarray | None = None
+) -> np.ndarray:
     """Attenuated luminosity in Lsun / Angstrom at rest-frame wavelengths, by default the grid's own.
 
     Starlight is linear between the grid's wavelengths; the dust is exact at every wavelength asked for.

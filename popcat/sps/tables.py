@@ -91,7 +91,8 @@ def build_tables(survey: Survey, model: GalaxyModel, curves: list[FilterCurve]) 
     """
     z_range, grid = survey.redshift_range, model.grid
     _check_coverage(curves, grid.wave_aa, z_range)
-    segments = [(b, s) for b, curve in enumerate(curves) for s in make_segments(curve, _test_spectra(model), z_range, NODE_TOLERANCE)]
+    spectra = _test_spectra(model)
+    segments = [(b, s) for b, c in enumerate(curves) for s in make_segments(c, spectra, z_range, NODE_TOLERANCE)]
     scale = np.array([_to_nmgy(curve) for curve in curves])
     stepped = [b for b, curve in enumerate(curves) if _meets_step(curve, z_range)]
     columns = _Columns(segments, stepped, scale)
@@ -127,7 +128,9 @@ class _Columns:
 
     def weights(self, wave_rest: np.ndarray, redshift: float) -> np.ndarray:
         """(n_wave, n_col) with light = L @ weights at a redshift."""
-        parts = [hat_weights(wave_rest, s.wave_aa, self.scale[b] * s.weight * s.basis, redshift) for b, s in self.segments]
+        parts = []
+        for band, s in self.segments:
+            parts.append(hat_weights(wave_rest, s.wave_aa, self.scale[band] * s.weight * s.basis, redshift))
         parts += [self._step(band, wave_rest, redshift) for band in self.stepped]
         return np.concatenate(parts, axis=1)
 

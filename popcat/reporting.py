@@ -15,10 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from popcat import plots
+from popcat import plots, stages
+from popcat.calibrating import read_calibration
+from popcat.catalog.partitions import read_manifest
 from popcat.errors import PopcatError
 from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, QUANTITIES, STATUS, to_pandas
-from popcat.settings import Survey
+from popcat.settings import Model, Survey
+from popcat.sps.filters import load_curves
+from popcat.sps.spectrum import observed_spectrum
 
 POPULATION_ROWS = 1_000_000
 """Population panels show every k-th row of a larger catalogue; the counts are of every row."""
@@ -273,3 +277,30 @@ def _write(output, text):
     finally:
         partial.unlink(missing_ok=True)
     return output
+
+
+def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxies: Sequence[int] | None = None,
+           calibration: str | Path | None = None) -> Path:
+    """Write the HTML page of a catalogue that `popcat infer` wrote, with spectra from its own galaxy model.
+
+    galaxies: object_ids to show in full. calibration: a folder that `popcat calibrate` wrote.
+
+    Returns the path of the page. Raises PopcatError if the folder holds no finished posterior catalogue.
+    """
+    manifest = read_manifest(posteriors)
+    if manifest["kind"] != "posteriors":
+        raise PopcatError(f"{posteriors} holds a {manifest['kind']}, not posteriors: name the folder that "
+                          "`popcat infer` wrote")
+    survey = Survey.model_validate(manifest["extra"]["survey"])
+    photometry = stages.photometry_for(survey, Model.model_validate(manifest["extra"]["galaxy_model"]))
+    curves = load_curves(survey)
+    span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
+
+    def spectrum(theta, redshift):
+        return span, np.array([observed_spectrum(row, redshift, photometry.model, span)[1] for row in theta])
+
+    return build_report(
+        Path(posteriors), Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
+        forward=photometry.flux, spectrum=spectrum, galaxies=galaxies,
+        calibration=None if calibration is None else read_calibration(calibration),
+    )  # fmt: skip

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from popcat import report
+from popcat import reporting
 from popcat.errors import PopcatError
-from popcat.report import build_report, pick_galaxies
+from popcat.reporting import build_report, pick_galaxies
 from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, QUANTITIES, STATUS, posterior_schema
 from popcat.settings import load_survey
 
@@ -168,14 +168,14 @@ def test_status_counts_equal_the_data(page, catalogue):
     counts = {row["values"]: row["counts"] for row in catalogue[1]["status"].value_counts().to_pylist()}
     assert counts == {"ok": 488, "missing_band": 7, "bad_error": 5}
     for name in STATUS:
-        assert f" {name} {counts.get(name, 0)} {report.STATUS_MEANING[name]}" in text_of(page)
+        assert f" {name} {counts.get(name, 0)} {reporting.STATUS_MEANING[name]}" in text_of(page)
 
 
 def test_flag_counts_equal_the_data(page, catalogue):
     flags = catalogue[1]["flags"].to_numpy()
     assert (flags & FLAGS["negative_flux"]).any(), "the toy catalogue lost its negative fluxes"
     for name, bit in FLAGS.items():
-        assert f" {bit} {name} {np.count_nonzero(flags & bit)} {report.FLAG_MEANING[name]}" in text_of(page)
+        assert f" {bit} {name} {np.count_nonzero(flags & bit)} {reporting.FLAG_MEANING[name]}" in text_of(page)
 
 
 def test_page_needs_no_other_file(page):
@@ -201,12 +201,12 @@ def test_provenance_and_calibration_badges_appear(page):
 
 
 def test_every_status_and_flag_has_a_meaning():
-    assert tuple(report.STATUS_MEANING) == STATUS
-    assert tuple(report.FLAG_MEANING) == tuple(FLAGS)
+    assert tuple(reporting.STATUS_MEANING) == STATUS
+    assert tuple(reporting.FLAG_MEANING) == tuple(FLAGS)
 
 
 def test_galaxies_are_chosen_by_kind_whatever_the_row_order(catalogue):
-    frame = catalogue[1].select(report._SCALARS).to_pandas()
+    frame = catalogue[1].select(reporting._SCALARS).to_pandas()
     ok = frame[frame["status"] == "ok"]
     chosen = pick_galaxies(ok)
     assert chosen == pick_galaxies(ok.sample(frac=1, random_state=5))
@@ -224,9 +224,9 @@ def test_named_galaxies_are_shown_in_the_order_asked(catalogue, tmp_path):
 
 
 def test_counts_cover_every_row_when_the_panels_show_some(catalogue, monkeypatch):
-    whole = report.read_population(report.open_posteriors(catalogue[0], SURVEY))
-    monkeypatch.setattr(report, "POPULATION_ROWS", 100)
-    thinned = report.read_population(report.open_posteriors(catalogue[0], SURVEY))
+    whole = reporting.read_population(reporting.open_posteriors(catalogue[0], SURVEY))
+    monkeypatch.setattr(reporting, "POPULATION_ROWS", 100)
+    thinned = reporting.read_population(reporting.open_posteriors(catalogue[0], SURVEY))
     assert (thinned.rows, thinned.status, thinned.flags) == (whole.rows, whole.status, whole.flags)
     assert list(thinned.frame["object_id"]) == list(whole.frame["object_id"][::5])
 

@@ -1,0 +1,5 @@
+"""`python -m popcat` is the `popcat` command."""
+
+from popcat.cli import main
+
+main()

