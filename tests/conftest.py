@@ -7,6 +7,10 @@ imported here.
 import os
 import shutil
 import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
@@ -21,3 +25,41 @@ if not IS_WORKER:
 def pytest_unconfigure():
     if not IS_WORKER:
         shutil.rmtree(os.environ["POPCAT_CACHE"], ignore_errors=True)
+
+
+# Libraries are imported inside the fixtures, after the environment is set.
+
+
+@pytest.fixture(scope="session")
+def galaxies(tmp_path_factory) -> Path:
+    """150 of the real SDSS galaxies, the first ten with u <= 0 among them, as a Parquet file."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(files("popcat") / "data" / "galaxies_sdss.parquet")
+    negative = np.flatnonzero(table["modelflux_u"].to_numpy() <= 0)[:10]
+    rows = np.concatenate([negative, np.setdiff1d(np.arange(150), negative)])[:150]
+    path = tmp_path_factory.mktemp("galaxies") / "galaxies.parquet"
+    pq.write_table(table.take(np.sort(rows)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A badly trained posterior: everything about it is real but its quality."""
+    import numpy as np
+
+    from popcat.inference.learn import Library, train_posterior
+    from popcat.inference.posterior import save_posterior
+    from popcat.noise import default_noise
+    from popcat.settings import Model, Training, load_survey
+    from popcat.stages import draw_prior, photometry_for
+
+    survey, model = load_survey("sdss"), Model()
+    theta, redshift = draw_prior(np.arange(6000), survey, model, 0)
+    library = Library.from_theta(theta, redshift, photometry_for(survey, model).flux(theta, redshift), model)
+    settings = Training(n_blocks=2, hidden=16, n_layers=1, batch=256, max_epochs=2)
+    posterior, _ = train_posterior(library, survey, model, default_noise(survey), settings, provenance={"made_by": "tests"})
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_posterior(posterior, folder)
+    return folder

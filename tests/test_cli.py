@@ -1,0 +1,172 @@
+"""The command at the door: what works, and one clear line with exit status 2 for what cannot."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from popcat import __version__
+from popcat.catalog.partitions import read_manifest
+from popcat.cli import app, main
+
+SYNCHRONOUS = ["--scheduler", "synchronous"]
+
+
+@pytest.fixture
+def popcat(monkeypatch, capsys):
+    """Run `popcat` in this process: exit status, what it printed, what it said on stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["popcat", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+def refused(result, *words):
+    """Exit status 2, one line, these words in it, and no traceback."""
+    status, _, err = result
+    assert status == 2
+    assert err.count("\n") == 1
+    assert err.startswith("Error: ")
+    for word in words:
+        assert word in err
+
+
+def test_the_installed_command_prints_its_version():
+    done = subprocess.run([sys.executable, "-m", "popcat", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
+
+
+@pytest.mark.parametrize("command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp"])
+def test_every_command_explains_itself(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, galaxies, tmp_path):
+    noise, library, model = tmp_path / "noise.json", tmp_path / "library", tmp_path / "model"
+    posteriors, page, calibration = tmp_path / "posteriors", tmp_path / "report.html", tmp_path / "calibration"
+    training = tmp_path / "training.toml"
+    training.write_text("n_blocks = 2\nhidden = 16\nn_layers = 1\nbatch = 256\n")
+    assert popcat("noise", "fit", galaxies, "-o", noise)[0] == 0
+    assert popcat("simulate", "-n", 6000, "--noise", noise, "-o", library, *SYNCHRONOUS)[0] == 0
+    assert popcat("train", "--library", library, "--settings", training, "--epochs", 2, "-o", model)[0] == 0
+    assert popcat("infer", galaxies, "--model", model, "--draws", 20, "-o", posteriors, *SYNCHRONOUS)[0] == 0
+    assert popcat("calibrate", "--model", model, "-n", 40, "--draws", 50, "-o", calibration)[0] == 0
+    assert popcat("report", posteriors, "--calibration", calibration, "-o", page)[0] == 0
+    assert read_manifest(posteriors)["rows"] == 150
+    assert {file.name for file in model.iterdir()} == {"posterior.json", "flow.safetensors", "loss.png"}
+    assert {file.name for file in calibration.iterdir()} == {"calibration.json", "ranks.parquet", "pp.png", "ranks.png"}
+    result = json.loads((calibration / "calibration.json").read_text())
+    assert result["n"] == 40
+    assert result["outside_prior"] == 0
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["infer", "absent.parquet", "--model", "{model}"], ["absent.parquet", "expected"]),
+        (["infer", "{galaxies}", "--model", "absent"], ['no model "absent"']),
+        (["simulate", "--survey", "sdds", "-n", "10"], ['did you mean "sdss"']),
+        (["simulate", "--noise", "absent.json", "-n", "10"], ["absent.json", "popcat noise fit"]),
+        (["simulate", "--model", "absent.toml", "-n", "10"], ["absent.toml"]),
+        (["train", "--library", "absent"], ["absent"]),
+        (["calibrate", "--model", "absent"], ['no model "absent"']),
+        (["report", "absent"], ["absent"]),
+        (["ssp", "build", "--engine", "bc04"], ['did you mean "bc03"']),
+        (["ssp", "build", "--source", "absent.fits"], ["absent.fits"]),
+        (["ssp", "info", "absent"], ['no SSP grid "absent"']),
+    ],
+)
+def test_what_does_not_exist_is_one_line_with_the_remedy(popcat, galaxies, tiny_model, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    named = [argument.format(galaxies=galaxies, model=tiny_model) for argument in arguments]
+    refused(popcat(*named), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def changed(galaxies, path, change):
+    """The galaxies with one change to their table, in a file."""
+    pq.write_table(change(pq.read_table(galaxies)), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop_columns("modelflux_g"), ["modelflux_g"]),
+        (lambda t: t.set_column(0, "object_id", pa.array([7] * len(t))), ["duplicate"]),
+        (lambda t: t.set_column(0, "object_id", pa.array([f"g{i}" for i in range(len(t))])), ["object_id", "integer"]),
+    ],
+)
+def test_a_catalogue_that_cannot_work_is_refused_before_anything_is_written(popcat, galaxies, tiny_model, tmp_path, change, words):
+    catalog = changed(galaxies, tmp_path / "catalog.parquet", change)
+    refused(popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_unit_is_refused(popcat, galaxies, tiny_model, tmp_path):
+    def in_micro_jansky(table):
+        at = table.schema.get_field_index("modelflux_r")
+        field = table.schema.field(at).with_metadata({"unit": "uJy"})
+        return table.set_column(at, field, table.column(at))
+
+    catalog = changed(galaxies, tmp_path / "catalog.parquet", in_micro_jansky)
+    refused(popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "uJy", "nMgy")
+
+
+def test_a_model_of_another_survey_is_refused_by_the_columns_it_needs(popcat, galaxies, tmp_path, tiny_model):
+    def renamed(table):
+        return table.rename_columns([name.replace("modelflux", "petroflux") for name in table.column_names])
+
+    catalog = changed(galaxies, tmp_path / "catalog.parquet", renamed)
+    refused(popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "sdss", "modelflux_u")
+
+
+def test_bad_rows_are_kept_flagged_and_explained(popcat, galaxies, tiny_model, tmp_path):
+    def spoiled(table):
+        frame = table.to_pandas()
+        frame.loc[0, "modelflux_g"] = float("nan")
+        frame.loc[1, "modelflux_err_r"] = -1.0
+        frame.loc[2, "redshift"] = float("nan")
+        frame.loc[3, "redshift"] = 3.0
+        return pa.Table.from_pandas(frame, preserve_index=False)
+
+    catalog = changed(galaxies, tmp_path / "catalog.parquet", spoiled)
+    out = tmp_path / "out"
+    assert popcat("infer", catalog, "--model", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS)[0] == 0
+    frame = pq.read_table(out / "part-000000.parquet").to_pandas()
+    expected = ["missing_band", "bad_error", "missing_redshift", "redshift_out_of_range"]
+    assert frame["status"].tolist() == expected + ["ok"] * 146
+    assert frame["log_mstar_p50"].isna().tolist() == [True] * 4 + [False] * 146
+    assert frame["log_mstar_draws"].isna().tolist() == [True] * 4 + [False] * 146
+    assert (frame["flags"] != 0).tolist()[:4] == [True] * 4
+
+
+def test_the_output_of_another_run_is_refused_not_mixed(popcat, galaxies, tiny_model, tmp_path):
+    arguments = ["infer", galaxies, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS, "--draws"]
+    assert popcat(*arguments, 5)[0] == 0
+    refused(popcat(*arguments, 6), "draws")
+
+
+def test_training_refuses_a_folder_that_holds_something(popcat, tmp_path):
+    assert popcat("simulate", "-n", 10, "-o", tmp_path / "library", *SYNCHRONOUS)[0] == 0
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "precious").touch()
+    refused(popcat("train", "--library", tmp_path / "library", "-o", tmp_path / "model"), "not empty")
+
+
+def test_the_ssp_grid_describes_itself(popcat):
+    status, out, _ = popcat("ssp", "info")
+    assert status == 0
+    assert "Kroupa" in out
