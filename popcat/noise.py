@@ -175,10 +175,13 @@ def default_noise(survey: Survey) -> NoiseModel:
 
 
 def check_noise(noise: NoiseModel, survey: Survey, where: str) -> NoiseModel:
-    """The noise model if it has the survey's bands in the survey's order; PopcatError otherwise."""
-    if tuple(noise.bands) != survey.band_names:
+    """The noise model with its bands in the survey's order; PopcatError if they are not the survey's bands.
+
+    A JSON object has no order, and a canonical one is sorted: whatever was stored must come through here.
+    """
+    if set(noise.bands) != set(survey.band_names):
         raise PopcatError(
             f'{where} holds bands {", ".join(noise.bands)}; survey "{survey.name}" has '
             f"{', '.join(survey.band_names)}: fit the noise of this survey"
         )
-    return noise
+    return noise.model_copy(update={"bands": {name: noise.bands[name] for name in survey.band_names}})

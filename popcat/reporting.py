@@ -46,6 +46,8 @@ FLAG_MEANING = {
     "negative_flux": "a measured flux below zero; kept and used, harmless",
 }
 
+# Keys of the manifest that the page folds away.
+_DETAILS = ("fingerprint", "extra.survey.", "extra.galaxy_model.", "extra.provenance.")
 _SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
 _SCALARS = ["object_id", "redshift", "status", "flags", "chi2_best",
             *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES)]
@@ -86,9 +88,11 @@ def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequ
                           f"{_listing(population.status)}; check the survey's columns and units")
     chosen = pick_galaxies(ok) if galaxies is None else {int(item): "chosen by you" for item in galaxies}
     rows = read_galaxies(dataset, list(chosen), survey)
+    provenance = read_provenance(posteriors)
     page = {
         "title": posteriors.resolve().name, "survey": survey, "population": population,
-        "shown": len(population.frame), "provenance": read_provenance(posteriors),
+        "shown": len(population.frame), "provenance": provenance,
+        "details": [key for key, _ in provenance if key.startswith(_DETAILS)],
         "status_rows": [(name, population.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         "flag_rows": [(bit, name, population.flags[name], FLAG_MEANING[name]) for name, bit in FLAGS.items()],
         "figures": _population_figures(ok, population.status, len(survey.bands)),

@@ -13,7 +13,7 @@ from popcat.flows.architecture import Architecture
 from popcat.flows.training import History, train_flow
 from popcat.inference.features import Features, fit_features, n_features
 from popcat.inference.posterior import Posterior, save_posterior
-from popcat.noise import NoiseModel, add_noise
+from popcat.noise import NoiseModel, add_noise, check_noise
 from popcat.prior import N_UNCONSTRAINED, make_prior
 from popcat.schema import PARAMETERS
 from popcat.settings import Model, Survey, Training
@@ -73,7 +73,8 @@ def open_library(path: "str | Path") -> LibraryFolder:
         raise PopcatError(f"{path} holds {manifest['kind']}, not a library: name a folder that `popcat simulate` wrote")
     made = manifest["fingerprint"]
     survey, model = Survey.model_validate(made["survey"]), Model.model_validate(made["model"])
-    return LibraryFolder(Path(path), survey, model, NoiseModel.model_validate(made["noise"]), manifest)
+    noise = check_noise(NoiseModel.model_validate(made["noise"]), survey, f"library {path}")
+    return LibraryFolder(Path(path), survey, model, noise, manifest)
 
 
 def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...]):
@@ -104,6 +105,7 @@ def train_posterior(
 
     Raises PopcatError if too few galaxies pass the survey's selection.
     """
+    noise = check_noise(noise, survey, "the noise model")
     n_validation = min(int(len(library) * settings.validation_fraction), _MAX_VALIDATION)
     held_out, rest = library[len(library) - n_validation :], library[: len(library) - n_validation]
     features = _fit(rest, survey, model, noise, settings)

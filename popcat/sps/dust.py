@@ -1,8 +1,9 @@
 """Dust attenuation: birth clouds and the diffuse medium (Kriek & Conroy 2013 as FSPS has it, dust_type=4).
 
-Light is multiplied by exp(-tau(w)). The diffuse curve of FSPS steps by 0.6% at 6300 A, where the two branches of
-Calzetti et al. (2000) meet. Here it is written as a smooth curve plus that step, `calzetti_step`, which is nonzero
-between 6300 A and the wavelength where the branches cross: quadrature over a band can treat each by itself.
+Light is multiplied by exp(-tau(w)). The diffuse curve of FSPS steps by 0.006 at 6300 A, where the two branches of
+Calzetti et al. (2000) meet: 2% in light at tau = 3. Here it is written as a smooth curve plus that step,
+`calzetti_step`, which is nonzero between 6300 A and the wavelength where the branches cross: quadrature over a band
+can treat each by itself.
 """
 
 import numpy as np

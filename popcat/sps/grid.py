@@ -100,7 +100,7 @@ def load_grid(name: "str | Path") -> SSPGrid:
 
 def _read(path: Path) -> SSPGrid:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
             provenance = json.loads(str(file["provenance"]))
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:

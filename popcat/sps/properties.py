@@ -93,6 +93,7 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
             if is_whole:
                 survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
             else:
+                # at the midpoint, not averaged: the whole is good to 1e-3
                 survived += mass * _surviving(mstar, ln_age, np.log(mid), iq, fq)
             mean_z += mass * np.exp(ln_z)
             mean_age += mass * mid

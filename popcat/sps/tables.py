@@ -8,6 +8,7 @@ cut, and for the burst one row a native age.
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -210,18 +211,20 @@ def _table_key(survey: Survey, model: GalaxyModel, curves) -> str:
 
 
 def _store(tables: BandTables, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
     building = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
-    building.mkdir()
-    for name, value in asdict(tables).items():
-        np.save(building / f"{name}.npy", value)
     try:
+        building.mkdir(parents=True)
+        for name, value in asdict(tables).items():
+            np.save(building / f"{name}.npy", value)
         building.rename(folder)
-    except OSError:
-        # another worker was first: its tables are the same
-        for file in building.iterdir():
-            file.unlink()
-        building.rmdir()
+    except OSError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        # If the folder is there, another worker was first: its tables are the same.
+        if not folder.is_dir():
+            raise PopcatError(
+                f"cannot keep band tables ({tables.megabytes:.0f} MB) in {folder.parent}: {error}; "
+                "name a writable folder in the environment variable POPCAT_CACHE"
+            ) from error
 
 
 def _open(folder: Path) -> BandTables:
