@@ -1,0 +1,173 @@
+"""Photometry by band tables against the full-resolution reference, and against bagpipes: how exact, how fast.
+
+Accuracy: relative flux errors over draws of the prior, redshift uniform in the survey's range, every band counted.
+`max_err_seen` leaves out bands with less than 1e-10 (25 magnitudes) of the light of the galaxy's brightest band:
+behind 40 optical depths, what is left comes through the last few Angstrom of a filter.
+
+Speed: one thread, many galaxies at once for popcat, one at a time for the others, as each is made to be used. The
+three take turns in every repeat, so a change of the machine's speed falls on all; medians of the repeats. Bagpipes
+computes a delayed-exponential history with Calzetti dust, through the same filters: update() with new parameters.
+
+`build_s` is the time to the first photometry object in an empty cache: reading the grid, building and storing tables.
+"""
+
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from popcat.prior import make_prior
+from popcat.settings import Model, Survey, load_survey
+from popcat.sps.filters import load_curves
+from popcat.sps.photometry import Photometry
+from popcat.sps.spectrum import reference_fluxes
+
+from environment import parser, print_table, write_json
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+N_SPEED, N_REFERENCE, N_BAGPIPES = 200_000, 50, 100
+SEEN = 1e-10
+
+
+def main():
+    arguments = options()
+    run_single_threaded()
+    if importlib.util.find_spec("bagpipes") is None:
+        print("bagpipes is not installed (make install): ratio_bagpipes is null")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["POPCAT_CACHE"] = folder
+        result = {name: measure(survey, arguments, Path(folder)) for name, survey in surveys().items()}
+    report(result)
+    write_json(arguments.json, {"surveys": result, "draws": arguments.draws, "repeats": arguments.repeats})
+
+
+def options():
+    arguments = parser(__doc__)
+    arguments.add_argument("--draws", metavar="N", type=int, default=5000, help="prior draws for the accuracy (5000)")
+    arguments.add_argument("--repeats", metavar="N", type=int, default=9, help="repeats of each timing (9)")
+    return arguments.parse_args()
+
+
+def run_single_threaded() -> None:
+    """Start again with one thread a library, which must be said before numpy is imported."""
+    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD})
+
+
+def surveys() -> dict[str, Survey]:
+    """The embedded survey on its own redshift range, and nearby."""
+    sdss = load_survey("sdss")
+    return {"sdss": sdss, "sdss_z0.2": sdss.model_copy(update={"redshift_range": (0.001, 0.2)})}
+
+
+def measure(survey: Survey, arguments, folder: Path) -> dict:
+    """One row of the table."""
+    start = time.perf_counter()
+    photometry = Photometry(survey, Model())
+    build_s = time.perf_counter() - start
+    curves = load_curves(survey)
+    return {
+        **accuracy(photometry, curves, *prior_draws(survey, arguments.draws, seed=1)),
+        **speed(photometry, curves, arguments.repeats, folder),
+        "table_mb": photometry.tables.megabytes,
+        "build_s": build_s,
+    }
+
+
+def prior_draws(survey: Survey, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """theta (n, 12) and redshift (n,)."""
+    rng = np.random.default_rng(seed)
+    theta = make_prior(Model()).from_unit(rng.random((n, 11)))
+    return theta, rng.uniform(*survey.redshift_range, n)
+
+
+def accuracy(photometry: Photometry, curves, theta, redshift) -> dict:
+    """Relative errors of the fast path; the reference is the truth."""
+    exact = reference_fluxes(theta, redshift, photometry.model, curves)
+    error = np.abs(photometry.flux(theta, redshift) / exact - 1.0)
+    seen = exact > SEEN * exact.max(axis=1, keepdims=True)
+    return {
+        "max_err": float(error.max()),
+        "p999_err": float(np.quantile(error, 0.999)),
+        "max_err_seen": float(error[seen].max()),
+        "max_err_by_band": dict(zip((c.name for c in curves), error.max(axis=0).tolist(), strict=True)),
+    }
+
+
+def speed(photometry: Photometry, curves, repeats: int, folder: Path) -> dict:
+    """Galaxies a second of each, in turns."""
+    theta, redshift = prior_draws(photometry.survey, N_SPEED, seed=2)
+    few = slice(0, N_REFERENCE)
+    contestants = {
+        "popcat": (N_SPEED, lambda: photometry.flux(theta, redshift)),
+        "reference": (N_REFERENCE, lambda: reference_fluxes(theta[few], redshift[few], photometry.model, curves)),
+    }
+    if importlib.util.find_spec("bagpipes") is not None:
+        contestants["bagpipes"] = (N_BAGPIPES, bagpipes_updates(curves, photometry.survey.redshift_range, folder))
+    rates = {name: [] for name in contestants}
+    for repeat in range(repeats + 1):
+        for name, (n, function) in contestants.items():
+            rate = n / seconds(function)
+            if repeat > 0:  # the first is the warm-up: compilation, caches
+                rates[name].append(rate)
+    median = {name: float(np.median(values)) for name, values in rates.items()}
+    fast, peer = median["popcat"], median.get("bagpipes")
+    return {
+        "galaxies_per_s": fast,
+        "reference_per_s": median["reference"],
+        "bagpipes_per_s": peer,
+        "ratio_reference": fast / median["reference"],
+        "ratio_bagpipes": fast / peer if peer else None,
+    }
+
+
+def seconds(function) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def bagpipes_updates(curves, z_range, folder: Path):
+    """A function that calls update() of one bagpipes model with N_BAGPIPES sets of parameters."""
+    import bagpipes
+
+    files = []
+    for curve in curves:
+        files.append(str(folder / f"{curve.name}.txt"))
+        np.savetxt(files[-1], np.column_stack([curve.wave_aa, curve.response]))
+    galaxies = [bagpipes_components(rng, z_range) for rng in np.random.default_rng(3).spawn(N_BAGPIPES)]
+    model = bagpipes.model_galaxy(galaxies[0], filt_list=files, phot_units="mujy")
+
+    def updates():
+        for components in galaxies:
+            model.update(components)
+            if not np.all(model.photometry > 0):
+                raise RuntimeError("bagpipes gave no light: its speed would mean nothing")
+
+    return updates
+
+
+def bagpipes_components(rng, z_range) -> dict:
+    """Parameters of one galaxy in bagpipes' words."""
+    history = {"age": rng.uniform(1.0, 7.0), "tau": rng.uniform(0.3, 5.0), "massformed": 10.5,
+               "metallicity": rng.uniform(0.1, 2.0)}  # fmt: skip
+    dust = {"type": "Calzetti", "Av": rng.uniform(0.0, 2.0), "eta": 2.0}
+    return {"redshift": rng.uniform(*z_range), "t_bc": 0.1, "delayed": history, "dust": dust}
+
+
+def report(result: dict) -> None:
+    """One line a quantity, one column a survey."""
+    flat = {}
+    for name, row in result.items():
+        flat[name] = row | {f"max_err {band}": error for band, error in row["max_err_by_band"].items()}
+    quantities = [key for key in next(iter(flat.values())) if key != "max_err_by_band"]
+    rows = [{"quantity": key, **{name: row[key] for name, row in flat.items()}} for key in quantities]
+    print_table(rows, "Forward model")
+
+
+if __name__ == "__main__":
+    main()
