@@ -22,7 +22,7 @@ from popcat.catalog.readers import check_catalog, plan_chunks
 from popcat.catalog.sources import content_digest
 from popcat.errors import PopcatError
 from popcat.inference.posterior import embedded_posteriors, load_posterior
-from popcat.noise import NoiseModel, default_noise, noise_counts, noise_from_counts
+from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
 from popcat.schema import library_meta, photometry_meta, posterior_meta
 from popcat.settings import Model, Survey, load_survey
 
@@ -60,7 +60,7 @@ def simulate(
     1
     """
     survey, model = load_survey(survey), model or Model()
-    noise = noise or default_noise(survey)
+    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     starts, stops = zip(*_spans(n, rows_per_partition), strict=True)
     options = {"survey": survey, "model": model, "noise": noise, "seed": seed}
     return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey))
@@ -102,13 +102,13 @@ def simulate_library(
     Raises PopcatError if the folder holds another run's output; a rerun of the same run finishes it.
     """
     survey, model = load_survey(survey), model or Model()
-    noise = noise or default_noise(survey)
+    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     spans = _spans(n, rows_per_partition)
     settings = {"survey": survey.model_dump(mode="json"), "model": model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": stages.grid_hash(model),
                 "rows_per_partition": rows_per_partition}  # fmt: skip
     folder = OutputFolder.open(output, settings, len(spans), kind="library")
-    stages.photometry_for(survey, model)  # build the tables once, before the workers look for them
+    stages.forward_for(survey, model)  # build the tables once, before the workers look for them
     jobs = {i: (folder, i, *spans[i], survey, model, noise, seed) for i in folder.pending()}
     rows = [stop - start for start, stop in spans]
     with connect(scheduler, workers=workers, tasks=len(jobs)) as client:
@@ -137,7 +137,7 @@ def infer_catalog(
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors")
     pending = folder.pending()
     if pending:
-        stages.photometry_for(posterior.survey, posterior.model)
+        stages.forward_for(posterior.survey, posterior.model)
     where = str(model) if str(model) in embedded_posteriors() else str(Path(model).absolute())
     jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed) for i in pending}
     rows = [chunk.stop - chunk.start for chunk in chunks]

@@ -296,7 +296,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
         raise PopcatError(f"{posteriors} holds a {manifest['kind']}, not posteriors: name the folder that "
                           "`popcat infer` wrote")
     survey = Survey.model_validate(manifest["extra"]["survey"])
-    photometry = stages.photometry_for(survey, Model.model_validate(manifest["extra"]["galaxy_model"]))
+    photometry = stages.forward_for(survey, Model.model_validate(manifest["extra"]["galaxy_model"])).photometry
     curves = load_curves(survey)
     span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
 

@@ -20,6 +20,11 @@ class _Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
+def _ascending(name: str, low: float, high: float) -> None:
+    if not low < high:
+        raise ValueError(f"{name} must be low < high, got {low:g}, {high:g}")
+
+
 class Band(_Settings):
     """One photometric band: its filter curve, and where a catalogue keeps it."""
 
@@ -41,7 +46,9 @@ class Band(_Settings):
     """Fraction of the flux added in quadrature to its error."""
 
     @pydantic.model_validator(mode="after")
-    def _one_error_column(self):
+    def _consistent(self):
+        if self.wave_range_aa is not None:
+            _ascending("wave_range_aa", *self.wave_range_aa)
         if (self.flux_err is None) == (self.flux_ivar is None):
             raise ValueError(f'band "{self.name}" needs exactly one of flux_err, flux_ivar')
         return self
@@ -67,6 +74,11 @@ class Selection(_Settings):
     band: str
     bright_mag: float
     faint_mag: float
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        _ascending("bright_mag to faint_mag", self.bright_mag, self.faint_mag)
+        return self
 
 
 class Survey(_Settings):
@@ -113,6 +125,11 @@ class Model(_Settings):
     beta: Literal["flat", "provabgs_warped"] = "flat"
     """Prior of the SFH weights: the flat Dirichlet, or the warped one of the released SEDflow code."""
     log_mstar_formed: tuple[float, float] = (7.0, 12.5)
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        _ascending("log_mstar_formed", *self.log_mstar_formed)
+        return self
 
 
 class Training(_Settings):

@@ -5,6 +5,7 @@ Everything here runs without Dask; popcat.distributed maps it over partitions.
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -27,23 +28,33 @@ from popcat.sps.properties import Properties
 from popcat.units import nmgy_to_ab_mag
 
 CHI2_TAIL = 1e-4
-_MAX_PHOTOMETRIES = 4
+_MAX_FORWARDS = 4
+_MAX_MOCK_BATCHES = 100
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
 _BATCH_DRAWS = 200_000
 
-_photometries: OrderedDict[str, Photometry] = OrderedDict()
+@dataclass(frozen=True)
+class Forward:
+    """What theta and redshift imply: band fluxes and properties."""
+
+    photometry: Photometry
+    properties: Properties
+
+
+_forwards: OrderedDict[str, Forward] = OrderedDict()
 _lock = threading.Lock()
 
 
-def photometry_for(survey: Survey, model: Model) -> Photometry:
+def forward_for(survey: Survey, model: Model) -> Forward:
     """The forward model of a survey; built once a process, shared by its threads."""
     key = survey.model_dump_json() + model.model_dump_json()
     with _lock:
-        if key not in _photometries:
-            _photometries[key] = Photometry(survey, model)
-            if len(_photometries) > _MAX_PHOTOMETRIES:
-                _photometries.popitem(last=False)
-        return _photometries[key]
+        if key not in _forwards:
+            photometry = Photometry(survey, model)
+            _forwards[key] = Forward(photometry, Properties(photometry.model))
+            if len(_forwards) > _MAX_FORWARDS:
+                _forwards.popitem(last=False)
+        return _forwards[key]
 
 
 def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
@@ -64,7 +75,7 @@ def simulate_partition(
     """Galaxies start <= object_id < stop of the library with this seed: columns of popcat.schema.library_schema."""
     object_id = np.arange(start, stop, dtype=np.int64)
     theta, redshift = draw_prior(object_id, survey, model, seed)
-    flux_model = photometry_for(survey, model).flux(theta, redshift)
+    flux_model = forward_for(survey, model).photometry.flux(theta, redshift)
     normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
     flux, err = add_noise(flux_model, noise, normals)
     columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
@@ -105,7 +116,7 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
     survey = posterior.survey
     flux, err = _bands(frame, "flux", survey), _bands(frame, "flux_err", survey)
     redshift, object_id = frame["redshift"].to_numpy(), frame["object_id"].to_numpy()
-    photometry = photometry_for(survey, posterior.model)
+    photometry = forward_for(survey, posterior.model).photometry
     out = {name: np.empty((len(frame), draws), dtype=np.float32) for name in (*PARAMETERS, *PROPERTIES)}
     chi2 = np.empty(len(frame))
     step = max(_BATCH_DRAWS // draws, 1)
@@ -123,7 +134,7 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
 
 def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, model: Model) -> dict[str, np.ndarray]:
     """Parameters and properties by name, each (n,), of theta (n, 12) and redshift (n,)."""
-    properties = Properties(photometry_for(survey, model).model)(theta, redshift)
+    properties = forward_for(survey, model).properties(theta, redshift)
     return {**dict(zip(PARAMETERS, theta.T, strict=True)), **properties}
 
 
@@ -131,14 +142,21 @@ def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
     """The first n simulated galaxies that pass the survey's selection: a library frame, fresh for every seed.
 
     Their numbers begin at 2^40, beyond any training library, so that no seed repeats its galaxies.
+
+    Raises PopcatError if hardly any galaxy passes.
     """
-    survey, parts, found, start = posterior.survey, [], 0, 2**40
-    while found < n:
+    survey, parts, found = posterior.survey, [], 0
+    for start in range(2**40, 2**40 + _MAX_MOCK_BATCHES * 4 * n, 4 * n):
         frame = simulate_partition(start, start + 4 * n, survey, posterior.model, posterior.noise, seed)
         mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
         parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)])
-        found, start = found + len(parts[-1]), start + 4 * n
-    return pd.concat(parts, ignore_index=True).iloc[:n]
+        found += len(parts[-1])
+        if found >= n:
+            return pd.concat(parts, ignore_index=True).iloc[:n]
+    raise PopcatError(
+        f"only {found} of {_MAX_MOCK_BATCHES * 4 * n} simulated galaxies pass the selection of survey "
+        f'"{survey.name}" ({survey.selection.band} {survey.selection.bright_mag} to {survey.selection.faint_mag} mag)'
+    )
 
 
 def calibrate_posterior(posterior: Posterior, n: int, seed: int, draws: int) -> tuple[dict, dict[str, np.ndarray]]:
@@ -177,7 +195,8 @@ def _chi2_limit(survey: Survey) -> float:
 def _scatter(values, rows, n) -> pa.Array:
     """A float32 column with nulls in the other rows."""
     full = np.zeros(n, dtype=np.float32)
-    full[rows] = values
+    with np.errstate(over="ignore"):  # a chi2 beyond float32 is infinite
+        full[rows] = values
     missing = np.ones(n, dtype=bool)
     missing[rows] = False
     return pa.array(full, mask=missing)

@@ -53,13 +53,15 @@ def tiny_model(tmp_path_factory) -> Path:
     from popcat.inference.posterior import save_posterior
     from popcat.noise import default_noise
     from popcat.settings import Model, Training, load_survey
-    from popcat.stages import draw_prior, photometry_for
+    from popcat.stages import draw_prior, forward_for
 
     survey, model = load_survey("sdss"), Model()
     theta, redshift = draw_prior(np.arange(6000), survey, model, 0)
-    library = Library.from_theta(theta, redshift, photometry_for(survey, model).flux(theta, redshift), model)
+    library = Library.from_theta(theta, redshift, forward_for(survey, model).photometry.flux(theta, redshift), model)
     settings = Training(n_blocks=2, hidden=16, n_layers=1, batch=256, max_epochs=2)
-    posterior, _ = train_posterior(library, survey, model, default_noise(survey), settings, provenance={"made_by": "tests"})
+    posterior, _ = train_posterior(
+        library, survey, model, default_noise(survey), settings, provenance={"made_by": "tests"}
+    )
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_posterior(posterior, folder)
     return folder

@@ -45,7 +45,9 @@ def test_the_installed_command_prints_its_version():
     assert done.stdout.strip() == __version__
 
 
-@pytest.mark.parametrize("command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp"])
+@pytest.mark.parametrize(
+    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp"]
+)
 def test_every_command_explains_itself(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
@@ -88,7 +90,9 @@ def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, 
         (["ssp", "info", "absent"], ['no SSP grid "absent"']),
     ],
 )
-def test_what_does_not_exist_is_one_line_with_the_remedy(popcat, galaxies, tiny_model, tmp_path, monkeypatch, arguments, words):
+def test_what_does_not_exist_is_one_line_with_the_remedy(
+    popcat, galaxies, tiny_model, tmp_path, monkeypatch, arguments, words
+):
     monkeypatch.chdir(tmp_path)
     named = [argument.format(galaxies=galaxies, model=tiny_model) for argument in arguments]
     refused(popcat(*named), *words)
@@ -109,7 +113,9 @@ def changed(galaxies, path, change):
         (lambda t: t.set_column(0, "object_id", pa.array([f"g{i}" for i in range(len(t))])), ["object_id", "integer"]),
     ],
 )
-def test_a_catalogue_that_cannot_work_is_refused_before_anything_is_written(popcat, galaxies, tiny_model, tmp_path, change, words):
+def test_a_catalogue_that_cannot_work_is_refused_before_anything_is_written(
+    popcat, galaxies, tiny_model, tmp_path, change, words
+):
     catalog = changed(galaxies, tmp_path / "catalog.parquet", change)
     refused(popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), *words)
     assert not (tmp_path / "out").exists()
@@ -130,7 +136,9 @@ def test_a_model_of_another_survey_is_refused_by_the_columns_it_needs(popcat, ga
         return table.rename_columns([name.replace("modelflux", "petroflux") for name in table.column_names])
 
     catalog = changed(galaxies, tmp_path / "catalog.parquet", renamed)
-    refused(popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "sdss", "modelflux_u")
+    refused(
+        popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "sdss", "modelflux_u"
+    )
 
 
 def test_bad_rows_are_kept_flagged_and_explained(popcat, galaxies, tiny_model, tmp_path):

@@ -58,7 +58,10 @@ def test_a_frame_of_other_bands_is_refused(galaxies, tiny_model):
 
 
 def test_the_noise_fit_does_not_depend_on_the_partitions(galaxies):
-    whole, split = (distributed.fit_noise(distributed.read_catalog(galaxies, SURVEY, rows_per_partition=n), SURVEY) for n in (150, 40))
+    whole, split = (
+        distributed.fit_noise(distributed.read_catalog(galaxies, SURVEY, rows_per_partition=n), SURVEY)
+        for n in (150, 40)
+    )
     assert whole == split
 
 
@@ -71,7 +74,9 @@ def test_a_written_library_does_not_depend_on_the_partitions(tmp_path):
 
 def test_posteriors_do_not_depend_on_the_partitions(galaxies, tiny_model, tmp_path):
     for name, rows in (("a", 150), ("b", 40)):
-        distributed.infer_catalog(galaxies, tmp_path / name, model=tiny_model, draws=4, rows_per_partition=rows, **LOCAL)
+        distributed.infer_catalog(
+            galaxies, tmp_path / name, model=tiny_model, draws=4, rows_per_partition=rows, **LOCAL
+        )
     a, b = rows_of(tmp_path / "a"), rows_of(tmp_path / "b")
     assert a["object_id"].tolist() == b["object_id"].tolist()
     draws = [np.stack(frame["log_mstar_draws"]) for frame in (a, b)]

@@ -24,7 +24,7 @@ from popcat.flows.architecture import Architecture
 from popcat.flows.sampler import Sampler
 from popcat.flows.storage import flow_from_file, flow_to_bytes
 from popcat.inference.features import Features
-from popcat.noise import NoiseModel
+from popcat.noise import NoiseModel, check_noise
 from popcat.prior import N_UNCONSTRAINED, Prior, make_prior
 from popcat.settings import Model, Survey, validation_summary
 
@@ -162,12 +162,13 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
         raise PopcatError(f"model {folder}: {_JSON} is damaged: {validation_summary(error)}") from error
     except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
         raise PopcatError(f"model {folder}: {_JSON} is damaged: {error}") from error
+    noise = check_noise(description.noise, description.survey, f"model {folder}")
     _check_weights(folder / _FLOW, description.flow_sha256)
     flow, architecture = flow_from_file(folder / _FLOW)
     return Posterior(
         description.survey,
         description.model,
-        description.noise,
+        noise,
         features,
         flow,
         architecture,

@@ -1,0 +1,43 @@
+"""A flow from `build_flow` is a density, autoregressive, and conditional on its context."""
+
+import pydantic
+import pytest
+import torch
+
+from popcat.flows.architecture import Architecture, build_flow, made_blocks
+
+SMALL = Architecture(features=2, context=3, n_blocks=2, hidden=16, n_layers=1)
+
+
+def test_the_density_integrates_to_one():
+    torch.manual_seed(0)
+    flow = build_flow(SMALL)
+    axis = torch.linspace(-12, 12, 481)
+    points = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        density = flow.log_prob(points, torch.ones(len(points), 3)).exp()
+    assert density.sum().item() * (24 / 480) ** 2 == pytest.approx(1.0, abs=1e-3)
+
+
+def test_every_made_is_autoregressive():
+    torch.manual_seed(0)
+    flow = build_flow(Architecture(features=4, context=3, n_blocks=3, hidden=32, n_layers=2))
+    assert len(made_blocks(flow)) == 3
+    for made in made_blocks(flow):
+        jacobian = torch.autograd.functional.jacobian(lambda x, made=made: made(x, torch.ones(1, 3)), torch.zeros(1, 4))
+        by_dimension = jacobian.reshape(4, 2, 4).abs().sum(1)
+        assert torch.equal(by_dimension.triu(), torch.zeros(4, 4))
+        assert by_dimension.tril(-1).sum() > 0
+
+
+def test_the_context_changes_the_density():
+    torch.manual_seed(0)
+    flow = build_flow(SMALL)
+    x = torch.zeros(1, 2)
+    assert flow.log_prob(x, torch.zeros(1, 3)).item() != flow.log_prob(x, torch.ones(1, 3)).item()
+
+
+@pytest.mark.parametrize("wrong", [{"family": "nsf"}, {"features": 1}, {"context": 0}, {"n_blocks": 0}, {"depth": 3}])
+def test_an_architecture_that_cannot_be_built_is_refused(wrong):
+    with pytest.raises(pydantic.ValidationError, match=next(iter(wrong))):
+        Architecture.model_validate(SMALL.model_dump() | wrong)

@@ -1,0 +1,97 @@
+"""The schemas name each column once, with type, unit and meaning, and the empty frames have exactly those types."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from popcat import schema
+from popcat.settings import load_survey
+
+SURVEY = load_survey("sdss")
+SCHEMAS = {"library": schema.library_schema(SURVEY), "posterior": schema.posterior_schema(SURVEY)}
+METAS = {"library": schema.library_meta(SURVEY), "posterior": schema.posterior_meta(SURVEY)}
+
+
+def test_flags_are_single_bits_of_an_int32():
+    bits = list(schema.FLAGS.values())
+    assert len(set(bits)) == len(bits)
+    assert all(bit & (bit - 1) == 0 and 0 < bit < 2**31 for bit in bits)
+
+
+def test_every_status_but_ok_is_a_flag():
+    assert schema.STATUS[0] == "ok"
+    assert set(schema.STATUS[1:]) <= set(schema.FLAGS)
+
+
+def test_properties_are_those_the_physics_derives():
+    from popcat.sps.properties import PROPERTY_NAMES
+
+    assert tuple(schema.PROPERTIES) == PROPERTY_NAMES
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_columns_are_named_once(kind):
+    assert len(set(SCHEMAS[kind].names)) == len(SCHEMAS[kind].names)
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_every_column_has_a_unit_and_a_description(kind):
+    for field in SCHEMAS[kind]:
+        assert set(field.metadata) == {b"unit", b"description"}
+        assert field.metadata[b"description"]
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_every_number_has_a_unit_that_is_not_empty(kind):
+    bare = [field.name for field in SCHEMAS[kind] if pa.types.is_floating(field.type) and not field.metadata[b"unit"]]
+    assert bare == []
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_no_type_breaks_lake_readers(kind):
+    lists = {pa.list_(pa.float32())}
+    allowed = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()} | lists
+    assert {field.type for field in SCHEMAS[kind]} <= allowed
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_the_empty_frame_has_the_types_of_a_full_one(kind):
+    table = SCHEMAS[kind].empty_table()
+    rows = {f.name: [None if pa.types.is_floating(f.type) else {"int": 1, "str": "ok", "lis": [1.0]}[str(f.type)[:3]]]
+            for f in SCHEMAS[kind]}
+    full = schema.to_pandas(pa.table(rows, schema=SCHEMAS[kind]))
+    pd.testing.assert_series_equal(full.dtypes, METAS[kind].dtypes)
+    assert len(METAS[kind]) == len(table) == 0
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_a_frame_goes_back_to_the_table_it_came_from(kind):
+    table = pa.Table.from_pandas(METAS[kind], schema=SCHEMAS[kind], preserve_index=False)
+    assert table.replace_schema_metadata(None).schema.equals(SCHEMAS[kind], check_metadata=False)
+
+
+def test_the_posterior_schema_has_quantiles_and_draws_of_every_quantity():
+    names = SCHEMAS["posterior"].names
+    for quantity in schema.QUANTITIES:
+        assert {f"{quantity}_p16", f"{quantity}_p50", f"{quantity}_p84", f"{quantity}_draws"} <= set(names)
+    assert len(names) == 7 + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
+
+
+def test_the_library_schema_has_parameters_and_three_columns_a_band():
+    names = SCHEMAS["library"].names
+    assert names[:14] == ["object_id", "redshift", *schema.PARAMETERS]
+    assert names[14:] == [f"{kind}_{b}" for kind in ("flux_model", "flux", "flux_err") for b in SURVEY.band_names]
+
+
+def test_the_photometry_meta_has_the_declared_columns():
+    meta = schema.photometry_meta(SURVEY)
+    assert {name: str(kind) for name, kind in meta.dtypes.items()} == schema.photometry_columns(SURVEY)
+    assert len(meta) == 0
+
+
+def test_lists_and_strings_stay_arrow_arrays():
+    meta = METAS["posterior"]
+    assert meta["status"].dtype == pd.ArrowDtype(pa.string())
+    assert meta["log_mstar_draws"].dtype == pd.ArrowDtype(pa.list_(pa.float32()))
+    assert meta["log_mstar_p50"].dtype == np.float32
