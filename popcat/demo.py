@@ -5,11 +5,14 @@ import time
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from popcat.catalog.atomic import write_json_atomic
 from popcat.distributed import infer_catalog
 from popcat.reporting import report
 
 MODEL = "sdss"
+GALAXIES = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
 def run_demo(
@@ -25,7 +28,7 @@ def run_demo(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     catalog = folder / "catalog.parquet"
-    with as_file(files("popcat") / "data" / "galaxies_sdss.parquet") as source:
+    with as_file(GALAXIES) as source:
         shutil.copyfile(source, catalog)
     start = time.monotonic()
     manifest = infer_catalog(
@@ -45,6 +48,4 @@ def run_demo(
 
 
 def _rows(path: Path) -> int:
-    import pyarrow.parquet as pq
-
     return pq.read_metadata(path).num_rows

@@ -1,0 +1,61 @@
+"""Ranks, KS distances and coverage against closed forms."""
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from popcat.inference.calibration import KS_CRITICAL_1, KS_CRITICAL_5, coverage, ks_distance, ranks, summarise
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def test_the_rank_counts_draws_below_and_splits_ties():
+    draws = np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
+    assert ranks(np.array([2.5, 1.0]), draws).tolist() == [(2 + 0.5) / 4, (1.5 + 0.5) / 4]
+
+
+def test_ranks_stay_inside_the_unit_interval_and_run_with_the_truth():
+    draws = np.linspace(0, 1, 9)[None, :].repeat(2, axis=0)
+    low, high = ranks(np.array([-1.0, 2.0]), draws)
+    assert 0 < low < high < 1
+    assert low == pytest.approx(1 - high)
+
+
+def test_ranks_of_an_exact_posterior_are_uniform(rng):
+    truth, draws = rng.standard_normal(2000), rng.standard_normal((2000, 400))
+    assert ks_distance(ranks(truth, draws)) < KS_CRITICAL_1 / np.sqrt(2000)
+
+
+@pytest.mark.parametrize(("scale", "sign"), [(0.5, -1), (2.0, 1)])
+def test_too_narrow_draws_undercover_and_too_wide_ones_overcover(rng, scale, sign):
+    values = ranks(rng.standard_normal(2000), scale * rng.standard_normal((2000, 400)))
+    assert sign * (coverage(values) - 0.68) > 0.1
+
+
+def test_a_biased_posterior_has_the_ks_distance_of_its_shift(rng):
+    values = ranks(rng.standard_normal(20_000) + 0.5, rng.standard_normal((20_000, 300)))
+    # sup |Phi(x) - Phi(x - 0.5)| = 2 Phi(0.25) - 1
+    assert ks_distance(values) == pytest.approx(0.1974, abs=0.012)
+
+
+def test_the_ks_distance_is_scipys(rng):
+    values = rng.beta(1.2, 0.9, 300)
+    assert ks_distance(values) == pytest.approx(kstest(values, "uniform").statistic, abs=1e-12)
+
+
+def test_the_critical_values_are_those_of_the_ks_law():
+    from scipy.stats import kstwobign
+
+    assert pytest.approx(kstwobign.isf(0.05), abs=1e-3) == KS_CRITICAL_5
+    assert pytest.approx(kstwobign.isf(0.01), abs=1e-3) == KS_CRITICAL_1
+
+
+def test_the_summary_names_every_quantity(rng):
+    result = summarise({"a": rng.uniform(size=100), "b": rng.uniform(size=100) ** 2})
+    assert result["n"] == 100
+    assert result["ks"]["b"] > result["ks"]["a"]
+    assert set(result["coverage_68"]) == {"a", "b"}
+    assert result["ks_critical_5_percent"] == pytest.approx(0.1358, abs=1e-4)

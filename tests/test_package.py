@@ -1,0 +1,73 @@
+"""The public names, the example of README, the embedded model, the demo."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import popcat
+from popcat import demo
+from popcat.inference.posterior import embedded_posteriors, load_posterior
+from popcat.settings import load_survey
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", [name for name in popcat.__all__ if name != "__version__"])
+def test_every_public_name_resolves_to_something_documented(name):
+    assert getattr(popcat, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error_that_lists_the_known():
+    with pytest.raises(AttributeError, match="read_catalog"):
+        popcat.no_such_name  # noqa: B018
+
+
+def test_readmes_example_is_the_quickstart():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
+    quickstart = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
+    assert quickstart.endswith(code)
+
+
+def test_the_quickstart_runs_on_what_the_demo_writes(galaxies, tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "catalog.parquet").write_bytes(galaxies.read_bytes())
+    script = ROOT / "examples" / "quickstart.py"
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.search(r"\d+ of \d+ galaxies are massive and quiescent", done.stdout)
+
+
+def test_the_embedded_model_is_of_the_embedded_survey_and_small():
+    assert embedded_posteriors() == ["sdss"]
+    folder = ROOT / "popcat" / "data" / "models" / "sdss"
+    assert load_posterior("sdss").survey == load_survey("sdss")
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 5e6
+
+
+def test_the_embedded_model_records_how_it_was_made():
+    made = load_posterior("sdss").provenance
+    assert {"library", "library_seed", "grid", "training", "history", "n_library", "validation_log_prob"} <= set(made)
+    assert made["history"]["validation"][made["history"]["best_epoch"]] == made["validation_log_prob"]
+
+
+def test_the_embedded_model_recovers_the_masses_of_mocks(tmp_path):
+    result = popcat.calibrate("sdss", 300, draws=100)
+    assert result["outside_prior"] == 0
+    # 1% of exact posteriors exceed 1.63 / sqrt(n) in one quantity; there are 18
+    assert max(result["ks"].values()) < 2.2 / np.sqrt(300)
+
+
+def test_the_demo_writes_a_row_for_every_galaxy_a_report_and_a_summary(tmp_path, monkeypatch, galaxies):
+    monkeypatch.setattr(demo, "GALAXIES", galaxies)
+    summary = demo.run_demo(tmp_path, draws=10, workers=1)
+    assert summary["n_in"] == summary["n_out"] == 150
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert {"n_in", "n_out", "infer_s", "draws"} <= set(summary)
+    written = pq.read_table(tmp_path / "posteriors" / "part-000000.parquet")
+    assert written["object_id"].to_pylist() == pq.read_table(tmp_path / "catalog.parquet")["object_id"].to_pylist()
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
