@@ -25,6 +25,7 @@ from popcat.inference.posterior import embedded_posteriors, load_posterior
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
 from popcat.schema import library_meta, photometry_meta, posterior_meta
 from popcat.settings import Model, Survey, load_survey
+from popcat.sps.filters import load_curves
 
 SYNCHRONOUS = "synchronous"
 """Instead of a scheduler's address: run everything in this process, for debuggers and small inputs."""
@@ -88,6 +89,7 @@ def fit_noise(catalog: dd.DataFrame, survey: "str | Path | Survey") -> NoiseMode
     Raises PopcatError where a band has too few galaxies.
     """
     survey = load_survey(survey)
+    load_curves(survey)  # an unknown filter is said now, not when the library is simulated
     counts = [dask.delayed(noise_counts)(part, survey) for part in catalog.to_delayed()]
     return noise_from_counts(dask.delayed(sum)(counts).compute(), survey)
 
@@ -107,6 +109,7 @@ def simulate_library(
     settings = {"survey": survey.model_dump(mode="json"), "model": model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": stages.grid_hash(model),
                 "rows_per_partition": rows_per_partition}  # fmt: skip
+    _check_scheduler(scheduler)
     folder = OutputFolder.open(output, settings, len(spans), kind="library")
     stages.forward_for(survey, model)  # build the tables once, before the workers look for them
     jobs = {i: (folder, i, *spans[i], survey, model, noise, seed) for i in folder.pending()}
@@ -134,6 +137,7 @@ def infer_catalog(
     check_catalog(source, posterior.survey, chunks)
     settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
                 "catalog": content_digest(chunks)}  # fmt: skip
+    _check_scheduler(scheduler)
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors")
     pending = folder.pending()
     if pending:
@@ -181,6 +185,12 @@ def connect(
             distributed.Client(cluster) as client,
         ):
             yield client
+
+
+def _check_scheduler(scheduler: str | None) -> None:
+    """PopcatError if nothing answers at the address: asked before an output folder is begun."""
+    if scheduler not in (None, SYNCHRONOUS):
+        _remote(scheduler).close()
 
 
 def _remote(address: str) -> distributed.Client:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.resources import files
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -165,6 +166,25 @@ def test_the_output_of_another_run_is_refused_not_mixed(popcat, galaxies, tiny_m
     arguments = ["infer", galaxies, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS, "--draws"]
     assert popcat(*arguments, 5)[0] == 0
     refused(popcat(*arguments, 6), "draws")
+
+
+def test_a_scheduler_that_does_not_answer_is_said_before_the_output_is_begun(popcat, galaxies, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    refused(popcat("infer", galaxies, "--model", tiny_model, "-o", out, "--scheduler", "nowhere"), "no Dask scheduler")
+    assert not out.exists()
+
+
+def test_an_unknown_filter_is_refused_when_the_noise_is_fitted(popcat, galaxies, tmp_path):
+    text = (files("popcat") / "data" / "surveys" / "sdss.toml").read_text()
+    survey = tmp_path / "survey.toml"
+    survey.write_text(text.replace("sdss2010-g", "sdss2010-q"))
+    refused(popcat("noise", "fit", galaxies, "--survey", survey, "-o", tmp_path / "noise.json"), 'filter "sdss2010-q"')
+    assert not (tmp_path / "noise.json").exists()
+
+
+def test_a_folder_with_a_library_is_refused_by_infer(popcat, galaxies, tiny_model, tmp_path):
+    assert popcat("simulate", "-n", 10, "-o", tmp_path / "out", *SYNCHRONOUS)[0] == 0
+    refused(popcat("infer", galaxies, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "library")
 
 
 def test_training_refuses_a_folder_that_holds_something(popcat, tmp_path):

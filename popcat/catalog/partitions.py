@@ -23,6 +23,7 @@ from popcat.catalog.atomic import write_json_atomic, write_parquet_atomic
 from popcat.errors import PopcatError
 
 META = "_popcat"
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -171,11 +172,15 @@ def _refuse_other_run(path: Path, run: dict):
     there = _read_json(path / META / "run.json")
     if not there:
         raise PopcatError(f"{path / META / 'run.json'} is damaged: remove {path} or name another folder")
-    old, new = ({**_flat(one["fingerprint"]), "kind": one["kind"], "n_parts": one["n_parts"]} for one in (there, run))
+    if there["kind"] != run["kind"]:
+        raise PopcatError(f"{path} holds another run's {there['kind']}; this run writes {run['kind']}: "
+                          "name another folder, or remove this one")
+    old, new = ({**_flat(one["fingerprint"]), "n_parts": one["n_parts"]} for one in (there, run))
     different = [f"{key} ({reprlib.repr(old.get(key))} there, {reprlib.repr(new.get(key))} now)"
                  for key in {**old, **new} if key not in old or key not in new or old[key] != new[key]]
     if different:
-        raise PopcatError(f"{path} holds another run, which differs in {', '.join(different)}: "
+        more = f" and {len(different) - _MAX_NAMED} more" if len(different) > _MAX_NAMED else ""
+        raise PopcatError(f"{path} holds another run, which differs in {', '.join(different[:_MAX_NAMED])}{more}: "
                           "name another folder, or remove this one")
 
 

@@ -153,7 +153,7 @@ def test_an_unfinished_run_cannot_be_finished(start):
      r"in model\.grid \('bc03' there, 'fsps' now\):"),
     ({"fingerprint": {**RUN, "survey": None}}, r"in survey \("),
     ({"n_parts": 4}, r"n_parts \(3 there, 4 now\)"),
-    ({"kind": "library"}, r"kind \('posterior' there, 'library' now\)"),
+    ({"kind": "library"}, r"posterior; this run writes library"),
 ])
 def test_the_folder_of_another_run_is_refused_with_what_differs(start, finished, change, named):
     with pytest.raises(PopcatError, match=f"another run.*{named}.*another folder, or remove"):
