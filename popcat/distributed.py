@@ -126,7 +126,8 @@ def infer_catalog(
     """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
 
     `scheduler` is the address of a Dask scheduler; None starts a local cluster of `workers` processes (one a core).
-    Parts that are there already are kept. A partition that fails is named and does not stop the others.
+    Parts that are there already are kept. A partition that fails is named and does not stop the others. In a script,
+    call it under `if __name__ == "__main__":`, because local workers are new processes that import the script.
 
     Raises PopcatError at the door for a catalogue or model that cannot work, and at the end for failed partitions.
     """

@@ -14,7 +14,7 @@ PARAMETERS = {
     "beta2": ("1", "weight of star-formation-history basis 2"),
     "beta3": ("1", "weight of star-formation-history basis 3"),
     "beta4": ("1", "weight of star-formation-history basis 4"),
-    "f_burst": ("1", "fraction of the mass formed in one burst"),
+    "f_burst": ("1", "fraction of the mass formed in one burst; none where t_burst exceeds the universe's age"),
     "t_burst": ("Gyr", "lookback time of the burst"),
     "log_gamma1": ("log10(1)", "weight of metallicity-history basis 1"),
     "log_gamma2": ("log10(1)", "weight of metallicity-history basis 2"),

@@ -8,6 +8,8 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -86,9 +88,23 @@ class Posterior:
         """
         context = torch.from_numpy(self.features(flux, flux_err, redshift))
         noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED).astype(np.float32)
-        draws, log_q = self.sampler.transform(torch.from_numpy(noise).reshape(-1, n_draws, N_UNCONSTRAINED), context)
+        with _one_thread():
+            draws, log_q = self.sampler.transform(
+                torch.from_numpy(noise).reshape(-1, n_draws, N_UNCONSTRAINED), context
+            )
         theta = self.prior.from_unconstrained(draws.reshape(-1, N_UNCONSTRAINED).double().numpy())
         return theta.reshape(-1, n_draws, theta.shape[1]), log_q.numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: Dask does the parallelism, and the sampler's small products do not gain from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
