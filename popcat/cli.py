@@ -127,7 +127,7 @@ def train(
 
     _, history = train_model(library, output, settings=chosen, device=device, report=report)
     rows = zip(history.train, history.validation, strict=True)
-    curve = [{"epoch": i + 1, "train": t, "validation": v} for i, (t, v) in enumerate(rows)]
+    curve = [{"epoch": i + 1, "train": -t, "validation": -v} for i, (t, v) in enumerate(rows)]
     save_figure(loss_curve(curve), output / "loss.png")
     _say(
         f"best epoch {history.best_epoch + 1}, validation {max(history.validation):.4f} nats; model in {output}"

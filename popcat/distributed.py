@@ -181,7 +181,7 @@ def connect(
         with (
             dask.config.set({"distributed.nanny.pre-spawn-environ": threads}),
             distributed.LocalCluster(
-                n_workers=n, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+                n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
             ) as cluster,
             distributed.Client(cluster) as client,
         ):

@@ -19,6 +19,7 @@ from popcat import plots, stages
 from popcat.calibrating import read_calibration
 from popcat.catalog.partitions import read_manifest
 from popcat.errors import PopcatError
+from popcat.inference.posterior import embedded_posteriors, posterior_folder
 from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, QUANTITIES, STATUS, to_pandas
 from popcat.settings import Model, Survey
 from popcat.sps.filters import load_curves
@@ -287,7 +288,8 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
            calibration: str | Path | None = None) -> Path:
     """Write the HTML page of a catalogue that `popcat infer` wrote, with spectra from its own galaxy model.
 
-    galaxies: object_ids to show in full. calibration: a folder that `popcat calibrate` wrote.
+    galaxies: object_ids to show in full. calibration: a folder that `popcat calibrate` wrote; by default the folder
+    `calibration` inside the model's own, if there is one.
 
     Returns the path of the page. Raises PopcatError if the folder holds no finished posterior catalogue.
     """
@@ -306,5 +308,15 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     return build_report(
         Path(posteriors), Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, spectrum=spectrum, galaxies=galaxies,
-        calibration=None if calibration is None else read_calibration(calibration),
+        calibration=_calibration_of(manifest) if calibration is None else read_calibration(calibration),
     )  # fmt: skip
+
+
+def _calibration_of(manifest: Mapping) -> dict | None:
+    """The calibration kept with the model that made a catalogue; None if there is none, or it is of another model."""
+    model = manifest["extra"]["model"]
+    folder = (posterior_folder(model) if model in embedded_posteriors() else Path(model)) / "calibration"
+    if not folder.is_dir():
+        return None
+    found = read_calibration(folder)
+    return found if found["model"] == manifest["fingerprint"]["model"] else None

@@ -151,7 +151,7 @@ def test_no_scheduler_at_the_address_is_one_clear_error():
 def test_workers_of_a_cluster_write_the_same_parts_as_one_process(galaxies, tiny_model, tmp_path):
     run = {"model": tiny_model, "draws": 4, "rows_per_partition": 40}
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         distributed.infer_catalog(galaxies, tmp_path / "many", scheduler=client.scheduler.address, **run)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import popcat
-from popcat import demo
+from popcat import calibrating, demo
 from popcat.inference.posterior import embedded_posteriors, load_posterior
 from popcat.settings import load_survey
 
@@ -71,3 +71,10 @@ def test_the_demo_writes_a_row_for_every_galaxy_a_report_and_a_summary(tmp_path,
     written = pq.read_table(tmp_path / "posteriors" / "part-000000.parquet")
     assert written["object_id"].to_pylist() == pq.read_table(tmp_path / "catalog.parquet")["object_id"].to_pylist()
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_of_a_catalogue_shows_the_calibration_kept_with_its_model(tmp_path, galaxies):
+    popcat.infer_catalog(galaxies, tmp_path / "posteriors", draws=10, scheduler="synchronous")
+    page = popcat.report(tmp_path / "posteriors", tmp_path / "report.html").read_text(encoding="utf-8")
+    kept = calibrating.read_calibration(ROOT / "popcat" / "data" / "models" / "sdss" / "calibration")
+    assert f"{kept['ks']['log_mstar']:.3f}" in page
