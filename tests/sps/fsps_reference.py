@@ -6,12 +6,13 @@ The job has the metallicity's index, dust curves to apply to an SSP of 1 Gyr, an
 import json
 import sys
 
-import fsps
 import numpy as np
 
 
 def main(job: dict) -> dict:
     """Spectra in Lsun/Hz: SSPs at all ages, an SSP without and with dust, the composite without and with dust."""
+    import fsps
+
     stars = fsps.StellarPopulation(
         zcontinuous=0, sfh=0, imf_type=1, add_neb_emission=False, add_dust_emission=False, add_agb_dust_model=False,
         add_igm_absorption=False, zmet=job["index"], dust_type=4,

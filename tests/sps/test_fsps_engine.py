@@ -24,7 +24,13 @@ from popcat.sps.ages import TimeBins, time_bins
 from popcat.sps.cosmology import cosmology_table
 from popcat.sps.dust import birth_cloud_curve, diffuse_curve
 from popcat.sps.engines import assemble_metallicities, probe_fsps, read_fsps, read_metallicity
-from popcat.sps.engines.sps_home import SPECTRAL_LIBRARIES, check_libraries, check_sps_home, size_hash
+from popcat.sps.engines.sps_home import (
+    ISOCHRONE_FOLDERS,
+    SPECTRAL_LIBRARIES,
+    check_libraries,
+    check_sps_home,
+    size_hash,
+)
 from popcat.sps.grid import load_grid, save_grid
 from popcat.sps.histories import Bases
 from popcat.sps.model import GalaxyModel, build_model
@@ -241,6 +247,12 @@ def test_one_metallicity_may_be_read_by_itself_and_assembled(grid, home, tmp_pat
         assemble_metallicities([tmp_path / "words.npz"])
 
 
+def test_a_metallicity_that_fsps_has_not_is_refused_in_its_own_words(home, tmp_path):
+    with pytest.raises(PopcatError, match=r"zmet=99 out of range \[1, 13\]"):
+        read_metallicity(99, tmp_path, home)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_doctor_starts_fsps_up(home, monkeypatch):
     monkeypatch.setenv("SPS_HOME", str(home))
     check = doctor.check_fsps()
@@ -265,7 +277,7 @@ def test_the_doctor_names_what_is_missing(tree, monkeypatch):
         (BINARY, LFS_POINTER.encode(), r"c3k_lr_feh-0\.50_afe\+0\.0\.spec\.bin is a Git LFS pointer"),
         ("ISOCHRONES/MIST/isoc_feh_m050_afe_p0_vvcrit0.4_full.dat", LFS_POINTER.encode(), "is a Git LFS pointer"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["no text file", "no metallicities", "no binary", "truncated binary", "binary of Git LFS", "text of Git LFS"],
 )
 def test_a_broken_tree_is_refused_before_fortran_reads_it(tree, monkeypatch, name, content, words):
     run = engines.fsps.run_fsps
@@ -318,17 +330,14 @@ def test_data_of_another_release_are_refused(home):
 
 
 @pytest.mark.parametrize("name", SPECTRAL_LIBRARIES)
-def test_every_known_library_is_checked_to_the_byte(home, tmp_path, name):
-    library = SPECTRAL_LIBRARIES[name]
-    (tmp_path / "ISOCHRONES").symlink_to(home / "ISOCHRONES") if name != "bpass" else None
+def test_every_known_library_is_checked_to_the_byte(tmp_path, name):
+    library, isochrones = SPECTRAL_LIBRARIES[name], "bpss" if name == "bpass" else "mist"
     files = [tmp_path / library.pattern.replace("*", str(i)) for i in range(library.count)]
-    isochrones = "bpss" if name == "bpass" else "mist"
-    for path in files:
+    for path in (tmp_path / ISOCHRONE_FOLDERS[isochrones] / "zlegend.dat", *files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    for path in files:
         os.truncate(path, library.size)
-    if name == "bpass":
-        (files[0].parent / "zlegend.dat").touch()
     check_libraries(tmp_path, isochrones, name)
     os.truncate(files[-1], library.size - 4)
     with pytest.raises(PopcatError, match="it is truncated"):
