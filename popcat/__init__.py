@@ -22,6 +22,7 @@ _HOME = {
     "load_posterior": "popcat.inference.posterior",
     "calibrate": "popcat.calibrating",
     "report": "popcat.reporting",
+    "spectrum": "popcat.sps.spectrum",
 }
 
 __all__ = ["__version__", *_HOME]

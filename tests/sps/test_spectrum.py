@@ -5,9 +5,19 @@ import astropy.units as u
 import numpy as np
 import pytest
 
+from popcat.errors import PopcatError
+from popcat.prior import Prior
 from popcat.sps.ages import point_weights
 from popcat.sps.filters import make_curve
-from popcat.sps.spectrum import band_flux, observed_spectrum, population, reference_fluxes, rest_spectrum
+from popcat.sps.spectrum import (
+    band_flux,
+    broaden,
+    observed_spectrum,
+    population,
+    reference_fluxes,
+    rest_spectrum,
+    spectrum,
+)
 
 
 @pytest.mark.parametrize("redshift", [0.001, 0.1, 0.6])
@@ -78,3 +88,49 @@ def test_a_narrow_band_reads_the_spectrum_at_its_wavelength(model, galaxy):
     curve = make_curve("narrow", [6999.0, 7000.0, 7001.0], [0.0, 1.0, 0.0])
     _, flux = observed_spectrum(galaxy(), 0.1, model, np.array([7000.0]))
     assert reference_fluxes(galaxy()[None], [0.1], model, [curve])[0, 0] == pytest.approx(flux[0], rel=1e-3)
+
+
+def test_the_public_spectrum_is_the_reference_by_name_or_by_order(model, galaxy):
+    row = galaxy()
+    wave, f_nu = observed_spectrum(row, 0.1, model)
+    by_name = spectrum(dict(zip(Prior.names, row, strict=True)), 0.1)
+    np.testing.assert_array_equal(by_name.wave_aa, wave)
+    np.testing.assert_array_equal(by_name.f_nu_nmgy, f_nu)
+    np.testing.assert_array_equal(spectrum(row, 0.1).f_nu_nmgy, f_nu)
+
+
+def test_f_lambda_and_f_nu_are_one_flux_density(galaxy):
+    found = spectrum(galaxy(), 0.1)
+    expected = (found.f_nu_nmgy * 3.631e-29 * u.Unit("erg / (s cm2 Hz)")).to(
+        "erg / (s cm2 AA)", u.spectral_density(found.wave_aa * u.AA)
+    )
+    np.testing.assert_allclose(found.f_lambda, expected.value, rtol=1e-8)
+
+
+def test_velocity_dispersion_gives_a_line_its_width_and_keeps_its_light():
+    wave = np.exp(np.arange(np.log(4000.0), np.log(6000.0), 5e-5))
+    line = np.exp(-0.5 * ((wave - 5000.0) / 0.3) ** 2)
+    wide = broaden(wave, line, 150.0)
+    mean = np.trapezoid(wide * wave, wave) / np.trapezoid(wide, wave)
+    width = np.sqrt(np.trapezoid(wide * (wave - mean) ** 2, wave) / np.trapezoid(wide, wave))
+    assert np.hypot(0.3, 5000.0 * 150.0 / 299792.458) == pytest.approx(width, rel=0.01)
+    assert np.trapezoid(wide, wave) == pytest.approx(np.trapezoid(line, wave), rel=1e-3)
+
+
+def test_a_dispersion_that_the_grid_cannot_show_changes_nothing(galaxy):
+    np.testing.assert_allclose(spectrum(galaxy(), 0.1, sigma_v_km_s=0.01).f_nu_nmgy, spectrum(galaxy(), 0.1).f_nu_nmgy)
+
+
+@pytest.mark.parametrize(
+    ("theta", "redshift", "options", "words"),
+    [
+        ({"tau_ism": 1.0}, 0.1, {}, "missing or unknown: beta1"),
+        ([1.0, 2.0], 0.1, {}, "expected 12 finite parameters"),
+        (None, -0.1, {}, "redshift must be positive"),
+        (None, 0.1, {"sigma_v_km_s": -1.0}, "must not be negative"),
+        (None, 9.0, {}, "redshift"),
+    ],
+)
+def test_a_spectrum_that_cannot_be_says_why(galaxy, theta, redshift, options, words):
+    with pytest.raises(PopcatError, match=words):
+        spectrum(galaxy() if theta is None else theta, redshift, **options)
