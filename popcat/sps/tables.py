@@ -30,7 +30,7 @@ NODE_TOLERANCE = 5e-4
 BURST_MIN_GYR = 0.01
 STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
 """Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class BandTables:
     Attributes
     ----------
     ln1pz : (n_z,) uniform redshift nodes
-    light : (n_z, n_Z, n_row, n_col) float32, rows: whole bins, then cut bins
-    burst : (n_z, n_Z, n_burst_age, n_col) float32
+    light : (n_z, n_Z, n_row, n_col) float32, rows: `n_whole` whole bins, cut bins, ages of the burst
     burst_ln_age : (n_burst_age,) ln Gyr
     first_cut : the first bin that has a cut row
     node_aa, node_band : (n_node,) observed wavelength and band of the first n_node columns
@@ -50,8 +49,8 @@ class BandTables:
 
     ln1pz: np.ndarray
     light: np.ndarray
-    burst: np.ndarray
     burst_ln_age: np.ndarray
+    n_whole: int
     first_cut: int
     node_aa: np.ndarray
     node_band: np.ndarray
@@ -60,7 +59,12 @@ class BandTables:
 
     @property
     def megabytes(self) -> float:
-        return (self.light.nbytes + self.burst.nbytes) / 1e6
+        return self.light.nbytes / 1e6
+
+    @property
+    def first_burst(self) -> int:
+        """The row of the burst's first age."""
+        return self.light.shape[2] - len(self.burst_ln_age)
 
 
 def cut_bins(model: GalaxyModel, z_range) -> tuple[int, int]:
@@ -100,19 +104,19 @@ def build_tables(survey: Survey, model: GalaxyModel, curves: list[FilterCurve]) 
     ln1pz = redshift_nodes(z_range)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
     flat = grid.lum.reshape(-1, len(grid.wave_aa)).astype(np.float32)
-    light, burst = [], []
+    light = []
     for z in np.expm1(ln1pz):
         weights = columns.weights(grid.wave_aa, z)
         used = np.flatnonzero(weights.any(axis=1))
         span = slice(used[0], used[-1] + 1)
         native = (flat[:, span] @ weights[span].astype(np.float32)).reshape(*grid.lum.shape[:2], -1)
-        light.append(np.einsum("ra,zac->zrc", bin_weights(model, z_range, z), native, optimize=True).astype(np.float32))
-        burst.append(native[:, burst_from:])
+        bins = np.einsum("ra,zac->zrc", bin_weights(model, z_range, z), native, optimize=True)
+        light.append(np.concatenate([bins, native[:, burst_from:]], axis=1).astype(np.float32))
     return BandTables(
         ln1pz=ln1pz,
         light=np.stack(light),
-        burst=np.stack(burst),
         burst_ln_age=np.log(grid.age_gyr[burst_from:]),
+        n_whole=cut_bins(model, z_range)[1],
         first_cut=cut_bins(model, z_range)[0],
         node_aa=np.concatenate([s.nodes_aa for _, s in segments]),
         node_band=np.repeat([b for b, _ in segments], [len(s.nodes_aa) for _, s in segments]),
@@ -230,8 +234,7 @@ def _store(tables: BandTables, folder: Path) -> None:
 def _open(folder: Path) -> BandTables:
     """Memory-mapped, so that workers of one machine share the pages."""
     def read(name):
-        big = name in ("light", "burst")
-        value = np.load(folder / f"{name}.npy", mmap_mode="c" if big else None, allow_pickle=False)
+        value = np.load(folder / f"{name}.npy", mmap_mode="c" if name == "light" else None, allow_pickle=False)
         return np.asarray(value) if value.ndim else int(value)
 
     return BandTables(**{name: read(name) for name in BandTables.__dataclass_fields__})
