@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from popcat.sps.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, STEP_HIGH_AA
+from popcat.sps.lookups import LN_10
 from popcat.sps.photometry import Photometry
-from popcat.sps.stars import LN_10
 
 _NORM, _RV = 0.44 * 4.05, 4.05
 
@@ -32,16 +32,16 @@ class TorchPhotometry(torch.nn.Module):
         self.n_z, self.n_metal, self.n_row, n_col = tables.light.shape
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
-        self.ln1pz0, self.cell_width, self.n_node = tables.ln1pz0, tables.step, len(tables.node)
+        self.ln1pz0, self.cell_width, self.n_node = tables.ln1pz0, tables.step, int(tables.moves.sum())
         n_slot = self.n_whole + 1
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "light": tables.light.reshape(-1, n_col),
             "burst_ln_age": tables.burst_ln_age,
-            "wave": np.concatenate([tables.node, tables.step_wave]),
+            "wave": tables.node,
             "edges": h.edges[: n_slot + 1],
             "cumulative": h.cumulative[1 : n_slot + 1],
-            "zh_mid": h.zh_mid[:n_slot],
+            "zh_mid": h.zh_mid[:, :n_slot],
             "zh_time": h.zh_time,
             "zh_value": h.zh_value,
             "ln_z": h.ln_z,
@@ -94,7 +94,7 @@ class TorchPhotometry(torch.nn.Module):
         last = is_whole.sum(1, keepdim=True)
         row = torch.where(slot < last, slot, torch.where(slot == last, self.n_whole + slot - self.first_cut, 0))
         middle = 0.5 * (self.edges[last[:, 0]] + t_age)
-        z = torch.where(slot == last, self._time_metallicity(gamma, middle)[:, None], gamma @ self.zh_mid.T)
+        z = torch.where(slot == last, self._time_metallicity(gamma, middle)[:, None], gamma @ self.zh_mid)
         return row, formed, z
 
     def _burst(self, t_burst, f_burst, gamma):

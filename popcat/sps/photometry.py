@@ -4,12 +4,13 @@ popcat.sps.stars makes of a galaxy a list of weighted rows of the tables, popcat
 has its way back beside it. Held to popcat.sps.spectrum, and the gradient to finite differences, by tests.
 """
 
-import numba
 import numpy as np
 
 from popcat.errors import PopcatError
 from popcat.settings import Model, Survey
+from popcat.sps.fastmath import kernel
 from popcat.sps.light import (
+    Columns,
     distance_factor,
     gather,
     gather_gradient,
@@ -18,8 +19,10 @@ from popcat.sps.light import (
     transmit,
     transmit_gradient,
 )
-from popcat.sps.stars import LN_10, fill_rows, make_histories, make_rows, rows_gradient
-from popcat.sps.tables import load_tables
+from popcat.sps.lookups import LN_10, make_histories
+from popcat.sps.stars import Rows, fill_rows, make_rows
+from popcat.sps.stars_gradient import rows_gradient
+from popcat.sps.tables import N_MOMENT, load_tables
 
 N_THETA = 12
 
@@ -47,7 +50,7 @@ class Photometry:
         """
         theta, redshift = check_theta(theta, redshift, self.survey.redshift_range)
         out = np.zeros((len(theta), self.tables.n_band))
-        _flux_kernel(theta, redshift, _ascending(redshift), self.histories, self.kernel_tables, out)
+        _flux_kernel(theta, redshift, _ascending(redshift), self.histories, self.kernel_tables, *self._scratch(), out)
         return out
 
     def flux_vjp(
@@ -67,9 +70,16 @@ class Photometry:
         if v.shape != out.shape:
             raise PopcatError(f"expected one v a flux, {out.shape}, got {v.shape}")
         grad, grad_z = np.zeros(theta.shape), np.zeros(len(theta))
-        order = _ascending(redshift)
-        _vjp_kernel(theta, redshift, order, v, self.histories, self.kernel_tables, out, grad, grad_z)
+        rows, columns = self._scratch()
+        arguments = theta, redshift, _ascending(redshift), v, self.histories, self.kernel_tables, rows, columns
+        _vjp_kernel(*arguments, np.zeros((2, len(rows.row))), out, grad, grad_z)
         return out, grad, grad_z
+
+    def _scratch(self) -> tuple[Rows, Columns]:
+        """Room for one galaxy, new for each call: calls may run in threads."""
+        light = self.kernel_tables.light
+        n_row = len(self.histories.edges) + 2 * N_MOMENT
+        return make_rows(n_row, light.dtype), make_columns(light.shape[3], light.dtype)
 
 
 def check_theta(theta, redshift, z_range) -> tuple[np.ndarray, np.ndarray]:
@@ -90,36 +100,32 @@ def _ascending(redshift) -> np.ndarray:
     return np.argsort(redshift, kind="stable")
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _sum_bands(s, t, factor, flux):
     flux[:] = 0.0
-    for c in range(len(t.band)):
-        flux[t.band[c]] += s.old[c] * s.light[c] + s.young[c] * s.light_young[c]
-    for b in range(len(flux)):
-        flux[b] *= factor
+    light, light_young, old, young, band = s.light, s.light_young, s.old, s.young, t.band
+    for c in range(len(band)):
+        flux[band[c]] += factor * (old[c] * light[c] + young[c] * light_young[c])
 
 
-@numba.njit(nogil=True, cache=True)
-def _flux_kernel(theta, redshift, order, h, t, out):
+@kernel()
+def _flux_kernel(theta, redshift, order, h, t, rows, s, out):
     """Fluxes in nMgy for all galaxies."""
-    rows, s = make_rows(len(h.edges) + 2, t.light), make_columns(t.light)
     for i in order:
         ln1pz = np.log1p(redshift[i])
-        n = fill_rows(theta[i], ln1pz, h, t, rows)
+        n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
         gather(rows, n, ln1pz, t, s)
         transmit(theta[i], ln1pz, t, s)
         factor, _ = distance_factor(theta[i, 0], ln1pz, h)
         _sum_bands(s, t, factor, out[i])
 
 
-@numba.njit(nogil=True, cache=True)
-def _vjp_kernel(theta, redshift, order, v, h, t, out, grad, grad_z):
+@kernel()
+def _vjp_kernel(theta, redshift, order, v, h, t, rows, s, d_weight, out, grad, grad_z):
     """Fluxes, and the gradient of sum(v flux) in theta and redshift."""
-    rows, s = make_rows(len(h.edges) + 2, t.light), make_columns(t.light)
-    d_weight = np.zeros((len(rows.row), 2))
     for i in order:
         ln1pz = np.log1p(redshift[i])
-        n = fill_rows(theta[i], ln1pz, h, t, rows)
+        n, n_merged = fill_rows(theta[i], ln1pz, h, t, rows)
         gather(rows, n, ln1pz, t, s)
         transmit(theta[i], ln1pz, t, s)
         factor, slope = distance_factor(theta[i, 0], ln1pz, h)
@@ -129,12 +135,13 @@ def _vjp_kernel(theta, redshift, order, v, h, t, out, grad, grad_z):
             total += v[i, b] * out[i, b]
         # Without the distance, which may bring the light of a faint galaxy below the smallest float32.
         for c in range(len(t.band)):
-            s.d_light[0, c] = v[i, t.band[c]] * s.old[c]
-            s.d_light[1, c] = v[i, t.band[c]] * s.young[c]
+            s.v[c] = v[i, t.band[c]]
+            s.d_light[0, c] = s.v[c] * s.old[c]
+            s.d_light[1, c] = s.v[c] * s.young[c]
         d_ln1pz = gather_gradient(rows, n, ln1pz, t, s, d_weight)
-        d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, d_weight, grad[i])
+        d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, grad[i])
         for k in range(1, 9):
             grad[i, k] *= factor
-        d_ln1pz = d_ln1pz * factor + transmit_gradient(theta[i], ln1pz, t, s, factor, v[i], grad[i]) + slope * total
+        d_ln1pz = d_ln1pz * factor + transmit_gradient(theta[i], ln1pz, t, s, factor, grad[i]) + slope * total
         grad[i, 0] = LN_10 * total
         grad_z[i] = d_ln1pz / (1.0 + redshift[i])

@@ -1,39 +1,27 @@
 """theta -> stars: how much mass, of which age and metallicity, as rows of the band tables; and its gradient.
 
 A galaxy is a list of rows: one a whole time bin, one for the bin that the age of the universe cuts, two ages that
-bracket the burst. Row i enters with weight[i] = mass (1 - f, f) at the two metallicities around its own, f being
+bracket the burst. Row i enters with weight[:, i] = mass (1 - f, f) at the two metallicities around its own, f being
 linear in ln Z. Kernels here are shared by the photometry and the properties.
+
+The youngest bins, in which every basis is a straight line in time, are merged into moments of their light in time,
+sum_j width_j t_j^p L_j with p = 0, 1, 2: star formation is S0 + S1 t and f is f0 + f1 t if their metallicities share a
+cell and differ by less than 5%. Where they do not, the bins are taken one by one.
 """
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from popcat.sps.model import GalaxyModel
+from popcat.sps.fastmath import fast_exp, fast_log, kernel
+from popcat.sps.lookups import LN_10, time_metallicity, universe
+from popcat.sps.tables import N_MOMENT
 
-LN_10 = float(np.log(10.0))
+MERGE_LN_Z = 0.05
+"""Merged bins differ by less than this in ln Z: the curvature of f(t) is then below 3e-4, that of light below 1e-4."""
 
-
-class Histories(NamedTuple):
-    """What kernels need of bases, bins, cosmology and metallicity grid (all float64, C order)."""
-
-    edges: np.ndarray
-    cumulative: np.ndarray
-    """(n_edge, n_sfh): int_0^edge of each SFH basis."""
-    zh_mid: np.ndarray
-    """(n_bin, n_zh): metallicity bases at the bins' midpoints."""
-    zh_time: np.ndarray
-    zh_value: np.ndarray
-    n_young: int
-    birth_cloud_age: float
-    ln_z: np.ndarray
-    ln1pz_max: float
-    age: np.ndarray
-    dist_ratio_mpc: np.ndarray
-    """d_L / ln(1 + z) at the cosmology's redshift nodes."""
-    cumulative_at_age: np.ndarray
-    """(n_cosmology, n_sfh): int_0^t_age of each SFH basis at the cosmology's redshift nodes."""
+_SMALLEST = 1e-300
+_U = np.uint64
 
 
 class Rows(NamedTuple):
@@ -45,112 +33,39 @@ class Rows(NamedTuple):
     young: np.ndarray
     """Whether the row is behind the birth clouds."""
     weight: np.ndarray
-    """(n, 2), in the tables' type."""
+    """(2, n), in the tables' type."""
     formed: np.ndarray
     """Mass before the fraction of the burst and the scale to one Msun."""
+    z: np.ndarray
+    """Metallicity, before it is clipped to the grid's."""
     fraction: np.ndarray
-    """f, and how it changes with Z: df / dZ, zero beyond the grid."""
-    slope: np.ndarray
 
 
-def make_histories(model: GalaxyModel) -> Histories:
-    """Arrays for the kernels from a galaxy model."""
-    edges, bases, cosmology = model.bins.edges_gyr, model.bases, model.cosmology
-    mid = model.bins.mid_gyr
-    return Histories(
-        edges=edges,
-        cumulative=np.ascontiguousarray(bases.cumulative_sfh(edges).T),
-        zh_mid=np.stack([np.interp(mid, bases.lookback_gyr, z) for z in bases.zh], axis=1),
-        zh_time=bases.lookback_gyr,
-        zh_value=np.ascontiguousarray(bases.zh.T),
-        n_young=model.bins.n_young,
-        birth_cloud_age=model.birth_cloud_age_gyr,
-        ln_z=model.grid.log_z_abs * LN_10,
-        ln1pz_max=cosmology.ln1pz_max,
-        age=cosmology.age_gyr,
-        dist_ratio_mpc=cosmology.dist_ratio_mpc,
-        cumulative_at_age=np.ascontiguousarray(bases.cumulative_sfh(cosmology.age_gyr).T),
-    )
-
-
-@numba.njit(nogil=True, cache=True)
-def make_rows(n, like):
-    """Room for n rows, weights of the type of `like`."""
+def make_rows(n: int, dtype) -> Rows:
+    """Room for n rows, with weights of this type."""
     index, real = np.zeros((2, n), np.int64), np.zeros((3, n))
-    return Rows(index[0], index[1], np.zeros(n, np.bool_), np.zeros((n, 2), like.dtype), real[0], real[1], real[2])
+    return Rows(index[0], index[1], np.zeros(n, bool), np.zeros((2, n), dtype), real[0], real[1], real[2])
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def lookup(x, table):
-    """Linear interpolation in a table with unit spacing from 0."""
-    i = min(max(int(x), 0), len(table) - 2)
-    f = x - i
-    return table[i] * (1.0 - f) + table[i + 1] * f
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def lookup_slope(x, table):
-    """Derivative of `lookup`."""
-    i = min(max(int(x), 0), len(table) - 2)
-    return table[i + 1] - table[i]
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def time_metallicity(gamma1, gamma2, zh_time, zh_value, t):
-    """sum_k gamma_k z_k(t)."""
-    i = min(max(np.searchsorted(zh_time, t, side="right") - 1, 0), len(zh_time) - 2)
-    f = (t - zh_time[i]) / (zh_time[i + 1] - zh_time[i])
-    low = gamma1 * zh_value[i, 0] + gamma2 * zh_value[i, 1]
-    high = gamma1 * zh_value[i + 1, 0] + gamma2 * zh_value[i + 1, 1]
-    return low * (1.0 - f) + high * f
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def clip_ln_z(z, ln_z):
-    """ln z within the grid's range."""
+@kernel(inline="always")
+def _metal_cell(z, ln_z, per_cell):
+    """Cell and fraction of a metallicity, clipped to the grid's."""
     if z <= 0.0:
-        return ln_z[0]
-    return min(max(np.log(z), ln_z[0]), ln_z[-1])
+        return 0, 0.0
+    x, q = np.log(z), 0
+    while q < len(per_cell) - 1 and x >= ln_z[q + 1]:
+        q += 1
+    return q, min(max((x - ln_z[q]) * per_cell[q], 0.0), 1.0)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def cell(x, nodes):
-    """Index and fraction of x between ascending nodes."""
-    i = 0
-    while i < len(nodes) - 2 and nodes[i + 1] <= x:
-        i += 1
-    return i, (x - nodes[i]) / (nodes[i + 1] - nodes[i])
+@kernel(inline="always")
+def metal_slope(z, q, f, per_cell):
+    """Derivative of the fraction in Z."""
+    return per_cell[q] / z if 0.0 < f < 1.0 else 0.0
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def universe(redshift_ln1pz, h, beta):
-    """Position in the cosmology's tables, age of the universe, and the SFH's integral over it."""
-    x = redshift_ln1pz / h.ln1pz_max * (len(h.age) - 1)
-    i = min(max(int(x), 0), len(h.age) - 2)
-    f = x - i
-    total = 0.0
-    for k in range(4):
-        total += beta[k] * (h.cumulative_at_age[i, k] * (1.0 - f) + h.cumulative_at_age[i + 1, k] * f)
-    return x, lookup(x, h.age), total
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def _set_row(rows, i, row, young, mass, z, ln_z):
-    """Row i: a mass at metallicity z."""
-    clipped = clip_ln_z(z, ln_z)
-    q, f = cell(clipped, ln_z)
-    rows.row[i] = row
-    rows.cell[i] = q
-    rows.young[i] = young
-    rows.weight[i, 0] = mass * (1.0 - f)
-    rows.weight[i, 1] = mass * f
-    rows.fraction[i] = f
-    inside = ln_z[0] < clipped < ln_z[-1]
-    rows.slope[i] = 1.0 / (z * (ln_z[q + 1] - ln_z[q])) if inside else 0.0
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def _burst_age(t_burst, ln_age):
+@kernel(inline="always")
+def burst_age(t_burst, ln_age):
     """Row and fraction of the burst between native ages, and df / dt."""
     ln_t = np.log(t_burst)
     clipped = min(max(ln_t, ln_age[0]), ln_age[-1])
@@ -160,104 +75,107 @@ def _burst_age(t_burst, ln_age):
     return i, (clipped - ln_age[i]) / width, slope
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
+def _merge(theta, g1, g2, scale, h, t, rows):
+    """The young bins as two rows of three moments, if they can be: the number of bins that this takes care of."""
+    n_merged, zh_mid, mid, line, ln_z, per_cell = h.n_merged, h.zh_mid, h.mid, h.sfh_line, h.ln_z, h.per_cell
+    last = n_merged - 1
+    if last < 0:
+        return 0
+    z_a = g1 * zh_mid[0, 0] + g2 * zh_mid[1, 0]
+    z_b = g1 * zh_mid[0, last] + g2 * zh_mid[1, last]
+    q, f_a = _metal_cell(z_a, ln_z, per_cell)
+    q_b, f_b = _metal_cell(z_b, ln_z, per_cell)
+    if q != q_b or abs(f_b - f_a) > MERGE_LN_Z * per_cell[q]:
+        return 0
+    slope = (f_b - f_a) / (mid[last] - mid[0])
+    start = f_a - slope * mid[0]
+    s0, s1 = 0.0, 0.0
+    for k in range(4):
+        s0 += scale * theta[1 + k] * line[0, k]
+        s1 += scale * theta[1 + k] * line[1, k]
+    row, metal, young, weight, first = rows.row, rows.cell, rows.young, rows.weight, t.first_merged
+    for i in range(2 * N_MOMENT):
+        row[i] = first + i
+        metal[i] = q
+        young[i] = i < N_MOMENT
+    for i in range(0, 2 * N_MOMENT, N_MOMENT):
+        weight[0, i], weight[1, i] = s0 * (1.0 - start), s0 * start
+        weight[0, i + 1], weight[1, i + 1] = s1 * (1.0 - start) - s0 * slope, s1 * start + s0 * slope
+        weight[0, i + 2], weight[1, i + 2] = -s1 * slope, s1 * slope
+    z, fraction = rows.z, rows.fraction
+    z[0], z[1], fraction[0], fraction[1] = z_a, z_b, f_a, f_b
+    return n_merged
+
+
+@kernel()
 def fill_rows(theta, ln1pz, h, t, rows):
-    """Rows of one galaxy, per Msun formed: their number, bins first, the two of a possible burst last."""
-    beta = theta[1:5]
-    _, t_age, total = universe(ln1pz, h, beta)
-    g1, g2, t_burst = 10.0 ** theta[7], 10.0 ** theta[8], theta[6]
+    """Rows of one galaxy, per Msun formed: their number, and that of the bins merged; a possible burst comes last."""
+    _, t_age, total = universe(ln1pz, h, theta)
+    g1, g2, t_burst = fast_exp(LN_10 * theta[7]), fast_exp(LN_10 * theta[8]), theta[6]
     f_burst = theta[5] if t_burst <= t_age else 0.0
     scale = (1.0 - f_burst) / total
-    edges, cumulative, zh_mid, ln_z = h.edges, h.cumulative, h.zh_mid, h.ln_z
+    n_merged = _merge(theta, g1, g2, scale, h, t, rows)
+    shift = n_merged - 2 * N_MOMENT if n_merged > 0 else 0
+    n = _fill_bins(theta, g1, g2, total, scale, t_age, n_merged, shift, h, t, rows)
+    if t_burst > t_age:
+        return n, n_merged
+    row, metal, young, weight, z, fraction = rows.row, rows.cell, rows.young, rows.weight, rows.z, rows.fraction
+    z_burst = time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst)
+    q, f = _metal_cell(z_burst, h.ln_z, h.per_cell)
+    age, f_age, _ = burst_age(t_burst, t.burst_ln_age)
+    first, is_young = t.first_burst + age, t_burst < h.birth_cloud_age
+    for i in range(2):
+        mass = f_burst * (f_age if i == 1 else 1.0 - f_age)
+        row[n + i] = first + i
+        metal[n + i] = q
+        young[n + i] = is_young
+        weight[0, n + i], weight[1, n + i] = mass * (1.0 - f), mass * f
+        z[n + i], fraction[n + i] = z_burst, f
+    return n + 2, n_merged
+
+
+@kernel()
+def _fill_bins(theta, g1, g2, total, scale, t_age, start, shift, h, t, rows):
+    """Rows of the time bins from `start` on, the last one cut at the age of the universe: the number of rows so far."""
+    edges, cumulative, by_basis, zh = h.edges, h.cumulative, h.formed, h.zh_mid
+    row, young, formed, z, n_young = rows.row, rows.young, rows.formed, rows.z, h.n_young
+    b1, b2, b3, b4 = theta[1], theta[2], theta[3], theta[4]
     last = t.first_cut
     while edges[last + 1] < t_age:
         last += 1
-    below = 0.0
-    for j in range(last):
-        above = 0.0
-        for k in range(4):
-            above += beta[k] * cumulative[j + 1, k]
-        rows.formed[j] = above - below
-        z = g1 * zh_mid[j, 0] + g2 * zh_mid[j, 1]
-        _set_row(rows, j, j, j < h.n_young, scale * (above - below), z, ln_z)
-        below = above
-    rows.formed[last] = total - below
-    z = time_metallicity(g1, g2, h.zh_time, h.zh_value, 0.5 * (edges[last] + t_age))
-    _set_row(rows, last, t.n_whole + last - t.first_cut, False, scale * (total - below), z, ln_z)
-    n = last + 1
-    if t_burst > t_age:
-        return n
-    z = time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst)
-    i, f, _ = _burst_age(t_burst, t.burst_ln_age)
-    young = t_burst < h.birth_cloud_age
-    _set_row(rows, n, t.first_burst + i, young, f_burst * (1.0 - f), z, ln_z)
-    _set_row(rows, n + 1, t.first_burst + i + 1, young, f_burst * f, z, ln_z)
-    return n + 2
+    first, n = _U(start - shift), _U(last + 1 - shift)
+    skip = _U(shift)
+    for i in range(first, n):
+        j = i + skip
+        formed[i] = b1 * by_basis[0, j] + b2 * by_basis[1, j] + b3 * by_basis[2, j] + b4 * by_basis[3, j]
+        z[i] = g1 * zh[0, j] + g2 * zh[1, j]
+        row[i] = j
+        young[i] = j < n_young
+    below = b1 * cumulative[last, 0] + b2 * cumulative[last, 1] + b3 * cumulative[last, 2] + b4 * cumulative[last, 3]
+    formed[n - 1] = total - below
+    z[n - 1] = time_metallicity(g1, g2, h.zh_time, h.zh_value, 0.5 * (edges[last] + t_age))
+    row[n - 1] = t.n_whole + last - t.first_cut
+    _weigh(scale, first, n, h, rows)
+    return last + 1 - shift
 
 
-@numba.njit(nogil=True, cache=True)
-def rows_gradient(theta, ln1pz, h, t, rows, n, d_weight, grad):
-    """Add to grad (12,) the gradient that d_weight (n, 2) = df / dweight implies; return df / dln1pz."""
-    beta = theta[1:5]
-    x, t_age, total = universe(ln1pz, h, beta)
-    g1, g2, t_burst = 10.0 ** theta[7], 10.0 ** theta[8], theta[6]
-    has_burst = t_burst <= t_age
-    f_burst = theta[5] if has_burst else 0.0
-    scale = (1.0 - f_burst) / total
-    n_bin = n - 2 if has_burst else n
-    last = n_bin - 1
-    d_scale, d_total, d_g1, d_g2, d_ln1pz = 0.0, 0.0, 0.0, 0.0, 0.0
-    per_ln1pz = (len(h.age) - 1) / h.ln1pz_max
-    for j in range(n_bin):
-        f = rows.fraction[j]
-        d_mass = d_weight[j, 0] * (1.0 - f) + d_weight[j, 1] * f
-        d_z = scale * rows.formed[j] * (d_weight[j, 1] - d_weight[j, 0]) * rows.slope[j]
-        d_scale += d_mass * rows.formed[j]
-        if j < last:
-            for k in range(4):
-                grad[1 + k] += scale * d_mass * (h.cumulative[j + 1, k] - h.cumulative[j, k])
-            d_g1 += d_z * h.zh_mid[j, 0]
-            d_g2 += d_z * h.zh_mid[j, 1]
-        else:
-            for k in range(4):
-                grad[1 + k] -= scale * d_mass * h.cumulative[last, k]
-            d_total += scale * d_mass
-            mid = 0.5 * (h.edges[last] + t_age)
-            z1, z2, slope = _time_slopes(g1, g2, h, mid)
-            d_g1 += d_z * z1
-            d_g2 += d_z * z2
-            d_ln1pz += d_z * slope * 0.5 * lookup_slope(x, h.age) * per_ln1pz
-    d_total -= d_scale * scale / total
-    if has_burst:
-        _, f_age, age_slope = _burst_age(t_burst, t.burst_ln_age)
-        z1, z2, slope = _time_slopes(g1, g2, h, t_burst)
-        f = rows.fraction[n_bin]
-        low = d_weight[n_bin, 0] * (1.0 - f) + d_weight[n_bin, 1] * f
-        high = d_weight[n_bin + 1, 0] * (1.0 - f) + d_weight[n_bin + 1, 1] * f
-        d_f = (d_weight[n_bin, 1] - d_weight[n_bin, 0]) * (1.0 - f_age)
-        d_f += (d_weight[n_bin + 1, 1] - d_weight[n_bin + 1, 0]) * f_age
-        d_z = f_burst * d_f * rows.slope[n_bin]
-        grad[5] += low * (1.0 - f_age) + high * f_age - d_scale / total
-        grad[6] += f_burst * (high - low) * age_slope + d_z * slope
-        d_g1 += d_z * z1
-        d_g2 += d_z * z2
-    grad[7] += d_g1 * g1 * LN_10
-    grad[8] += d_g2 * g2 * LN_10
-    i = min(max(int(x), 0), len(h.age) - 2)
-    fx = x - i
-    for k in range(4):
-        low, high = h.cumulative_at_age[i, k], h.cumulative_at_age[i + 1, k]
-        grad[1 + k] += d_total * (low * (1.0 - fx) + high * fx)
-        d_ln1pz += d_total * beta[k] * (high - low) * per_ln1pz
-    return d_ln1pz
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def _time_slopes(g1, g2, h, t):
-    """Metallicity bases at a time, and dZ/dt of their mixture."""
-    i = min(max(np.searchsorted(h.zh_time, t, side="right") - 1, 0), len(h.zh_time) - 2)
-    width = h.zh_time[i + 1] - h.zh_time[i]
-    f = (t - h.zh_time[i]) / width
-    low1, high1, low2, high2 = h.zh_value[i, 0], h.zh_value[i + 1, 0], h.zh_value[i, 1], h.zh_value[i + 1, 1]
-    slope = (g1 * (high1 - low1) + g2 * (high2 - low2)) / width
-    return low1 * (1.0 - f) + high1 * f, low2 * (1.0 - f) + high2 * f, slope
+@kernel()
+def _weigh(scale, first, n, h, rows):
+    """Metallicity cells, fractions and weights of rows first to n, in loops without branches."""
+    ln_z, per_cell, z, metal, fraction = h.ln_z, h.per_cell, rows.z, rows.cell, rows.fraction
+    formed, weight = rows.formed, rows.weight
+    for i in range(first, n):
+        fraction[i] = fast_log(max(z[i], _SMALLEST))
+        metal[i] = 0
+    for q in range(1, len(per_cell)):
+        node = ln_z[q]
+        for i in range(first, n):
+            metal[i] += fraction[i] >= node
+    for i in range(first, n):
+        q = _U(metal[i])
+        f = min(max((fraction[i] - ln_z[q]) * per_cell[q], 0.0), 1.0)
+        mass = scale * formed[i]
+        fraction[i] = f
+        weight[0, i] = mass * (1.0 - f)
+        weight[1, i] = mass * f

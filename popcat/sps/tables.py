@@ -20,6 +20,7 @@ from popcat.settings import Model, Survey
 from popcat.sps.ages import point_weights, row_weights
 from popcat.sps.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.sps.filters import FilterCurve, load_curves
+from popcat.sps.histories import straight_bins
 from popcat.sps.model import GalaxyModel, build_model
 from popcat.sps.quadrature import Segment, hat_weights, lagrange_basis, make_segments
 from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
@@ -30,6 +31,10 @@ NODE_TOLERANCE = 5e-4
 BURST_MIN_GYR = 0.01
 STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
 """Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
+N_MOMENT = 3
+"""Moments in time of the light of the merged bins."""
+N_LANE = 16
+"""Columns come in multiples of this, so that vector instructions leave no rest."""
 _FORMAT = 2
 
 
@@ -40,7 +45,8 @@ class BandTables:
     Attributes
     ----------
     ln1pz : (n_z,) uniform redshift nodes
-    light : (n_z, n_Z, n_row, n_col) float32, rows: `n_whole` whole bins, cut bins, ages of the burst
+    light : (n_z, n_Z, n_row, n_col) float32, rows: `n_whole` whole bins, cut bins, moments
+        of the young bins merged (popcat.sps.stars), ages of the burst; columns of no light at the end fill up to 16
     burst_ln_age : (n_burst_age,) ln Gyr
     first_cut : the first bin that has a cut row
     node_aa, node_band : (n_node,) observed wavelength and band of the first n_node columns
@@ -66,6 +72,11 @@ class BandTables:
         """The row of the burst's first age."""
         return self.light.shape[2] - len(self.burst_ln_age)
 
+    @property
+    def first_merged(self) -> int:
+        """The row of the merged bins' first moment."""
+        return self.first_burst - 2 * N_MOMENT
+
 
 def cut_bins(model: GalaxyModel, z_range) -> tuple[int, int]:
     """First and last bin that the age of the universe can cut within a redshift range."""
@@ -75,12 +86,21 @@ def cut_bins(model: GalaxyModel, z_range) -> tuple[int, int]:
 
 
 def bin_weights(model: GalaxyModel, z_range, redshift: float) -> np.ndarray:
-    """Age weights (n_row, n_age) of all rows of the light table at one redshift: whole bins, then cut bins."""
+    """Age weights (n_row, n_age) of the bins at one redshift: whole bins, cut bins, moments of the merged bins."""
     ages, edges = model.grid.age_gyr, model.bins.edges_gyr
     first, last = cut_bins(model, z_range)
     whole = row_weights(model.bins, ages, edges[:last], edges[1 : last + 1])
     cut = row_weights(model.bins, ages, edges[first : last + 1], model.cosmology.age(redshift))
-    return np.concatenate([whole, cut])
+    return np.concatenate([whole, cut, *_moments(model, whole)])
+
+
+def _moments(model: GalaxyModel, whole: np.ndarray):
+    """sum_j width_j t_j^p whole_j over the merged bins: young stars, then old ones, (N_MOMENT, n_age) each."""
+    n = straight_bins(model.bases, model.bins.edges_gyr)
+    width, mid = np.diff(model.bins.edges_gyr)[:n], model.bins.mid_gyr[:n]
+    young = np.arange(n) < model.bins.n_young
+    powers = width * mid ** np.arange(N_MOMENT)[:, None]
+    return (powers * young) @ whole[:n], (powers * ~young) @ whole[:n]
 
 
 def redshift_nodes(z_range) -> np.ndarray:
@@ -137,7 +157,8 @@ class _Columns:
         for band, s in self.segments:
             parts.append(hat_weights(wave_rest, s.wave_aa, self.scale[band] * s.weight * s.basis, redshift))
         parts += [self._step(band, wave_rest, redshift) for band in self.stepped]
-        return np.concatenate(parts, axis=1)
+        used = sum(part.shape[1] for part in parts)
+        return np.concatenate([*parts, np.zeros((len(wave_rest), -used % N_LANE))], axis=1)
 
     def _step(self, band, wave_rest, redshift) -> np.ndarray:
         total = np.zeros((len(wave_rest), len(STEP_NODES_AA)))
@@ -206,6 +227,7 @@ def _table_key(survey: Survey, model: GalaxyModel, curves) -> str:
         "grid": model.grid.content_hash(),
         "edges": model.bins.edges_gyr.tolist(),
         "binning": model.bins.binning,
+        "young_bins": [model.bins.n_young, straight_bins(model.bases, model.bins.edges_gyr)],
         "cosmology": cosmology,
         "redshift_range": survey.redshift_range,
         "settings": [CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
