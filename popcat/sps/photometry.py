@@ -49,9 +49,10 @@ class Photometry:
         Raises PopcatError if a redshift is outside the survey's range or the shapes disagree.
         """
         theta, redshift = check_theta(theta, redshift, self.survey.redshift_range)
+        order = _nearly_ascending(redshift, self.survey.redshift_range)
         out = np.zeros((len(theta), self.tables.n_band))
-        _flux_kernel(theta, redshift, _ascending(redshift), self.histories, self.kernel_tables, *self._scratch(), out)
-        return out
+        _flux_kernel(theta[order], redshift[order], self.histories, self.kernel_tables, *self._scratch(), out)
+        return _in_place_of(order, out)
 
     def flux_vjp(
         self, theta: np.ndarray, redshift: np.ndarray, v: np.ndarray
@@ -70,10 +71,12 @@ class Photometry:
         if v.shape != out.shape:
             raise PopcatError(f"expected one v a flux, {out.shape}, got {v.shape}")
         grad, grad_z = np.zeros(theta.shape), np.zeros(len(theta))
+        order = _nearly_ascending(redshift, self.survey.redshift_range)
         rows, columns = self._scratch()
-        arguments = theta, redshift, _ascending(redshift), v, self.histories, self.kernel_tables, rows, columns
-        _vjp_kernel(*arguments, np.zeros((2, len(rows.row))), out, grad, grad_z)
-        return out, grad, grad_z
+        d_weight = np.zeros((2, len(rows.row)))
+        arguments = theta[order], redshift[order], v[order], self.histories, self.kernel_tables, rows, columns
+        _vjp_kernel(*arguments, d_weight, out, grad, grad_z)
+        return tuple(_in_place_of(order, values) for values in (out, grad, grad_z))
 
     def _scratch(self) -> tuple[Rows, Columns]:
         """Room for one galaxy, new for each call: calls may run in threads."""
@@ -95,9 +98,17 @@ def check_theta(theta, redshift, z_range) -> tuple[np.ndarray, np.ndarray]:
     return theta, redshift
 
 
-def _ascending(redshift) -> np.ndarray:
-    """Order of ascending redshift: the tables stay in cache."""
-    return np.argsort(redshift, kind="stable")
+def _nearly_ascending(redshift, z_range) -> np.ndarray:
+    """An order in which galaxies next to each other read the same part of the tables; 16 bits sort fast."""
+    key = (redshift - z_range[0]) * (65535.0 / (z_range[1] - z_range[0]))
+    return np.argsort(key.astype(np.uint16), kind="stable")
+
+
+def _in_place_of(order, values) -> np.ndarray:
+    """Values computed in this order, back in the galaxies' own."""
+    out = np.empty_like(values)
+    out[order] = values
+    return out
 
 
 @kernel()
@@ -109,9 +120,9 @@ def _sum_bands(s, t, factor, flux):
 
 
 @kernel()
-def _flux_kernel(theta, redshift, order, h, t, rows, s, out):
+def _flux_kernel(theta, redshift, h, t, rows, s, out):
     """Fluxes in nMgy for all galaxies."""
-    for i in order:
+    for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
         n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
         gather(rows, n, ln1pz, t, s)
@@ -121,9 +132,9 @@ def _flux_kernel(theta, redshift, order, h, t, rows, s, out):
 
 
 @kernel()
-def _vjp_kernel(theta, redshift, order, v, h, t, rows, s, d_weight, out, grad, grad_z):
+def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, out, grad, grad_z):
     """Fluxes, and the gradient of sum(v flux) in theta and redshift."""
-    for i in order:
+    for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
         n, n_merged = fill_rows(theta[i], ln1pz, h, t, rows)
         gather(rows, n, ln1pz, t, s)
