@@ -66,13 +66,16 @@ def first_line(bases: Bases) -> np.ndarray:
 
 
 def straight_bins(bases: Bases, edges_gyr: np.ndarray) -> int:
-    """How many of the first time bins lie where all bases are the straight lines that they are at t = 0."""
+    """How many of the first time bins lie where all bases are the straight lines that they are at t = 0.
+
+    None is older than 1 Gyr: the age of the universe cuts no such bin.
+    """
     width, middle = np.diff(edges_gyr), 0.5 * (edges_gyr[1:] + edges_gyr[:-1])
     value, slope = first_line(bases)
     straight = width * (value[:, None] + slope[:, None] * middle)
     formed = np.diff(bases.cumulative_sfh(edges_gyr), axis=1)
     same = np.all(np.abs(straight - formed) <= 1e-5 * formed.max(axis=0), axis=0)
-    same &= middle <= bases.lookback_gyr[1]
+    same &= (middle <= bases.lookback_gyr[1]) & (edges_gyr[1:] <= 1.0)
     return int(np.argmin(np.append(same, False)))
 
 
