@@ -11,7 +11,7 @@ from typing import Literal
 import pydantic
 
 from popcat.errors import PopcatError, did_you_mean
-from popcat.units import NMGY_PER_UNIT
+from popcat.units import COUNT_RATE, NMGY_PER_UNIT
 
 FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag")
 
@@ -34,12 +34,16 @@ class Band(_Settings):
     wave_range_aa: tuple[float, float] | None = None
     """Observed wavelengths outside this range are cut from the curve (red leaks, out-of-band noise)."""
     flux: str
-    """Column of the flux (or magnitude, if the survey's unit is "ab_mag")."""
+    """Column of the flux (or magnitude, if the unit is "ab_mag")."""
+    unit: Literal[(*FLUX_UNITS, COUNT_RATE)] | None = None
+    """Unit of this band's columns, where it is not the survey's; "count/s" has zero point 22.5 + ab_offset_mag."""
     flux_err: str | None = None
     flux_ivar: str | None = None
     """Column of the error, or of the inverse variance: exactly one of them."""
     extinction: str | None = None
-    """Column of the Galactic extinction in magnitudes; None: already removed."""
+    """Column of the Galactic extinction; None: already removed."""
+    extinction_factor: float = pydantic.Field(default=1.0, gt=0.0)
+    """Times the column this is the extinction in magnitudes: 1, or R of this band where the column is E(B-V)."""
     ab_offset_mag: float = 0.0
     """Added to the survey's magnitudes to bring them to the AB system."""
     error_floor: float = pydantic.Field(default=0.0, ge=0.0, lt=1.0)
@@ -103,6 +107,10 @@ class Survey(_Settings):
         if not 0.0 < low < high:
             raise ValueError(f"redshift_range must be 0 < low < high, got {low}, {high}")
         return self
+
+    def unit_of(self, band: Band) -> str:
+        """The unit of a band's columns."""
+        return band.unit or self.unit
 
     @property
     def band_names(self) -> tuple[str, ...]:

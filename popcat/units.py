@@ -29,6 +29,18 @@ NMGY_PER_UNIT = {
 }
 """Linear flux units that a catalogue may use, as nanomaggies."""
 
+COUNT_RATE = "count/s"
+"""Counts per second: a flux in a unit of the instrument's own, whose zero point is 22.5 plus the band's AB offset."""
+
+
+def nmgy_per(unit: str) -> float:
+    """Nanomaggies in a linear unit, before the band's AB offset.
+
+    >>> nmgy_per("nMgy"), nmgy_per("count/s")
+    (1.0, 1.0)
+    """
+    return 1.0 if unit == COUNT_RATE else NMGY_PER_UNIT[unit]
+
 
 def nmgy_to_ab_mag(flux_nmgy):
     """AB magnitude of a flux: m = 22.5 - 2.5 log10(f); NaN where the flux is not positive.

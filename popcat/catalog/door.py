@@ -12,7 +12,7 @@ from popcat.catalog.photometry import catalog_columns, numbers, object_ids, requ
 from popcat.catalog.sources import read_chunk, read_fields, whole_files
 from popcat.errors import PopcatError
 from popcat.settings import Survey
-from popcat.units import NMGY_PER_UNIT, nmgy_to_ab_mag
+from popcat.units import COUNT_RATE, NMGY_PER_UNIT, nmgy_per, nmgy_to_ab_mag
 
 PLAUSIBLE_MAG = (5.0, 35.0)
 """The median galaxy of any survey has a magnitude in this range; the unit is wrong otherwise."""
@@ -66,6 +66,8 @@ def _same_by_dimension(text: str, unit: str) -> bool:
         parsed = units.Unit(text, parse_strict="silent")
     if isinstance(parsed, units.UnrecognizedUnit) or parsed.is_equivalent(units.dimensionless_unscaled):
         return True
+    if unit == COUNT_RATE:
+        return parsed == units.count / units.s
     maggies = units.zero_point_flux(3631 * units.Jy)
     if unit == "ab_mag" or not parsed.is_equivalent(units.Jy, maggies):
         return False
@@ -93,10 +95,10 @@ def _check_kinds(file: str, fields: dict[str, Field], survey: Survey):
 
 def _check_units(file: str, fields: dict[str, Field], survey: Survey):
     for band in survey.bands:
-        stated = fields[band.flux].unit
-        if stated and not same_unit(stated, survey.unit):
+        stated, unit = fields[band.flux].unit, survey.unit_of(band)
+        if stated and not same_unit(stated, unit):
             raise PopcatError(f'{file}: column "{band.flux}" is in "{stated}" by its own account, but survey '
-                              f'"{survey.name}" says unit = "{survey.unit}"; mend one of them')
+                              f'"{survey.name}" says unit = "{unit}"; mend one of them')
 
 
 def _all_ids(survey: Survey, chunks: Sequence[Chunk]) -> np.ndarray:
@@ -121,10 +123,10 @@ def _check_unique(path, ids: np.ndarray, column: str):
 def _check_magnitude(path, raw: pd.DataFrame, survey: Survey):
     """Looks at stored values: marks for missing magnitudes, if they are the majority, are worth a word too."""
     band = survey.bands[survey.band_names.index(survey.selection.band)]
-    value = numbers(raw, band.flux)
-    mag = value if survey.unit == "ab_mag" else nmgy_to_ab_mag(value * NMGY_PER_UNIT[survey.unit])
+    value, unit = numbers(raw, band.flux), survey.unit_of(band)
+    mag = value if unit == "ab_mag" else nmgy_to_ab_mag(value * nmgy_per(unit))
     mag = mag[np.isfinite(mag)]
     low, high = PLAUSIBLE_MAG
     if mag.size and not low <= np.median(mag) <= high:
         raise PopcatError(f'{path}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} '
-                          f'to {high:g}; is column "{band.flux}" in "{survey.unit}", as survey "{survey.name}" says?')
+                          f'to {high:g}; is column "{band.flux}" in "{unit}", as survey "{survey.name}" says?')

@@ -3,8 +3,9 @@
     flux     = value in nMgy x 10^(0.4 (A - offset))
     flux_err = sqrt(err^2 + (floor x flux)^2),  err scaled like the flux
 
-with A the Galactic extinction and offset what is added to the survey's magnitudes to reach AB. Everything is
-row by row, so neither partitions nor their order change a value. No row is dropped: `flags` says what is wrong.
+with A the Galactic extinction (its column times the band's factor) and offset what is added to the survey's magnitudes
+to reach AB. Everything is row by row, so neither partitions nor their order change a value. No row is dropped: `flags`
+says what is wrong.
 """
 
 import difflib
@@ -16,7 +17,7 @@ import pandas as pd
 from popcat.errors import PopcatError, did_you_mean
 from popcat.schema import FLAGS, STATUS, photometry_columns
 from popcat.settings import Band, Survey
-from popcat.units import NMGY_PER_UNIT, ab_mag_err_to_nmgy, ab_mag_to_nmgy, nmgy_to_ab_mag
+from popcat.units import ab_mag_err_to_nmgy, ab_mag_to_nmgy, nmgy_per, nmgy_to_ab_mag
 
 MAG_RANGE = (0.0, 50.0)
 """A magnitude outside this range is a mark for "not observed", such as 99 or -999."""
@@ -51,7 +52,7 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
         data[name] = numbers(raw, getattr(columns, name))
     with np.errstate(over="ignore", invalid="ignore"):
         for band in survey.bands:
-            data[f"flux_{band.name}"], data[f"flux_err_{band.name}"] = _calibrate(raw, band, survey.unit)
+            data[f"flux_{band.name}"], data[f"flux_err_{band.name}"] = _calibrate(raw, band, survey.unit_of(band))
     frame = pd.DataFrame(data)
     frame["flags"] = flags_of(frame, survey)
     return frame[list(photometry_columns(survey))]
@@ -140,14 +141,14 @@ def to_nmgy(value, err, unit: str) -> tuple[np.ndarray, np.ndarray]:
     ([1.0, nan], [0.0921, nan])
     """
     if unit != "ab_mag":
-        return value * NMGY_PER_UNIT[unit], err * NMGY_PER_UNIT[unit]
+        return value * nmgy_per(unit), err * nmgy_per(unit)
     mag = np.where((value >= MAG_RANGE[0]) & (value <= MAG_RANGE[1]), value, np.nan)
     return ab_mag_to_nmgy(mag), ab_mag_err_to_nmgy(mag, err)
 
 
 def _calibrate(raw, band: Band, unit):
     flux, err = to_nmgy(numbers(raw, band.flux), _raw_error(raw, band), unit)
-    extinction = numbers(raw, band.extinction) if band.extinction else 0.0
+    extinction = band.extinction_factor * numbers(raw, band.extinction) if band.extinction else 0.0
     scale = 10.0 ** (0.4 * (extinction - band.ab_offset_mag))
     flux, err = flux * scale, err * scale
     flux = np.where(np.isfinite(flux.astype(np.float32)), flux, np.nan)

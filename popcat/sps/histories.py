@@ -59,6 +59,26 @@ class Bases:
         return sum(g * np.interp(t, self.lookback_gyr, z) for g, z in zip(gamma, self.zh, strict=True))
 
 
+def first_line(bases: Bases) -> np.ndarray:
+    """Value and slope of the star-formation bases at t = 0: (2, n_sfh)."""
+    step = bases.lookback_gyr[1] - bases.lookback_gyr[0]
+    return np.stack([bases.sfh[:, 0], (bases.sfh[:, 1] - bases.sfh[:, 0]) / step])
+
+
+def straight_bins(bases: Bases, edges_gyr: np.ndarray) -> int:
+    """How many of the first time bins lie where all bases are the straight lines that they are at t = 0.
+
+    None is older than 1 Gyr: the age of the universe cuts no such bin.
+    """
+    width, middle = np.diff(edges_gyr), 0.5 * (edges_gyr[1:] + edges_gyr[:-1])
+    value, slope = first_line(bases)
+    straight = width * (value[:, None] + slope[:, None] * middle)
+    formed = np.diff(bases.cumulative_sfh(edges_gyr), axis=1)
+    same = np.all(np.abs(straight - formed) <= 1e-5 * formed.max(axis=0), axis=0)
+    same &= (middle <= bases.lookback_gyr[1]) & (edges_gyr[1:] <= 1.0)
+    return int(np.argmin(np.append(same, False)))
+
+
 @lru_cache(maxsize=8)
 def load_bases(name: str = "popcat") -> Bases:
     """Bases by name: "popcat" (embedded), "provabgs" (an installed provabgs package), or a folder of published files.

@@ -7,8 +7,9 @@ import numba
 import numpy as np
 
 from popcat.sps.ages import row_weights
+from popcat.sps.lookups import cell, clip_ln_z, lookup, make_histories, time_metallicity
 from popcat.sps.model import GalaxyModel
-from popcat.sps.photometry import cell, check_theta, clip_ln_z, lookup, make_histories, time_metallicity
+from popcat.sps.photometry import check_theta
 
 PROPERTY_NAMES = ("log_mstar", "log_sfr_100myr", "log_sfr_1gyr", "log_ssfr", "log_z_mw", "age_mw_gyr")
 SSFR_FLOOR = 1e-14

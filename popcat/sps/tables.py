@@ -20,6 +20,7 @@ from popcat.settings import Model, Survey
 from popcat.sps.ages import point_weights, row_weights
 from popcat.sps.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.sps.filters import FilterCurve, load_curves
+from popcat.sps.histories import straight_bins
 from popcat.sps.model import GalaxyModel, build_model
 from popcat.sps.quadrature import Segment, hat_weights, lagrange_basis, make_segments
 from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
@@ -30,7 +31,11 @@ NODE_TOLERANCE = 5e-4
 BURST_MIN_GYR = 0.01
 STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
 """Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
-_FORMAT = 1
+N_MOMENT = 3
+"""Moments in time of the light of the merged bins."""
+N_LANE = 16
+"""Columns come in multiples of this, so that vector instructions leave no rest."""
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class BandTables:
     Attributes
     ----------
     ln1pz : (n_z,) uniform redshift nodes
-    light : (n_z, n_Z, n_row, n_col) float32, rows: whole bins, then cut bins
-    burst : (n_z, n_Z, n_burst_age, n_col) float32
+    light : (n_z, n_Z, n_row, n_col) float32, rows: `n_whole` whole bins, cut bins, moments
+        of the young bins merged (popcat.sps.stars), ages of the burst; columns of no light at the end fill up to 16
     burst_ln_age : (n_burst_age,) ln Gyr
     first_cut : the first bin that has a cut row
     node_aa, node_band : (n_node,) observed wavelength and band of the first n_node columns
@@ -50,8 +55,8 @@ class BandTables:
 
     ln1pz: np.ndarray
     light: np.ndarray
-    burst: np.ndarray
     burst_ln_age: np.ndarray
+    n_whole: int
     first_cut: int
     node_aa: np.ndarray
     node_band: np.ndarray
@@ -60,7 +65,17 @@ class BandTables:
 
     @property
     def megabytes(self) -> float:
-        return (self.light.nbytes + self.burst.nbytes) / 1e6
+        return self.light.nbytes / 1e6
+
+    @property
+    def first_burst(self) -> int:
+        """The row of the burst's first age."""
+        return self.light.shape[2] - len(self.burst_ln_age)
+
+    @property
+    def first_merged(self) -> int:
+        """The row of the merged bins' first moment."""
+        return self.first_burst - 2 * N_MOMENT
 
 
 def cut_bins(model: GalaxyModel, z_range) -> tuple[int, int]:
@@ -71,12 +86,21 @@ def cut_bins(model: GalaxyModel, z_range) -> tuple[int, int]:
 
 
 def bin_weights(model: GalaxyModel, z_range, redshift: float) -> np.ndarray:
-    """Age weights (n_row, n_age) of all rows of the light table at one redshift: whole bins, then cut bins."""
+    """Age weights (n_row, n_age) of the bins at one redshift: whole bins, cut bins, moments of the merged bins."""
     ages, edges = model.grid.age_gyr, model.bins.edges_gyr
     first, last = cut_bins(model, z_range)
     whole = row_weights(model.bins, ages, edges[:last], edges[1 : last + 1])
     cut = row_weights(model.bins, ages, edges[first : last + 1], model.cosmology.age(redshift))
-    return np.concatenate([whole, cut])
+    return np.concatenate([whole, cut, *_moments(model, whole)])
+
+
+def _moments(model: GalaxyModel, whole: np.ndarray):
+    """sum_j width_j t_j^p whole_j over the merged bins: young stars, then old ones, (N_MOMENT, n_age) each."""
+    n = straight_bins(model.bases, model.bins.edges_gyr)
+    width, mid = np.diff(model.bins.edges_gyr)[:n], model.bins.mid_gyr[:n]
+    young = np.arange(n) < model.bins.n_young
+    powers = width * mid ** np.arange(N_MOMENT)[:, None]
+    return (powers * young) @ whole[:n], (powers * ~young) @ whole[:n]
 
 
 def redshift_nodes(z_range) -> np.ndarray:
@@ -100,19 +124,19 @@ def build_tables(survey: Survey, model: GalaxyModel, curves: list[FilterCurve]) 
     ln1pz = redshift_nodes(z_range)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
     flat = grid.lum.reshape(-1, len(grid.wave_aa)).astype(np.float32)
-    light, burst = [], []
+    light = []
     for z in np.expm1(ln1pz):
         weights = columns.weights(grid.wave_aa, z)
         used = np.flatnonzero(weights.any(axis=1))
         span = slice(used[0], used[-1] + 1)
         native = (flat[:, span] @ weights[span].astype(np.float32)).reshape(*grid.lum.shape[:2], -1)
-        light.append(np.einsum("ra,zac->zrc", bin_weights(model, z_range, z), native, optimize=True).astype(np.float32))
-        burst.append(native[:, burst_from:])
+        bins = np.einsum("ra,zac->zrc", bin_weights(model, z_range, z), native, optimize=True)
+        light.append(np.concatenate([bins, native[:, burst_from:]], axis=1).astype(np.float32))
     return BandTables(
         ln1pz=ln1pz,
         light=np.stack(light),
-        burst=np.stack(burst),
         burst_ln_age=np.log(grid.age_gyr[burst_from:]),
+        n_whole=cut_bins(model, z_range)[1],
         first_cut=cut_bins(model, z_range)[0],
         node_aa=np.concatenate([s.nodes_aa for _, s in segments]),
         node_band=np.repeat([b for b, _ in segments], [len(s.nodes_aa) for _, s in segments]),
@@ -133,7 +157,8 @@ class _Columns:
         for band, s in self.segments:
             parts.append(hat_weights(wave_rest, s.wave_aa, self.scale[band] * s.weight * s.basis, redshift))
         parts += [self._step(band, wave_rest, redshift) for band in self.stepped]
-        return np.concatenate(parts, axis=1)
+        used = sum(part.shape[1] for part in parts)
+        return np.concatenate([*parts, np.zeros((len(wave_rest), -used % N_LANE))], axis=1)
 
     def _step(self, band, wave_rest, redshift) -> np.ndarray:
         total = np.zeros((len(wave_rest), len(STEP_NODES_AA)))
@@ -202,6 +227,7 @@ def _table_key(survey: Survey, model: GalaxyModel, curves) -> str:
         "grid": model.grid.content_hash(),
         "edges": model.bins.edges_gyr.tolist(),
         "binning": model.bins.binning,
+        "young_bins": [model.bins.n_young, straight_bins(model.bases, model.bins.edges_gyr)],
         "cosmology": cosmology,
         "redshift_range": survey.redshift_range,
         "settings": [CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
@@ -230,8 +256,7 @@ def _store(tables: BandTables, folder: Path) -> None:
 def _open(folder: Path) -> BandTables:
     """Memory-mapped, so that workers of one machine share the pages."""
     def read(name):
-        big = name in ("light", "burst")
-        value = np.load(folder / f"{name}.npy", mmap_mode="c" if big else None, allow_pickle=False)
+        value = np.load(folder / f"{name}.npy", mmap_mode="c" if name == "light" else None, allow_pickle=False)
         return np.asarray(value) if value.ndim else int(value)
 
     return BandTables(**{name: read(name) for name in BandTables.__dataclass_fields__})

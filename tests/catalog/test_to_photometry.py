@@ -65,6 +65,28 @@ def test_magnitudes_give_the_photometry_of_their_fluxes(raw, survey):
     assert_frame_equal(got, to_photometry(raw, survey), rtol=1e-6)
 
 
+def test_a_band_may_have_a_unit_of_its_own(raw, survey):
+    expected = to_photometry(raw, survey)
+    log_err = 2.5 / np.log(10)
+    as_mag = raw.assign(f_g=22.5 - 2.5 * np.log10(raw["f_g"]), e_g=log_err * raw["e_g"] / raw["f_g"])
+    bands = (survey.bands[0].model_copy(update={"unit": "ab_mag"}), survey.bands[1])
+    assert_frame_equal(to_photometry(as_mag, survey.model_copy(update={"bands": bands})), expected, rtol=1e-6)
+
+
+def test_count_rates_have_a_zero_point_of_22_5_plus_the_offset(raw, survey):
+    counts = survey.bands[0].model_copy(update={"unit": "count/s", "ab_offset_mag": 20.08 - 22.5})
+    frame = to_photometry(raw, survey.model_copy(update={"bands": (counts, survey.bands[1])}))
+    close(frame["flux_g"], raw["f_g"] * 10 ** (0.4 * (22.5 - 20.08)))
+    close(frame["flux_err_g"], raw["e_g"] * 10 ** (0.4 * (22.5 - 20.08)))
+
+
+def test_the_extinction_may_be_a_reddening_times_a_factor(raw, survey):
+    bands = (survey.bands[0], survey.bands[1].model_copy(update={"extinction_factor": 2.5}))
+    reddening = raw.assign(a_r=raw["a_r"] / 2.5)
+    got = to_photometry(reddening, survey.model_copy(update={"bands": bands}))
+    assert_frame_equal(got, to_photometry(raw, survey), rtol=1e-6)
+
+
 @pytest.mark.parametrize("mark", [99.0, -99.0, -9999.0, 999.0])
 def test_marks_for_missing_magnitudes_are_missing(raw, survey, mark):
     frame = to_photometry(raw.assign(f_g=mark, f_r=20.0), survey.model_copy(update={"unit": "ab_mag"}))

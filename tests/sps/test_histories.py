@@ -5,7 +5,8 @@ import pytest
 
 from popcat.errors import PopcatError
 from popcat.sps import histories
-from popcat.sps.histories import load_bases
+from popcat.sps.ages import time_bins
+from popcat.sps.histories import Bases, first_line, load_bases, straight_bins
 
 SFH_FILE, ZH_FILE, TIME_FILE = histories._PUBLISHED
 
@@ -110,3 +111,20 @@ def test_provabgs_bases_need_the_package_or_a_folder(monkeypatch):
     load_bases.cache_clear()
     with pytest.raises(PopcatError, match="needs the provabgs package"):
         load_bases("provabgs")
+
+
+def test_bins_are_straight_up_to_the_first_bend_of_a_basis():
+    edges = np.array([0.0, 0.1, 0.2, 0.3, 0.4])
+    straight = Bases("bent", np.array([0.0, 0.25, 14.5]), np.array([[1.0, 2.0, 0.0]]), np.ones((2, 3)))
+    assert straight_bins(straight, edges) == 2
+    np.testing.assert_allclose(first_line(straight), [[1.0], [4.0]])
+
+
+def test_no_bin_older_than_1_gyr_is_straight():
+    bases = Bases("flat", np.array([0.0, 14.5]), np.ones((4, 2)), np.ones((2, 2)))
+    assert straight_bins(bases, np.array([0.0, 0.5, 1.0, 1.5, 3.0])) == 2
+
+
+def test_the_embedded_bases_are_straight_in_the_first_280_myr():
+    edges = time_bins("average", 0.1).edges_gyr
+    assert 0.2 < edges[straight_bins(load_bases(), edges)] < 0.3

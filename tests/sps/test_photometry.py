@@ -94,6 +94,17 @@ def test_one_galaxy_is_a_row_of_many(photometry, draw):
     np.testing.assert_array_equal(one[0], photometry.flux(theta, redshift)[7])
 
 
+@pytest.mark.parametrize("binning", ["average", "midpoint"])
+def test_merging_the_young_bins_changes_next_to_nothing(survey, draw, binning):
+    narrow = survey.model_copy(update={"redshift_range": (0.3, 0.34)})
+    merged, apart = (Photometry(narrow, Model(binning=binning)) for _ in range(2))
+    apart.histories = apart.histories._replace(n_merged=0)
+    assert merged.histories.n_merged > 20
+    theta, redshift = draw(2000, z_range=narrow.redshift_range)
+    theta[1000:, 7:9] = np.random.default_rng(2).uniform(-4.0, -1.5, (1000, 2))
+    np.testing.assert_allclose(merged.flux(theta, redshift), apart.flux(theta, redshift), rtol=5e-5)
+
+
 def test_no_galaxy_has_no_flux(photometry):
     assert photometry.flux(np.empty((0, 12)), np.empty(0)).shape == (0, 5)
 

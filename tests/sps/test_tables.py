@@ -11,6 +11,7 @@ from popcat.settings import Model
 from popcat.sps import tables
 from popcat.sps.filters import load_curves
 from popcat.sps.grid import save_grid
+from popcat.sps.histories import straight_bins
 from popcat.sps.tables import bin_weights, build_tables, cut_bins, load_tables, redshift_nodes
 
 
@@ -33,7 +34,7 @@ def test_tables_come_back_from_the_cache_as_they_were_built(cache, settings, mak
     built = build_tables(survey, model, load_curves(survey))
     for name in loaded.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(built, name))
-    assert loaded.light.dtype == loaded.burst.dtype == np.float32
+    assert loaded.light.dtype == np.float32
 
 
 def test_a_second_load_builds_nothing(cache, settings, make_survey, monkeypatch):
@@ -120,12 +121,32 @@ def test_redshift_nodes_cover_the_range_in_equal_steps():
     assert nodes[1] - nodes[0] <= tables.CELL_LN1PZ
 
 
-def test_every_row_is_a_weighted_mean_of_ages(model):
+def test_every_bin_is_a_weighted_mean_of_ages(model):
     z_range = (0.01, 0.6)
     first, last = cut_bins(model, z_range)
     weights = bin_weights(model, z_range, 0.3)
-    assert len(weights) == last + (last - first + 1)
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-9)
+    n_bin = last + (last - first + 1)
+    assert len(weights) == n_bin + 2 * tables.N_MOMENT
+    np.testing.assert_allclose(weights[:n_bin].sum(axis=1), 1.0, rtol=1e-9)
+
+
+def test_moments_sum_the_straight_bins_on_both_sides_of_the_birth_clouds(model):
+    weights = bin_weights(model, (0.01, 0.6), 0.3)
+    n = straight_bins(model.bases, model.bins.edges_gyr)
+    width, middle = np.diff(model.bins.edges_gyr)[:n], model.bins.mid_gyr[:n]
+    young, old = weights[-2 * tables.N_MOMENT :].reshape(2, tables.N_MOMENT, -1)
+    for power in range(tables.N_MOMENT):
+        expected = (width * middle**power) @ weights[:n]
+        np.testing.assert_allclose((young + old)[power], expected, rtol=1e-12, atol=1e-15)
+    assert young[0].sum() == pytest.approx(0.1)
+    assert old[0].sum() == pytest.approx(model.bins.edges_gyr[n] - 0.1)
+
+
+def test_columns_fill_up_with_none_of_the_light(model, curves, survey):
+    built = build_tables(survey.model_copy(update={"redshift_range": (0.1, 0.101)}), model, curves)
+    used = len(built.node_aa) + 2 * len(built.step_band)
+    assert built.light.shape[3] % tables.N_LANE == 0
+    assert not built.light[..., used:].any()
 
 
 def test_twice_the_light_is_twice_the_table(model, curves, survey):

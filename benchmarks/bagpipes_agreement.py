@@ -1,0 +1,146 @@
+"""Bursts and constant star formation against bagpipes, from the same stellar populations: how well the two agree.
+
+Both read the BC03+MILES file of bagpipes, all of its ages and wavelengths, and look through the same filters without
+dust. Bagpipes samples finely: R = 3000 in wavelength (its default is 100), and in age the file's own ages with every
+interval split in four: it sums light by the trapezoidal rule, which is 1.5e-3 off on the file's ages alone. Its
+wavelengths are those of the file, in air, so popcat's are left in air too, and popcat takes bagpipes' distances and
+ages of the universe. What the two take for the Sun's luminosity (3.826 and 3.828e33 erg/s) and the parsec is divided
+out. popcat's side is the full-resolution reference, to which forward_model.py holds the fast path.
+"""
+
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from popcat.settings import Survey, load_survey
+from popcat.sps.ages import point_weights, time_bins
+from popcat.sps.cosmology import CosmologyTable
+from popcat.sps.engines import read_bc03
+from popcat.sps.filters import load_curves
+from popcat.sps.histories import Bases
+from popcat.sps.model import GalaxyModel
+from popcat.sps.spectrum import reference_fluxes
+from popcat.units import LSUN_ERG_S, NMGY_PER_UNIT, PC_CM
+
+from environment import parser, print_table, write_json
+
+R_FINE, LOG_SAMPLING = 3000.0, 5e-5
+N_AGES_BC03, N_SPLIT = 221, 4
+REDSHIFTS = (0.05, 0.2, 0.5)
+Z_SOLAR = (0.2, 0.4, 1.0, 2.5)
+BURST_GYR = (0.003, 0.01, 0.1, 0.5, 1.0, 3.0, 8.0)
+CONSTANT_GYR = (0.3, 1.0, 3.0, 8.0)
+_BC03_Z_SUN = 0.02
+
+
+def main():
+    arguments = parser(__doc__).parse_args()
+    survey = load_survey("sdss")
+    with tempfile.TemporaryDirectory() as folder:
+        errors = agreement(survey, Path(folder))
+    rows = [{"history": kind, **{name: float(e) for name, e in zip(survey.band_names, by_band, strict=True)}}
+            for kind, by_band in errors.items()]  # fmt: skip
+    print_table(rows, "Largest relative difference to bagpipes")
+    worst = np.max(list(errors.values()), axis=0)
+    result = {"max_err": dict(zip(survey.band_names, worst.tolist(), strict=True)), "by_history": rows}
+    write_json(arguments.json, {"bagpipes_agreement": result})
+
+
+def agreement(survey: Survey, folder: Path) -> dict[str, np.ndarray]:
+    """Largest relative difference in each band: history -> (n_band,)."""
+    curves = load_curves(survey)
+    theirs = {kind: make_bagpipes(kind, curves, folder) for kind in ("burst", "constant")}
+    grid = read_bc03(air_to_vacuum=False)
+    # ages that both have: nodes of the grid for bursts, edges of bagpipes' own bins for the start of star formation
+    burst_gyr = [float(nearest(grid.age_gyr, age)) for age in BURST_GYR]
+    start_gyr = [float(nearest(theirs["constant"].sfh.age_lhs / 1e9, age)) for age in CONSTANT_GYR]
+    errors = {}
+    for kind, ages in (("burst", burst_gyr), ("constant", start_gyr)):
+        differences = [
+            difference(theirs[kind], grid, curves, kind, age, z_solar, redshift)
+            for age in ages for z_solar in Z_SOLAR for redshift in REDSHIFTS
+        ]  # fmt: skip
+        errors[kind] = np.max(np.abs(differences), axis=0)
+    return errors
+
+
+def nearest(values: np.ndarray, wanted: float) -> float:
+    return values[np.argmin(np.abs(values - wanted))]
+
+
+def difference(theirs, grid, curves, kind: str, age_gyr: float, z_solar: float, redshift: float) -> np.ndarray:
+    """popcat over bagpipes, less one, in each band: a burst of this age, or constant star formation since it."""
+    theirs.update(components(kind, age_gyr, z_solar, redshift))
+    sun_and_parsec = LSUN_ERG_S / 3.826e33 * (3.086e18 / PC_CM) ** 2
+    expected = theirs.photometry * NMGY_PER_UNIT["uJy"] * sun_and_parsec
+    is_burst = kind == "burst"
+    theta = np.array([10.0, 0.25, 0.25, 0.25, 0.25, float(is_burst), age_gyr if is_burst else 1e-2,
+                      np.log10(z_solar * _BC03_Z_SUN), 0.0, 0.0, 0.0, 0.0])  # fmt: skip
+    model = constant_model(grid, 13.0 if is_burst else age_gyr)
+    return reference_fluxes(theta[None], [redshift], model, curves)[0] / expected - 1.0
+
+
+def components(kind: str, age_gyr: float, z_solar: float, redshift: float) -> dict:
+    """A galaxy in bagpipes' words."""
+    history = {"massformed": 10.0, "metallicity": z_solar}
+    history |= {"age": age_gyr} if kind == "burst" else {"age_max": age_gyr, "age_min": 0.0}
+    return {"redshift": redshift, kind: history}
+
+
+def constant_model(grid, age_of_universe_gyr: float) -> GalaxyModel:
+    """Constant star formation and metallicity in a universe of this age at every redshift, at bagpipes' distances."""
+    from bagpipes import utils
+
+    z = np.expm1(np.linspace(0.0, np.log(2.0), 4097))
+    dist_mpc = np.interp(z, utils.z_array, utils.ldist_at_z)
+    cosmology = CosmologyTable("bagpipes", float(np.log(2.0)), np.full(len(z), age_of_universe_gyr), dist_mpc)
+    bases = Bases("constant", np.array([0.0, 14.5]), np.ones((4, 2)), np.array([[1.0, 1.0], [0.0, 0.0]]))
+    return GalaxyModel(grid, bases, time_bins("average", 0.1), cosmology, 0.1)
+
+
+def make_bagpipes(kind: str, curves, folder: Path):
+    """A bagpipes model that samples finely in wavelength and age."""
+    import bagpipes
+    from bagpipes import config, utils
+    from bagpipes.models.star_formation_history import star_formation_history
+
+    refine_ages()
+    # bagpipes' histories begin at 1 Myr: all that is younger is one bin, as with its own ages
+    ages = config.raw_stellar_ages
+    config.age_sampling = ages[(ages >= 1e6) & (ages < 1e9 * utils.cosmo.age(0.0).value)]
+    config.age_bins = utils.make_bins(config.age_sampling, make_rhs=True)[0]
+    config.age_bins[0], config.age_bins[-1] = 0.0, 1e9 * utils.cosmo.age(0.0).value
+    config.age_widths = np.diff(config.age_bins)
+    config.R_phot, config.max_redshift = R_FINE, 1.0
+    files = []
+    for curve in curves:
+        files.append(str(folder / f"{curve.name}.txt"))
+        np.savetxt(files[-1], np.column_stack([curve.wave_aa, curve.response]))
+    start = components(kind, 1.0, 1.0, 0.1)
+    model = bagpipes.model_galaxy(start, filt_list=files, phot_units="mujy")
+    model.sfh = star_formation_history(start, log_sampling=LOG_SAMPLING)
+    return model
+
+
+
+def refine_ages() -> None:
+    """Split the intervals between bagpipes' ages, with light linear in ln t as popcat has it; once is enough."""
+    from bagpipes import config
+
+    ages = config.raw_stellar_ages
+    if len(ages) > N_AGES_BC03:
+        return
+    index = np.arange(1, len(ages) - 1 + 1e-9, 1.0 / N_SPLIT)
+    fine = np.exp(np.interp(index, np.arange(1, len(ages)), np.log(ages[1:])))
+    weights = point_weights(ages[1:], fine)
+    config.raw_stellar_grid = [
+        SimpleNamespace(data=np.vstack([plane.data[:1], weights @ plane.data[1:]])) for plane in config.raw_stellar_grid
+    ]
+    config.live_frac = np.vstack([config.live_frac[:1], weights @ config.live_frac[1:]])
+    config.raw_stellar_ages = np.append(ages[0], fine)
+
+
+if __name__ == "__main__":
+    main()
