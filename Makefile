@@ -28,11 +28,11 @@ help: ## this list
 install: $(VENV)/.popcat-full ## .venv with everything that tests and benchmarks need
 
 .PHONY: demo
-demo: $(VENV)/.popcat-base ## 10,000 real galaxies to a probabilistic catalogue and a report in demo/
+demo: $(VENV)/.popcat-base $(VENV)/.popcat-kernels ## 10,000 real galaxies to a probabilistic catalogue and a report in demo/
 	$(BIN)/popcat demo -o demo
 
 .PHONY: test
-test: $(VENV)/.popcat-test ## every test but the slow ones
+test: $(VENV)/.popcat-test $(VENV)/.popcat-kernels ## every test but the slow ones
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .PHONY: lint
@@ -44,6 +44,11 @@ lint: $(VENV)/.popcat-test ## ruff, and who may import what
 clean: ## remove what make, tests and the demo wrote, .venv included
 	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# numba's cache of compiled kernels does not see a change in another file that a kernel is compiled from.
+$(VENV)/.popcat-kernels: $(wildcard popcat/*.py popcat/sps/*.py) | $(BIN)/pip
+	@rm -f popcat/__pycache__/*.nb? popcat/sps/__pycache__/*.nb?
+	@touch $@
 
 $(VENV)/.popcat-base: $(PINS) | $(BIN)/pip
 	$(call install,,base)

@@ -24,7 +24,7 @@ from popcat.sps.model import GalaxyModel
 from popcat.sps.spectrum import reference_fluxes
 from popcat.units import LSUN_ERG_S, NMGY_PER_UNIT, PC_CM
 
-from environment import parser, print_table, write_json
+from environment import conclude, parser, print_table
 
 R_FINE, LOG_SAMPLING = 3000.0, 5e-5
 N_AGES_BC03, N_SPLIT = 221, 4
@@ -45,7 +45,7 @@ def main():
     print_table(rows, "Largest relative difference to bagpipes")
     worst = np.max(list(errors.values()), axis=0)
     result = {"max_err": dict(zip(survey.band_names, worst.tolist(), strict=True)), "by_history": rows}
-    write_json(arguments.json, {"bagpipes_agreement": result})
+    conclude(arguments.json, {"bagpipes_agreement": result})
 
 
 def agreement(survey: Survey, folder: Path) -> dict[str, np.ndarray]:

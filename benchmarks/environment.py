@@ -82,8 +82,13 @@ def cell(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write_json(path: Path | None, result: dict) -> None:
-    """The result with its environment as JSON; does nothing where no file was asked for."""
+def conclude(path: Path | None, result: dict) -> None:
+    """Print the environment; write the result with it as JSON where a file was asked for."""
+    environment = describe()
+    flat = {key: value for key, value in environment.items() if key != "packages"}
+    installed = " ".join(f"{name} {number}" for name, number in environment["packages"].items() if number)
+    print(", ".join(f"{key} {value}" for key, value in flat.items()))
+    print(installed)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**result, "environment": describe()}, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({**result, "environment": environment}, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,8 @@ redshift), one at a time for the others, as each is made to be used. All take tu
 machine's speed falls on all; medians of the repeats. Bagpipes computes a delayed-exponential history with Calzetti
 dust, through the same filters: update() with new parameters.
 
+`simulate`: a library of a million galaxies by `popcat simulate` on two workers, see benchmarks/simulation.py.
+
 `build_s` is the time to the first photometry object in an empty cache: reading the grid, building and storing tables.
 """
 
@@ -28,7 +30,8 @@ from popcat.sps.filters import load_curves
 from popcat.sps.photometry import Photometry
 from popcat.sps.spectrum import reference_fluxes
 
-from environment import parser, print_table, write_json
+from environment import conclude, parser, print_table
+from simulation import simulate
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 N_SPEED, N_REFERENCE, N_BAGPIPES = 200_000, 50, 100
@@ -43,14 +46,19 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POPCAT_CACHE"] = folder
         result = {name: measure(survey, arguments, Path(folder)) for name, survey in surveys().items()}
+        simulated = simulate(arguments.simulate, workers=2) if arguments.simulate else None
     report(result)
-    write_json(arguments.json, {"surveys": result, "draws": arguments.draws, "repeats": arguments.repeats})
+    if simulated:
+        print_table([{"quantity": name, "value": value} for name, value in simulated.items()], "popcat simulate")
+    sizes = {"draws": arguments.draws, "repeats": arguments.repeats}
+    conclude(arguments.json, {"surveys": result, "simulate": simulated, **sizes})
 
 
 def options():
     arguments = parser(__doc__)
     arguments.add_argument("--draws", metavar="N", type=int, default=5000, help="prior draws for the accuracy (5000)")
     arguments.add_argument("--repeats", metavar="N", type=int, default=9, help="repeats of each timing (9)")
+    arguments.add_argument("--simulate", metavar="N", type=int, default=1_000_000, help="size of the library; 0: none")
     return arguments.parse_args()
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from environment import parser, print_table, write_json
+from environment import conclude, parser, print_table
 
 BANDS = ("u", "g", "r", "i", "z")
 AB_OFFSET_MAG = np.array([-0.036, 0.012, 0.010, 0.028, 0.040])
@@ -60,7 +60,7 @@ def main():
     result = compare(both, n_in=len(catalog), n_out=len(popcat))
     result["other_priors"] = under_other_priors(draws.merge(peer["log_mstar"], on="object_id"))
     report(result)
-    write_json(arguments.json, result)
+    conclude(arguments.json, result)
 
 
 def options():
