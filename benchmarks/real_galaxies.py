@@ -73,8 +73,8 @@ def options():
 
 def run_popcat(catalog: str, output: Path) -> Path:
     """The posterior catalogue of the galaxies, by the command that a user types."""
-    command = Path(sys.executable).with_name("popcat")
-    subprocess.run([command, "infer", catalog, "--model", "sdss", "-o", output], check=True)
+    command = [sys.executable, "-m", "popcat"]
+    subprocess.run([*command, "infer", catalog, "--model", "sdss", "-o", output], check=True)
     return output
 
 

@@ -26,7 +26,7 @@ def simulate(n: int, workers: int) -> dict:
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "library"
-        command = [Path(sys.executable).with_name("popcat"), "simulate", "--survey", "sdss", "-n", str(n), "-o", output]
+        command = [sys.executable, "-m", "popcat", "simulate", "--survey", "sdss", "-n", str(n), "-o", output]
         start = time.perf_counter()
         subprocess.run([*command, "--workers", str(workers)], check=True)
         seconds = time.perf_counter() - start
