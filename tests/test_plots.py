@@ -10,6 +10,7 @@ from scipy import stats
 
 from popcat import plots
 from popcat.errors import PopcatError
+from popcat.plots import style
 from popcat.schema import STATUS
 
 
@@ -41,7 +42,7 @@ def sed(flux=(4.0, 18.0, 40.0, 60.0, 75.0), flux_err=(1.0, 0.5, 0.8, 1.2, 3.0), 
 
 def draws(n=400):
     rng = np.random.default_rng(8)
-    return {name: rng.normal(size=n) for name in plots.CORNER}
+    return {name: rng.normal(size=n) for name in style.CORNER}
 
 
 def ranks(n=500):

@@ -1,0 +1,153 @@
+"""Figures of one galaxy: corner plot and spectral energy distribution."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from popcat.errors import PopcatError
+from popcat.plots.style import (
+    BLUE,
+    CONTOUR_POINTS,
+    CORNER,
+    GREY,
+    INK,
+    LABELS,
+    ORANGE,
+    PALETTE,
+    extent_of,
+    styled,
+)
+
+# The unit of the star-formation rate does not fit beside a small panel.
+_CORNER_LABELS = tuple((LABELS | {"log_sfr_1gyr": r"$\log_{10}\,\mathrm{SFR}_{1\,\mathrm{Gyr}}$"}).values())
+_CORNER_TITLES = (r"$\log M_\star$", r"$\log\,$SFR", r"$\log Z$", r"$t_\mathrm{age}$", r"$\tau_\mathrm{ISM}$")
+
+
+@styled
+def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
+    """Corner plot of the draws (n,) of mass, star-formation rate, metallicity, age and dust of one galaxy.
+
+    Raises PopcatError with fewer than 10 finite draws.
+    """
+    import corner
+
+    sample = np.column_stack([np.asarray(draws[name], dtype=float) for name in CORNER])
+    sample = sample[np.isfinite(sample).all(axis=1)]
+    if len(sample) < 10:
+        raise PopcatError(f"a corner plot needs at least 10 finite draws, got {len(sample)}: keep more draws")
+    ranges = [extent_of(column, pad=0.08) for column in sample.T]
+    contours = len(sample) >= CONTOUR_POINTS and bool((np.ptp(sample, axis=0) > 0).all())
+    bins = int(np.clip(len(sample) ** 0.5, 12, 30))
+    figure = Figure(figsize=(7.2, 7.2))
+    corner.corner(sample, fig=figure, range=ranges, bins=bins, smooth=1.0, color=BLUE, labels=_CORNER_LABELS,
+                  titles=_CORNER_TITLES, show_titles=True, title_fmt=".2f", title_kwargs={"fontsize": 9, "pad": 5},
+                  label_kwargs={"fontsize": 10}, labelpad=0.12, levels=(0.68, 0.95), plot_density=False,
+                  plot_contours=contours, fill_contours=contours, quiet=True,
+                  hist_kwargs={"histtype": "stepfilled", "alpha": 0.55, "lw": 1.2},
+                  data_kwargs={"ms": 1.6 if contours else 3.0, "alpha": 0.25 if contours else 0.6})
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if len(axis.get_ticklocs()):
+                axis.set_major_locator(MaxNLocator(4, prune="both"))
+    figure.subplots_adjust(left=0.115, bottom=0.115, right=0.985, top=0.96, wspace=0.06, hspace=0.06)
+    figure.text(0.985, 0.975, title, ha="right", va="top", fontsize=11, linespacing=1.5)
+    return figure
+
+
+@styled
+def galaxy_sed(survey_curves, flux, flux_err, model_flux, *, title: str, spectrum=None) -> Figure:
+    """Observed fluxes, the model's draws and filter curves against wavelength, with residuals below.
+
+    survey_curves: (name, wave_aa, response) of each band; flux, flux_err (n_band,) and model_flux (n_draw, n_band)
+    in nMgy; spectrum: (wave_aa, p16, p50, p84) with f_nu in nMgy. The flux axis is logarithmic if every flux is
+    above zero by its error, else asinh: linear near zero, so that a negative flux keeps its place.
+    """
+    flux, flux_err, model = (np.asarray(values, dtype=float) for values in (flux, flux_err, model_flux))
+    wave = np.array([np.average(aa, weights=response * np.gradient(aa)) for _, aa, response in survey_curves])
+    figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+    ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.7, 1))
+    _wave_axis(ax, survey_curves)
+    _flux_axis(ax, flux, flux_err, model)
+    _filters(ax, survey_curves)
+    if spectrum is not None:
+        _spectrum(ax, spectrum)
+    width = 0.022 * wave if ax.get_xscale() == "log" else np.full(len(wave), 0.018 * np.ptp(ax.get_xlim()))
+    _boxes(ax, wave, width, model, label="model: 68%, 95% of draws")
+    ax.errorbar(wave, flux, flux_err, fmt="o", color=INK, ms=5, capsize=2.5, lw=1.3, zorder=6, label="observed")
+    below.axhspan(-1, 1, color=GREY, alpha=0.2, lw=0)
+    below.axhline(0, color=INK, lw=0.8)
+    _boxes(below, wave, width, (flux - model) / flux_err)
+    below.set(xlabel=r"Observed wavelength ($\mathrm{\AA}$)", ylabel=r"(obs $-$ model)$\,/\,\sigma$")
+    reach = np.nanmax(np.abs(below.get_ylim()))
+    below.set_ylim(-max(reach, 3.2), max(reach, 3.2))
+    softened = ", asinh scale" if ax.get_yscale() == "asinh" else ""
+    ax.set(ylabel=rf"$f_\nu$ (nMgy{softened})", title=title)
+    figure.align_ylabels()
+    ax.legend(loc="upper left", ncols=3, columnspacing=1.2)
+    return figure
+
+
+
+
+def _wave_axis(ax, curves):
+    covered = np.concatenate([aa[response > 0.01 * np.max(response)] for _, aa, response in curves])
+    low, high = 0.95 * covered.min(), 1.04 * covered.max()
+    ax.set(xlim=(low, high), xscale="log" if high > 6 * low else "linear")
+    if ax.get_xscale() == "log":
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def _flux_axis(ax, flux, flux_err, model):
+    seen = np.isfinite(flux) & np.isfinite(flux_err)
+    values = np.concatenate([(flux - flux_err)[seen], (flux + flux_err)[seen],
+                             *np.percentile(model, [2.5, 97.5], axis=0)])
+    softening = 0.0 if (values > 0).all() else 3 * float(np.median(flux_err[seen]))
+    if softening:
+        ax.set_yscale("asinh", linear_width=softening)
+    else:
+        ax.set_yscale("log")
+    transform = ax.yaxis.get_transform()
+    low, high = np.sort(transform.transform(values))[[0, -1]]
+    span = max(high - low, 0.1)
+    limits = transform.inverted().transform(np.array([low - 0.42 * span, high + 0.3 * span]))
+    ticks = _flux_ticks(*limits, softening)
+    ax.set_yticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
+    ax.set_yticks([], minor=True)
+    ax.set_ylim(*limits)
+
+
+def _flux_ticks(low, high, softening):
+    """At most nine ticks at 1, 2, 5 (or 1, or 1 every other decade) x 10^k, of both signs and zero if softened."""
+    decades = 10.0 ** np.arange(-6, 9)
+    for steps in (np.outer(decades, [1, 2, 5]).ravel(), np.outer(decades, [1, 3]).ravel(), decades, decades[::2]):
+        # Below the softening the axis is linear, and decades would pile up on zero.
+        steps = steps[steps >= softening]
+        ticks = np.concatenate([-steps[::-1], [0.0], steps]) if softening else steps
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) <= 9:
+            break
+    return ticks
+
+
+def _filters(ax, curves):
+    for order, (name, aa, response) in enumerate(curves):
+        color = PALETTE[order % 8]
+        height = 0.17 * np.asarray(response) / np.max(response)
+        ax.fill_between(aa, 0, height, transform=ax.get_xaxis_transform(), color=color, alpha=0.22, lw=0)
+        middle = np.average(aa, weights=response * np.gradient(aa))
+        ax.text(middle, 0.035, name, transform=ax.get_xaxis_transform(), color=color, ha="center", fontweight="bold")
+
+
+def _spectrum(ax, spectrum):
+    aa, low, middle, high = spectrum
+    ax.fill_between(aa, low, high, color=BLUE, alpha=0.22, lw=0)
+    ax.plot(aa, middle, color=BLUE, lw=0.8, alpha=0.8, label="spectrum: median, 68%")
+
+
+def _boxes(ax, x, width, draws, *, label=None):
+    low2, low, middle, high, high2 = np.percentile(draws, [2.5, 16, 50, 84, 97.5], axis=0)
+    ax.vlines(x, low2, high2, color=ORANGE, lw=1.4, zorder=3)
+    ax.bar(x, high - low, width, bottom=low, color=ORANGE, alpha=0.45, ec=ORANGE, lw=1.1, zorder=4, label=label)
+    ax.hlines(middle, x - width / 2, x + width / 2, color=ORANGE, lw=2.0, zorder=4)

@@ -1,0 +1,81 @@
+"""What the figures share: colours, labels, the local style, saving."""
+
+import base64
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from popcat.errors import PopcatError
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+INK, GREY, NOTE = "#1b2430", "#8a94a0", "#5b6673"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#7F6A00", "#000000")
+"""Okabe and Ito's colours, told apart by colour-blind readers too (their yellow is darkened to show on white)."""
+
+STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 10, "mathtext.fontset": "dejavusans",
+    "axes.labelsize": 11, "axes.titlesize": 11, "axes.linewidth": 0.9, "axes.axisbelow": False,
+    "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+    "xtick.labelsize": 9.5, "ytick.labelsize": 9.5, "xtick.direction": "in", "ytick.direction": "in",
+    "xtick.top": True, "ytick.right": True, "legend.fontsize": 9, "legend.frameon": False, "savefig.dpi": 170,
+}
+
+LABELS = {
+    "log_mstar": r"$\log_{10}\,(M_\star\,/\,M_\odot)$",
+    "log_sfr_1gyr": r"$\log_{10}\,(\mathrm{SFR}_{1\,\mathrm{Gyr}}\,/\,M_\odot\,\mathrm{yr}^{-1})$",
+    "log_z_mw": r"$\log_{10}\,Z_\mathrm{MW}$",
+    "age_mw_gyr": r"$t_\mathrm{age,\,MW}$ (Gyr)",
+    "tau_ism": r"$\tau_\mathrm{ISM}$",
+}
+CORNER = tuple(LABELS)
+DENSITY = LinearSegmentedColormap.from_list("popcat", ["#dbe9f4", "#7fb2d6", BLUE, "#08283f"])
+CONTOUR_POINTS = 100
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    @functools.wraps(draw)
+    def inner(*args, **kwargs):
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+
+
+def figure_to_data_uri(fig: Figure) -> str:
+    """The figure as a PNG in a data URI, for an HTML page that needs no other file."""
+    buffer = io.BytesIO()
+    save_figure(fig, buffer)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def save_figure(fig: Figure, path: "str | Path | io.BytesIO") -> None:
+    """Write a figure to a file, whose suffix names the format (png, pdf, svg); PNG into a buffer."""
+    with matplotlib.rc_context(STYLE):
+        fig.savefig(path)
+
+
+def new_panel():
+    figure = Figure(figsize=(5.6, 4.3), layout="constrained")
+    return figure, figure.subplots()
+
+
+def finite(frame, *names):
+    columns = np.array([np.asarray(frame[name], dtype=float) for name in names])
+    columns = columns[:, np.isfinite(columns).all(axis=0)]
+    if columns.shape[1] == 0:
+        raise PopcatError(f"nothing to draw: no row has finite {', '.join(names)}")
+    return columns
+
+
+def extent_of(values, *, pad=0.12):
+    low, high = np.percentile(values, [0.5, 99.5])
+    margin = pad * (high - low) if high > low else 0.5
+    return float(low - margin), float(high + margin)
