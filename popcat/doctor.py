@@ -122,7 +122,7 @@ def _read_bases() -> str:
 
 
 def _read_surveys() -> str:
-    return _listing(f"{name} ({''.join(load_survey(name).band_names)})" for name in embedded_surveys())
+    return _listing(f"{name} ({' '.join(load_survey(name).band_names)})" for name in embedded_surveys())
 
 
 def _read_galaxies() -> str:
