@@ -19,6 +19,7 @@ from popcat import plots, stages
 from popcat.calibrating import read_calibration
 from popcat.catalog.partitions import read_manifest
 from popcat.errors import PopcatError
+from popcat.inference.calibration import coverage
 from popcat.inference.posterior import embedded_posteriors, posterior_folder
 from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, QUANTITIES, STATUS, to_pandas
 from popcat.settings import Model, Survey
@@ -239,8 +240,7 @@ def _calibration(calibration):
     for name, values in ranks.items():
         # Kolmogorov's law: a uniform sample of n exceeds 1.63 / sqrt(n) in 1% of cases.
         limit = 1.63 / np.sqrt(len(values))
-        covered = np.mean((values > 0.16) & (values < 0.84))
-        rows.append((name, calibration["ks"][name], limit, covered, calibration["ks"][name] <= limit))
+        rows.append((name, calibration["ks"][name], limit, coverage(values), calibration["ks"][name] <= limit))
     history = calibration.get("history")
     figures = {"pp": plots.pp_curves(ranks, calibration["ks"]), "ranks": plots.rank_histograms(ranks),
                "loss": plots.loss_curve(history) if history else None}

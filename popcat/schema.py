@@ -53,6 +53,9 @@ fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured f
 and used.
 """
 
+CHI2_TAIL = 1e-4
+"""high_chi2: pure noise exceeds this chi2 with this probability, for as many degrees of freedom as bands."""
+
 STATUS = ("ok", "missing_band", "bad_error", "missing_redshift", "redshift_out_of_range")
 """Column `status`: "ok" where there is a posterior, else the first reason, in this order, why there is none."""
 

@@ -20,18 +20,27 @@ from popcat.inference.calibration import ranks, summarise
 from popcat.inference.posterior import Posterior, load_posterior
 from popcat.noise import NoiseModel, add_noise
 from popcat.prior import N_UNCONSTRAINED, make_prior
-from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, library_schema, posterior_schema, to_pandas
+from popcat.schema import (
+    CHI2_TAIL,
+    FLAGS,
+    PARAMETERS,
+    PERCENTILES,
+    PROPERTIES,
+    library_schema,
+    posterior_schema,
+    to_pandas,
+)
 from popcat.settings import Model, Survey
 from popcat.sps.grid import load_grid
 from popcat.sps.photometry import Photometry
 from popcat.sps.properties import Properties
 from popcat.units import nmgy_to_ab_mag
 
-CHI2_TAIL = 1e-4
 _MAX_FORWARDS = 4
 _MAX_MOCK_BATCHES = 100
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
 _BATCH_DRAWS = 200_000
+
 
 @dataclass(frozen=True)
 class Forward:
@@ -197,9 +206,7 @@ def _scatter(values, rows, n) -> pa.Array:
     full = np.zeros(n, dtype=np.float32)
     with np.errstate(over="ignore"):  # a chi2 beyond float32 is infinite
         full[rows] = values
-    missing = np.ones(n, dtype=bool)
-    missing[rows] = False
-    return pa.array(full, mask=missing)
+    return pa.array(full, mask=_missing(rows, n))
 
 
 def _lists(values, rows, n) -> pa.Array:
@@ -207,9 +214,14 @@ def _lists(values, rows, n) -> pa.Array:
     lengths = np.zeros(n, dtype=np.int32)
     lengths[rows] = values.shape[1]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(_missing(rows, n)))
+
+
+def _missing(rows, n) -> np.ndarray:
+    """Which of n rows are not among `rows`, (n,) bool."""
     missing = np.ones(n, dtype=bool)
     missing[rows] = False
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(missing))
+    return missing
 
 
 def _arrow(values, kind) -> pa.Array:

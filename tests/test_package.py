@@ -55,7 +55,7 @@ def test_the_embedded_model_records_how_it_was_made():
     assert made["history"]["validation"][made["history"]["best_epoch"]] == made["validation_log_prob"]
 
 
-def test_the_embedded_model_recovers_the_masses_of_mocks(tmp_path):
+def test_the_embedded_model_is_calibrated_on_mocks():
     result = popcat.calibrate("sdss", 300, draws=100)
     assert result["outside_prior"] == 0
     # 1% of exact posteriors exceed 1.63 / sqrt(n) in one quantity; there are 18

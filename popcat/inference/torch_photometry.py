@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popcat.sps.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, STEP_HIGH_AA
+from popcat.sps.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
 from popcat.sps.lookups import LN_10
 from popcat.sps.photometry import Photometry
-
-_NORM, _RV = 0.44 * 4.05, 4.05
 
 
 class TorchPhotometry(torch.nn.Module):
@@ -139,11 +137,11 @@ def _smooth_curve(wave, e_bump) -> Tensor:
     """calzetti_smooth + E_b bump of popcat.sps.dust."""
     x = 1e4 / wave
     short = 1.17 * (-2.156 + x * (1.509 + x * (-0.198 + x * 0.011))) + 1.78
-    k = torch.where(wave <= STEP_HIGH_AA, short, 1.17 * (-1.857 + 1.04 * x) + 1.78).clamp(min=0.0) / _NORM
+    k = torch.where(wave <= STEP_HIGH_AA, short, 1.17 * (-1.857 + 1.04 * x) + 1.78).clamp(min=0.0) / NORM
     # in units of the bump's wavelength: the fourth power of Angstrom leaves little of float32
     w2 = (wave / BUMP_CENTRE_AA) ** 2
     width = (BUMP_WIDTH_AA / BUMP_CENTRE_AA) ** 2 * w2
-    return k + e_bump * width / ((w2 - 1.0) ** 2 + width) / _RV
+    return k + e_bump * width / ((w2 - 1.0) ** 2 + width) / R_V
 
 
 def _cell(x, nodes) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from popcat.plots.style import (
     new_panel,
     styled,
 )
-from popcat.schema import STATUS
+from popcat.schema import CHI2_TAIL, STATUS
 
 
 @styled
@@ -91,7 +91,7 @@ def chi2_histogram(frame, n_bands: int) -> Figure:
     grid = 10 ** np.linspace(edges[0], edges[-1], 400)
     expected = stats.chi2.pdf(grid, n_bands) * grid * np.log(10) * len(chi2) * (edges[1] - edges[0])
     ax.plot(grid, expected, color=INK, lw=1.4, label=rf"$\chi^2$ law, {n_bands} bands")
-    ax.axvline(stats.chi2.isf(1e-4, n_bands), color=ORANGE, ls="--", lw=1.6, label=r"$10^{-4}$ tail: high_chi2")
+    ax.axvline(stats.chi2.isf(CHI2_TAIL, n_bands), color=ORANGE, ls="--", lw=1.6, label=r"$10^{-4}$ tail: high_chi2")
     ax.set(xscale="log", xlabel=r"$\chi^2$ of the best draw", ylabel="Galaxies")
     ax.legend(loc="upper left")
     ax.margins(y=0.25)

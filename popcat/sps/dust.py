@@ -11,8 +11,8 @@ import numpy as np
 STEP_LOW_AA = 6300.0
 BUMP_CENTRE_AA = 2175.0
 BUMP_WIDTH_AA = 350.0
-_R_V = 4.05
-_NORM = 0.44 * _R_V
+R_V = 4.05
+NORM = 0.44 * R_V
 
 
 def _branch_short(x):
@@ -38,14 +38,14 @@ def calzetti(wave_aa):
     """Calzetti et al. (2000) curve of FSPS, in units of the optical depth near 5500 A, floored at zero."""
     x = 1e4 / np.asarray(wave_aa, dtype=float)
     k = np.where(x >= 1e4 / STEP_LOW_AA, _branch_short(x), _branch_long(x))
-    return np.maximum(k / _NORM, 0.0)
+    return np.maximum(k / NORM, 0.0)
 
 
 def calzetti_smooth(wave_aa):
     """`calzetti` without its step: the short-wave branch goes on to where it meets the other."""
     x = 1e4 / np.asarray(wave_aa, dtype=float)
     k = np.where(x >= 1e4 / STEP_HIGH_AA, _branch_short(x), _branch_long(x))
-    return np.maximum(k / _NORM, 0.0)
+    return np.maximum(k / NORM, 0.0)
 
 
 def calzetti_step(wave_aa):
@@ -57,7 +57,7 @@ def bump(wave_aa):
     """Drude profile of the 2175 A bump for unit strength, divided by R_V = 4.05."""
     w = np.asarray(wave_aa, dtype=float)
     width = (BUMP_WIDTH_AA * w) ** 2
-    return width / ((w**2 - BUMP_CENTRE_AA**2) ** 2 + width) / _R_V
+    return width / ((w**2 - BUMP_CENTRE_AA**2) ** 2 + width) / R_V
 
 
 def bump_strength(n_dust):

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from popcat.sps.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, STEP_HIGH_AA
+from popcat.sps.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
 from popcat.sps.fastmath import fast_exp, kernel
 from popcat.sps.lookups import LN_10, lookup, lookup_slope
 from popcat.sps.tables import STEP_NODES_AA, BandTables
 
-_RV = 4.05
 # Unsigned indices: a signed one may be negative, which numba wraps around, and that keeps loops from being vectorised.
 _U = np.uint64
 
@@ -138,10 +137,10 @@ def _smooth_curve(wave):
     x = 1e4 / wave
     short = 1.17 * (-2.156 + x * (1.509 + x * (-0.198 + x * 0.011))) + 1.78
     long = 1.17 * (-1.857 + 1.04 * x) + 1.78
-    k = max(short if wave <= STEP_HIGH_AA else long, 0.0) * (1.0 / (0.44 * _RV))
+    k = max(short if wave <= STEP_HIGH_AA else long, 0.0) * (1.0 / NORM)
     width = BUMP_WIDTH_AA * BUMP_WIDTH_AA * wave * wave
     off = wave * wave - BUMP_CENTRE_AA * BUMP_CENTRE_AA
-    return k, width / ((off * off + width) * _RV)
+    return k, width / ((off * off + width) * R_V)
 
 
 @kernel(inline="always")
@@ -155,8 +154,8 @@ def _curve_slopes(wave):
     width = BUMP_WIDTH_AA * BUMP_WIDTH_AA * wave * wave
     off = wave * wave - BUMP_CENTRE_AA * BUMP_CENTRE_AA
     bottom = off * off + width
-    d_bump = 2.0 * width * (bottom - 2.0 * wave * wave * off - width) / (bottom * bottom * _RV)
-    return slope * (1.0 / (0.44 * _RV)), d_bump
+    d_bump = 2.0 * width * (bottom - 2.0 * wave * wave * off - width) / (bottom * bottom * R_V)
+    return slope * (1.0 / NORM), d_bump
 
 
 # Loops over columns have no branches, so that they become vector instructions: t.moves is 1 where a column's node moves

@@ -93,20 +93,14 @@ def time_metallicity(gamma1, gamma2, zh_time, zh_value, t):
 
 
 @kernel(inline="always")
-def clip_ln_z(z, ln_z):
-    """ln z within the grid's range."""
+def metal_cell(z, ln_z, per_cell):
+    """Cell and fraction of a metallicity, clipped to the grid's."""
     if z <= 0.0:
-        return ln_z[0]
-    return min(max(np.log(z), ln_z[0]), ln_z[-1])
-
-
-@kernel(inline="always")
-def cell(x, nodes):
-    """Index and fraction of x between ascending nodes."""
-    i = 0
-    while i < len(nodes) - 2 and nodes[i + 1] <= x:
-        i += 1
-    return i, (x - nodes[i]) / (nodes[i + 1] - nodes[i])
+        return 0, 0.0
+    x, q = np.log(z), 0
+    while q < len(per_cell) - 1 and x >= ln_z[q + 1]:
+        q += 1
+    return q, min(max((x - ln_z[q]) * per_cell[q], 0.0), 1.0)
 
 
 @kernel(inline="always")

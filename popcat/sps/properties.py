@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from popcat.sps.ages import row_weights
-from popcat.sps.lookups import cell, clip_ln_z, lookup, make_histories, time_metallicity
+from popcat.sps.lookups import make_histories, metal_cell, time_metallicity, universe
 from popcat.sps.model import GalaxyModel
 from popcat.sps.photometry import check_theta
 
@@ -67,15 +67,11 @@ def _surviving(table, ln_age, ln_t, iq, fq):
 def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
     """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
     for n in range(len(theta)):
-        xc = np.log1p(redshift[n]) / h.ln1pz_max * (len(h.age) - 1)
-        t_age = lookup(xc, h.age)
+        _, t_age, total = universe(np.log1p(redshift[n]), h, theta[n])
         beta = theta[n, 1:5]
         g1, g2 = 10.0 ** theta[n, 7], 10.0 ** theta[n, 8]
         t_burst = theta[n, 6]
         f_burst = theta[n, 5] if t_burst <= t_age else 0.0
-        total = 0.0
-        for i in range(4):
-            total += beta[i] * lookup(xc, h.cumulative_at_age[:, i])
         scale = (1.0 - f_burst) / total
         survived, mean_z, mean_age, below = 0.0, 0.0, 0.0, 0.0
         j = 0
@@ -89,14 +85,14 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
             upper = h.edges[j + 1] if is_whole else t_age
             mid = 0.5 * (h.edges[j] + upper)
             mass = scale * (above - below)
-            ln_z = clip_ln_z(time_metallicity(g1, g2, h.zh_time, h.zh_value, mid), h.ln_z)
-            iq, fq = cell(ln_z, h.ln_z)
+            z = time_metallicity(g1, g2, h.zh_time, h.zh_value, mid)
+            iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             if is_whole:
                 survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
             else:
                 # at the midpoint, not averaged: the whole is good to 1e-3
                 survived += mass * _surviving(mstar, ln_age, np.log(mid), iq, fq)
-            mean_z += mass * np.exp(ln_z)
+            mean_z += mass * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])
             mean_age += mass * mid
             below = above
             j += 1
@@ -109,9 +105,9 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
             burst = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
             out[n, 1 + w] = (scale * formed + burst) / (_WINDOWS_GYR[w] * 1e9)
         if f_burst > 0.0:
-            ln_z = clip_ln_z(time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst), h.ln_z)
-            iq, fq = cell(ln_z, h.ln_z)
+            z = time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst)
+            iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             survived += f_burst * _surviving(mstar, ln_age, np.log(t_burst), iq, fq)
-            mean_z += f_burst * np.exp(ln_z)
+            mean_z += f_burst * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])
             mean_age += f_burst * t_burst
         out[n, 0], out[n, 3], out[n, 4] = survived, mean_z, mean_age

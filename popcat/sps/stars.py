@@ -2,7 +2,7 @@
 
 A galaxy is a list of rows: one a whole time bin, one for the bin that the age of the universe cuts, two ages that
 bracket the burst. Row i enters with weight[:, i] = mass (1 - f, f) at the two metallicities around its own, f being
-linear in ln Z. Kernels here are shared by the photometry and the properties.
+linear in ln Z.
 
 The youngest bins, in which every basis is a straight line in time, are merged into moments of their light in time,
 sum_j width_j t_j^p L_j with p = 0, 1, 2: star formation is S0 + S1 t and f is f0 + f1 t if their metallicities share a
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from popcat.sps.fastmath import fast_exp, fast_log, kernel
-from popcat.sps.lookups import LN_10, time_metallicity, universe
+from popcat.sps.lookups import LN_10, metal_cell, time_metallicity, universe
 from popcat.sps.tables import N_MOMENT
 
 MERGE_LN_Z = 0.05
@@ -48,17 +48,6 @@ def make_rows(n: int, dtype) -> Rows:
 
 
 @kernel(inline="always")
-def _metal_cell(z, ln_z, per_cell):
-    """Cell and fraction of a metallicity, clipped to the grid's."""
-    if z <= 0.0:
-        return 0, 0.0
-    x, q = np.log(z), 0
-    while q < len(per_cell) - 1 and x >= ln_z[q + 1]:
-        q += 1
-    return q, min(max((x - ln_z[q]) * per_cell[q], 0.0), 1.0)
-
-
-@kernel(inline="always")
 def metal_slope(z, q, f, per_cell):
     """Derivative of the fraction in Z."""
     return per_cell[q] / z if 0.0 < f < 1.0 else 0.0
@@ -84,8 +73,8 @@ def _merge(theta, g1, g2, scale, h, t, rows):
         return 0
     z_a = g1 * zh_mid[0, 0] + g2 * zh_mid[1, 0]
     z_b = g1 * zh_mid[0, last] + g2 * zh_mid[1, last]
-    q, f_a = _metal_cell(z_a, ln_z, per_cell)
-    q_b, f_b = _metal_cell(z_b, ln_z, per_cell)
+    q, f_a = metal_cell(z_a, ln_z, per_cell)
+    q_b, f_b = metal_cell(z_b, ln_z, per_cell)
     if q != q_b or abs(f_b - f_a) > MERGE_LN_Z * per_cell[q]:
         return 0
     slope = (f_b - f_a) / (mid[last] - mid[0])
@@ -122,7 +111,7 @@ def fill_rows(theta, ln1pz, h, t, rows):
         return n, n_merged
     row, metal, young, weight, z, fraction = rows.row, rows.cell, rows.young, rows.weight, rows.z, rows.fraction
     z_burst = time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst)
-    q, f = _metal_cell(z_burst, h.ln_z, h.per_cell)
+    q, f = metal_cell(z_burst, h.ln_z, h.per_cell)
     age, f_age, _ = burst_age(t_burst, t.burst_ln_age)
     first, is_young = t.first_burst + age, t_burst < h.birth_cloud_age
     for i in range(2):
