@@ -1,50 +1,229 @@
-"""Calibrate a posterior on fresh mocks: figures and one calibration.json."""
+"""Calibrate a posterior on fresh mocks, in every way it is used, and keep the verdict with the model.
+
+A model must pass before `infer` uses it: see `require_calibrated`.
+"""
 
 import json
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat import plots, stages
+from popcat import plots, rng, stages
 from popcat.catalog.atomic import write_json_atomic, write_parquet_atomic
 from popcat.errors import PopcatError
-from popcat.inference.posterior import load_posterior
+from popcat.inference.calibration import (
+    binned_coverage,
+    ks_critical,
+    ks_distance,
+    ranks,
+    summarise,
+    tarp_ranks,
+)
+from popcat.inference.posterior import Posterior, embedded_posteriors, load_posterior, posterior_folder
+from popcat.inference.trust import chi2_of
+from popcat.schema import CHI2_TAIL, PARAMETERS, QUANTITIES
+from popcat.units import nmgy_to_ab_mag
 
+RUNS = {
+    "exact": "redshift given, every band",
+    "gaussian": "redshift given with an error of 0.02 (1 + z), every band",
+    "unknown": "redshift inferred, every band",
+    "two_bands_missing": "redshift given, two random bands missing",
+}
+"""The ways in which a model is tested."""
 _JSON, _RANKS = "calibration.json", "ranks.parquet"
+_REDSHIFT_ERR = 0.02
+_STREAM_MOCK = 64
 
 
 def calibrate(
-    model: str | Path = "sdss", n: int = 1000, *, output: str | Path | None = None, seed: int = 1, draws: int = 500
-) -> dict:
-    """SBC ranks, p-p curves and KS distances of a posterior on n fresh mocks from its prior and noise model.
+    model: str | Path = "sdss", n: int = 2000, *, output: str | Path | None = None, seed: int = 1, draws: int = 500,
+    runs: tuple[str, ...] = tuple(RUNS), report=lambda name: None,
+) -> dict:  # fmt: skip
+    """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on n fresh mocks from its prior and noise.
 
-    Returns the summary: n, seed, draws, ks and coverage_68 by name, critical values, outside_prior. With `output`, a
-    folder, also writes calibration.json, ranks.parquet, pp.png and ranks.png there.
+    Returns the summary: model, seed, draws, limits, passed, failures, the results of the first run, and `runs` with
+    those of each run by name: n, mode, ks, coverage_68, tarp_max_deviation, outside_prior, chi2_ks, and coverage in
+    bins of magnitude, redshift and number of bands. With `output`, a folder, also writes calibration.json,
+    ranks.parquet and the figures there.
 
-    Raises PopcatError for no such model or fewer than 20 mocks.
+    Raises PopcatError for no such model, no such run, or fewer than 20 mocks.
     """
     if n < 20 or draws < 20:
         raise PopcatError(f"calibration needs at least 20 mocks and 20 draws each, got {n} and {draws}")
-    summary, ranks = stages.calibrate_posterior(load_posterior(model), n, seed, draws)
+    unknown = [name for name in runs if name not in RUNS]
+    if unknown or not runs:
+        raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
+    posterior = load_posterior(model)
+    results, all_ranks = {}, {}
+    for name in runs:
+        report(name)
+        results[name], all_ranks[name] = _run(posterior, name, n, seed, draws)
+    summary = {"model": posterior.name, "seed": seed, "draws": draws, **_verdict(posterior, results),
+               **results[runs[0]], "runs": results}  # fmt: skip
     if output is not None:
-        folder = Path(output)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_parquet_atomic(folder / _RANKS, pa.table(ranks))
-        plots.save_figure(plots.pp_curves(ranks, summary["ks"]), folder / "pp.png")
-        plots.save_figure(plots.rank_histograms(ranks), folder / "ranks.png")
-        write_json_atomic(folder / _JSON, summary)
+        _write(Path(output), summary, all_ranks)
     return summary
 
 
+def _run(posterior: Posterior, name: str, n: int, seed: int, draws: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """Result of one run and the ranks by quantity."""
+    survey = posterior.survey
+    mocks = stages.draw_mocks(posterior, n, seed)
+    z_true = mocks["redshift"].to_numpy()
+    data = _as_observed(mocks, name, survey, seed)
+    quantities, chi2_best = stages.sample_quantities(data, posterior, draws, seed)
+    theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
+    truth = stages.derive(theta, z_true, survey, posterior.model)
+    names = [q for q in QUANTITIES if q != "redshift" or name in ("gaussian", "unknown")]
+    all_ranks = {q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names}
+    sampled = np.stack([quantities[q] for q in PARAMETERS], axis=-1).astype(np.float64)
+    outside = ~posterior.prior.contains(sampled.reshape(-1, len(PARAMETERS)), tolerance=1e-5)
+    n_bands = np.isfinite(data.flux).sum(axis=1)
+    mag = nmgy_to_ab_mag(mocks[f"flux_{survey.selection.band}"].to_numpy())
+    result = {
+        "mode": RUNS[name],
+        **summarise(all_ranks),
+        "tarp_max_deviation": ks_distance(_tarp(posterior, theta, z_true, sampled, quantities, mocks, seed)),
+        "outside_prior": int(outside.sum()),
+        "chi2_ks": _chi2_ks(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
+        "high_chi2_fraction": float(np.mean(chi2_best > _limit(n_bands))),
+        "by_magnitude": binned_coverage(all_ranks, mag),
+        "by_redshift": binned_coverage(all_ranks, z_true),
+    }
+    return result, all_ranks
+
+
+def _as_observed(mocks, name: str, survey, seed: int) -> stages.Observation:
+    """The mocks as a run shows them to the model."""
+    data = stages.observation(mocks.assign(redshift_err=np.nan), survey)
+    u = rng.uniform(seed, _STREAM_MOCK, data.object_id, len(survey.bands))
+    if name == "two_bands_missing":
+        hidden = np.argsort(np.argsort(u, axis=1), axis=1) < min(2, len(survey.bands) - 1)
+        return stages.Observation(np.where(hidden, np.nan, data.flux), data.flux_err, data.redshift,
+                                  data.redshift_err, data.object_id)  # fmt: skip
+    if name == "exact":
+        return data
+    sigma = _REDSHIFT_ERR * (1.0 + data.redshift)
+    measured = data.redshift + sigma * rng.normal(seed, _STREAM_MOCK + 1, data.object_id, 1)[:, 0]
+    if name == "unknown":
+        measured, sigma = np.full(len(data), np.nan), np.full(len(data), np.nan)
+    return stages.Observation(data.flux, data.flux_err, measured, sigma, data.object_id)
+
+
+def _tarp(posterior, theta, z_true, sampled, quantities, mocks, seed):
+    """TARP ranks in the prior's unit cube, redshift beside it: coordinates of like scale."""
+    low, high = posterior.survey.redshift_range
+    n, k, d = sampled.shape
+    truth = np.column_stack([posterior.prior.to_unit(theta), (z_true - low) / (high - low)])
+    unit = posterior.prior.to_unit(sampled.reshape(-1, d)).reshape(n, k, -1)
+    z = (quantities["redshift"].astype(float) - low) / (high - low)
+    reference = rng.uniform(seed, _STREAM_MOCK + 2, mocks["object_id"].to_numpy(), truth.shape[1])
+    return tarp_ranks(truth, np.concatenate([unit, z[..., None]], axis=2), reference)
+
+
+def _chi2_ks(posterior, data, theta, redshift, n_bands) -> float:
+    """KS distance of chi2(photometry, one posterior draw) from the chi2 law: draws fit as well as the truth does."""
+    from scipy.stats import chi2
+
+    low, high = posterior.survey.redshift_range
+    photometry = stages.forward_for(posterior.survey, posterior.model).photometry
+    model_flux = photometry.flux(theta, np.clip(redshift.astype(float), low, high))
+    return ks_distance(chi2.cdf(chi2_of(model_flux[:, None], data.flux, data.flux_err)[:, 0], n_bands))
+
+
+def _limit(n_bands):
+    from scipy.stats import chi2
+
+    return chi2.isf(CHI2_TAIL, n_bands)
+
+
+def _verdict(posterior: Posterior, results: dict) -> dict:
+    """Limits, and which results are beyond them.
+
+    A limit is the survey's, or, where few mocks cannot tell so little, what a perfect model exceeds in one of a
+    hundred calibrations.
+    """
+    asked = posterior.survey.calibration
+    n = min(result["n"] for result in results.values())
+    tests = sum(len(PARAMETERS) for _ in results)
+    limits = {"ks": max(asked.max_ks, ks_critical(n, tests)), "tarp": max(asked.max_tarp, ks_critical(n, len(results)))}
+    failures = []
+    for name, result in results.items():
+        beyond = {q: result["ks"][q] for q in (*PARAMETERS, "redshift") if result["ks"].get(q, 0.0) > limits["ks"]}
+        failures += [f"{name}: KS of {q} {distance:.3f} > {limits['ks']:.3f}" for q, distance in beyond.items()]
+        if result["tarp_max_deviation"] > limits["tarp"]:
+            failures.append(f"{name}: TARP {result['tarp_max_deviation']:.3f} > {limits['tarp']:.3f}")
+        if result["outside_prior"]:
+            failures.append(f"{name}: {result['outside_prior']} draws outside the prior")
+    return {"limits": limits, "passed": not failures, "failures": failures}
+
+
+def _write(folder: Path, summary: dict, all_ranks: dict) -> None:
+    """Verdict last, so that a torn folder has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [pa.table({"run": [name] * len(next(iter(values.values()))), **_float32(values)})
+              for name, values in all_ranks.items()]  # fmt: skip
+    write_parquet_atomic(folder / _RANKS, pa.concat_tables(tables, promote_options="default"))
+    for name, values in all_ranks.items():
+        plots.save_figure(plots.pp_curves(values, summary["runs"][name]["ks"]), folder / f"pp-{name}.png")
+    first = next(iter(all_ranks))
+    plots.save_figure(plots.rank_histograms(all_ranks[first]), folder / f"ranks-{first}.png")
+    write_json_atomic(folder / _JSON, summary)
+
+
+def _float32(values: dict) -> dict:
+    return {name: column.astype(np.float32) for name, column in values.items()}
+
+
 def read_calibration(folder: str | Path) -> dict:
-    """What `calibrate` wrote: its summary and `ranks` by name; PopcatError if the folder holds none."""
+    """What `calibrate` wrote: its summary and the first run's `ranks` by name; PopcatError if the folder holds none."""
     folder = Path(folder)
     try:
         summary = json.loads((folder / _JSON).read_text(encoding="utf-8"))
-        ranks = pq.read_table(folder / _RANKS)
-    except (OSError, ValueError, pa.ArrowException) as error:
+        first = next(iter(summary["runs"]))
+        table = pq.read_table(folder / _RANKS, filters=[("run", "==", first)])
+    except (OSError, ValueError, KeyError, StopIteration, pa.ArrowException) as error:
         raise PopcatError(
             f"{folder} holds no calibration: expected {_JSON} and {_RANKS} from `popcat calibrate`: {error}"
         ) from error
-    return {**summary, "ranks": {name: ranks[name].to_numpy() for name in ranks.column_names}}
+    return {**summary, "ranks": {name: table[name].to_numpy() for name in summary["runs"][first]["ks"]}}
+
+
+def calibration_of(model: str | Path) -> dict | None:
+    """The calibration kept in a model's folder; None if there is none, or it is of another state of the model."""
+    folder = posterior_folder(model) / "calibration"
+    if not (folder / _JSON).is_file():
+        return None
+    found = read_calibration(folder)
+    return found if found["model"] == load_posterior(model).name else None
+
+
+def require_calibrated(model: str | Path, *, allow: bool = False) -> str:
+    """One line about a model's calibration, for the user.
+
+    Raises PopcatError for a model that failed its calibration, or has none, unless `allow`.
+    """
+    found = calibration_of(model)
+    if found is not None and found["passed"]:
+        worst = max(result["ks"][q] for result in found["runs"].values() for q in PARAMETERS)
+        runs = f"{len(found['runs'])} runs of {found['n']} mocks"
+        return f"model {model} passed its calibration: {runs}, KS of every parameter at most {worst:.3f}"
+    if found is None:
+        problem = f"model {model} has no calibration"
+        remedy = f"run `popcat calibrate --model {model}`, which keeps its verdict in the model's folder"
+    else:
+        problem = f"model {model} failed its calibration ({'; '.join(found['failures'][:3])})"
+        remedy = "train it longer or on more galaxies"
+    if not allow:
+        raise PopcatError(f"{problem}: {remedy}; or say --allow-uncalibrated (allow_uncalibrated=True)")
+    warnings.warn(f"{problem}, and is used all the same", UserWarning, stacklevel=3)
+    return f"{problem}, and is used all the same"
+
+
+def default_output(model: str | Path) -> Path:
+    """Where a calibration of this model is kept: in its folder, or ./calibration for an embedded one."""
+    return Path("calibration") if str(model) in embedded_posteriors() else Path(model) / "calibration"

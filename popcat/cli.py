@@ -146,40 +146,54 @@ def infer(
     draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
     seed: SeedOption = 0,
     rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 2500,
+    hide_redshift: Annotated[
+        bool, typer.Option("--hide-redshift", help="Infer every redshift, also where the catalogue has one.")
+    ] = False,
+    allow_uncalibrated: Annotated[
+        bool, typer.Option("--allow-uncalibrated", help="Use a model that has not passed its calibration.")
+    ] = False,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
 ) -> None:
     """Infer the posterior of every galaxy; a rerun finishes what is missing."""
     from popcat.distributed import infer_catalog
 
+    warnings.simplefilter("ignore", UserWarning)  # said below, from the manifest
     manifest = infer_catalog(
         catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
-        scheduler=scheduler, workers=workers, progress=True,
+        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, scheduler=scheduler, workers=workers,
+        progress=True,
     )  # fmt: skip
+    _say(manifest["extra"]["calibration"])
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
 
 
 @app.command()
 def calibrate(
     model: ModelOption = "sdss",
-    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks.")] = 1000,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of figures and calibration.json.")] = Path(
-        "calibration"
-    ),
+    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks in each run.")] = 2000,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder of figures and calibration.json; by default in the model's own."),
+    ] = None,
     seed: SeedOption = 1,
     draws: Annotated[int, typer.Option(min=20, help="Posterior draws a mock.")] = 500,
 ) -> None:
-    """Test a model on fresh mocks: p-p curves, SBC rank histograms, KS distances."""
+    """Test a model on fresh mocks, as it is used: SBC, p-p, KS, TARP; `infer` asks for the verdict."""
     from popcat.calibrating import calibrate as calibrate_model
+    from popcat.calibrating import default_output
 
-    result = calibrate_model(model, n, output=output, seed=seed, draws=draws)
-    for name, distance in result["ks"].items():
-        typer.echo(f"{name:18s} KS {distance:.4f}   68% interval holds {result['coverage_68'][name]:.1%}")
-    typer.echo(
-        f"critical KS for {n} mocks: {result['ks_critical_5_percent']:.4f} (5%), "
-        f"{result['ks_critical_1_percent']:.4f} (1%)"
-    )
-    _say(f"figures and calibration.json in {output}")
+    folder = default_output(model) if output is None else output
+    result = calibrate_model(model, n, output=folder, seed=seed, draws=draws, report=lambda name: _say(f"{name} ..."))
+    runs = result["runs"]
+    rows = {name: [run["ks"].get(name) for run in runs.values()] for run in runs.values() for name in run["ks"]}
+    rows["TARP, all at once"] = [run["tarp_max_deviation"] for run in runs.values()]
+    typer.echo(" ".join(f"{name:>18s}" for name in ("KS distance", *runs)))
+    for name, values in rows.items():
+        typer.echo(f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values))
+    typer.echo(f"1% critical KS for {n} mocks: {result['ks_critical_1_percent']:.4f}")
+    typer.echo("passed" if result["passed"] else "FAILED: " + "; ".join(result["failures"]))
+    _say(f"figures and calibration.json in {folder}")
 
 
 @app.command()

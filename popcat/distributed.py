@@ -17,6 +17,7 @@ import dask.dataframe as dd
 import distributed
 
 from popcat import stages
+from popcat.calibrating import require_calibrated
 from popcat.catalog.partitions import OutputFolder
 from popcat.catalog.readers import check_catalog, plan_chunks
 from popcat.catalog.sources import content_digest
@@ -67,16 +68,23 @@ def simulate(
     return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey))
 
 
-def infer(catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100, seed: int = 0) -> dd.DataFrame:
+def infer(
+    catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100, seed: int = 0,
+    allow_uncalibrated: bool = False,
+) -> dd.DataFrame:  # fmt: skip
     """Posteriors of a lazy photometry frame, partition by partition: a lazy posterior frame.
 
-    `model` is the folder of a posterior, which every worker must see, or the name of an embedded one.
+    `model` is the folder of a posterior, which every worker must see, or the name of an embedded one. A galaxy whose
+    redshift is NaN has it inferred.
+
+    Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
 
     >>> from importlib.resources import files
     >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
     >>> infer(frame, "sdss").npartitions
     4
     """
+    require_calibrated(model, allow=allow_uncalibrated)
     posterior = load_posterior(model)
     _check_bands(catalog, posterior.survey)
     meta = posterior_meta(posterior.survey)
@@ -121,30 +129,34 @@ def simulate_library(
 
 def infer_catalog(
     source: str | Path, output: str | Path, *, model: str | Path = "sdss", draws: int = 100, seed: int = 0,
-    rows_per_partition: int = 2500, scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+    rows_per_partition: int = 2500, hide_redshift: bool = False, allow_uncalibrated: bool = False,
+    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
 ) -> dict:  # fmt: skip
     """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
 
     `scheduler` is the address of a Dask scheduler; None starts a local cluster of `workers` processes (one a core).
-    Parts that are there already are kept. A partition that fails is named and does not stop the others. In a script,
-    call it under `if __name__ == "__main__":`, because local workers are new processes that import the script.
+    `hide_redshift` infers every redshift, also where the catalogue has one. Parts that are there already are kept. A
+    partition that fails is named and does not stop the others. In a script, call it under
+    `if __name__ == "__main__":`, because local workers are new processes that import the script.
 
-    Raises PopcatError at the door for a catalogue or model that cannot work, and at the end for failed partitions.
+    Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
+    its calibration, unless allow_uncalibrated), and at the end for failed partitions.
     """
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
+    calibrated = require_calibrated(model, allow=allow_uncalibrated)
     posterior = load_posterior(model)
     chunks = plan_chunks(source, rows_per_partition=rows_per_partition)
     check_catalog(source, posterior.survey, chunks)
     settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
-                "catalog": content_digest(chunks)}  # fmt: skip
+                "catalog": content_digest(chunks), "hide_redshift": hide_redshift}  # fmt: skip
     _check_scheduler(scheduler)
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors")
     pending = folder.pending()
     if pending:
         stages.forward_for(posterior.survey, posterior.model)
     where = str(model) if str(model) in embedded_posteriors() else str(Path(model).absolute())
-    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed) for i in pending}
+    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift) for i in pending}
     rows = [chunk.stop - chunk.start for chunk in chunks]
     start = time.monotonic()
     with connect(scheduler, workers=workers, tasks=len(jobs)) as client:
@@ -155,6 +167,7 @@ def infer_catalog(
         "survey": posterior.survey.model_dump(mode="json"),
         "galaxy_model": posterior.model.model_dump(mode="json"),
         "provenance": posterior.provenance,
+        "calibration": calibrated,
         "draws": draws,
         "seed": seed,
     }

@@ -33,27 +33,28 @@ QUIESCENT_LOG_SSFR = -11.0
 
 STATUS_MEANING = {
     "ok": "has a posterior",
-    "missing_band": "a flux or its error is not observed (NaN)",
-    "bad_error": "a flux error is zero, negative or infinite",
-    "missing_redshift": "no redshift in the catalogue",
+    "no_photometry": "no band is observed with a valid error",
     "redshift_out_of_range": "redshift outside the range the model was trained on",
 }
 FLAG_MEANING = {
-    "missing_band": "a flux or its error is NaN",
-    "bad_error": "a flux error is zero, negative or infinite",
-    "missing_redshift": "no redshift in the catalogue",
+    "missing_band": "a flux or its error is NaN: the posterior is that of the other bands",
+    "bad_error": "a flux error is zero, negative or infinite: its band is left out",
+    "missing_redshift": "no redshift in the catalogue: inferred from the photometry",
     "redshift_out_of_range": "redshift outside the survey's range",
     "outside_training": "magnitude outside the range the model was trained on: treat the posterior with care",
     "high_chi2": "no draw fits the photometry: wrong redshift, blend, AGN, or bad errors",
     "negative_flux": "a measured flux below zero; kept and used, harmless",
+    "no_photometry": "no band is observed with a valid error",
+    "unusual_noise": "errors far from the survey's own, given the magnitudes: see worst_band",
+    "unusual_colours": "colours or a brightness that no model galaxy has: see worst_band",
 }
 
 # Keys of the manifest that the page folds away.
 _DETAILS = ("fingerprint", "extra.survey.", "extra.galaxy_model.", "extra.provenance.")
 _SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
-_SCALARS = ["object_id", "redshift", "status", "flags", "chi2_best",
+_SCALARS = ["object_id", "redshift_p50", "status", "flags", "chi2_best",
             *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES)]
-_TABLES = (tuple(PROPERTIES), ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst"))
+_TABLES = ((*PROPERTIES, "redshift"), ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst"))
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequ
 
     curves: (name, wave_aa, response) of each band of `survey`, in its order.
     forward: theta (n, 12), redshift (n,) -> flux (n, n_band) in nMgy.
-    spectrum: theta (n, 12), redshift -> wave_aa (n_wave,) observed, f_nu (n, n_wave) in nMgy.
+    spectrum: theta (n, 12), redshift (n,) -> wave_aa (n_wave,) observed, f_nu (n, n_wave) in nMgy.
     galaxies: object_ids to show; None picks a star-forming, a quiescent and a badly fitted one.
     calibration: "ranks" {name: (n_mock,)} of the truth in [0, 1], "ks" {name: distance}, and optionally
     "history", a list of dicts with epoch, train, validation.
@@ -187,7 +188,8 @@ def _galaxy_columns(survey):
     bands = [f"{kind}_{name}" for kind in ("flux", "flux_err") for name in survey.band_names]
     quantiles = [f"{name}_p{q}" for name in QUANTITIES for q in PERCENTILES]
     draws = [f"{name}_draws" for name in QUANTITIES]
-    return ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", *bands, *quantiles, *draws]
+    scalars = ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", "worst_band"]
+    return [*scalars, *bands, *quantiles, *draws]
 
 
 def _by_typicality(group):
@@ -210,11 +212,11 @@ def _galaxy(row, why, survey, curves, forward, spectrum):
     """What the template shows of one galaxy."""
     draws = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in QUANTITIES}
     theta = np.column_stack([draws[name] for name in PARAMETERS])
-    redshift = float(row["redshift"])
+    redshift = float(row["redshift_p50"])
     flux, flux_err = ([row[f"{kind}_{band}"] for band in survey.band_names] for kind in ("flux", "flux_err"))
     title = f"object_id {row['object_id']},  z = {redshift:.4f}"
-    sed = plots.galaxy_sed(curves, flux, flux_err, forward(theta, np.full(len(theta), redshift)), title=title,
-                           spectrum=None if spectrum is None else _spectrum_bands(spectrum, theta, redshift))
+    sed = plots.galaxy_sed(curves, flux, flux_err, forward(theta, draws["redshift"]), title=title,
+                           spectrum=None if spectrum is None else _spectrum_bands(spectrum, theta, draws["redshift"]))
     corner = plots.galaxy_corner(draws, title=f"object_id {row['object_id']}\n{len(theta)} draws")
     return {
         "object_id": row["object_id"], "why": why, "redshift": redshift, "ra": row["ra"], "dec": row["dec"],
@@ -229,7 +231,7 @@ def _galaxy(row, why, survey, curves, forward, spectrum):
 def _spectrum_bands(spectrum, theta, redshift):
     # Full-resolution spectra are the slow path, and 64 draws fix a 68% band well enough to see.
     some = np.unique(np.linspace(0, len(theta) - 1, SPECTRUM_DRAWS).astype(int))
-    wave_aa, fnu = spectrum(theta[some], redshift)
+    wave_aa, fnu = spectrum(theta[some], redshift[some])
     return wave_aa, *np.percentile(fnu, PERCENTILES, axis=0)
 
 
@@ -303,7 +305,8 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
 
     def spectrum(theta, redshift):
-        return span, np.array([observed_spectrum(row, redshift, photometry.model, span)[1] for row in theta])
+        pairs = zip(theta, redshift, strict=True)
+        return span, np.array([observed_spectrum(row, z, photometry.model, span)[1] for row, z in pairs])
 
     return build_report(
         Path(posteriors), Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],

@@ -34,7 +34,9 @@ PROPERTIES = {
 }
 """Derived for every posterior draw: unit and meaning."""
 
-QUANTITIES = {**PARAMETERS, **PROPERTIES}
+REDSHIFT = {"redshift": ("1", "redshift: as given, within its error, or inferred from the photometry")}
+
+QUANTITIES = {**PARAMETERS, **PROPERTIES, **REDSHIFT}
 
 FLAGS = {
     "missing_band": 1,
@@ -44,19 +46,28 @@ FLAGS = {
     "outside_training": 16,
     "high_chi2": 32,
     "negative_flux": 64,
+    "no_photometry": 128,
+    "unusual_noise": 256,
+    "unusual_colours": 512,
 }
 """Bits of the column `flags`.
 
-missing_band: a flux or its error is NaN. bad_error: an error is zero, negative or infinite. outside_training:
-the magnitude in the survey's selection band is outside the range the model was trained on. high_chi2: no draw
-fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured flux below zero, which is kept
-and used.
+missing_band: a flux or its error is NaN; the posterior is that of the other bands. bad_error: an error is zero,
+negative or infinite; its band is left out likewise. missing_redshift: none is given, so it is inferred.
+outside_training: the magnitude in the survey's selection band is outside the range the model was trained on.
+high_chi2: no draw fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured flux below zero,
+which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the survey's, given the
+magnitudes. unusual_colours: colours, or a brightness, that no model has. The last two are tail probabilities below
+1e-3 among the galaxies that the model was trained on.
 """
+
+SUPPORT_TAIL = 1e-3
+"""unusual_noise, unusual_colours: a galaxy of the training set is this rare."""
 
 CHI2_TAIL = 1e-4
 """high_chi2: pure noise exceeds this chi2 with this probability, for as many degrees of freedom as bands."""
 
-STATUS = ("ok", "missing_band", "bad_error", "missing_redshift", "redshift_out_of_range")
+STATUS = ("ok", "no_photometry", "redshift_out_of_range")
 """Column `status`: "ok" where there is a posterior, else the first reason, in this order, why there is none."""
 
 PERCENTILES = (16, 50, 84)
@@ -118,10 +129,15 @@ def posterior_schema(survey: Survey) -> pa.Schema:
         _field("object_id", pa.int64(), "", "identifier of the galaxy in the input catalogue"),
         _field("ra", pa.float64(), "deg", "right ascension"),
         _field("dec", pa.float64(), "deg", "declination"),
-        _field("redshift", pa.float64(), "1", "redshift the posterior is conditioned on"),
+        _field("redshift", pa.float64(), "1", "redshift in the catalogue; NaN: none, or hidden, and so inferred"),
+        _field("redshift_err", pa.float64(), "1", "its Gaussian error; NaN: the redshift is exact, or there is none"),
         _field("status", pa.string(), "", "ok, or why there is no posterior"),
         _field("flags", pa.int32(), "", "bit field: " + ", ".join(f"{bit} {name}" for name, bit in FLAGS.items())),
-        _field("chi2_best", pa.float32(), "1", "smallest chi2 of the draws, over all bands"),
+        _field("n_bands", pa.int32(), "1", "number of bands that the posterior uses"),
+        _field("chi2_best", pa.float32(), "1", "smallest chi2 of the draws, over the bands that are used"),
+        _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
+        _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
+        _field("worst_band", pa.string(), "", "of a galaxy that fails a test: the band without which it passes best"),
     ]
     for name in survey.band_names:
         fields.append(_field(f"flux_{name}", pa.float32(), "nMgy", f"flux in {name}, as fitted"))

@@ -85,6 +85,16 @@ class Selection(_Settings):
         return self
 
 
+class CalibrationLimits(_Settings):
+    """What a model must reach before it is used: largest KS distance of a parameter, largest TARP deviation.
+
+    0.036 is the 1% critical value of the KS distance for 2,000 mocks.
+    """
+
+    max_ks: float = pydantic.Field(default=0.036, gt=0.0, lt=1.0)
+    max_tarp: float = pydantic.Field(default=0.03, gt=0.0, lt=1.0)
+
+
 class Survey(_Settings):
     """A photometric survey: bands, columns, units, redshift range."""
 
@@ -95,6 +105,7 @@ class Survey(_Settings):
     columns: Columns = Columns()
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
     selection: Selection
+    calibration: CalibrationLimits = CalibrationLimits()
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
@@ -152,6 +163,12 @@ class Training(_Settings):
     patience: int = pydantic.Field(default=20, ge=1)
     validation_fraction: float = pydantic.Field(default=0.05, gt=0, lt=0.5)
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
+    redshift_bins: int = pydantic.Field(default=160, ge=2)
+    redshift_hidden: int = pydantic.Field(default=192, ge=8)
+    redshift_epochs: int = pydantic.Field(default=20, ge=1)
+    """The density of redshift: nodes of the table, width of its network, passes over the library."""
+    complete_fraction: float = pydantic.Field(default=0.5, gt=0.0, le=1.0)
+    """Of the training galaxies this fraction has every band; the others miss a random subset."""
     seed: int = 0
 
 

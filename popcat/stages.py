@@ -14,10 +14,10 @@ import pyarrow as pa
 from popcat import rng
 from popcat.catalog.chunk import Chunk
 from popcat.catalog.partitions import OutputFolder
-from popcat.catalog.readers import catalog_columns, has_posterior, read_chunk, status_of, to_photometry
+from popcat.catalog.readers import catalog_columns, has_posterior, observed, read_chunk, status_of, to_photometry
 from popcat.errors import PopcatError
-from popcat.inference.calibration import ranks, summarise
 from popcat.inference.posterior import Posterior, load_posterior
+from popcat.inference.trust import N_DRAWS, chi2_of, worst_bands
 from popcat.noise import NoiseModel, add_noise
 from popcat.prior import N_UNCONSTRAINED, make_prior
 from popcat.schema import (
@@ -25,7 +25,8 @@ from popcat.schema import (
     FLAGS,
     PARAMETERS,
     PERCENTILES,
-    PROPERTIES,
+    QUANTITIES,
+    SUPPORT_TAIL,
     library_schema,
     posterior_schema,
     to_pandas,
@@ -40,6 +41,8 @@ _MAX_FORWARDS = 4
 _MAX_MOCK_BATCHES = 100
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
 _BATCH_DRAWS = 200_000
+# Of a redshift over 1 + z: with a wider error it says little about colours.
+_WIDE_REDSHIFT = 0.01
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,12 @@ def forward_for(survey: Survey, model: Model) -> Forward:
 def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
     """The photometry frame of one chunk of a catalogue."""
     return to_photometry(read_chunk(chunk, catalog_columns(survey)), survey)
+
+
+def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
+    """A photometry frame with its redshifts hidden, so that they are inferred."""
+    flags = frame["flags"] & ~FLAGS["redshift_out_of_range"] | FLAGS["missing_redshift"]
+    return frame.assign(redshift=np.nan, redshift_err=np.nan, flags=flags.astype(np.int32))
 
 
 def draw_prior(object_id: np.ndarray, survey: Survey, model: Model, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,45 +115,101 @@ def infer_table(frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
     rows = np.flatnonzero(has_posterior(flags))
-    quantities, chi2 = _sample(frame.iloc[rows], posterior, draws, seed)
-    flags[rows] |= np.where(chi2 > _chi2_limit(survey), FLAGS["high_chi2"], 0).astype(flags.dtype)
-    columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift")}
-    columns |= {"status": status_of(flags), "flags": flags, "chi2_best": _scatter(chi2, rows, len(frame))}
+    data = observation(frame.iloc[rows], survey)
+    quantities, chi2 = sample_quantities(data, posterior, draws, seed)
+    n_bands = observed(data.flux, data.flux_err).sum(axis=1)
+    noise, colours = _tails(data, posterior)
+    found = {"high_chi2": chi2 > _chi2_limit(n_bands), "unusual_noise": noise < SUPPORT_TAIL,
+             "unusual_colours": colours < SUPPORT_TAIL}  # fmt: skip
+    flags[rows] |= sum(FLAGS[name] * mask for name, mask in found.items()).astype(flags.dtype)
+    n = len(frame)
+    columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift", "redshift_err")}
+    columns |= {"status": status_of(flags), "flags": flags, "n_bands": np.zeros(n, dtype=np.int32)}
+    columns["n_bands"][rows] = n_bands
+    columns |= {"chi2_best": _scatter(chi2, rows, n), "tail_noise": _scatter(noise, rows, n),
+                "tail_colours": _scatter(colours, rows, n)}  # fmt: skip
+    columns["worst_band"] = _names(_worst(data, found, posterior, seed), rows, n, survey)
     for band in survey.band_names:
         columns |= {name: frame[name].to_numpy() for name in (f"flux_{band}", f"flux_err_{band}")}
     for name, values in quantities.items():
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
-            columns[f"{name}_p{q}"] = _scatter(column, rows, len(frame))
-        columns[f"{name}_draws"] = _lists(values, rows, len(frame))
+            columns[f"{name}_p{q}"] = _scatter(column, rows, n)
+        columns[f"{name}_draws"] = _lists(values, rows, n)
     schema = posterior_schema(survey)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.ndarray]:
+@dataclass(frozen=True)
+class Observation:
+    """Photometry of n galaxies as arrays: flux, flux_err (n, n_band) in nMgy; the others (n,)."""
+
+    flux: np.ndarray
+    flux_err: np.ndarray
+    redshift: np.ndarray
+    redshift_err: np.ndarray
+    object_id: np.ndarray
+
+    def __getitem__(self, rows) -> "Observation":
+        return Observation(*(values[rows] for values in vars(self).values()))
+
+    def __len__(self) -> int:
+        return len(self.object_id)
+
+
+def observation(frame: pd.DataFrame, survey: Survey) -> Observation:
+    """The arrays of a photometry frame."""
+    names = ("redshift", "redshift_err", "object_id")
+    return Observation(_bands(frame, "flux", survey), _bands(frame, "flux_err", survey),
+                       *(frame[name].to_numpy() for name in names))  # fmt: skip
+
+
+def sample_quantities(
+    data: Observation, posterior: Posterior, draws: int, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Draws of every quantity, {name: (n, draws) float32}, and chi2_best (n,), in batches of bounded memory."""
     survey = posterior.survey
-    flux, err = _bands(frame, "flux", survey), _bands(frame, "flux_err", survey)
-    redshift, object_id = frame["redshift"].to_numpy(), frame["object_id"].to_numpy()
     photometry = forward_for(survey, posterior.model).photometry
-    out = {name: np.empty((len(frame), draws), dtype=np.float32) for name in (*PARAMETERS, *PROPERTIES)}
-    chi2 = np.empty(len(frame))
+    out = {name: np.empty((len(data), draws), dtype=np.float32) for name in QUANTITIES}
+    chi2 = np.empty(len(data))
     step = max(_BATCH_DRAWS // draws, 1)
-    for start in range(0, len(frame), step):
+    for start in range(0, len(data), step):
         part = slice(start, start + step)
-        theta, _ = posterior.sample(flux[part], err[part], redshift[part], object_id[part], draws, seed)
-        flat, z = theta.reshape(-1, theta.shape[2]), np.repeat(redshift[part], draws)
-        model_flux = photometry.flux(flat, z).reshape(*theta.shape[:2], -1)
-        residual = (model_flux - flux[part, None]) / err[part, None]
-        chi2[part] = np.min(np.sum(residual**2, axis=2), axis=1)
+        some = data[part]
+        found = posterior.sample(
+            some.flux, some.flux_err, some.redshift, some.object_id, draws, seed, redshift_err=some.redshift_err
+        )
+        flat, z = found.theta.reshape(-1, found.theta.shape[2]), found.redshift.ravel()
+        model_flux = photometry.flux(flat, z).reshape(len(some), draws, -1)
+        chi2[part] = chi2_of(model_flux, some.flux, some.flux_err).min(axis=1)
         for name, values in derive(flat, z, survey, posterior.model).items():
             out[name][part] = values.reshape(-1, draws)
     return out, chi2
 
 
+def _tails(data: Observation, posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+    """Tail probabilities of noise and colours; a redshift with a wide error is no coordinate of the colours."""
+    is_wide = data.redshift_err > _WIDE_REDSHIFT * (1.0 + data.redshift)
+    return posterior.support.tails(data.flux, data.flux_err, np.where(is_wide, np.nan, data.redshift))
+
+
+def _worst(data: Observation, found: dict[str, np.ndarray], posterior: Posterior, seed: int) -> np.ndarray:
+    """Index of the band that is off where a galaxy fails a test, else -1: by its flux, or else by its error."""
+    worst = np.full(len(data), -1)
+    rows = np.flatnonzero(found["unusual_noise"])
+    worst[rows] = posterior.support.unusual_noise(data.flux[rows], data.flux_err[rows])
+    rows = np.flatnonzero(found["high_chi2"] | found["unusual_colours"])
+    forward = forward_for(posterior.survey, posterior.model).photometry.flux
+    step = max(_BATCH_DRAWS // N_DRAWS, 1)
+    for start in range(0, len(rows), step):
+        some = data[rows[start : start + step]]
+        worst[rows[start : start + step]] = worst_bands(posterior, forward, *vars(some).values(), seed)
+    return worst
+
+
 def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, model: Model) -> dict[str, np.ndarray]:
-    """Parameters and properties by name, each (n,), of theta (n, 12) and redshift (n,)."""
+    """Every quantity by name, each (n,), of theta (n, 12) and redshift (n,)."""
     properties = forward_for(survey, model).properties(theta, redshift)
-    return {**dict(zip(PARAMETERS, theta.T, strict=True)), **properties}
+    return {**dict(zip(PARAMETERS, theta.T, strict=True)), **properties, "redshift": redshift}
 
 
 def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
@@ -168,37 +233,15 @@ def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
     )
 
 
-def calibrate_posterior(posterior: Posterior, n: int, seed: int, draws: int) -> tuple[dict, dict[str, np.ndarray]]:
-    """Calibration summary and the ranks by name, on n fresh mocks from the prior with the model's own noise."""
-    survey = posterior.survey
-    mocks = draw_mocks(posterior, n, seed)
-    redshift = mocks["redshift"].to_numpy()
-    frame = mocks.assign(**dict.fromkeys(("ra", "dec", "redshift_err"), np.nan), flags=np.int32(0))
-    quantities, _ = _sample(frame, posterior, draws, seed)
-    theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
-    truth = derive(theta, redshift, survey, posterior.model)
-    all_ranks = {name: ranks(truth[name].astype(np.float32), values) for name, values in quantities.items()}
-    flat = np.column_stack([quantities[name].ravel() for name in PARAMETERS]).astype(np.float64)
-    outside = int((~posterior.prior.contains(flat, tolerance=1e-5)).sum())
-    summary = {
-        "mode": "redshift given",
-        "model": posterior.name,
-        "draws": draws,
-        "seed": seed,
-        "outside_prior": outside,
-    }
-    return {**summary, **summarise(all_ranks)}, all_ranks
-
-
 def _bands(frame, column, survey) -> np.ndarray:
     return np.column_stack([frame[f"{column}_{band}"].to_numpy(dtype=np.float64) for band in survey.band_names])
 
 
-def _chi2_limit(survey: Survey) -> float:
+def _chi2_limit(n_bands: np.ndarray) -> np.ndarray:
     """chi2 that pure noise exceeds with probability CHI2_TAIL: even the best of all models would not fit."""
     from scipy.stats import chi2
 
-    return float(chi2.isf(CHI2_TAIL, len(survey.bands)))
+    return chi2.isf(CHI2_TAIL, n_bands)
 
 
 def _scatter(values, rows, n) -> pa.Array:
@@ -215,6 +258,13 @@ def _lists(values, rows, n) -> pa.Array:
     lengths[rows] = values.shape[1]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(_missing(rows, n)))
+
+
+def _names(index, rows, n, survey: Survey) -> pa.Array:
+    """Names of bands by index, null where it is -1 and in the other rows."""
+    names = np.full(n, None, dtype=object)
+    names[rows] = [survey.band_names[i] if i >= 0 else None for i in index]
+    return pa.array(names, type=pa.string())
 
 
 def _missing(rows, n) -> np.ndarray:
@@ -235,7 +285,9 @@ def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, 
     return len(frame)
 
 
-def write_posterior_part(folder: OutputFolder, chunk: Chunk, model: str, name: str, draws: int, seed: int) -> int:
+def write_posterior_part(
+    folder: OutputFolder, chunk: Chunk, model: str, name: str, draws: int, seed: int, hide_redshift: bool = False
+) -> int:
     """Read one chunk, infer its posteriors and write the part; the number of rows.
 
     Raises PopcatError if the model that this process finds is not the one that the run began with.
@@ -246,7 +298,10 @@ def write_posterior_part(folder: OutputFolder, chunk: Chunk, model: str, name: s
             f"model {model} changed during the run ({posterior.name[:12]}, expected {name[:12]}): "
             "put the first one back, or start anew in another folder"
         )
-    table = infer_table(read_partition(chunk, posterior.survey), posterior, draws, seed)
+    frame = read_partition(chunk, posterior.survey)
+    if hide_redshift:
+        frame = without_redshift(frame)
+    table = infer_table(frame, posterior, draws, seed)
     status = {
         str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
     }

@@ -21,6 +21,8 @@ from popcat.units import ab_mag_err_to_nmgy, ab_mag_to_nmgy, nmgy_per, nmgy_to_a
 
 MAG_RANGE = (0.0, 50.0)
 """A magnitude outside this range is a mark for "not observed", such as 99 or -999."""
+REDSHIFT_REACH = 5.0
+"""A measured redshift may lie outside the survey's range by this many of its errors."""
 
 
 def catalog_columns(survey: Survey) -> list[str]:
@@ -62,24 +64,32 @@ def flags_of(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
     """Bits of `popcat.schema.FLAGS` that photometry alone decides, int32 (n,)."""
     flux = frame[[f"flux_{name}" for name in survey.band_names]].to_numpy()
     err = frame[[f"flux_err_{name}" for name in survey.band_names]].to_numpy()
-    redshift = frame["redshift"].to_numpy()
+    redshift, redshift_err = frame["redshift"].to_numpy(), frame["redshift_err"].to_numpy()
+    # an error widens the range; beyond it, nothing of the redshift's likelihood is left
+    reach = np.where(np.isfinite(redshift_err), REDSHIFT_REACH * np.maximum(redshift_err, 0.0), 0.0)
     low, high = survey.redshift_range
     found = {
         "missing_band": (np.isnan(flux) | np.isnan(err)).any(axis=1),
         "bad_error": ((err <= 0) | np.isinf(err)).any(axis=1),
         "missing_redshift": np.isnan(redshift),
-        "redshift_out_of_range": (redshift < low) | (redshift > high),
+        "redshift_out_of_range": (redshift + reach < low) | (redshift - reach > high),
         "outside_training": _outside_training(frame, survey),
         "negative_flux": (flux < 0).any(axis=1),
+        "no_photometry": ~observed(flux, err).any(axis=1),
     }
     return sum(FLAGS[name] * mask for name, mask in found.items()).astype(np.int32)
+
+
+def observed(flux: np.ndarray, err: np.ndarray) -> np.ndarray:
+    """Whether a band is observed and so used: its flux is finite, its error finite and positive. Any shape."""
+    return np.isfinite(flux) & np.isfinite(err) & (err > 0)
 
 
 def status_of(flags: np.ndarray) -> np.ndarray:
     """Column `status`: "ok", or the first reason in `popcat.schema.STATUS` why there is no posterior; (n,) str.
 
-    >>> [str(status) for status in status_of([0, 16, 1 + 2, 2 + 4])]
-    ['ok', 'ok', 'missing_band', 'bad_error']
+    >>> [str(status) for status in status_of([0, 16, 1 + 128, 8 + 128])]
+    ['ok', 'ok', 'no_photometry', 'no_photometry']
     """
     flags = np.asarray(flags)
     status = np.full(flags.shape, "ok", dtype=f"U{max(map(len, STATUS))}")
@@ -91,7 +101,7 @@ def status_of(flags: np.ndarray) -> np.ndarray:
 def has_posterior(flags: np.ndarray) -> np.ndarray:
     """Whether the status is "ok": bool (n,).
 
-    >>> has_posterior([0, 64, 4]).tolist()
+    >>> has_posterior([0, 1 + 4, 128]).tolist()
     [True, True, False]
     """
     return (np.asarray(flags) & sum(FLAGS[reason] for reason in STATUS[1:])) == 0

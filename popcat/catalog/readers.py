@@ -9,10 +9,10 @@
 
 from popcat.catalog.chunk import Chunk
 from popcat.catalog.door import check_catalog
-from popcat.catalog.photometry import catalog_columns, has_posterior, status_of, to_photometry
+from popcat.catalog.photometry import catalog_columns, has_posterior, observed, status_of, to_photometry
 from popcat.catalog.sources import plan_chunks, read_chunk
 
 __all__ = [
-    "Chunk", "catalog_columns", "check_catalog", "has_posterior", "plan_chunks", "read_chunk", "status_of",
+    "Chunk", "catalog_columns", "check_catalog", "has_posterior", "observed", "plan_chunks", "read_chunk", "status_of",
     "to_photometry",
 ]

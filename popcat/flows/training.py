@@ -35,16 +35,18 @@ def train_flow(
     *,
     device: str = "cpu",
     report: Callable[[int, History], None] = lambda epoch, history: None,
+    build: Callable[..., torch.nn.Module] = build_flow,
 ):
     """A trained flow, on the CPU and in evaluation mode, and its History.
 
     Each epoch is one pass over `epoch_data(epoch)` in random batches. The learning rate follows one cycle over
     max_epochs (Smith 2018); gradients are clipped at clip_norm; training stops after `patience` epochs without gain.
+    `build` makes the density from its shape.
 
     Raises PopcatError if no epoch has a finite validation log-probability.
     """
     torch.manual_seed(settings.seed)
-    flow = build_flow(architecture).to(device)
+    flow = build(architecture).to(device)
     history, best, best_value = History(), None, -math.inf
     optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate)
     schedule = None

@@ -1,9 +1,12 @@
-"""Calibration of a posterior: are truths uniform among draws? (SBC, Talts et al. 2018; p-p curves as in SEDflow.)"""
+"""Calibration of a posterior: are truths uniform among draws? (SBC, Talts et al. 2018; p-p curves as in SEDflow;
+TARP, Lemos et al. 2023, for all parameters at once.)
+"""
 
 import numpy as np
 
 # 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
 KS_CRITICAL_5, KS_CRITICAL_1 = 1.358, 1.628
+COVERAGE_LEVEL = 0.68
 
 
 def ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -30,9 +33,51 @@ def ks_distance(values: np.ndarray) -> float:
     return float(max(np.max(np.arange(1, n + 1) / n - ordered), np.max(ordered - np.arange(n) / n)))
 
 
-def coverage(values: np.ndarray, level: float = 0.68) -> float:
+def ks_critical(n: int, tests: int = 1, *, level: float = 0.01) -> float:
+    """KS distance that the largest of `tests` uniform samples of n exceeds with probability `level` (Bonferroni).
+
+    >>> round(ks_critical(2000), 3)
+    0.036
+    """
+    from scipy.stats import kstwobign
+
+    return float(kstwobign.isf(level / tests) / np.sqrt(n))
+
+
+def coverage(values: np.ndarray, level: float = COVERAGE_LEVEL) -> float:
     """Fraction of ranks inside the central interval of this level."""
     return float(np.mean(np.abs(values - 0.5) < 0.5 * level))
+
+
+def tarp_ranks(truth: np.ndarray, draws: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Fraction of draws nearer to a random reference point than the truth is, (n,): uniform if the joint posterior is
+    exact (Lemos et al. 2023, "tests of accuracy with random points").
+
+    truth, reference are (n, d), draws (n, k, d), all in coordinates of like scale.
+    """
+    far = np.linalg.norm(truth - reference, axis=1)
+    near = np.linalg.norm(draws - reference[:, None], axis=2)
+    return (np.sum(near < far[:, None], axis=1) + 0.5) / (draws.shape[1] + 1)
+
+
+def binned_coverage(all_ranks: dict[str, np.ndarray], by: np.ndarray, n_bins: int = 3) -> list[dict]:
+    """Coverage of the 68% interval of every quantity in bins of `by` (n,) that hold equal numbers of galaxies.
+
+    Each bin is a dict with low, high, n and coverage_68. A posterior can be right on average and wrong where galaxies
+    are faint or far.
+    """
+    edges = np.quantile(by, np.linspace(0.0, 1.0, n_bins + 1))
+    which = np.clip(np.searchsorted(edges, by, side="right") - 1, 0, n_bins - 1)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "n": int(np.sum(which == i)),
+            "coverage_68": {name: coverage(values[which == i]) for name, values in all_ranks.items()},
+        }
+        for i in range(n_bins)
+        if np.any(which == i)
+    ]
 
 
 def summarise(all_ranks: dict[str, np.ndarray]) -> dict:

@@ -10,9 +10,12 @@ from popcat import __version__
 from popcat.catalog.partitions import open_catalog, read_manifest
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture
-from popcat.flows.training import History, train_flow
-from popcat.inference.features import Features, fit_features, n_features
+from popcat.flows.piecewise import PiecewiseDensity, PiecewiseShape
+from popcat.flows.training import History, mean_log_prob, train_flow
+from popcat.inference.features import Features, fit_features
+from popcat.inference.masks import instruments, random_masks
 from popcat.inference.posterior import Posterior, save_posterior
+from popcat.inference.support import fit_support
 from popcat.noise import NoiseModel, add_noise, check_noise
 from popcat.prior import N_UNCONSTRAINED, make_prior
 from popcat.schema import PARAMETERS
@@ -23,6 +26,9 @@ _MAX_VALIDATION = 50_000
 _MIN_GALAXIES = 1000
 # The prior has no mass out there that a library can hold; float32 parameters on a bound would land there.
 _W_MAX = 6.0
+_MAX_SCALING = 400_000
+# Of the natural logarithm of all errors of a galaxy.
+_COMMON_SCATTER = 0.4
 
 
 @dataclass(frozen=True)
@@ -77,17 +83,29 @@ def open_library(path: "str | Path") -> LibraryFolder:
     return LibraryFolder(Path(path), survey, model, noise, manifest)
 
 
-def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...]):
+def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...], *, widened: bool = False):
     """Noisy fluxes and errors of the galaxies whose noisy magnitude passes the survey's selection, and their rows.
 
-    The cut is on observed quantities, so it leaves p(theta | photometry) of what passes unchanged.
+    The cut is on observed quantities, so it leaves p(theta | photometry) of what passes unchanged. `widened` adds
+    worse and better errors than the survey's, see `widen`.
     """
     normals = np.random.default_rng(seed).standard_normal((len(library), 2 * len(survey.bands)))
     flux, err = add_noise(library.flux, noise, normals)
+    if widened:
+        flux, err = widen(library.flux, flux, err, np.random.default_rng((*seed, 5)))
     selection = survey.selection
     mag = nmgy_to_ab_mag(flux[:, survey.band_names.index(selection.band)])
     rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= selection.faint_mag))
     return flux[rows], err[rows], rows
+
+
+def widen(flux_model: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, random) -> tuple[np.ndarray, np.ndarray]:
+    """Half of the galaxies with all their errors, and their noise, scaled by a common log-normal factor.
+
+    The posterior is conditioned on the errors: a model that has seen worse ones serves shallower data too.
+    """
+    scale = np.exp(_COMMON_SCATTER * random.standard_normal(len(flux)) * (random.uniform(size=len(flux)) < 0.5))
+    return flux_model + scale[:, None] * (flux - flux_model), scale[:, None] * flux_err
 
 
 def train_posterior(
@@ -101,55 +119,116 @@ def train_posterior(
     device: str = "cpu",
     report=lambda epoch, history: None,
 ) -> tuple[Posterior, History]:
-    """Train a conditional MAF on a library; noise is drawn anew every epoch.
+    """Train q(z | photometry), q(theta | photometry, z) and the support on a library; noise and missing bands are
+    drawn anew every epoch.
 
     Raises PopcatError if too few galaxies pass the survey's selection.
     """
     noise = check_noise(noise, survey, "the noise model")
     n_validation = min(int(len(library) * settings.validation_fraction), _MAX_VALIDATION)
     held_out, rest = library[len(library) - n_validation :], library[: len(library) - n_validation]
-    features = _fit(rest, survey, model, noise, settings)
-    validation = _tensors(held_out, survey, noise, features, (settings.seed, 1))
-    if len(validation[0]) == 0:
-        raise PopcatError(
-            f"training: none of {n_validation} galaxies held out for validation passes the survey's "
-            f"selection: simulate more, or raise validation_fraction ({settings.validation_fraction:g})"
-        )
-
-    def epoch_data(epoch: int):
-        return _tensors(rest, survey, noise, features, (settings.seed, 2, epoch))
-
-    architecture = Architecture(
-        features=N_UNCONSTRAINED, context=n_features(survey), n_blocks=settings.n_blocks, hidden=settings.hidden,
-        n_layers=settings.n_layers,
-    )  # fmt: skip
-    flow, history = train_flow(architecture, epoch_data, validation, settings, device=device, report=report)
+    task = _Task(survey, noise, settings)
+    flux, err, redshift = _scaling_set(rest, task)
+    features = fit_features(flux, err, redshift, model.cosmology)
+    redshift_features = fit_features(flux, err, None, model.cosmology)
+    how = {"device": device, "report": report}
+    density, redshift_history = _train_redshift(task, redshift_features, rest, held_out, how)
+    flow, architecture, history = _train_theta(task, features, rest, held_out, how)
     made = {
         **provenance,
         "training": settings.model_dump(mode="json"),
         "history": asdict(history),
+        "redshift_history": asdict(redshift_history),
         "n_library": len(library),
         "validation_log_prob": history.validation[history.best_epoch],
+        "validation_log_prob_all_bands": mean_log_prob(flow, *task.theta_set(features, held_out, 1, hide=False)),
     }
-    return Posterior(survey, model, noise, features, flow, architecture, made), history
+    support = fit_support(flux, err, redshift, features.softening, seed=settings.seed)
+    posterior = Posterior(
+        survey, model, noise, features, flow, architecture, redshift_features, density, support, made
+    )  # fmt: skip
+    return posterior, history
 
 
-def _fit(library, survey, model, noise, settings) -> Features:
-    flux, err, rows = observe(library[:400_000], survey, noise, (settings.seed, 0))
+def _train_redshift(task, features, library, held_out, how):
+    """q(z | photometry) and its history."""
+    settings = task.settings
+    shape = PiecewiseShape(context=features.n_features, n_bins=settings.redshift_bins,
+                           hidden=settings.redshift_hidden, n_layers=3)  # fmt: skip
+    brief = settings.model_copy(update={"max_epochs": settings.redshift_epochs})
+    validation = _not_empty(task.redshift_set(features, held_out, 1), held_out, task)
+    return train_flow(
+        shape, lambda epoch: task.redshift_set(features, library, 3, epoch), validation, brief, build=PiecewiseDensity,
+        **how,
+    )  # fmt: skip
+
+
+def _train_theta(task, features, library, held_out, how):
+    """q(theta | photometry, z), its architecture and its history."""
+    settings = task.settings
+    architecture = Architecture(
+        features=N_UNCONSTRAINED, context=features.n_features, n_blocks=settings.n_blocks, hidden=settings.hidden,
+        n_layers=settings.n_layers,
+    )  # fmt: skip
+    validation = _not_empty(task.theta_set(features, held_out, 1), held_out, task)
+    flow, history = train_flow(
+        architecture, lambda epoch: task.theta_set(features, library, 2, epoch), validation, settings, **how
+    )
+    return flow, architecture, history
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What training sets are made with: fixed for a training. `stream` keeps the seeds of different sets apart."""
+
+    survey: Survey
+    noise: NoiseModel
+    settings: Training
+
+    def photometry(self, library: Library, *stream: int, hide: bool = True):
+        """Noisy fluxes and errors of what passes the selection, NaN in bands that are hidden, and their rows."""
+        seed = (self.settings.seed, *stream)
+        flux, err, rows = observe(library, self.survey, self.noise, seed, widened=hide)
+        if hide:
+            random = np.random.default_rng((*seed, 7))
+            seen = random_masks(random, len(rows), instruments(self.survey), self.settings.complete_fraction)
+            flux, err = np.where(seen, flux, np.nan), np.where(seen, err, np.nan)
+        return flux, err, rows
+
+    def theta_set(self, features: Features, library: Library, *stream: int, hide: bool = True):
+        """Unconstrained parameters and their context."""
+        flux, err, rows = self.photometry(library, *stream, hide=hide)
+        context = features(flux, err, library.redshift[rows])
+        return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
+
+    def redshift_set(self, features: Features, library: Library, *stream: int):
+        """Redshift as a fraction of the survey's range, (n, 1), and its context."""
+        flux, err, rows = self.photometry(library, *stream)
+        low, high = self.survey.redshift_range
+        u = ((library.redshift[rows] - low) / (high - low)).astype(np.float32)
+        return torch.from_numpy(u[:, None]), torch.from_numpy(features(flux, err))
+
+
+def _not_empty(validation, held_out, task: _Task):
+    if len(validation[0]) == 0:
+        raise PopcatError(
+            f"training: none of {len(held_out)} galaxies held out for validation passes the survey's "
+            f"selection: simulate more, or raise validation_fraction ({task.settings.validation_fraction:g})"
+        )
+    return validation
+
+
+def _scaling_set(library: Library, task: _Task):
+    """Photometry, with every band, and redshifts of galaxies that the scalers and the support are fitted to."""
+    flux, err, rows = task.photometry(library[:_MAX_SCALING], 0, hide=False)
     if len(rows) < _MIN_GALAXIES:
-        cut = survey.selection
+        cut = task.survey.selection
         raise PopcatError(
             f"training: expected at least {_MIN_GALAXIES} simulated galaxies within the survey's "
             f"selection ({cut.band} {cut.bright_mag} to {cut.faint_mag} mag), got {len(rows)} of "
             f"{len(library)}: simulate more, or widen the selection"
         )
-    return fit_features(flux, err, library.redshift[rows], model.cosmology)
-
-
-def _tensors(library, survey, noise, features, seed) -> tuple[torch.Tensor, torch.Tensor]:
-    flux, err, rows = observe(library, survey, noise, seed)
-    context = features(flux, err, library.redshift[rows])
-    return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
+    return flux, err, library.redshift[rows]
 
 
 def train(

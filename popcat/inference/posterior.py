@@ -1,7 +1,11 @@
-"""A frozen amortized posterior q(theta | fluxes, errors, redshift): a folder of safetensors and JSON, never a pickle.
+"""A frozen amortized posterior q(theta, z | fluxes, errors, redshift): a folder of safetensors and JSON, no pickle.
 
-The folder holds posterior.json (survey, galaxy model, features, noise, provenance, hash of the weights) and
-flow.safetensors. The SHA-256 of posterior.json names the posterior: change anything and the name changes.
+q(theta, z | x) = q(z | x) q(theta | x, z): a given redshift skips the first factor, one with an error multiplies it, an
+unknown one is drawn from it. Any subset of the survey's bands may be missing.
+
+The folder holds posterior.json (survey, galaxy model, features, noise, provenance, hash of every other file), and
+flow.safetensors, redshift.safetensors and support.safetensors. The SHA-256 of posterior.json names the posterior:
+change anything and the name changes. `popcat calibrate` adds the folder calibration/, which does not.
 """
 
 import hashlib
@@ -17,22 +21,30 @@ from pathlib import Path
 
 import numpy as np
 import pydantic
+import safetensors
+import safetensors.numpy
 import torch
 
 from popcat import rng
 from popcat.catalog.atomic import write_bytes_atomic, write_json_atomic
 from popcat.errors import PopcatError, did_you_mean
 from popcat.flows.architecture import Architecture
+from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Sampler
 from popcat.flows.storage import flow_from_file, flow_to_bytes
 from popcat.inference.features import Features
+from popcat.inference.redshift import draw_redshift
+from popcat.inference.support import Support
 from popcat.noise import NoiseModel, check_noise
 from popcat.prior import N_UNCONSTRAINED, Prior, make_prior
 from popcat.settings import Model, Survey, validation_summary
 
-_FORMAT = 1
-_JSON, _FLOW = "posterior.json", "flow.safetensors"
+_FORMAT = 2
+_JSON, _FLOW, _REDSHIFT, _SUPPORT = "posterior.json", "flow.safetensors", "redshift.safetensors", "support.safetensors"
 _MAX_LOADED = 4
+MIN_REDSHIFT_ERR = 1e-6
+"""A redshift with a smaller error is taken as exact."""
+_LN_2PI = float(np.log(2.0 * np.pi))
 
 
 class _Description(pydantic.BaseModel):
@@ -44,8 +56,24 @@ class _Description(pydantic.BaseModel):
     model: Model
     noise: NoiseModel
     features: dict
-    flow_sha256: str
+    redshift_features: dict
+    files: dict[str, str]
     provenance: dict
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws of n galaxies, and what importance weights need.
+
+    theta : (n, k, n_parameter) float64, inside the prior. redshift : (n, k).
+    log_q : (n, k) ln q(w, z | photometry) of the unconstrained parameters w and, where it is not given, the redshift.
+    log_prior : (n, k) ln p(w, z), times the likelihood of a measured redshift.
+    """
+
+    theta: np.ndarray
+    redshift: np.ndarray
+    log_q: np.ndarray
+    log_prior: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,8 +83,10 @@ class Posterior:
     Attributes
     ----------
     survey, model, noise : what it was trained for
-    features : photometry to flow context
+    features : photometry and redshift to the context of the flow
     flow, architecture : the trained nflows flow and its shape
+    redshift_features, redshift_density : photometry to q(z | photometry), uniform prior in the survey's range
+    support : the training set's inputs, to tell galaxies that are not like it
     provenance : versions, seeds, library, grid hash, validation log-probability
     name : SHA-256 of its description
     """
@@ -67,6 +97,9 @@ class Posterior:
     features: Features
     flow: torch.nn.Module
     architecture: Architecture
+    redshift_features: Features
+    redshift_density: PiecewiseDensity
+    support: Support
     provenance: dict
     name: str = ""
 
@@ -78,22 +111,62 @@ class Posterior:
     def sampler(self) -> Sampler:
         return Sampler(self.flow)
 
-    def sample(self, flux, flux_err, redshift, object_id, n_draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws theta (n, n_draws, 12) float64, every one inside the prior, and log q of their unconstrained
-        coordinates (n, n_draws).
+    def sample(
+        self, flux, flux_err, redshift, object_id, n_draws: int, seed: int, *, redshift_err=None
+    ) -> Draws:
+        """Draws of theta and redshift, every one inside the prior; none is rejected.
 
-        flux, flux_err are (n, n_band) in nMgy. The noise of draw k of a galaxy depends on (seed, object_id, k) alone,
-        so a galaxy's draws are the same in any catalogue and any partition to within float32 rounding (about 1e-5
-        standard deviations).
+        flux, flux_err are (n, n_band) in nMgy, NaN in bands that are not observed. redshift is (n,): NaN is unknown,
+        with redshift_err (n,) it has that Gaussian error, without (or NaN) it is exact. The noise of draw k of a
+        galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any catalogue and any
+        partition to within float32 rounding (about 1e-5 standard deviations).
         """
-        context = torch.from_numpy(self.features(flux, flux_err, redshift))
-        noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED).astype(np.float32)
+        redshift = np.asarray(redshift, dtype=float)
+        sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
+        is_exact = ~np.isnan(redshift) & ~(sigma > MIN_REDSHIFT_ERR)
+        z = np.repeat(redshift[:, None], n_draws, axis=1)
+        log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
+        rest = np.flatnonzero(~is_exact)
         with _one_thread():
-            draws, log_q = self.sampler.transform(
-                torch.from_numpy(noise).reshape(-1, n_draws, N_UNCONSTRAINED), context
-            )
-        theta = self.prior.from_unconstrained(draws.reshape(-1, N_UNCONSTRAINED).double().numpy())
-        return theta.reshape(-1, n_draws, theta.shape[1]), log_q.numpy()
+            if len(rest):
+                given = redshift[rest], np.where(np.isnan(redshift[rest]), np.nan, sigma[rest])
+                z[rest], log_q[rest], log_prior[rest] = self._redshifts(
+                    flux[rest], flux_err[rest], *given, object_id[rest], n_draws, seed
+                )
+            noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED).astype(np.float32)
+            noise = torch.from_numpy(noise).reshape(-1, n_draws, N_UNCONSTRAINED)
+            w = torch.empty_like(noise)
+            for rows, once in ((np.flatnonzero(is_exact), True), (rest, False)):
+                if len(rows):
+                    w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], once)
+                    log_q[rows] += q.numpy()
+        flat = w.reshape(-1, N_UNCONSTRAINED).double().numpy()
+        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * N_UNCONSTRAINED * _LN_2PI
+        theta = self.prior.from_unconstrained(flat)
+        return Draws(theta.reshape(*z.shape, -1), z, log_q, log_prior)
+
+    def redshift_nodes(self, flux, flux_err) -> np.ndarray:
+        """ln q(u | photometry) at equidistant u = (z - low) / (high - low), (n, n_bins + 1): the photo-z PDF."""
+        context = torch.from_numpy(self.redshift_features(flux, flux_err))
+        with torch.no_grad():
+            return self.redshift_density.log_nodes(context).numpy()
+
+    def _redshifts(self, flux, flux_err, z_obs, sigma, object_id, n_draws, seed):
+        low, high = self.survey.redshift_range
+        uniform = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
+        z, log_q = draw_redshift(self.redshift_nodes(flux, flux_err), (low, high), z_obs, sigma, uniform)
+        with np.errstate(invalid="ignore"):
+            measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
+        return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) - np.log(high - low)
+
+    def _conditioned(self, flux, flux_err, z, noise, once: bool):
+        """w and ln q(w | x, z). `once`: all draws of a galaxy share its redshift, and so its context."""
+        if once:
+            return self.sampler.transform(noise, torch.from_numpy(self.features(flux, flux_err, z[:, 0])))
+        n, k, _ = noise.shape
+        context = self.features(np.repeat(flux, k, axis=0), np.repeat(flux_err, k, axis=0), z.ravel())
+        w, q = self.sampler.transform(noise.reshape(n * k, 1, -1), torch.from_numpy(context))
+        return w.reshape(noise.shape), q.reshape(n, k)
 
 
 @contextmanager
@@ -111,15 +184,22 @@ def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
     """Write a posterior to a folder and return its name; the description comes last, so a torn folder has none."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = flow_to_bytes(posterior.flow, posterior.architecture)
-    write_bytes_atomic(folder / _FLOW, weights)
+    arrays = {name: np.ascontiguousarray(getattr(posterior.support, name)) for name in Support.names}
+    contents = {
+        _FLOW: flow_to_bytes(posterior.flow, posterior.architecture),
+        _REDSHIFT: piecewise_to_bytes(posterior.redshift_density),
+        _SUPPORT: safetensors.numpy.save(arrays),
+    }
+    for name, content in contents.items():
+        write_bytes_atomic(folder / name, content)
     description = _Description(
         format=_FORMAT,
         survey=posterior.survey,
         model=posterior.model,
         noise=posterior.noise,
         features=posterior.features.to_dict(),
-        flow_sha256=hashlib.sha256(weights).hexdigest(),
+        redshift_features=posterior.redshift_features.to_dict(),
+        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         provenance=posterior.provenance,
     )
     write_json_atomic(folder / _JSON, description.model_dump(mode="json"))
@@ -174,12 +254,14 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
             )
         description = _Description.model_validate(stored)
         features = Features.from_dict(description.features)
+        redshift_features = Features.from_dict(description.redshift_features)
     except pydantic.ValidationError as error:
         raise PopcatError(f"model {folder}: {_JSON} is damaged: {validation_summary(error)}") from error
-    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
         raise PopcatError(f"model {folder}: {_JSON} is damaged: {error}") from error
     noise = check_noise(description.noise, description.survey, f"model {folder}")
-    _check_weights(folder / _FLOW, description.flow_sha256)
+    for file in (_FLOW, _REDSHIFT, _SUPPORT):
+        _check_file(folder / file, description.files.get(file, "none"))
     flow, architecture = flow_from_file(folder / _FLOW)
     return Posterior(
         description.survey,
@@ -188,12 +270,22 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
         features,
         flow,
         architecture,
+        redshift_features,
+        piecewise_from_file(folder / _REDSHIFT),
+        _support_from_file(folder / _SUPPORT),
         description.provenance,
         name,
     )
 
 
-def _check_weights(path: Path, expected: str) -> None:
+def _support_from_file(path: Path) -> Support:
+    try:
+        return Support(**safetensors.numpy.load_file(str(path)))
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        raise PopcatError(f"{path} holds no support that popcat stored: {error}") from error
+
+
+def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
         raise PopcatError(f"model {path.parent} has no {path.name}: copy the whole folder again")
     got = hashlib.sha256(path.read_bytes()).hexdigest()

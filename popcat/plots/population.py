@@ -29,10 +29,10 @@ from popcat.schema import CHI2_TAIL, STATUS
 def mass_redshift(frame) -> Figure:
     """Stellar mass against redshift: density, 68% and 95% contours, running median, typical error.
 
-    `frame` has redshift and log_mstar_p16, _p50, _p84; rows without a posterior (NaN) are left out.
+    `frame` has redshift_p50 and log_mstar_p16, _p50, _p84; rows without a posterior (NaN) are left out.
     """
     figure, ax = new_panel()
-    x, low, y, high = finite(frame, "redshift", "log_mstar_p16", "log_mstar_p50", "log_mstar_p84")
+    x, low, y, high = finite(frame, "redshift_p50", "log_mstar_p16", "log_mstar_p50", "log_mstar_p84")
     _density(figure, ax, x, y)
     _running_median(ax, x, y)
     _typical_error(ax, None, (y - low, high - y))
