@@ -152,6 +152,14 @@ def infer(
     allow_uncalibrated: Annotated[
         bool, typer.Option("--allow-uncalibrated", help="Use a model that has not passed its calibration.")
     ] = False,
+    certify: Annotated[
+        bool | None,
+        typer.Option("--certify/--no-certify", help="Correct every posterior by the exact likelihood; by default where "
+                     "--budget-ms pays for it."),
+    ] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(min=0.0, help="For that, at most so many nominal milliseconds a galaxy and core.")
+    ] = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
 ) -> None:
@@ -161,8 +169,8 @@ def infer(
     warnings.simplefilter("ignore", UserWarning)  # said below, from the manifest
     manifest = infer_catalog(
         catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
-        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, scheduler=scheduler, workers=workers,
-        progress=True,
+        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, certify=certify, budget_ms=budget_ms,
+        scheduler=scheduler, workers=workers, progress=True,
     )  # fmt: skip
     _say(manifest["extra"]["calibration"])
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")

@@ -22,6 +22,7 @@ from popcat.catalog.partitions import OutputFolder
 from popcat.catalog.readers import check_catalog, plan_chunks
 from popcat.catalog.sources import content_digest
 from popcat.errors import PopcatError
+from popcat.inference.certify import effort_for
 from popcat.inference.posterior import embedded_posteriors, load_posterior
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
 from popcat.schema import library_meta, photometry_meta, posterior_meta
@@ -70,12 +71,12 @@ def simulate(
 
 def infer(
     catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100, seed: int = 0,
-    allow_uncalibrated: bool = False,
+    allow_uncalibrated: bool = False, certify: bool | None = None, budget_ms: float | None = None,
 ) -> dd.DataFrame:  # fmt: skip
     """Posteriors of a lazy photometry frame, partition by partition: a lazy posterior frame.
 
     `model` is the folder of a posterior, which every worker must see, or the name of an embedded one. A galaxy whose
-    redshift is NaN has it inferred.
+    redshift is NaN has it inferred. `certify`, `budget_ms`: as for `infer_catalog`.
 
     Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
 
@@ -88,7 +89,10 @@ def infer(
     posterior = load_posterior(model)
     _check_bands(catalog, posterior.survey)
     meta = posterior_meta(posterior.survey)
-    return catalog.map_partitions(stages.infer_partition, str(model), draws, seed, meta=meta, enforce_metadata=False)
+    options = {"meta": meta, "enforce_metadata": False}
+    return catalog.map_partitions(
+        stages.infer_partition, str(model), draws, seed, effort_for(certify, budget_ms), **options
+    )
 
 
 def fit_noise(catalog: dd.DataFrame, survey: "str | Path | Survey") -> NoiseModel:
@@ -130,6 +134,7 @@ def simulate_library(
 def infer_catalog(
     source: str | Path, output: str | Path, *, model: str | Path = "sdss", draws: int = 100, seed: int = 0,
     rows_per_partition: int = 2500, hide_redshift: bool = False, allow_uncalibrated: bool = False,
+    certify: bool | None = None, budget_ms: float | None = None,
     scheduler: str | None = None, workers: int | None = None, progress: bool = False,
 ) -> dict:  # fmt: skip
     """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
@@ -138,6 +143,9 @@ def infer_catalog(
     `hide_redshift` infers every redshift, also where the catalogue has one. Parts that are there already are kept. A
     partition that fails is named and does not stop the others. In a script, call it under
     `if __name__ == "__main__":`, because local workers are new processes that import the script.
+
+    `certify` corrects every posterior by the exact likelihood (popcat.inference.certify), for at most `budget_ms`
+    nominal milliseconds a galaxy and core. By default it is on where a budget is named that pays for it.
 
     Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
     its calibration, unless allow_uncalibrated), and at the end for failed partitions.
@@ -150,13 +158,16 @@ def infer_catalog(
     check_catalog(source, posterior.survey, chunks)
     settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
                 "catalog": content_digest(chunks), "hide_redshift": hide_redshift}  # fmt: skip
+    effort = effort_for(certify, budget_ms)
+    if effort is not None:
+        settings["effort"] = vars(effort)
     _check_scheduler(scheduler)
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors")
     pending = folder.pending()
     if pending:
         stages.forward_for(posterior.survey, posterior.model)
     where = str(model) if str(model) in embedded_posteriors() else str(Path(model).absolute())
-    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift) for i in pending}
+    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort) for i in pending}
     rows = [chunk.stop - chunk.start for chunk in chunks]
     start = time.monotonic()
     with connect(scheduler, workers=workers, tasks=len(jobs)) as client:
@@ -170,6 +181,7 @@ def infer_catalog(
         "calibration": calibrated,
         "draws": draws,
         "seed": seed,
+        "certify": None if effort is None else vars(effort),
     }
     return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
 

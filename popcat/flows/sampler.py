@@ -89,7 +89,9 @@ class Sampler:
         x = noise.reshape(-1, n_dim).T.contiguous()
         log_q = -0.5 * (x**2).sum(0) - 0.5 * n_dim * _LN_2PI
         for block in self.blocks:
-            term = torch.relu(block.context_weight @ context.T + block.context_bias[:, None])
+            # in double, so that it does not depend on how many galaxies there are
+            term = block.context_weight.double() @ context.T.double() + block.context_bias.double()[:, None]
+            term = torch.relu(term.to(x.dtype))
             x, log_det = block.inverse(x, term.repeat_interleave(n_draw, dim=1))
             log_q -= log_det
             x = x.flip(0)

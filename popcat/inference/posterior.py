@@ -121,20 +121,31 @@ class Posterior:
         galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any catalogue and any
         partition to within float32 rounding (about 1e-5 standard deviations).
         """
+        object_id = np.asarray(object_id)
+        normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED)
+        uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
+        normals = normals.reshape(-1, n_draws, N_UNCONSTRAINED)
+        return self.transform(flux, flux_err, redshift, normals, uniforms, redshift_err=redshift_err)
+
+    def transform(self, flux, flux_err, redshift, normals, uniforms, *, redshift_err=None) -> Draws:
+        """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
+
+        The uniform ones become redshifts where none is given exactly. Each galaxy's map is one to one and smooth, and
+        takes these distributions to q.
+        """
         redshift = np.asarray(redshift, dtype=float)
         sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
         is_exact = ~np.isnan(redshift) & ~(sigma > MIN_REDSHIFT_ERR)
-        z = np.repeat(redshift[:, None], n_draws, axis=1)
+        z = np.repeat(redshift[:, None], normals.shape[1], axis=1)
         log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
         rest = np.flatnonzero(~is_exact)
         with _one_thread():
             if len(rest):
                 given = redshift[rest], np.where(np.isnan(redshift[rest]), np.nan, sigma[rest])
                 z[rest], log_q[rest], log_prior[rest] = self._redshifts(
-                    flux[rest], flux_err[rest], *given, object_id[rest], n_draws, seed
+                    flux[rest], flux_err[rest], *given, uniforms[rest]
                 )
-            noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED).astype(np.float32)
-            noise = torch.from_numpy(noise).reshape(-1, n_draws, N_UNCONSTRAINED)
+            noise = torch.from_numpy(normals.astype(np.float32))
             w = torch.empty_like(noise)
             for rows, once in ((np.flatnonzero(is_exact), True), (rest, False)):
                 if len(rows):
@@ -151,9 +162,8 @@ class Posterior:
         with torch.no_grad():
             return self.redshift_density.log_nodes(context).numpy()
 
-    def _redshifts(self, flux, flux_err, z_obs, sigma, object_id, n_draws, seed):
+    def _redshifts(self, flux, flux_err, z_obs, sigma, uniform):
         low, high = self.survey.redshift_range
-        uniform = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
         z, log_q = draw_redshift(self.redshift_nodes(flux, flux_err), (low, high), z_obs, sigma, uniform)
         with np.errstate(invalid="ignore"):
             measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
