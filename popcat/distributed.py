@@ -18,13 +18,15 @@ import distributed
 
 from popcat import stages
 from popcat.calibrating import require_calibrated
-from popcat.catalog.partitions import OutputFolder
+from popcat.catalog.partitions import OutputFolder, read_manifest
 from popcat.catalog.readers import check_catalog, plan_chunks
 from popcat.catalog.sources import content_digest
 from popcat.errors import PopcatError
 from popcat.inference.certify import effort_for
 from popcat.inference.posterior import embedded_posteriors, load_posterior
+from popcat.inference.reweight import load_prior
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
+from popcat.prior import make_prior
 from popcat.schema import library_meta, photometry_meta, posterior_meta
 from popcat.settings import Model, Survey, load_survey
 from popcat.sps.filters import load_curves
@@ -72,11 +74,12 @@ def simulate(
 def infer(
     catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100, seed: int = 0,
     allow_uncalibrated: bool = False, certify: bool | None = None, budget_ms: float | None = None,
+    target_ess: float | None = None,
 ) -> dd.DataFrame:  # fmt: skip
     """Posteriors of a lazy photometry frame, partition by partition: a lazy posterior frame.
 
     `model` is the folder of a posterior, which every worker must see, or the name of an embedded one. A galaxy whose
-    redshift is NaN has it inferred. `certify`, `budget_ms`: as for `infer_catalog`.
+    redshift is NaN has it inferred. `certify`, `budget_ms`, `target_ess`: as for `infer_catalog`.
 
     Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
 
@@ -91,7 +94,7 @@ def infer(
     meta = posterior_meta(posterior.survey)
     options = {"meta": meta, "enforce_metadata": False}
     return catalog.map_partitions(
-        stages.infer_partition, str(model), draws, seed, effort_for(certify, budget_ms), **options
+        stages.infer_partition, str(model), draws, seed, effort_for(certify, budget_ms, target_ess), **options
     )
 
 
@@ -134,7 +137,7 @@ def simulate_library(
 def infer_catalog(
     source: str | Path, output: str | Path, *, model: str | Path = "sdss", draws: int = 100, seed: int = 0,
     rows_per_partition: int = 2500, hide_redshift: bool = False, allow_uncalibrated: bool = False,
-    certify: bool | None = None, budget_ms: float | None = None,
+    certify: bool | None = None, budget_ms: float | None = None, target_ess: float | None = None,
     scheduler: str | None = None, workers: int | None = None, progress: bool = False,
 ) -> dict:  # fmt: skip
     """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
@@ -145,7 +148,8 @@ def infer_catalog(
     `if __name__ == "__main__":`, because local workers are new processes that import the script.
 
     `certify` corrects every posterior by the exact likelihood (popcat.inference.certify), for at most `budget_ms`
-    nominal milliseconds a galaxy and core. By default it is on where a budget is named that pays for it.
+    nominal milliseconds a galaxy and core. By default it is on where a budget is named that pays for it. `target_ess`
+    (200) is how many effective draws it asks for.
 
     Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
     its calibration, unless allow_uncalibrated), and at the end for failed partitions.
@@ -158,7 +162,7 @@ def infer_catalog(
     check_catalog(source, posterior.survey, chunks)
     settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
                 "catalog": content_digest(chunks), "hide_redshift": hide_redshift}  # fmt: skip
-    effort = effort_for(certify, budget_ms)
+    effort = effort_for(certify, budget_ms, target_ess)
     if effort is not None:
         settings["effort"] = vars(effort)
     _check_scheduler(scheduler)
@@ -184,6 +188,34 @@ def infer_catalog(
         "certify": None if effort is None else vars(effort),
     }
     return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
+
+
+def reweight_catalog(
+    posteriors: str | Path, output: str | Path, prior: "str | Path | Callable", *, seed: int = 0,
+    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+) -> dict:  # fmt: skip
+    """Write a posterior catalogue under another prior, inside the training prior; its manifest.
+
+    `prior` is a TOML file (popcat.inference.reweight says what it holds), or a function of the draws by name, each
+    (n, k), that gives the ln of its density; a function runs in this process.
+
+    Raises PopcatError for a prior that reaches outside the training prior, or a folder without posteriors.
+    """
+    manifest = read_manifest(posteriors, kind="posteriors")
+    survey = Survey.model_validate(manifest["extra"]["survey"])
+    model = Model.model_validate(manifest["extra"]["galaxy_model"])
+    is_file = not callable(prior)
+    new = load_prior(prior, make_prior(model), survey.redshift_range) if is_file else prior
+    text = Path(prior).read_text(encoding="utf-8") if is_file else getattr(prior, "__name__", "function")
+    settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
+    _check_scheduler(scheduler)
+    folder = OutputFolder.open(output, settings, len(manifest["parts"]), kind="posteriors")
+    parts = [str(Path(posteriors).absolute() / part["file"]) for part in manifest["parts"]]
+    jobs = {i: (folder, i, parts[i], new, survey, model, seed) for i in folder.pending()}
+    rows = [part["rows"] for part in manifest["parts"]]
+    with connect(scheduler if is_file else SYNCHRONOUS, workers=workers, tasks=len(jobs)) as client:
+        _run(client, stages.write_reweighted_part, jobs, rows, "reweighting", progress)
+    return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def certificate_fields() -> list[pa.Field]:
         _field("certified", pa.bool_(), "", f"corrected, effective draws >= {CERTIFIED_ESS:g}, and no test failed"),
         _field("route", pa.string(), "", "what made the draws: " + ", ".join(ROUTES)),
         _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, no_fit"),
-        _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry | model), redshift's error included"),
+        _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry, measured redshift | model)"),
         _field("ess", pa.float32(), "1", "effective sample size behind the draws"),
         _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
         _field("pareto_k", pa.float32(), "1", "tail shape of the proposals' weights (PSIS): reliable below 0.7"),

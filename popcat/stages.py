@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from popcat import rng
 from popcat.catalog.chunk import Chunk
@@ -18,6 +19,7 @@ from popcat.catalog.readers import catalog_columns, has_posterior, observed, rea
 from popcat.errors import PopcatError
 from popcat.inference.certify import Certified, Effort, certify
 from popcat.inference.posterior import Posterior, load_posterior
+from popcat.inference.reweighted import reweight_table
 from popcat.inference.trust import N_DRAWS, chi2_of, worst_bands
 from popcat.noise import NoiseModel, add_noise
 from popcat.prior import N_UNCONSTRAINED, make_prior
@@ -110,7 +112,7 @@ def infer_partition(
     """Posteriors of one photometry frame: columns of popcat.schema.posterior_schema.
 
     `model` is the folder or embedded name of a posterior; it is loaded once a process. Rows without a posterior keep
-    their photometry, a status that says why, and nulls. With an `effort` the draws are corrected by the exact likelihood.
+    their photometry, a status that says why, and nulls. With an `effort` the exact likelihood corrects the draws.
     """
     return to_pandas(infer_table(frame, load_posterior(model), draws, seed, effort))
 
@@ -351,6 +353,15 @@ def write_posterior_part(
         str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
     }
     folder.write_part(chunk.index, table, {"status": status})
+    return table.num_rows
+
+
+def write_reweighted_part(
+    folder: OutputFolder, index: int, part: str, new, survey: Survey, model: Model, seed: int
+) -> int:
+    """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
+    table = reweight_table(pq.read_table(part), new, make_prior(model), survey.redshift_range, seed)
+    folder.write_part(index, table)
     return table.num_rows
 
 

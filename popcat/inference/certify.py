@@ -21,7 +21,6 @@ from popcat.inference.posterior import Posterior
 from popcat.inference.smc import N_PARTICLES, temper
 from popcat.inference.target import Target
 from popcat.inference.weights import importance, reliable_k, resample
-from popcat.prior import N_UNCONSTRAINED
 from popcat.schema import CERTIFIED_ESS
 
 FLOW, IMPORTANCE, SMC, FAILED = "flow", "flow+is", "smc", "failed"
@@ -52,7 +51,9 @@ class Effort:
         return self.budget_ms * 1e3 >= N_PROPOSALS * PROPOSAL_US
 
 
-def effort_for(certify: bool | None, budget_ms: float | None) -> Effort | None:
+def effort_for(
+    certify: bool | None = None, budget_ms: float | None = None, target_ess: float | None = None
+) -> Effort | None:
     """What a user's choice comes to; None is no correction.
 
     Without a choice, a galaxy is corrected where a budget is named that pays for a round of proposals.
@@ -62,13 +63,14 @@ def effort_for(certify: bool | None, budget_ms: float | None) -> Effort | None:
     >>> effort_for(None, None), effort_for(True, None).budget_ms, effort_for(None, 2.0)
     (None, 2000.0, None)
     """
-    effort = Effort() if budget_ms is None else Effort(budget_ms=float(budget_ms))
+    given = {"budget_ms": budget_ms, "target_ess": target_ess}
+    effort = Effort(**{name: float(value) for name, value in given.items() if value is not None})
     if certify is None:
         return effort if budget_ms is not None and effort.is_enough else None
     if certify and not effort.is_enough:
         least = N_PROPOSALS * PROPOSAL_US / 1e3
-        raise PopcatError(f"a budget of {budget_ms:g} ms a galaxy pays for no correction: expected at least {least:g} ms, "
-                          "or --no-certify")
+        raise PopcatError(f"a budget of {budget_ms:g} ms a galaxy pays for no correction: expected at least {least:g} "
+                          "ms, or --no-certify")
     return effort if certify else None
 
 
@@ -76,11 +78,12 @@ def effort_for(certify: bool | None, budget_ms: float | None) -> Effort | None:
 class Certified:
     """Equally weighted draws of n galaxies and the proof of each.
 
-    theta : (n, k, n_parameter). redshift : (n, k). The others (n,). log_evidence : ln p(x), NaN if failed. ess : of the
-    route that made the draws. efficiency : ESS of the flow's proposals over their number n_proposals. pareto_k : of
-    their weights. chi2_best : smallest of all that was tried. route : "flow+is", "smc", or "failed", whose draws are the
-    flow's own. route_why : of "smc": "ess" (too few effective proposals) or "pareto_k" (the weights' tail); of "failed":
-    "budget" (it ended before the particles were there) or "no_fit" (no proposal has a likelihood above zero).
+    theta : (n, k, n_parameter). redshift : (n, k). The others (n,). log_evidence : ln p(x), good to about 0.05 by
+    weights and 0.2 by particles; NaN if failed. ess : of the route that made the draws. efficiency : ESS of the flow's
+    proposals over their number n_proposals. pareto_k : of their weights. chi2_best : smallest of all that was tried.
+    route : "flow+is", "smc", or "failed", whose draws are the flow's own. route_why : of "smc": "ess" (too few
+    effective proposals) or "pareto_k" (the weights' tail); of "failed": "budget" (it ended before the particles were
+    there) or "no_fit" (no proposal has a likelihood above zero).
     """
 
     theta: np.ndarray
@@ -198,13 +201,12 @@ class _Batch:
         if len(rows) == 0:
             return
         some, ids = self.target[rows], self.object_id[rows]
-        d = N_UNCONSTRAINED + bool(some.is_free.any())
 
         def log_ratio(x, at):
             part = some[at]
             return part.weigh(part.transform(x))[0]
 
-        found = temper(log_ratio, d, ids, self.seed, max_sweeps=sweeps)
+        found = temper(log_ratio, some.n_numbers, ids, self.seed, max_sweeps=sweeps)
         there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= CERTIFIED_ESS))
         self._take(rows[there], some[there], ids[there], found.x[there])
         at = rows[there]

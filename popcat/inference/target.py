@@ -16,7 +16,6 @@ from scipy.special import ndtr
 from popcat.catalog.photometry import observed
 from popcat.inference.posterior import MIN_REDSHIFT_ERR, Draws, Posterior
 from popcat.inference.trust import chi2_of
-from popcat.prior import N_UNCONSTRAINED
 
 _LN_2PI = float(np.log(2.0 * np.pi))
 # Uniform numbers stay this far from 0 and 1, as those of popcat.rng do.
@@ -50,6 +49,11 @@ class Target:
         """Whether the redshift is drawn, (n,)."""
         return np.isnan(self.redshift) | (self.redshift_err > MIN_REDSHIFT_ERR)
 
+    @property
+    def n_numbers(self) -> int:
+        """Numbers behind a draw: the free parameters (the SFH weights add up to 1), and a free redshift's."""
+        return len(self.posterior.prior.names) - 1 + bool(self.is_free.any())
+
     def weigh(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """ln of the importance weights, and chi2 over the observed bands, each (n, k)."""
         n, k, _ = draws.theta.shape
@@ -63,9 +67,10 @@ class Target:
                                      redshift_err=self.redshift_err)  # fmt: skip
 
     def transform(self, x: np.ndarray) -> Draws:
-        """The draws that numbers x (n, k, d) make: d is one more where redshifts are free, which all must be, or none."""
+        """The draws that numbers x (n, k, n_numbers) make; all galaxies must have free redshifts, or none."""
         uniforms = np.clip(ndtr(x[:, :, -1]), _EDGE, 1.0 - _EDGE)
-        return self.posterior.transform(self.flux, self.flux_err, self.redshift, x[:, :, :N_UNCONSTRAINED], uniforms,
+        normals = x[:, :, : len(self.posterior.prior.names) - 1]
+        return self.posterior.transform(self.flux, self.flux_err, self.redshift, normals, uniforms,
                                         redshift_err=self.redshift_err)  # fmt: skip
 
     def _log_norm(self) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Importance weights of each galaxy's draws: evidence, effective sample size, Pareto-smoothing, resampling.
 
-With ln w = ln p(x, w) - ln q(w | x) of k draws from q, the evidence is the mean weight, the effective sample size Kish's
-(sum w)^2 / sum w^2, and the tail is judged and smoothed as in PSIS (Vehtari et al. 2024, arXiv 1507.02646): a
-generalised Pareto distribution fitted to the largest min(k / 5, 3 sqrt(k)) weights (Zhang & Stephens 2009).
+With ln w = ln p(x, theta) - ln q(theta | x) of k draws from q, the evidence is the mean weight, the effective sample
+size Kish's (sum w)^2 / sum w^2, and the tail is judged and smoothed as in PSIS (Vehtari et al. 2024, arXiv
+1507.02646): a generalised Pareto distribution fitted to the largest min(k / 5, 3 sqrt(k)) weights (Zhang & Stephens
+2009).
 """
 
 from dataclasses import dataclass

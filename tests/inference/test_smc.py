@@ -89,7 +89,8 @@ def test_a_budget_that_ends_early_is_seen_in_beta(linear):
 
 
 def test_no_galaxies_give_no_particles():
-    assert temper(lambda x, rows: x[..., 0], 3, np.zeros(0, dtype=int), 0, max_sweeps=np.zeros(0)).x.shape == (0, 512, 3)
+    none = np.zeros(0, dtype=int)
+    assert temper(lambda x, rows: x[..., 0], 3, none, 0, max_sweeps=none).x.shape == (0, 512, 3)
 
 
 def test_a_likelihood_of_zero_somewhere_is_no_obstacle():
