@@ -51,15 +51,15 @@ def test_every_number_has_a_unit_that_is_not_empty(kind):
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_no_type_breaks_lake_readers(kind):
     lists = {pa.list_(pa.float32())}
-    allowed = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()} | lists
+    allowed = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_()} | lists
     assert {field.type for field in SCHEMAS[kind]} <= allowed
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_the_empty_frame_has_the_types_of_a_full_one(kind):
     table = SCHEMAS[kind].empty_table()
-    rows = {f.name: [None if pa.types.is_floating(f.type) else {"int": 1, "str": "ok", "lis": [1.0]}[str(f.type)[:3]]]
-            for f in SCHEMAS[kind]}
+    values = {"int": 1, "str": "ok", "lis": [1.0], "boo": True}
+    rows = {f.name: [None if pa.types.is_floating(f.type) else values[str(f.type)[:3]]] for f in SCHEMAS[kind]}
     full = schema.to_pandas(pa.table(rows, schema=SCHEMAS[kind]))
     pd.testing.assert_series_equal(full.dtypes, METAS[kind].dtypes)
     assert len(METAS[kind]) == len(table) == 0
