@@ -163,6 +163,9 @@ class Training(_Settings):
     patience: int = pydantic.Field(default=20, ge=1)
     validation_fraction: float = pydantic.Field(default=0.05, gt=0, lt=0.5)
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
+    average: float = pydantic.Field(default=0.01, ge=0, lt=1)
+    """Weights are averaged over about this share of all steps; 0 keeps those of the last step."""
+    activation: Literal["relu", "silu"] = "relu"
     redshift_bins: int = pydantic.Field(default=160, ge=2)
     redshift_hidden: int = pydantic.Field(default=192, ge=8)
     redshift_epochs: int = pydantic.Field(default=20, ge=1)

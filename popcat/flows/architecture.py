@@ -4,11 +4,15 @@ A masked autoregressive flow (MAF; Papamakarios et al. 2017) as SEDflow has it, 
 blocks with the order of the dimensions reversed between them, over a standard normal.
 """
 
+from typing import Literal
+
 import pydantic
 import torch
 from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow
 from nflows.transforms import CompositeTransform, MaskedAffineAutoregressiveTransform, ReversePermutation
+
+from popcat.settings import Training
 
 
 class Architecture(pydantic.BaseModel):
@@ -21,6 +25,11 @@ class Architecture(pydantic.BaseModel):
     n_blocks: int = pydantic.Field(ge=1)
     hidden: int = pydantic.Field(ge=1)
     n_layers: int = pydantic.Field(ge=1)
+    activation: Literal["relu", "silu"] = "relu"
+
+
+AFFINE_EPSILON = 1e-3
+"""Smallest scale of nflows' MaskedAffineAutoregressiveTransform."""
 
 
 def build_flow(architecture: Architecture) -> Flow:
@@ -40,10 +49,20 @@ def build_flow(architecture: Architecture) -> Flow:
                 context_features=architecture.context,
                 num_blocks=architecture.n_layers,
                 use_residual_blocks=False,
-                activation=torch.nn.functional.relu,
+                activation=getattr(torch.nn.functional, architecture.activation),
             )
         )
     return Flow(CompositeTransform(transforms), StandardNormal([architecture.features]))
+
+
+def architecture_for(settings: Training, *, features: int, context: int) -> Architecture:
+    """The architecture that training settings ask for, between parameters and inputs of these dimensions.
+
+    >>> architecture_for(Training(hidden=32), features=11, context=12).hidden
+    32
+    """
+    shape = {name: getattr(settings, name) for name in Architecture.model_fields if hasattr(settings, name)}
+    return Architecture(features=features, context=context, **shape)
 
 
 def made_blocks(flow: Flow) -> list[torch.nn.Module]:

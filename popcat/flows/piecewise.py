@@ -7,6 +7,9 @@ a likelihood, or inverting its distribution function, is elementary.
 
 import itertools
 import json
+import math
+import time
+from collections.abc import Callable
 
 import pydantic
 import safetensors
@@ -15,6 +18,9 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
+from popcat.flows.optimizer import Optimizer
+from popcat.flows.training import Batches, History
+from popcat.settings import Training
 
 
 class PiecewiseShape(pydantic.BaseModel):
@@ -63,6 +69,58 @@ class PiecewiseDensity(nn.Module):
 
 
 _LN_2 = 0.6931471805599453
+
+
+def train_piecewise(
+    shape: PiecewiseShape,
+    epoch_data: Batches,
+    validation: tuple[torch.Tensor, torch.Tensor],
+    settings: Training,
+    *,
+    device: str = "cpu",
+    report: Callable[[int, History], None] = lambda epoch, history: None,
+) -> tuple[PiecewiseDensity, History]:
+    """A trained density, on the CPU and in evaluation mode, and its History: as `train_flow` trains a flow.
+
+    epoch_data gives u (n, 1) and context (n, n_context). Takes `redshift_epochs` passes; the averaged weights of the
+    best epoch on `validation` are kept.
+
+    Raises PopcatError if no epoch has a finite validation log-probability.
+    """
+    torch.manual_seed(settings.seed)
+    density = PiecewiseDensity(shape).to(device)
+    validation = [values.to(device) for values in validation]
+    history, best, optimizer, start = History(), None, None, time.monotonic()
+    for epoch in range(settings.redshift_epochs):
+        u, context = (values.to(device) for values in epoch_data(epoch))
+        n_batch = max(len(u) // settings.batch, 1)
+        optimizer = optimizer or Optimizer(density, settings, n_batch * settings.redshift_epochs)
+        history.train.append(_epoch(density, optimizer, u, context, n_batch, settings.batch))
+        with optimizer.averaged(), torch.no_grad():
+            history.validation.append(density.log_prob(*validation).mean().item())
+        history.seconds.append(time.monotonic() - start)
+        if history.validation[-1] > max(history.validation[:-1], default=-math.inf):
+            history.best_epoch, best = epoch, optimizer.average.clone()
+        report(epoch, history)
+    if best is None:
+        raise PopcatError(
+            f"training of the redshift diverged: got validation log-probabilities {history.validation}; "
+            f"lower the learning_rate ({settings.learning_rate:g})"
+        )
+    trained = PiecewiseDensity(shape)
+    torch.nn.utils.vector_to_parameters(best.cpu(), trained.parameters())
+    return trained.eval(), history
+
+
+def _epoch(density, optimizer, u, context, n_batch, batch) -> float:
+    order, total = torch.randperm(len(u), device=u.device), 0.0
+    for rows in order[: n_batch * batch].chunk(n_batch):
+        optimizer.gradients.zero_()
+        loss = -density.log_prob(u[rows], context[rows]).mean()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return -total / n_batch
 
 
 def piecewise_to_bytes(density: PiecewiseDensity) -> bytes:

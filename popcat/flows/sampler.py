@@ -21,6 +21,7 @@ class _Block:
     def __init__(self, made):
         orders = [torch.argsort(layer.degrees, stable=True) for layer in _hidden_layers(made)]
         degrees = _hidden_layers(made)[0].degrees[orders[0]]
+        self.activation = made.activation
         self.n_dim = made.initial_layer.weight.shape[1]
         self.stops = [int((degrees <= d).sum()) for d in range(self.n_dim)]
         self.context_weight = made.context_layer.weight[orders[0]].detach()
@@ -57,10 +58,10 @@ class _Block:
         start, stop = self.stops[d], self.stops[d + 1]
         units = slice(start, stop)
         value = self.weights[0][units, : d + 1] @ x[: d + 1] + self.biases[0][units] + context_term[units]
-        hidden[0][units] = torch.relu_(value)
+        hidden[0][units] = self.activation(value)
         for i in range(1, len(hidden)):
             value = self.weights[i][units, :stop] @ hidden[i - 1][:stop] + self.biases[i][units]
-            hidden[i][units] = torch.relu_(value)
+            hidden[i][units] = self.activation(value)
 
 
 class Sampler:
@@ -89,7 +90,7 @@ class Sampler:
         x = noise.reshape(-1, n_dim).T.contiguous()
         log_q = -0.5 * (x**2).sum(0) - 0.5 * n_dim * _LN_2PI
         for block in self.blocks:
-            term = torch.relu(block.context_weight @ context.T + block.context_bias[:, None])
+            term = block.activation(block.context_weight @ context.T + block.context_bias[:, None])
             x, log_det = block.inverse(x, term.repeat_interleave(n_draw, dim=1))
             log_q -= log_det
             x = x.flip(0)

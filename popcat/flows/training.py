@@ -1,6 +1,5 @@
-"""Train a conditional flow: maximum likelihood, one-cycle learning rate, early stopping, best epoch kept."""
+"""Train a conditional flow: maximum likelihood, one-cycle learning rate, averaged weights, best epoch kept."""
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -10,12 +9,17 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture, build_flow
+from popcat.flows.maf import Maf
+from popcat.flows.optimizer import Optimizer
 from popcat.settings import Training
 
 
 @dataclass
 class History:
-    """Mean log-probability per epoch (nats), higher is better, and the epoch that was kept."""
+    """Mean log-probability per epoch (nats), higher is better, and the epoch that was kept.
+
+    train is of the weights of each step, validation of their average at the end of the epoch.
+    """
 
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
@@ -35,35 +39,30 @@ def train_flow(
     *,
     device: str = "cpu",
     report: Callable[[int, History], None] = lambda epoch, history: None,
-    build: Callable[..., torch.nn.Module] = build_flow,
 ):
     """A trained flow, on the CPU and in evaluation mode, and its History.
 
     Each epoch is one pass over `epoch_data(epoch)` in random batches. The learning rate follows one cycle over
-    max_epochs (Smith 2018); gradients are clipped at clip_norm; training stops after `patience` epochs without gain.
-    `build` makes the density from its shape.
+    max_epochs (Smith 2018); gradients are clipped at clip_norm. A moving average of the weights is what is validated
+    and kept; training stops after `patience` epochs without gain.
 
     Raises PopcatError if no epoch has a finite validation log-probability.
     """
     torch.manual_seed(settings.seed)
-    flow = build(architecture).to(device)
-    history, best, best_value = History(), None, -math.inf
-    optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate)
-    schedule = None
+    flow = build_flow(architecture).to(device)
+    history, best, best_value, optimizer = History(), None, -math.inf, None
     start = time.monotonic()
     for epoch in range(settings.max_epochs):
-        theta, context = epoch_data(epoch)
-        if schedule is None:
-            steps = max(len(theta) // settings.batch, 1) * settings.max_epochs
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, settings.learning_rate, total_steps=steps + settings.max_epochs, pct_start=0.1
-            )
-        history.train.append(_epoch(flow, optimizer, schedule, theta.to(device), context.to(device), settings))
-        history.validation.append(mean_log_prob(flow, *validation, device=device))
+        theta, context = (values.to(device) for values in epoch_data(epoch))
+        if optimizer is None:
+            n_batch = max(len(theta) // settings.batch, 1)
+            optimizer = Optimizer(flow, settings, n_batch * settings.max_epochs)
+        history.train.append(_epoch(flow, optimizer, theta, context, settings.batch))
+        history.validation.append(_validate(flow, optimizer, validation, device))
         history.seconds.append(time.monotonic() - start)
         if history.validation[-1] > best_value:
             best_value = history.validation[-1]
-            history.best_epoch, best = epoch, copy.deepcopy(flow.state_dict())
+            history.best_epoch, best = epoch, optimizer.average.clone()
         report(epoch, history)
         if epoch - history.best_epoch >= settings.patience:
             break
@@ -72,30 +71,35 @@ def train_flow(
             f"training diverged: expected finite validation log-probabilities, got {history.validation}; "
             f"lower the learning_rate ({settings.learning_rate:g})"
         )
-    flow.load_state_dict(best)
-    return flow.to("cpu").eval(), history
+    optimizer.weights.copy_(best)
+    return _released(flow), history
 
 
-def _epoch(flow, optimizer, schedule, theta, context, settings) -> float:
-    flow.train()
+def _epoch(flow, optimizer, theta, context, batch) -> float:
+    """One pass; the mean log-probability on the way."""
+    maf, total = Maf(flow), torch.zeros((), device=theta.device)
+    n_batch = max(len(theta) // batch, 1)
     order = torch.randperm(len(theta), device=theta.device)
-    n_batch = max(len(theta) // settings.batch, 1)
-    total = 0.0
-    for batch in order[: n_batch * settings.batch].chunk(n_batch):
-        optimizer.zero_grad(set_to_none=True)
-        loss = -flow.log_prob(theta[batch], context[batch]).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), settings.clip_norm)
+    for rows in order[: n_batch * batch].chunk(n_batch):
+        total += maf.loss_and_gradients(theta[rows], context[rows])
         optimizer.step()
-        if schedule.last_epoch < schedule.total_steps - 1:
-            schedule.step()
-        total += loss.item()
-    return -total / n_batch
+    return -total.item() / n_batch
 
 
-@torch.no_grad()
-def mean_log_prob(flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 8192) -> float:
+def _validate(flow, optimizer, validation, device) -> float:
+    with optimizer.averaged():
+        return mean_log_prob(flow, *validation, device=device)
+
+
+def mean_log_prob(flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 2048) -> float:
     """Mean log-probability of theta given context, in nats."""
-    flow.eval()
+    maf = Maf(flow)
     pairs = zip(theta.split(batch), context.split(batch), strict=True)
-    return sum(flow.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)
+    return sum(maf.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)
+
+
+def _released(flow):
+    """The flow on the CPU, in evaluation mode, its parameters no longer views of the optimiser's vectors."""
+    for value in flow.parameters():
+        value.data, value.grad = value.data.clone(), None
+    return flow.to("cpu").eval()

@@ -10,7 +10,7 @@ from popcat import __version__
 from popcat.catalog.partitions import open_catalog, read_manifest
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture
-from popcat.flows.piecewise import PiecewiseDensity, PiecewiseShape
+from popcat.flows.piecewise import PiecewiseShape, train_piecewise
 from popcat.flows.training import History, mean_log_prob, train_flow
 from popcat.inference.features import Features, fit_features
 from popcat.inference.masks import instruments, random_masks
@@ -155,12 +155,10 @@ def _train_redshift(task, features, library, held_out, how):
     settings = task.settings
     shape = PiecewiseShape(context=features.n_features, n_bins=settings.redshift_bins,
                            hidden=settings.redshift_hidden, n_layers=3)  # fmt: skip
-    brief = settings.model_copy(update={"max_epochs": settings.redshift_epochs})
     validation = _not_empty(task.redshift_set(features, held_out, 1), held_out, task)
-    return train_flow(
-        shape, lambda epoch: task.redshift_set(features, library, 3, epoch), validation, brief, build=PiecewiseDensity,
-        **how,
-    )  # fmt: skip
+    return train_piecewise(
+        shape, lambda epoch: task.redshift_set(features, library, 3, epoch), validation, settings, **how
+    )
 
 
 def _train_theta(task, features, library, held_out, how):
@@ -168,7 +166,7 @@ def _train_theta(task, features, library, held_out, how):
     settings = task.settings
     architecture = Architecture(
         features=N_UNCONSTRAINED, context=features.n_features, n_blocks=settings.n_blocks, hidden=settings.hidden,
-        n_layers=settings.n_layers,
+        n_layers=settings.n_layers, activation=settings.activation,
     )  # fmt: skip
     validation = _not_empty(task.theta_set(features, held_out, 1), held_out, task)
     flow, history = train_flow(

@@ -14,6 +14,7 @@ SHAPES = {
     "one layer": Architecture(features=5, context=3, n_blocks=3, hidden=24, n_layers=1),
     "deep": Architecture(features=4, context=3, n_blocks=2, hidden=33, n_layers=4),
     "fewer units than dimensions": Architecture(features=9, context=2, n_blocks=2, hidden=5, n_layers=2),
+    "SiLU": Architecture(features=6, context=4, n_blocks=3, hidden=32, n_layers=2, activation="silu"),
     "odd": Architecture(features=7, context=13, n_blocks=5, hidden=17, n_layers=3),
 }
 SCALES = {"initial": 1.0, "trained": 2.0}
