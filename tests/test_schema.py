@@ -75,7 +75,7 @@ def test_the_posterior_schema_has_quantiles_and_draws_of_every_quantity():
     names = SCHEMAS["posterior"].names
     for quantity in schema.QUANTITIES:
         assert {f"{quantity}_p16", f"{quantity}_p50", f"{quantity}_p84", f"{quantity}_draws"} <= set(names)
-    assert len(names) == 7 + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
+    assert len(names) == 12 + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
 
 
 def test_the_library_schema_has_parameters_and_three_columns_a_band():

@@ -65,7 +65,9 @@ class Features:
         white = np.empty(raw.shape, dtype=np.float32)
         patterns, which = np.unique(seen, axis=0, return_inverse=True)
         order = np.argsort(which, kind="stable")
-        for pattern, rows in zip(patterns, np.split(order, np.cumsum(np.bincount(which))[:-1]), strict=True):
+        stops = np.cumsum(np.bincount(which, minlength=len(patterns)))
+        for pattern, start, stop in zip(patterns, [0, *stops[:-1]], stops, strict=True):
+            rows = order[start:stop]
             white[rows] = deviation[rows] @ self._transform(pattern)
         return np.column_stack([white, (~seen).astype(np.float32)])
 

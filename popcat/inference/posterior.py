@@ -143,7 +143,7 @@ class Posterior:
         flat = w.reshape(-1, N_UNCONSTRAINED).double().numpy()
         log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * N_UNCONSTRAINED * _LN_2PI
         theta = self.prior.from_unconstrained(flat)
-        return Draws(theta.reshape(*z.shape, -1), z, log_q, log_prior)
+        return Draws(theta.reshape(*z.shape, theta.shape[1]), z, log_q, log_prior)
 
     def redshift_nodes(self, flux, flux_err) -> np.ndarray:
         """ln q(u | photometry) at equidistant u = (z - low) / (high - low), (n, n_bins + 1): the photo-z PDF."""

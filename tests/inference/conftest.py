@@ -10,7 +10,8 @@ from popcat.settings import Model, Training, load_survey
 from popcat.sps.photometry import Photometry
 
 N = 3000
-TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=32, learning_rate=1e-2, max_epochs=2, seed=5)
+TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=32, learning_rate=1e-2, max_epochs=2, redshift_epochs=2,
+                    redshift_hidden=16, seed=5)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -130,6 +130,6 @@ def test_too_few_galaxies_within_the_selection_are_refused(library, survey, mode
 
 
 def test_a_validation_set_without_galaxies_is_refused(library, survey, model, noise):
-    settings = Training(validation_fraction=1e-5)
+    settings = Training(validation_fraction=1e-5, redshift_epochs=1)
     with pytest.raises(PopcatError, match=r"none of 0 galaxies held out .* raise validation_fraction \(1e-05\)"):
         train_posterior(library, survey, model, noise, settings, provenance={})
