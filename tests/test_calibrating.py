@@ -99,10 +99,10 @@ def test_a_model_too_good_to_fail_passes_and_one_beyond_a_limit_fails_by_name(ti
     result = calibrating.calibrate(tiny_model, 60, draws=50, runs=("exact",))
     run = {name: result[name] for name in ("n", "ks", "tarp_max_deviation", "outside_prior")}
     assert calibrating._verdict(posterior, {"exact": run})["failures"] == []
-    wrong = run | {"ks": run["ks"] | {"tau_bc": 0.9}, "outside_prior": 3, "tarp_max_deviation": 0.8}
+    wrong = run | {"ks": run["ks"] | {"tau_bc": 0.995}, "outside_prior": 3, "tarp_max_deviation": 0.992}
     failures = calibrating._verdict(posterior, {"exact": wrong})["failures"]
     assert [text.split(":")[0] for text in failures] == ["exact"] * 3
-    assert "KS of tau_bc 0.900" in failures[0] and "TARP 0.800" in failures[1] and "3 draws outside" in failures[2]
+    assert "KS of tau_bc 0.995" in failures[0] and "TARP 0.992" in failures[1] and "3 draws outside" in failures[2]
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ EXPECTED = [
     ("no redshift", "ok", {"missing_redshift"}),
     ("too far", "redshift_out_of_range", {"redshift_out_of_range"}),
     ("nothing", "no_photometry", {"missing_band", "missing_redshift", "no_photometry"}),
-    ("too precise", "ok", {"high_chi2", "unusual_noise"}),
+    ("too precise", "ok", {"high_chi2"}),
     ("faint", "ok", {"outside_training"}),
     ("good again", "ok", set()),
 ]

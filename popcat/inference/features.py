@@ -65,9 +65,9 @@ class Features:
         white = np.empty(raw.shape, dtype=np.float32)
         patterns, which = np.unique(seen, axis=0, return_inverse=True)
         order = np.argsort(which, kind="stable")
-        stops = np.cumsum(np.bincount(which, minlength=len(patterns)))
-        for pattern, start, stop in zip(patterns, [0, *stops[:-1]], stops, strict=True):
-            rows = order[start:stop]
+        counts = np.bincount(which, minlength=len(patterns))
+        for pattern, stop, count in zip(patterns, np.cumsum(counts), counts, strict=True):
+            rows = order[stop - count : stop]
             white[rows] = deviation[rows] @ self._transform(pattern)
         return np.column_stack([white, (~seen).astype(np.float32)])
 
