@@ -109,6 +109,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, noise and batches.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    calibrate: Annotated[bool, typer.Option(help="Calibrate it afterwards, as `popcat calibrate` does.")] = True,
 ) -> None:
     """Train a posterior on a library: a conditional masked autoregressive flow."""
     from popcat.inference.learn import train as train_model
@@ -134,6 +135,8 @@ def train(
     _say(
         f"best epoch {history.best_epoch + 1}, validation {max(history.validation):.4f} nats; model in {output}"
     )
+    if calibrate:
+        _calibrate(output, output / "calibration")
 
 
 @app.command()
@@ -180,18 +183,22 @@ def calibrate(
     draws: Annotated[int, typer.Option(min=20, help="Posterior draws a mock.")] = 500,
 ) -> None:
     """Test a model on fresh mocks, as it is used: SBC, p-p, KS, TARP; `infer` asks for the verdict."""
-    from popcat.calibrating import calibrate as calibrate_model
     from popcat.calibrating import default_output
 
-    folder = default_output(model) if output is None else output
-    result = calibrate_model(model, n, output=folder, seed=seed, draws=draws, report=lambda name: _say(f"{name} ..."))
+    _calibrate(model, default_output(model) if output is None else output, n=n, seed=seed, draws=draws)
+
+
+def _calibrate(model, folder: Path, **options) -> None:
+    from popcat.calibrating import calibrate as calibrate_model
+
+    result = calibrate_model(model, output=folder, report=lambda name: _say(f"calibrating: {name}"), **options)
     runs = result["runs"]
     rows = {name: [run["ks"].get(name) for run in runs.values()] for run in runs.values() for name in run["ks"]}
     rows["TARP, all at once"] = [run["tarp_max_deviation"] for run in runs.values()]
     typer.echo(" ".join(f"{name:>18s}" for name in ("KS distance", *runs)))
     for name, values in rows.items():
         typer.echo(f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values))
-    typer.echo(f"1% critical KS for {n} mocks: {result['ks_critical_1_percent']:.4f}")
+    typer.echo(f"1% critical KS for {result['n']} mocks: {result['ks_critical_1_percent']:.4f}")
     typer.echo("passed" if result["passed"] else "FAILED: " + "; ".join(result["failures"]))
     _say(f"figures and calibration.json in {folder}")
 

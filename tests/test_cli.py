@@ -57,19 +57,25 @@ def test_every_command_explains_itself(command):
 
 def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, galaxies, tmp_path):
     noise, library, model = tmp_path / "noise.json", tmp_path / "library", tmp_path / "model"
-    posteriors, page, calibration = tmp_path / "posteriors", tmp_path / "report.html", tmp_path / "calibration"
+    posteriors, page = tmp_path / "posteriors", tmp_path / "report.html"
     training = tmp_path / "training.toml"
-    training.write_text("n_blocks = 2\nhidden = 16\nn_layers = 1\nbatch = 256\n")
+    training.write_text("n_blocks = 2\nhidden = 16\nn_layers = 1\nbatch = 256\nredshift_hidden = 16\n")
     assert popcat("noise", "fit", galaxies, "-o", noise)[0] == 0
     assert popcat("simulate", "-n", 6000, "--noise", noise, "-o", library, *SYNCHRONOUS)[0] == 0
-    assert popcat("train", "--library", library, "--settings", training, "--epochs", 2, "-o", model)[0] == 0
-    assert popcat("infer", galaxies, "--model", model, "--draws", 20, "-o", posteriors, *SYNCHRONOUS)[0] == 0
-    assert popcat("calibrate", "--model", model, "-n", 40, "--draws", 50, "-o", calibration)[0] == 0
-    assert popcat("report", posteriors, "--calibration", calibration, "-o", page)[0] == 0
+    train = ["train", "--library", library, "--settings", training, "--epochs", 2, "--no-calibrate", "-o", model]
+    assert popcat(*train)[0] == 0
+    infer = ["infer", galaxies, "--model", model, "--draws", 20, "-o", posteriors, *SYNCHRONOUS]
+    refused(popcat(*infer), "has no calibration", "popcat calibrate --model")
+    assert not posteriors.exists()
+    assert popcat("calibrate", "--model", model, "-n", 40, "--draws", 50)[0] == 0
+    assert popcat(*infer, "--allow-uncalibrated")[0] == 0
+    assert popcat("report", posteriors, "-o", page)[0] == 0
     assert read_manifest(posteriors)["rows"] == 150
-    assert {file.name for file in model.iterdir()} == {"posterior.json", "flow.safetensors", "loss.png"}
-    assert {file.name for file in calibration.iterdir()} == {"calibration.json", "ranks.parquet", "pp.png", "ranks.png"}
-    result = json.loads((calibration / "calibration.json").read_text())
+    weights = {"flow.safetensors", "redshift.safetensors", "support.safetensors"}
+    assert {file.name for file in model.iterdir()} == {"posterior.json", "loss.png", "calibration", *weights}
+    figures = {"ranks-exact.png", *(f"pp-{run}.png" for run in ("exact", "gaussian", "unknown", "two_bands_missing"))}
+    assert {file.name for file in (model / "calibration").iterdir()} == {"calibration.json", "ranks.parquet", *figures}
+    result = json.loads((model / "calibration" / "calibration.json").read_text())
     assert result["n"] == 40
     assert result["outside_prior"] == 0
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
@@ -155,17 +161,29 @@ def test_bad_rows_are_kept_flagged_and_explained(popcat, galaxies, tiny_model, t
         frame.loc[1, "modelflux_err_r"] = -1.0
         frame.loc[2, "redshift"] = float("nan")
         frame.loc[3, "redshift"] = 3.0
+        frame.loc[4, [f"modelflux_{band}" for band in "ugriz"]] = float("nan")
         return pa.Table.from_pandas(frame, preserve_index=False)
 
     catalog = changed(galaxies, tmp_path / "catalog.parquet", spoiled)
     out = tmp_path / "out"
     assert popcat("infer", catalog, "--model", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS)[0] == 0
     frame = pq.read_table(out / "part-000000.parquet").to_pandas()
-    expected = ["missing_band", "bad_error", "missing_redshift", "redshift_out_of_range"]
-    assert frame["status"].tolist() == expected + ["ok"] * 146
-    assert frame["log_mstar_p50"].isna().tolist() == [True] * 4 + [False] * 146
-    assert frame["log_mstar_draws"].isna().tolist() == [True] * 4 + [False] * 146
-    assert (frame["flags"] != 0).tolist()[:4] == [True] * 4
+    expected = ["ok", "ok", "ok", "redshift_out_of_range", "no_photometry"]
+    assert frame["status"].tolist() == expected + ["ok"] * 145
+    assert frame["n_bands"].tolist() == [4, 4, 5, 0, 0] + [5] * 145
+    for column in ("log_mstar_p50", "log_mstar_draws"):
+        assert frame[column].isna().tolist() == [False] * 3 + [True] * 2 + [False] * 145
+    assert (frame["flags"] != 0).tolist()[:5] == [True] * 5
+
+
+def test_hidden_redshifts_are_inferred(popcat, galaxies, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    infer = ["infer", galaxies, "--model", tiny_model, "--draws", 20, "--hide-redshift", "-o", out, *SYNCHRONOUS]
+    assert popcat(*infer)[0] == 0
+    frame = pq.read_table(out / "part-000000.parquet").to_pandas()
+    assert frame["redshift"].isna().all() and (frame["status"] == "ok").all()
+    assert (frame["redshift_p84"] > frame["redshift_p16"]).all()
+    refused(popcat(*(a for a in infer if a != "--hide-redshift")), "hide_redshift")
 
 
 def test_the_output_of_another_run_is_refused_not_mixed(popcat, galaxies, tiny_model, tmp_path):
