@@ -23,14 +23,25 @@ class Maf:
     def __init__(self, flow):
         self.mades = made_blocks(flow)
         self.activation = ACTIVATIONS[self.mades[0].activation]
+        self._frozen = None
+
+    def frozen(self) -> "Maf":
+        """Keep the weights of now, masked, for all later calls of `log_prob`."""
+        with torch.no_grad():
+            self._frozen = [masked_weights(made) for made in self.mades]
+        return self
 
     @torch.no_grad()
     def log_prob(self, theta: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """log q(theta | context), (n,) in nats; theta is (n, features), context (n, n_context)."""
+        """log q(theta | context), (n,) in nats; theta is (n, features), context (n / k, n_context).
+
+        Each row of the context serves k rows of theta, and is projected once.
+        """
         x, log_q = theta.t(), 0.0
-        for made in self.mades:
-            weights = masked_weights(made)
-            step = _forward(weights, self.activation, x.flip(0), context.t())
+        n_repeat = len(theta) // max(len(context), 1)
+        for weights in self._frozen or map(masked_weights, self.mades):
+            term, _ = self.activation.forward(matmul(weights.context, context.t()).add_(weights.context_bias))
+            step = _forward(weights, self.activation, x.flip(0), _repeated(term, n_repeat), keep=False)
             x, log_q = step.z, log_q + torch.log(step.scale).sum(0)
         return log_q + standard_normal_log_prob(x)
 
@@ -39,13 +50,20 @@ class Maf:
         """Minus the mean of log q in nats; the flow's `.grad`, which must be there, become its gradients."""
         x, c, log_det, steps = theta.t(), context.t().contiguous(), 0.0, []
         for made in self.mades:
-            steps.append(_forward(masked_weights(made), self.activation, x.flip(0), c))
+            weights = masked_weights(made)
+            term, kept = self.activation.forward(matmul(weights.context, c).add_(weights.context_bias))
+            steps.append(_forward(weights, self.activation, x.flip(0), term))
+            steps[-1].context_kept = kept
             x, log_det = steps[-1].z, log_det + torch.log(steps[-1].scale).sum()
         loss = -(log_det + standard_normal_log_prob(x).sum()) / len(theta)
         gradient = x / len(theta)
         for made, step in zip(reversed(self.mades), reversed(steps), strict=True):
             gradient = _backward(made, step, self.activation, gradient, c).flip(0)
         return loss
+
+
+def _repeated(term, n_repeat):
+    return term if n_repeat == 1 else term.repeat_interleave(n_repeat, dim=1)
 
 
 def standard_normal_log_prob(x: torch.Tensor) -> torch.Tensor:
@@ -90,26 +108,26 @@ class _Step:
     """What one block's forward pass leaves for its backward pass. z is the result."""
 
     x: torch.Tensor
-    context_kept: torch.Tensor
     hidden: list[torch.Tensor]
     kept: list[torch.Tensor]
     raw: torch.Tensor
     scale: torch.Tensor
     z: torch.Tensor
     weights: Weights
+    context_kept: torch.Tensor | None = None
 
 
-def _forward(weights: Weights, activation, x, context) -> _Step:
-    term, context_kept = activation.forward(matmul(weights.context, context).add_(weights.context_bias))
+def _forward(weights: Weights, activation, x, term, *, keep: bool = True) -> _Step:
     hidden, kept, value = [], [], x
     for i, (weight, bias) in enumerate(weights.layers[:-1]):
         value = matmul(weight, value).add_(bias)
         value, saved = activation.forward(value.add_(term) if i == 0 else value)
-        hidden.append(value)
-        kept.append(saved)
+        if keep:
+            hidden.append(value)
+            kept.append(saved)
     raw, shift = matmul(weights.layers[-1][0], value).add_(weights.layers[-1][1]).chunk(2)
     scale = functional.softplus(raw).add_(AFFINE_EPSILON)
-    return _Step(x, context_kept, hidden, kept, raw, scale, torch.addcmul(shift, scale, x), weights)
+    return _Step(x, hidden, kept, raw, scale, torch.addcmul(shift, scale, x), weights)
 
 
 def _backward(made, step: _Step, activation, g, context):
