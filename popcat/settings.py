@@ -143,6 +143,7 @@ class Model(_Settings):
 class Training(_Settings):
     """How a flow is trained."""
 
+    family: Literal["maf", "spline", "coupling"] = "maf"
     n_blocks: int = pydantic.Field(default=8, ge=1)
     hidden: int = pydantic.Field(default=128, ge=16)
     n_layers: int = pydantic.Field(default=2, ge=1)
@@ -155,6 +156,8 @@ class Training(_Settings):
     average: float = pydantic.Field(default=0.01, ge=0, lt=1)
     """Weights are averaged over about this share of all steps; 0 keeps those of the last step."""
     activation: Literal["relu", "silu"] = "relu"
+    n_bins: int = pydantic.Field(default=8, ge=2)
+    """Bins of each spline of the families "spline" and "coupling"."""
     seed: int = 0
 
 

@@ -9,21 +9,28 @@ within the panel. Arrays are feature-major (units x samples), written in place i
 import torch
 from torch.nn import functional
 
-from popcat.flows.architecture import AFFINE_EPSILON
-from popcat.flows.maf import hidden_layers
+from popcat.flows.architecture import permuted_transforms
+from popcat.flows.autoregressive import hidden_layers
+from popcat.flows.elementwise import elementwise_of
 from popcat.flows.products import matmul
 
 PANEL = 4
 """Dimensions a panel: products within it are too small to be fast."""
 
 
+def incremental_blocks(flow) -> list["IncrementalBlock"]:
+    """The inverse blocks of a "maf" or "spline" flow, data side first, with the weights of now."""
+    return [IncrementalBlock(transform) for _, transform in permuted_transforms(flow)]
+
+
 class IncrementalBlock:
     """One MADE, its hidden units sorted by degree, its masked weights cut into what each dimension and panel needs."""
 
-    def __init__(self, made):
+    def __init__(self, transform):
+        made = transform.autoregressive_net
+        self.elementwise = elementwise_of(transform)
         self.activate = _IN_PLACE[made.activation]
         self.n_dim = made.initial_layer.weight.shape[1]
-        self.n_out = len(made.final_layer.bias) // self.n_dim
         orders = [torch.argsort(layer.degrees, stable=True) for layer in hidden_layers(made)]
         self.stops = [int((made.initial_layer.degrees <= d).sum()) for d in range(self.n_dim)]
         self.n_units = len(orders[0])
@@ -44,7 +51,7 @@ class IncrementalBlock:
         last = min(first + PANEL, self.n_dim)
         known = self.stops[first]
         units = slice(known, self.stops[min(last, self.n_dim - 1)])
-        return slice(0, known), units, slice(first * self.n_out, last * self.n_out)
+        return slice(0, known), units, slice(first * self.elementwise.n_out, last * self.elementwise.n_out)
 
     def within(self, stop: int, d: int) -> slice:
         """Hidden units before `stop` that became known in d's panel."""
@@ -52,7 +59,7 @@ class IncrementalBlock:
 
     def rows(self, d: int) -> slice:
         """Outputs of dimension d."""
-        return slice(d * self.n_out, (d + 1) * self.n_out)
+        return slice(d * self.elementwise.n_out, (d + 1) * self.elementwise.n_out)
 
     def _cut_panel(self, layers, d):
         known, units, rows = self.panel(d)
@@ -71,6 +78,10 @@ class IncrementalBlock:
         """What the context (n_galaxy, n_context) adds to the first layer, its bias included: (units, n_galaxy)."""
         term = self.activate(matmul(self.context_weight, context.t()).add_(self.context_bias))
         return term.add_(self.first_bias)
+
+    def work(self, n: int, like: torch.Tensor) -> "Work":
+        """Buffers for n samples of the device and precision of `like`; every block of a flow can use them."""
+        return Work(self, n, like)
 
     def inverse(self, noise: torch.Tensor, term: torch.Tensor, work: "Work") -> tuple[torch.Tensor, torch.Tensor]:
         """x (n_dim, n) of noise (n_dim, n), n = galaxies x draws, and log|det| of the inverse (n,).
@@ -112,9 +123,9 @@ class Work:
     """Buffers for n samples, and the views of them that each panel and step of a block reads and writes."""
 
     def __init__(self, block: IncrementalBlock, n: int, like: torch.Tensor):
-        self.x, self.out = (like.new_empty(rows, n) for rows in (block.n_dim, block.n_dim * block.n_out))
+        self.x, self.out = (like.new_empty(rows, n) for rows in (block.n_dim, block.n_dim * block.elementwise.n_out))
         self.hidden = [like.new_empty(block.n_units, n) for _ in block.steps[0][1]]
-        self.solver = _Affine(self.x, self.out)
+        self.solver = block.elementwise.solver(self.x, self.out)
         self.panels = [self._view_panel(block, d) for d in range(0, block.n_dim, PANEL)]
         self.steps = [self._view_step(block, d) for d in range(block.n_dim)]
 
@@ -131,22 +142,6 @@ class Work:
             layers.append((hidden[units], below))
             below = hidden[block.within(units.stop, d)]
         return out, layers[: len(block.steps[d][1])]
-
-
-class _Affine:
-    """x = (noise - shift) / scale, scale = softplus(raw) + epsilon."""
-
-    def __init__(self, x, out):
-        self.scale = torch.empty_like(x)
-        self.views = list(zip(out[0::2].unbind(), out[1::2].unbind(), self.scale.unbind(), x.unbind(), strict=True))
-
-    def solve(self, d, noise):
-        raw, shift, scale, x = self.views[d]
-        scale.copy_(functional.softplus(raw)).add_(AFFINE_EPSILON)
-        torch.sub(noise, shift, out=x).div_(scale)
-
-    def log_det(self):
-        return -torch.log(self.scale).sum(0)
 
 
 def _silu_(value):

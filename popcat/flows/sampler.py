@@ -2,23 +2,27 @@
 
 import torch
 
-from popcat.flows.architecture import made_blocks
-from popcat.flows.incremental import IncrementalBlock, Work
-from popcat.flows.maf import Maf, standard_normal_log_prob
+from popcat.flows.architecture import made_blocks, permuted_transforms
+from popcat.flows.autoregressive import standard_normal_log_prob
+from popcat.flows.coupling import coupling_blocks
+from popcat.flows.density import density_of
+from popcat.flows.incremental import incremental_blocks
 
 CHUNK = 2048
 """Samples at a time: the activations of one block then stay in cache, and memory is bounded."""
 
 
 class Sampler:
-    """Draws from a conditional MAF that `build_flow` made, equal to nflows' own inverse on the same noise.
+    """Draws from a conditional flow that `build_flow` made, equal to nflows' own inverse on the same noise.
 
     The weights are those the flow has now.
     """
 
     def __init__(self, flow):
-        self._blocks = [IncrementalBlock(made) for made in reversed(made_blocks(flow))]
-        self._maf = Maf(flow).frozen()
+        blocks = incremental_blocks(flow) if made_blocks(flow) else coupling_blocks(flow)
+        self._blocks = blocks[::-1]
+        self._orders = [torch.argsort(permutation) for permutation, _ in permuted_transforms(flow)][::-1]
+        self._density = density_of(flow).frozen()
 
     @torch.no_grad()
     def transform(self, noise: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,11 +32,11 @@ class Sampler:
         """
         draws, log_q = torch.empty_like(noise), torch.empty_like(noise[..., 0])
         terms = [block.context_term(context) for block in self._blocks]
-        work = None
+        work, n_work = None, -1
         for part in _parts(noise, CHUNK):
             n = draws[part].shape[0] * noise.shape[1]
-            if work is None or work.x.shape[1] != n:
-                work = Work(self._blocks[0], n, noise)
+            if n != n_work:
+                work, n_work = self._blocks[0].work(n, noise), n
             x, q = self._inverse(noise[part], [term[:, part] for term in terms], work)
             draws[part], log_q[part] = x.t().view_as(noise[part]), q.view_as(log_q[part])
         return draws, log_q
@@ -40,10 +44,10 @@ class Sampler:
     def _inverse(self, noise, terms, work):
         x = noise.flatten(0, 1).t().contiguous()
         log_q = standard_normal_log_prob(x)
-        for block, term in zip(self._blocks, terms, strict=True):
+        for block, order, term in zip(self._blocks, self._orders, terms, strict=True):
             x, log_det = block.inverse(x, term, work)
             log_q -= log_det
-            x = x.flip(0)
+            x = x.index_select(0, order)
         return x, log_q
 
     @torch.no_grad()
@@ -51,7 +55,7 @@ class Sampler:
         """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim) under each galaxy's context (n_galaxy, n_context)."""
         log_q = torch.empty_like(x[..., 0])
         for part in _parts(x, CHUNK // 2):
-            log_q[part] = self._maf.log_prob(x[part].flatten(0, 1), context[part]).view_as(log_q[part])
+            log_q[part] = self._density.log_prob(x[part].flatten(0, 1), context[part]).view_as(log_q[part])
         return log_q
 
 

@@ -9,7 +9,7 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.maf import Maf
+from popcat.flows.density import density_of
 from popcat.flows.optimizer import Optimizer
 from popcat.settings import Training
 
@@ -77,11 +77,11 @@ def train_flow(
 
 def _epoch(flow, optimizer, theta, context, batch) -> float:
     """One pass; the mean log-probability on the way."""
-    maf, total = Maf(flow), torch.zeros((), device=theta.device)
+    density, total = density_of(flow), torch.zeros((), device=theta.device)
     n_batch = max(len(theta) // batch, 1)
     order = torch.randperm(len(theta), device=theta.device)
     for rows in order[: n_batch * batch].chunk(n_batch):
-        total += maf.loss_and_gradients(theta[rows], context[rows])
+        total += density.loss_and_gradients(theta[rows], context[rows])
         optimizer.step()
     return -total.item() / n_batch
 
@@ -93,9 +93,9 @@ def _validate(flow, optimizer, validation, device) -> float:
 
 def mean_log_prob(flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 2048) -> float:
     """Mean log-probability of theta given context, in nats."""
-    maf = Maf(flow)
+    density = density_of(flow)
     pairs = zip(theta.split(batch), context.split(batch), strict=True)
-    return sum(maf.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)
+    return sum(density.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)
 
 
 def _released(flow):

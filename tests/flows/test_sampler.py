@@ -16,6 +16,11 @@ SHAPES = {
     "deep": Architecture(features=4, context=3, n_blocks=2, hidden=33, n_layers=4),
     "fewer units than dimensions": Architecture(features=9, context=2, n_blocks=2, hidden=5, n_layers=2),
     "SiLU": Architecture(features=6, context=4, n_blocks=3, hidden=32, n_layers=2, activation="silu"),
+    "spline": Architecture(family="spline", features=5, context=3, n_blocks=3, hidden=24, n_layers=2),
+    "spline of three bins": Architecture(
+        family="spline", features=4, context=2, n_blocks=1, hidden=9, n_layers=1, n_bins=3
+    ),
+    "coupling": Architecture(family="coupling", features=7, context=3, n_blocks=4, hidden=24, n_layers=2),
     "odd": Architecture(features=7, context=13, n_blocks=5, hidden=17, n_layers=3),
 }
 SCALES = {"initial": 1.0, "trained": 2.0}
