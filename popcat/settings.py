@@ -148,7 +148,9 @@ class Training(_Settings):
     hidden: int = pydantic.Field(default=128, ge=16)
     n_layers: int = pydantic.Field(default=2, ge=1)
     batch: int = pydantic.Field(default=1024, ge=2)
-    learning_rate: float = pydantic.Field(default=2e-3, gt=0)
+    learning_rate: float = pydantic.Field(default=4e-3, gt=0)
+    """The highest of the schedule."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     max_epochs: int = pydantic.Field(default=60, ge=1)
     patience: int = pydantic.Field(default=20, ge=1)
     validation_fraction: float = pydantic.Field(default=0.05, gt=0, lt=0.5)
@@ -159,6 +161,29 @@ class Training(_Settings):
     n_bins: int = pydantic.Field(default=8, ge=2)
     """Bins of each spline of the families "spline" and "coupling"."""
     seed: int = 0
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> "Training":
+        """Settings by name, with changes: "default", or "published", the recipe of SEDflow (Hahn & Melchior 2022).
+
+        Raises PopcatError if there is no such preset.
+
+        >>> Training.preset("published").n_blocks
+        15
+        """
+        if name not in _PRESETS:
+            raise PopcatError(f'no training preset "{name}"; {did_you_mean(name, list(_PRESETS))}')
+        return cls(**(_PRESETS[name] | changes))
+
+
+# The published training ran until its validation loss had not fallen for 20 epochs; 1,000 stands for no limit.
+_PRESETS = {
+    "default": {},
+    "published": {
+        "n_blocks": 15, "hidden": 500, "n_layers": 2, "batch": 50, "learning_rate": 5e-4, "schedule": "constant",
+        "max_epochs": 1000, "patience": 20, "validation_fraction": 0.1, "average": 0.0,
+    },
+}  # fmt: skip
 
 
 def embedded_surveys() -> list[str]:

@@ -24,6 +24,7 @@ class Autoregressive:
     def __init__(self, flow):
         permuted = permuted_transforms(flow)
         self.permutations = [permutation for permutation, _ in permuted]
+        self.inverses = [torch.argsort(permutation) for permutation in self.permutations]
         self.mades = [transform.autoregressive_net for _, transform in permuted]
         self.elementwise = elementwise_of(permuted[0][1])
         self.activation = ACTIVATIONS[self.mades[0].activation]
@@ -57,8 +58,8 @@ class Autoregressive:
             steps.append(self._forward(masked_weights(made), x.index_select(0, permutation), c))
             x, log_q = steps[-1].z, log_q + steps[-1].log_det
         gradient = x / len(theta)
-        for permutation, made, step in reversed(list(zip(self.permutations, self.mades, steps, strict=True))):
-            gradient = self._backward(made, step, gradient, c).index_select(0, torch.argsort(permutation))
+        for inverse, made, step in reversed(list(zip(self.inverses, self.mades, steps, strict=True))):
+            gradient = self._backward(made, step, gradient, c).index_select(0, inverse)
         return -(log_q + standard_normal_log_prob(x)).mean()
 
     def _forward(self, weights, x, context, *, n_repeat=1, keep=True):
