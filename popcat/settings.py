@@ -158,6 +158,8 @@ class Training(_Settings):
     average: float = pydantic.Field(default=0.01, ge=0, lt=1)
     """Weights are averaged over about this share of all steps; 0 keeps those of the last step."""
     activation: Literal["relu", "silu"] = "relu"
+    members: int = pydantic.Field(default=1, ge=1)
+    """Flows trained apart and sampled as a mixture."""
     n_bins: int = pydantic.Field(default=8, ge=2)
     """Bins of each spline of the families "spline" and "coupling"."""
     seed: int = 0

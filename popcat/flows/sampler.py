@@ -25,10 +25,13 @@ class Sampler:
         self._density = density_of(flow).frozen()
 
     @torch.no_grad()
-    def transform(self, noise: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def transform(
+        self, noise: torch.Tensor, context: torch.Tensor, uniform: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draws and their log q: (n_galaxy, n_draw, n_dim) and (n_galaxy, n_draw).
 
-        noise is (n_galaxy, n_draw, n_dim), standard normal; context is (n_galaxy, n_context).
+        noise is (n_galaxy, n_draw, n_dim), standard normal; context is (n_galaxy, n_context). uniform chooses among the
+        members of a `popcat.flows.mixture.Mixture`; here there is one.
         """
         draws, log_q = torch.empty_like(noise), torch.empty_like(noise[..., 0])
         terms = [block.context_term(context) for block in self._blocks]
