@@ -155,3 +155,15 @@ def test_wrong_model_and_training_files_are_refused_in_one_line(tmp_path, kind, 
 @pytest.mark.parametrize("kind", [Model, Training])
 def test_an_empty_file_gives_the_defaults(tmp_path, kind):
     assert parse_toml(kind, write(tmp_path, "")) == kind()
+
+
+def test_the_published_recipe_is_a_preset():
+    made = Training.preset("published", seed=7)
+    assert (made.n_blocks, made.n_layers, made.hidden, made.batch) == (15, 2, 500, 50)
+    assert (made.learning_rate, made.schedule, made.patience, made.seed) == (5e-4, "constant", 20, 7)
+    assert Training.preset("default") == Training()
+
+
+def test_an_unknown_preset_is_refused_with_a_hint():
+    with pytest.raises(PopcatError, match='no training preset "publishd"; did you mean "published"'):
+        Training.preset("publishd")

@@ -1,17 +1,12 @@
 """Adam on all weights of a flow at once: clipping, learning rate schedule, and a moving average of the weights."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from popcat.flows.schedules import SCHEDULES
 from popcat.settings import Training
-
-_START, _END = 1 / 25, 1e-4 / 25
-"""Learning rate at the start and the end of a cycle, as shares of the highest (as in torch's OneCycleLR)."""
-_WARM_UP = 0.1
-_MOMENTUM_HIGH, _MOMENTUM_LOW = 0.95, 0.85
 
 
 class Optimizer:
@@ -28,16 +23,16 @@ class Optimizer:
         self.weights, self.gradients = _flatten(flow)
         self.average = self.weights.clone()
         self.n_steps, self.total_steps = 0, total_steps
-        self._settings = settings
-        parameter = torch.nn.Parameter(self.weights)
-        parameter.grad = self.gradients
-        self._adam = torch.optim.Adam([parameter], lr=settings.learning_rate, fused=True)
+        self._settings, self._schedule = settings, SCHEDULES[settings.schedule]
+        self._parameter = torch.nn.Parameter(self.weights)
+        self._parameter.grad = self.gradients
+        self._adam = torch.optim.Adam([self._parameter], lr=settings.learning_rate, fused=True)
 
     def step(self) -> None:
         """One step along the gradients, which are scaled to at most `clip_norm` first."""
         norm = torch.linalg.vector_norm(self.gradients)
         self.gradients.mul_((self._settings.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        rate, momentum = one_cycle(self.n_steps / max(self.total_steps - 1, 1))
+        rate, momentum = self._schedule(self.n_steps / max(self.total_steps - 1, 1))
         group = self._adam.param_groups[0]
         group["lr"], group["betas"] = rate * self._settings.learning_rate, (momentum, 0.999)
         self._adam.step()
@@ -54,26 +49,23 @@ class Optimizer:
         finally:
             self.weights.copy_(latest)
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that the next step depends on, but the settings and the numbers of steps."""
+        adam = self._adam.state[self._parameter]
+        moments = {f"adam.{name}": adam[name] for name in ("step", "exp_avg", "exp_avg_sq")}
+        return {"weights": self.weights, "average": self.average, **moments}
+
+    def restore(self, state: dict[str, torch.Tensor], n_steps: int) -> None:
+        """Go on from a `state`."""
+        self.weights.copy_(state["weights"])
+        self.average.copy_(state["average"])
+        moments = {name: state[f"adam.{name}"].to(self.weights.device) for name in ("step", "exp_avg", "exp_avg_sq")}
+        self._adam.state[self._parameter] = moments
+        self.n_steps = n_steps
+
     def _average_weight(self) -> float:
         """Weight of the newest; the first steps, far from the best, are forgotten soon."""
         return max(1 / (self._settings.average * self.total_steps + 1), 9 / (self.n_steps + 10))
-
-
-def one_cycle(progress: float) -> tuple[float, float]:
-    """Learning rate, as a share of the highest, and Adam's momentum at a progress of 0 to 1 (Smith 2018).
-
-    >>> one_cycle(0.1)
-    (1.0, 0.85)
-    """
-    if progress < _WARM_UP:
-        share = progress / _WARM_UP
-        return _cosine(_START, 1.0, share), _cosine(_MOMENTUM_HIGH, _MOMENTUM_LOW, share)
-    share = min((progress - _WARM_UP) / (1 - _WARM_UP), 1.0)
-    return _cosine(1.0, _END, share), _cosine(_MOMENTUM_LOW, _MOMENTUM_HIGH, share)
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def _flatten(flow) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,6 @@ a likelihood, or inverting its distribution function, is elementary.
 
 import itertools
 import json
-import math
 import time
 from collections.abc import Callable
 
@@ -18,8 +17,9 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
+from popcat.flows.batches import EpochData, Pairs, batches
 from popcat.flows.optimizer import Optimizer
-from popcat.flows.training import Batches, History
+from popcat.flows.training import History
 from popcat.settings import Training
 
 
@@ -73,8 +73,8 @@ _LN_2 = 0.6931471805599453
 
 def train_piecewise(
     shape: PiecewiseShape,
-    epoch_data: Batches,
-    validation: tuple[torch.Tensor, torch.Tensor],
+    epoch_data: EpochData,
+    validation: Pairs,
     settings: Training,
     *,
     device: str = "cpu",
@@ -92,15 +92,15 @@ def train_piecewise(
     validation = [values.to(device) for values in validation]
     history, best, optimizer, start = History(), None, None, time.monotonic()
     for epoch in range(settings.redshift_epochs):
-        u, context = (values.to(device) for values in epoch_data(epoch))
-        n_batch = max(len(u) // settings.batch, 1)
+        data = epoch_data(epoch)
+        n_batch = max(len(data[0]) // settings.batch, 1)
         optimizer = optimizer or Optimizer(density, settings, n_batch * settings.redshift_epochs)
-        history.train.append(_epoch(density, optimizer, u, context, n_batch, settings.batch))
+        shuffled = batches(data, settings.batch, 1_000_003 * settings.seed + epoch, device)
+        train = _epoch(density, optimizer, shuffled)
         with optimizer.averaged(), torch.no_grad():
-            history.validation.append(density.log_prob(*validation).mean().item())
-        history.seconds.append(time.monotonic() - start)
-        if history.validation[-1] > max(history.validation[:-1], default=-math.inf):
-            history.best_epoch, best = epoch, optimizer.average.clone()
+            value = density.log_prob(*validation).mean().item()
+        if history.add(train, value, time.monotonic() - start):
+            best = optimizer.average.clone()
         report(epoch, history)
     if best is None:
         raise PopcatError(
@@ -112,15 +112,15 @@ def train_piecewise(
     return trained.eval(), history
 
 
-def _epoch(density, optimizer, u, context, n_batch, batch) -> float:
-    order, total = torch.randperm(len(u), device=u.device), 0.0
-    for rows in order[: n_batch * batch].chunk(n_batch):
+def _epoch(density, optimizer, shuffled) -> float:
+    values = []
+    for u, context in shuffled:
         optimizer.gradients.zero_()
-        loss = -density.log_prob(u[rows], context[rows]).mean()
+        loss = -density.log_prob(u, context).mean()
         loss.backward()
         optimizer.step()
-        total += loss.item()
-    return -total / n_batch
+        values.append(-loss.item())
+    return sum(values) / max(len(values), 1)
 
 
 def piecewise_to_bytes(density: PiecewiseDensity) -> bytes:

@@ -164,10 +164,10 @@ def _train_redshift(task, features, library, held_out, how):
 def _train_theta(task, features, library, held_out, how):
     """q(theta | photometry, z), its architecture and its history."""
     settings = task.settings
+    shape = ("family", "n_blocks", "hidden", "n_layers", "activation", "n_bins")
     architecture = Architecture(
-        features=N_UNCONSTRAINED, context=features.n_features, n_blocks=settings.n_blocks, hidden=settings.hidden,
-        n_layers=settings.n_layers, activation=settings.activation,
-    )  # fmt: skip
+        features=N_UNCONSTRAINED, context=features.n_features, **{name: getattr(settings, name) for name in shape}
+    )
     validation = _not_empty(task.theta_set(features, held_out, 1), held_out, task)
     flow, history = train_flow(
         architecture, lambda epoch: task.theta_set(features, library, 2, epoch), validation, settings, **how

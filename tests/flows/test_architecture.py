@@ -50,3 +50,10 @@ def test_training_settings_name_an_architecture():
     settings = Training(n_blocks=3, hidden=40, n_layers=1, activation="silu")
     expected = Architecture(features=5, context=4, n_blocks=3, hidden=40, n_layers=1, activation="silu")
     assert architecture_for(settings, features=5, context=4) == expected
+
+
+def test_an_untrained_flow_is_about_as_wide_as_its_base():
+    torch.manual_seed(0)
+    flow = build_flow(Architecture(features=11, context=12, n_blocks=8, hidden=128, n_layers=2))
+    draws = flow.sample(1, torch.randn(2000, 12)).detach()[:, 0]
+    assert ((draws.std(0) > 0.8) & (draws.std(0) < 1.5)).all()

@@ -5,12 +5,14 @@ import torch
 
 from popcat.flows import products
 from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.maf import Maf
+from popcat.flows.density import density_of
 
 SHAPES = {
     "two dimensions": Architecture(features=2, context=1, n_blocks=1, hidden=4, n_layers=1),
     "as embedded": Architecture(features=11, context=12, n_blocks=8, hidden=128, n_layers=2),
     "SiLU": Architecture(features=11, context=12, n_blocks=4, hidden=64, n_layers=2, activation="silu"),
+    "spline": Architecture(family="spline", features=5, context=3, n_blocks=2, hidden=24, n_layers=2),
+    "coupling": Architecture(family="coupling", features=5, context=3, n_blocks=3, hidden=24, n_layers=2),
     "deep": Architecture(features=4, context=3, n_blocks=2, hidden=33, n_layers=4),
     "fewer units than dimensions": Architecture(features=9, context=2, n_blocks=2, hidden=5, n_layers=2),
 }
@@ -37,7 +39,7 @@ def gradients_of(flow, loss):
 def test_the_density_equals_that_of_nflows(shape):
     flow, theta, context = make(SHAPES[shape])
     expected = flow.log_prob(theta, context).detach()
-    torch.testing.assert_close(Maf(flow).log_prob(theta, context), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(density_of(flow).log_prob(theta, context), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -45,7 +47,7 @@ def test_loss_and_gradients_equal_those_of_autograd(shape):
     flow, theta, context = make(SHAPES[shape], torch.float64)
     loss = -flow.log_prob(theta, context).mean()
     expected = gradients_of(flow, loss)
-    assert Maf(flow).loss_and_gradients(theta, context).item() == pytest.approx(loss.item(), rel=1e-12)
+    assert density_of(flow).loss_and_gradients(theta, context).item() == pytest.approx(loss.item(), rel=1e-12)
     for value, gradient in zip(flow.parameters(), expected, strict=True):
         torch.testing.assert_close(value.grad, gradient, rtol=1e-9, atol=1e-12)
 
@@ -58,7 +60,7 @@ def test_single_precision_gradients_are_good_with_and_without_onednn(monkeypatch
     exact = make(SHAPES["as embedded"], torch.float64)
     expected = gradients_of(exact[0], -exact[0].log_prob(*exact[1:]).mean())
     gradients_of(flow, flow.log_prob(theta, context).mean())
-    Maf(flow).loss_and_gradients(theta, context)
+    density_of(flow).loss_and_gradients(theta, context)
     for value, gradient in zip(flow.parameters(), expected, strict=True):
         torch.testing.assert_close(value.grad.double(), gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
 
@@ -66,7 +68,7 @@ def test_single_precision_gradients_are_good_with_and_without_onednn(monkeypatch
 def test_masked_weights_have_no_gradient():
     flow, theta, context = make(SHAPES["as embedded"])
     gradients_of(flow, flow.log_prob(theta, context).mean())
-    Maf(flow).loss_and_gradients(theta, context)
+    density_of(flow).loss_and_gradients(theta, context)
     layers = [layer for layer in flow.modules() if hasattr(layer, "mask")]
     assert len(layers) == 8 * 4
     assert all((layer.weight.grad[layer.mask == 0] == 0).all() for layer in layers)
