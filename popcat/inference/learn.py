@@ -9,7 +9,7 @@ import torch
 from popcat import __version__
 from popcat.catalog.partitions import open_catalog, read_manifest
 from popcat.errors import PopcatError
-from popcat.flows.architecture import Architecture
+from popcat.flows.architecture import architecture_for
 from popcat.flows.piecewise import PiecewiseShape, train_piecewise
 from popcat.flows.training import History, mean_log_prob, train_flow
 from popcat.inference.features import Features, fit_features
@@ -164,10 +164,7 @@ def _train_redshift(task, features, library, held_out, how):
 def _train_theta(task, features, library, held_out, how):
     """q(theta | photometry, z), its architecture and its history."""
     settings = task.settings
-    shape = ("family", "n_blocks", "hidden", "n_layers", "activation", "n_bins")
-    architecture = Architecture(
-        features=N_UNCONSTRAINED, context=features.n_features, **{name: getattr(settings, name) for name in shape}
-    )
+    architecture = architecture_for(settings, features=N_UNCONSTRAINED, context=features.n_features)
     validation = _not_empty(task.theta_set(features, held_out, 1), held_out, task)
     flow, history = train_flow(
         architecture, lambda epoch: task.theta_set(features, library, 2, epoch), validation, settings, **how
