@@ -109,17 +109,22 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, noise and batches.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    preset: Annotated[str, typer.Option(help="Settings by name: default, or published (SEDflow's).")] = "default",
+    members: Annotated[int | None, typer.Option(min=1, help="Flows of an ensemble, each a Dask task.")] = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
     calibrate: Annotated[bool, typer.Option(help="Calibrate it afterwards, as `popcat calibrate` does.")] = True,
 ) -> None:
     """Train a posterior on a library: a conditional masked autoregressive flow."""
+    from popcat.distributed import train_ensemble
     from popcat.inference.learn import train as train_model
     from popcat.plots import loss_curve, save_figure
     from popcat.settings import Training, parse_toml
 
     if settings is not None and not settings.is_file():
         raise PopcatError(f"no training settings at {settings}: expected a TOML file")
-    chosen = Training() if settings is None else parse_toml(Training, settings)
-    given = {"max_epochs": epochs, "seed": seed}
+    chosen = Training.preset(preset) if settings is None else parse_toml(Training, settings)
+    given = {"max_epochs": epochs, "seed": seed, "members": members}
     chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
 
     def report(epoch, history):
@@ -128,7 +133,11 @@ def train(
             f"{history.seconds[-1]:7.0f} s"
         )
 
-    _, history = train_model(library, output, settings=chosen, device=device, report=report)
+    how = {"settings": chosen, "device": device, "report": report}
+    if chosen.members == 1:
+        _, history = train_model(library, output, **how)
+    else:
+        _, history = train_ensemble(library, output, **how, scheduler=scheduler, workers=workers)
     rows = zip(history.train, history.validation, strict=True)
     curve = [{"epoch": i + 1, "train": -t, "validation": -v} for i, (t, v) in enumerate(rows)]
     save_figure(loss_curve(curve), output / "loss.png")

@@ -50,7 +50,8 @@ def tiny_model(tmp_path_factory) -> Path:
     import numpy as np
 
     from popcat.calibrating import calibrate
-    from popcat.inference.learn import Library, train_posterior
+    from popcat.inference.learn import train_posterior
+    from popcat.inference.library import Library
     from popcat.inference.posterior import save_posterior
     from popcat.noise import default_noise
     from popcat.settings import CalibrationLimits, Model, Training, load_survey

@@ -71,7 +71,7 @@ def posterior(noise):
     flow = build_flow(architecture).eval()
     density = PiecewiseDensity(PiecewiseShape(context=of_redshift.n_features, n_bins=20, hidden=8, n_layers=1)).eval()
     support = fit_support(*bands, redshift, features.softening)
-    return Posterior(SURVEY, MODEL, noise, features, flow, architecture, of_redshift, density, support, {})
+    return Posterior(SURVEY, MODEL, noise, features, (flow,), architecture, of_redshift, density, support, {})
 
 
 @pytest.fixture(scope="module")

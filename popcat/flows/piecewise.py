@@ -7,8 +7,8 @@ a likelihood, or inverting its distribution function, is elementary.
 
 import itertools
 import json
-import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pydantic
 import safetensors
@@ -17,9 +17,8 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
-from popcat.flows.batches import EpochData, Pairs, batches
-from popcat.flows.optimizer import Optimizer
-from popcat.flows.training import History
+from popcat.flows.batches import EpochData, Pairs
+from popcat.flows.training import History, train_density
 from popcat.settings import Training
 
 
@@ -77,50 +76,40 @@ def train_piecewise(
     validation: Pairs,
     settings: Training,
     *,
+    epoch_size: int | None = None,
+    checkpoint: "Path | None" = None,
+    data_id: str = "",
     device: str = "cpu",
     report: Callable[[int, History], None] = lambda epoch, history: None,
 ) -> tuple[PiecewiseDensity, History]:
-    """A trained density, on the CPU and in evaluation mode, and its History: as `train_flow` trains a flow.
+    """A trained density, on the CPU and in evaluation mode, and its History: as `train_flow` trains a flow, for
+    `redshift_epochs` passes.
 
-    epoch_data gives u (n, 1) and context (n, n_context). Takes `redshift_epochs` passes; the averaged weights of the
-    best epoch on `validation` are kept.
+    Pairs are u (n, 1) and context (n, n_context).
 
     Raises PopcatError if no epoch has a finite validation log-probability.
     """
     torch.manual_seed(settings.seed)
-    density = PiecewiseDensity(shape).to(device)
-    validation = [values.to(device) for values in validation]
-    history, best, optimizer, start = History(), None, None, time.monotonic()
-    for epoch in range(settings.redshift_epochs):
-        data = epoch_data(epoch)
-        n_batch = max(len(data[0]) // settings.batch, 1)
-        optimizer = optimizer or Optimizer(density, settings, n_batch * settings.redshift_epochs)
-        shuffled = batches(data, settings.batch, 1_000_003 * settings.seed + epoch, device)
-        train = _epoch(density, optimizer, shuffled)
-        with optimizer.averaged(), torch.no_grad():
-            value = density.log_prob(*validation).mean().item()
-        if history.add(train, value, time.monotonic() - start):
-            best = optimizer.average.clone()
-        report(epoch, history)
-    if best is None:
-        raise PopcatError(
-            f"training of the redshift diverged: got validation log-probabilities {history.validation}; "
-            f"lower the learning_rate ({settings.learning_rate:g})"
-        )
-    trained = PiecewiseDensity(shape)
-    torch.nn.utils.vector_to_parameters(best.cpu(), trained.parameters())
-    return trained.eval(), history
+    return train_density(
+        PiecewiseDensity(shape), _Autograd, shape.model_dump(), epoch_data, validation,
+        settings.model_copy(update={"max_epochs": settings.redshift_epochs}), epoch_size=epoch_size,
+        checkpoint=checkpoint, data_id=data_id, device=device, report=report,
+    )  # fmt: skip
 
 
-def _epoch(density, optimizer, shuffled) -> float:
-    values = []
-    for u, context in shuffled:
-        optimizer.gradients.zero_()
-        loss = -density.log_prob(u, context).mean()
+class _Autograd:
+    """What a training asks of a density, by torch's own gradients."""
+
+    def __init__(self, density: PiecewiseDensity):
+        self.density = density
+        self.log_prob = density.log_prob
+
+    def loss_and_gradients(self, u, context) -> torch.Tensor:
+        for value in self.density.parameters():
+            value.grad.zero_()
+        loss = -self.density.log_prob(u, context).mean()
         loss.backward()
-        optimizer.step()
-        values.append(-loss.item())
-    return sum(values) / max(len(values), 1)
+        return loss.detach()
 
 
 def piecewise_to_bytes(density: PiecewiseDensity) -> bytes:

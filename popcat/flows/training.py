@@ -63,8 +63,22 @@ def train_flow(
 
     Raises PopcatError if no epoch has a finite validation log-probability, or the checkpoint is not of this training.
     """
-    run = _Run(architecture, settings, device)
-    made_for = {"architecture": architecture.model_dump(), "settings": settings.model_dump(), "data": data_id}
+    torch.manual_seed(settings.seed)
+    return train_density(
+        build_flow(architecture), density_of, architecture.model_dump(), epoch_data, validation, settings,
+        epoch_size=epoch_size, checkpoint=checkpoint, data_id=data_id, device=device, report=report,
+    )  # fmt: skip
+
+
+def train_density(
+    flow: torch.nn.Module, density: Callable, shape: dict, epoch_data: EpochData, validation: Pairs, settings: Training,
+    *, epoch_size: int | None, checkpoint: "Path | None", data_id: str, device: str, report: Callable,
+):  # fmt: skip
+    """`train_flow` for any module: `density` takes it to what has `log_prob` and `loss_and_gradients`; `shape` is what
+    a checkpoint is told apart by.
+    """
+    run = _Run(flow, density, settings, device)
+    made_for = {"architecture": shape, "settings": settings.model_dump(), "data": data_id}
     found = read_checkpoint(Path(checkpoint), made_for) if checkpoint else None
     if found:
         run.resume(*found)
@@ -79,9 +93,8 @@ def train_flow(
 class _Run:
     """A training between two epochs."""
 
-    def __init__(self, architecture, settings, device):
-        torch.manual_seed(settings.seed)
-        self.flow, self.settings, self.device = build_flow(architecture).to(device), settings, device
+    def __init__(self, flow, density, settings, device):
+        self.flow, self.density, self.settings, self.device = flow.to(device), density, settings, device
         self.history, self.best, self.optimizer = History(), None, None
         self.start = time.monotonic()
 
@@ -95,13 +108,13 @@ class _Run:
             self.optimizer = Optimizer(self.flow, self.settings, self._total_steps(data, epoch_size))
         train = self._pass(data)
         with self.optimizer.averaged():
-            value = mean_log_prob(self.flow, *validation, device=self.device)
+            value = mean_log_prob(self.flow, *validation, device=self.device, density=self.density)
         if self.history.add(train, value, time.monotonic() - self.start):
             self.best = self.optimizer.average.clone()
 
     def _pass(self, data) -> float:
         """Mean log-probability on the way."""
-        density, total, n_batch = density_of(self.flow), torch.zeros((), device=self.device), 0
+        density, total, n_batch = self.density(self.flow), torch.zeros((), device=self.device), 0
         # One generator an epoch: where a resumed training begins, nothing has to be wound forward.
         seed = 1_000_003 * self.settings.seed + len(self.history.train)
         for theta, context in batches(data, self.settings.batch, seed, self.device):
@@ -142,8 +155,11 @@ class _Run:
         return self.flow.to("cpu").eval()
 
 
-def mean_log_prob(flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 2048) -> float:
+def mean_log_prob(
+    flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 2048, density=density_of
+) -> float:
     """Mean log-probability of theta given context, in nats."""
-    density = density_of(flow)
+    made = density(flow)
     pairs = zip(theta.split(batch), context.split(batch), strict=True)
-    return sum(density.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)
+    with torch.no_grad():
+        return sum(made.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)

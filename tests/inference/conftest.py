@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from popcat.inference.learn import Library, train_posterior
+from popcat.inference.learn import train_posterior
+from popcat.inference.library import Library
 from popcat.noise import BandNoise, NoiseModel
 from popcat.prior import make_prior
 from popcat.settings import Model, Training, load_survey
@@ -49,7 +50,7 @@ def trained(library, survey, model, noise):
 @pytest.fixture
 def observed(library, survey, noise):
     """Fluxes, errors, redshifts and identifiers of forty galaxies that pass the selection."""
-    from popcat.inference.learn import observe
+    from popcat.inference.library import observe
 
     flux, err, rows = observe(library, survey, noise, (1, 2, 3))
     return flux[:40], err[:40], library.redshift[rows[:40]], np.arange(40) * 10**12 - 7

@@ -81,7 +81,7 @@ def test_log_q_is_the_density_of_the_flow(trained, observed):
     w = torch.from_numpy(posterior.prior.to_unconstrained(theta.reshape(-1, 12))).float()
     context = torch.from_numpy(posterior.features(*observed[:3])).repeat_interleave(10, dim=0)
     with torch.no_grad():
-        expected = posterior.flow.log_prob(w, context).numpy()
+        expected = posterior.flows[0].log_prob(w, context).numpy()
     # theta has lost the digits of what lies further out
     common = (w.abs() < 5).all(1).numpy()
     assert common.mean() > 0.9
