@@ -75,13 +75,16 @@ def simulate(
 ) -> None:
     """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
     from popcat.distributed import simulate_library
-    from popcat.noise import load_noise
+    from popcat.noise import default_noise, load_noise
     from popcat.settings import load_survey
 
     defined = load_survey(survey)
+    chosen = load_noise(noise, defined) if noise else default_noise(defined)
+    if chosen.is_nominal:
+        _say(f"noise: nominal, from the depths of survey {defined.name}; fit your catalogue's with `popcat noise fit`")
     manifest = simulate_library(
-        output, defined, n, model=_galaxy_model(model), noise=load_noise(noise, defined) if noise else None, seed=seed,
-        scheduler=scheduler, workers=workers, progress=True,
+        output, defined, n, model=_galaxy_model(model), noise=chosen, seed=seed, scheduler=scheduler, workers=workers,
+        progress=True,
     )  # fmt: skip
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
 
@@ -98,7 +101,7 @@ def noise_fit(
 
     noise = fit_noise(read_catalog(catalog, survey), survey)
     write_json_atomic(output, noise.model_dump(mode="json"))
-    _say(f"noise of {', '.join(noise.bands)} from {noise.n_galaxies:,} galaxies in {output}")
+    _say(f"noise of {', '.join(noise.bands)} from up to {noise.n_galaxies:,} galaxies a band in {output}")
 
 
 @app.command()

@@ -53,6 +53,8 @@ class Band(_Settings):
     """Added to the survey's magnitudes to bring them to the AB system."""
     error_floor: float = pydantic.Field(default=0.0, ge=0.0, lt=1.0)
     """Fraction of the flux added in quadrature to its error."""
+    depth_5sigma_mag: float | None = pydantic.Field(default=None, gt=0.0, lt=40.0)
+    """AB magnitude that has an error of a fifth of its flux: from it follows a nominal noise model."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
