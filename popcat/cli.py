@@ -75,13 +75,16 @@ def simulate(
 ) -> None:
     """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
     from popcat.distributed import simulate_library
-    from popcat.noise import load_noise
+    from popcat.noise import default_noise, load_noise
     from popcat.settings import load_survey
 
     defined = load_survey(survey)
+    chosen = load_noise(noise, defined) if noise else default_noise(defined)
+    if chosen.is_nominal:
+        _say(f"noise: nominal, from the depths of survey {defined.name}; fit your catalogue's with `popcat noise fit`")
     manifest = simulate_library(
-        output, defined, n, model=_galaxy_model(model), noise=load_noise(noise, defined) if noise else None, seed=seed,
-        scheduler=scheduler, workers=workers, progress=True,
+        output, defined, n, model=_galaxy_model(model), noise=chosen, seed=seed, scheduler=scheduler, workers=workers,
+        progress=True,
     )  # fmt: skip
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
 
@@ -98,7 +101,7 @@ def noise_fit(
 
     noise = fit_noise(read_catalog(catalog, survey), survey)
     write_json_atomic(output, noise.model_dump(mode="json"))
-    _say(f"noise of {', '.join(noise.bands)} from {noise.n_galaxies:,} galaxies in {output}")
+    _say(f"noise of {', '.join(noise.bands)} from up to {noise.n_galaxies:,} galaxies a band in {output}")
 
 
 @app.command()
@@ -264,9 +267,12 @@ def ssp_build(
         Path | None, typer.Option(help="Data of FSPS for the fsps engine; by default the variable SPS_HOME.")
     ] = None,
     full: Annotated[bool, typer.Option(help="Keep every age and wavelength.")] = False,
+    scheduler: SchedulerOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read FSPS, one metallicity a task; by default one in all.")
+    ] = None,
 ) -> None:
     """Build an SSP grid from a stellar population engine."""
-    from popcat.sps.engines import build_grid
     from popcat.sps.grid import save_grid
 
     if not output.absolute().parent.is_dir():
@@ -274,7 +280,10 @@ def ssp_build(
     started = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        grid = build_grid(engine, source, sps_home=sps_home, full=full)
+        if engine == "fsps" and source is None and (scheduler or workers):
+            grid = _build_fsps(sps_home, output, full, scheduler, workers)
+        else:
+            grid = _build_here(engine, source, sps_home, full, scheduler, workers)
     save_grid(grid, output)
     _say(
         f"{grid.lum.shape[0]} metallicities x {grid.lum.shape[1]} ages x {grid.lum.shape[2]} wavelengths, "
@@ -283,6 +292,23 @@ def ssp_build(
     _say(_closure(grid.provenance))
     for warning in caught:
         _say(f"Warning: {warning.message}")
+
+
+def _build_here(engine, source, sps_home, full, scheduler, workers):
+    from popcat.sps.engines import build_grid
+
+    if scheduler or workers:
+        raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --scheduler")
+    return build_grid(engine, source, sps_home=sps_home, full=full)
+
+
+def _build_fsps(sps_home, output, full, scheduler, workers):
+    """Metallicities are kept beside the output, where the workers of a cluster may see them."""
+    from popcat.distributed import build_fsps_grid
+    from popcat.sps.thinning import thin_for_broadband
+
+    grid = build_fsps_grid(sps_home, folder=output.absolute().parent, scheduler=scheduler, workers=workers)
+    return grid if full else thin_for_broadband(grid)
 
 
 def _closure(provenance: dict) -> str:

@@ -8,8 +8,9 @@ missing.
 import contextlib
 import logging
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import dask
@@ -28,7 +29,9 @@ from popcat.inference.posterior import Posterior, embedded_posteriors, load_post
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
 from popcat.schema import library_meta, photometry_meta, posterior_meta
 from popcat.settings import Model, Survey, Training, load_survey
+from popcat.sps.engines import assemble_metallicities, check_sps_home, probe_fsps, read_metallicity
 from popcat.sps.filters import load_curves
+from popcat.sps.grid import SSPGrid
 
 SYNCHRONOUS = "synchronous"
 """Instead of a scheduler's address: run everything in this process, for debuggers and small inputs."""
@@ -204,6 +207,48 @@ def infer_catalog(
         "seed": seed,
     }
     return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
+
+
+def build_fsps_grid(
+    sps_home: str | Path | None = None, *, folder: str | Path | None = None, imf: str = "chabrier",
+    scheduler: str | None = None, workers: int | None = None,
+) -> SSPGrid:  # fmt: skip
+    """The grid of `popcat.sps.engines.read_fsps`, one metallicity a task, each with an FSPS process of its own.
+
+    Workers must see `sps_home` and `folder`, in which metallicities are kept until all are there (by default a
+    temporary folder of this machine). A task takes up to 1 GB.
+
+    Raises PopcatError as `read_fsps` does, naming every metallicity that failed.
+    """
+    home = check_sps_home(sps_home).absolute()
+    z_abs = probe_fsps(home)["z_abs"]
+    options = {"sps_home": home, "imf": imf}
+    with (
+        tempfile.TemporaryDirectory(prefix=".popcat-fsps-", dir=folder) as parts,
+        connect(scheduler, workers=workers, tasks=len(z_abs)) as client,
+    ):
+        options["folder"] = Path(parts).absolute()
+        outcomes = _metallicities(client, range(1, len(z_abs) + 1), options)
+        failed = {i: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)}
+        if failed:
+            said = "; ".join(f"{i + 1} (Z = {z_abs[i]:.2g}): {error}" for i, error in failed.items())
+            raise PopcatError(f"{len(failed)} of {len(z_abs)} metallicities of FSPS failed. {said}")
+        return assemble_metallicities(outcomes)
+
+
+def _metallicities(client, indices: Iterable[int], options: dict) -> "list[Path | Exception]":
+    """What `read_metallicity` gave or raised for each index."""
+    if client is not None:
+        futures = client.map(read_metallicity, indices, **options, pure=False)
+        distributed.wait(futures)
+        return [future.exception() or future.result() for future in futures]
+    outcomes = []
+    for index in indices:
+        try:
+            outcomes.append(read_metallicity(index, **options))
+        except PopcatError as error:
+            outcomes.append(error)
+    return outcomes
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from popcat.errors import PopcatError, did_you_mean
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT
 
 FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag")
+TRIM = 1e-3
+"""Response below this fraction of a filter's peak is noise outside the band (popcat.sps.filters)."""
 
 
 class _Settings(pydantic.BaseModel):
@@ -30,9 +32,12 @@ class Band(_Settings):
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
     filter: str
-    """A speclite name such as "sdss2010-u", or the path of a two-column text file (Angstrom, response)."""
+    """The path of a file (two columns of Angstrom and response, or the SVO's VOTable), a speclite name such as
+    "sdss2010-u", or a sedpy name such as "vista_vircam_J"."""
     wave_range_aa: tuple[float, float] | None = None
-    """Observed wavelengths outside this range are cut from the curve (red leaks, out-of-band noise)."""
+    """Observed wavelengths outside this range are cut from the curve: here it is decided whether a leak counts."""
+    trim: float = pydantic.Field(default=TRIM, ge=0.0, lt=0.5)
+    """Response below this fraction of the peak is noise outside the band and its leaks; 0 keeps all."""
     flux: str
     """Column of the flux (or magnitude, if the unit is "ab_mag")."""
     unit: Literal[(*FLUX_UNITS, COUNT_RATE)] | None = None
@@ -48,6 +53,8 @@ class Band(_Settings):
     """Added to the survey's magnitudes to bring them to the AB system."""
     error_floor: float = pydantic.Field(default=0.0, ge=0.0, lt=1.0)
     """Fraction of the flux added in quadrature to its error."""
+    depth_5sigma_mag: float | None = pydantic.Field(default=None, gt=0.0, lt=40.0)
+    """AB magnitude that has an error of a fifth of its flux: from it follows a nominal noise model."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
@@ -110,8 +117,9 @@ class Survey(_Settings):
     @pydantic.model_validator(mode="after")
     def _consistent(self):
         names = self.band_names
-        if len(set(names)) != len(names):
-            raise ValueError(f"band names must differ, got {', '.join(names)}")
+        if len({name.lower() for name in names}) != len(names):
+            raise ValueError(f"band names must differ, and not in case alone (columns of them would be one to DuckDB), "
+                             f"got {', '.join(names)}")
         if self.selection.band not in names:
             raise ValueError(f'selection.band "{self.selection.band}": {did_you_mean(self.selection.band, names)}')
         low, high = self.redshift_range

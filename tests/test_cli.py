@@ -81,6 +81,16 @@ def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, 
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+def test_a_survey_without_a_catalogue_is_simulated_with_nominal_noise_that_says_so(popcat, tmp_path):
+    text = (files("popcat") / "data" / "surveys" / "legacy.toml").read_text()
+    survey = tmp_path / "nearby.toml"
+    survey.write_text(text.replace('"legacy"', '"nearby"', 1).replace("[0.001, 1.0]", "[0.1, 0.11]"))
+    status, _, err = popcat("simulate", "--survey", survey, "-n", 50, "-o", tmp_path / "library", *SYNCHRONOUS)
+    assert status == 0
+    assert "noise: nominal, from the depths of survey nearby; fit your catalogue's with `popcat noise fit`" in err
+    assert read_manifest(tmp_path / "library")["rows"] == 50
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -3,6 +3,7 @@
 from importlib.resources import as_file, files
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,7 +17,7 @@ from popcat.sps.filters import load_curves
 from popcat.sps.photometry import Photometry
 from popcat.sps.spectrum import reference_fluxes
 
-SURVEYS = {"galex_sdss_2mass": 10, "legacy": 5, "lsst": 6, "sdss": 5}
+SURVEYS = {"galex_sdss_2mass": 10, "gama": 10, "legacy": 5, "lsst": 6, "sdss": 5}
 SAMPLE = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
@@ -69,6 +70,23 @@ def test_the_embedded_galaxies_state_the_units_that_the_survey_says():
         wrong = survey.model_copy(update={"bands": (survey.bands[0].model_copy(update={"unit": None}),)})
         with pytest.raises(PopcatError, match=r'"galex_fuv_flux" is in "count/s".*unit = "nMgy"'):
             check_catalog(path, wrong, chunks)
+
+
+def test_no_two_bands_of_a_survey_differ_in_case_alone():
+    for name in SURVEYS:
+        names = [band.lower() for band in load_survey(name).band_names]
+        assert len(set(names)) == len(names), name
+
+
+def test_a_galaxy_of_gama_comes_through_in_nanomaggies():
+    """1 Jy is 2.754e5 nMgy; E(B-V) of 0.1 dims K by 0.031 mag."""
+    survey = load_survey("gama")
+    row = {"CATAID": [7], "RA": [130.0], "DEC": [1.0], "Z": [0.1], "EBV": [0.1]}
+    row |= {f"{b}_{kind}": [value] for b in survey.band_names for kind, value in (("flux", 1e-4), ("fluxerr", 1e-6))}
+    frame = to_photometry(pd.DataFrame(row), survey)
+    assert frame["flux_K"][0] == pytest.approx(27.54 * 10 ** (0.4 * 0.0308), rel=1e-3)
+    assert frame["flux_u"][0] == pytest.approx(27.54 * 10 ** (0.4 * 0.4239), rel=1e-3)
+    assert frame["flags"][0] == 0
 
 
 def test_a_count_rate_is_no_other_unit():
