@@ -73,7 +73,7 @@ class _AffineSolver:
 
     def solve(self, d, noise):
         raw, shift, scale, x = self.views[d]
-        scale.copy_(functional.softplus(raw)).add_(SMALLEST)
+        torch.ops.aten.softplus.out(raw, out=scale).add_(SMALLEST)
         torch.sub(noise, shift, out=x).div_(scale)
 
     def log_det(self):

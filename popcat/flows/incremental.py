@@ -14,7 +14,7 @@ from popcat.flows.autoregressive import hidden_layers
 from popcat.flows.elementwise import elementwise_of
 from popcat.flows.products import matmul
 
-PANEL = 4
+PANEL = 6
 """Dimensions a panel: products within it are too small to be fast."""
 
 
