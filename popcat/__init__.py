@@ -22,6 +22,7 @@ _HOME = {
     "load_posterior": "popcat.inference.posterior",
     "calibrate": "popcat.calibrating",
     "report": "popcat.reporting",
+    "verify": "popcat.catalog.verification",
     "spectrum": "popcat.sps.spectrum",
 }
 

@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tables of galaxy photometry into probabilistic catalogues.",
 )
+_MAX_SHOWN = 50
 ssp = typer.Typer(no_args_is_help=True, help="Grids of simple stellar populations.")
 noise_app = typer.Typer(no_args_is_help=True, help="The empirical noise model of a survey.")
 app.add_typer(ssp, name="ssp")
@@ -193,6 +194,33 @@ def report(
     from popcat.reporting import report as write_report
 
     _say(f"report in {write_report(posteriors, output, galaxies=galaxy or None, calibration=calibration)}")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
+) -> None:
+    """Check every checksum, row count, identifier and column; exit status 1 with what is wrong and what mends it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from popcat.catalog.verification import verify as verify_folder
+
+    found = verify_folder(folder)
+    typer.echo(f"{folder}: {found.kind}, {found.parts:,} sound parts, {found.rows:,} rows, {found.bytes / 1e6:,.0f} MB")
+    if found.ok:
+        typer.echo("nothing is wrong")
+        return
+    table = Table("where", "what is wrong", title=f"{len(found.problems)} problems", title_justify="left")
+    for problem in found.problems[:_MAX_SHOWN]:
+        table.add_row(escape(problem.where), escape(problem.what))
+    Console().print(table)
+    if len(found.problems) > _MAX_SHOWN:
+        typer.echo(f"and {len(found.problems) - _MAX_SHOWN} more")
+    for remedy in dict.fromkeys(problem.remedy for problem in found.problems):
+        typer.echo(f"-> {remedy}")
+    raise typer.Exit(1)
 
 
 @app.command()
