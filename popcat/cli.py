@@ -25,10 +25,18 @@ app.add_typer(noise_app, name="noise")
 SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
 ModelOption = Annotated[str, typer.Option(help="Folder of a trained model, or the name of an embedded one.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Every random number is a function of it.")]
-SchedulerOption = Annotated[str | None, typer.Option(help="Address of a Dask scheduler; without it, a local cluster.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Address or scheduler file of a Dask scheduler; without it, a local cluster.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes of the local cluster; by default one a core.")
 ]
+RowsOption = Annotated[
+    int | None, typer.Option(min=1, help="Galaxies in one part; by default 64 MB of them, and at least 16 parts.")
+]
+CheckOption = Annotated[bool, typer.Option("--check", help="Read every byte of the parts that are there already.")]
+LogOption = Annotated[Path | None, typer.Option(help="File for a log: one JSON object an event.")]
+PerformanceOption = Annotated[Path | None, typer.Option(help="HTML file for Dask's performance report.")]
 GalaxyModelOption = Annotated[Path | None, typer.Option(help="TOML file with the galaxy model's settings.")]
 
 
@@ -73,6 +81,9 @@ def simulate(
     seed: SeedOption = 0,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    check: CheckOption = False,
+    log: LogOption = None,
+    performance_report: PerformanceOption = None,
 ) -> None:
     """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
     from popcat.distributed import simulate_library
@@ -82,7 +93,8 @@ def simulate(
     defined = load_survey(survey)
     manifest = simulate_library(
         output, defined, n, model=_galaxy_model(model), noise=load_noise(noise, defined) if noise else None, seed=seed,
-        scheduler=scheduler, workers=workers, progress=True,
+        scheduler=scheduler, workers=workers, progress=True, check=check, log=log,
+        performance_report=performance_report,
     )  # fmt: skip
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
 
@@ -146,16 +158,20 @@ def infer(
     ),
     draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
     seed: SeedOption = 0,
-    rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 2500,
+    rows_per_partition: RowsOption = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    check: CheckOption = False,
+    log: LogOption = None,
+    performance_report: PerformanceOption = None,
 ) -> None:
     """Infer the posterior of every galaxy; a rerun finishes what is missing."""
     from popcat.distributed import infer_catalog
 
     manifest = infer_catalog(
         catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
-        scheduler=scheduler, workers=workers, progress=True,
+        scheduler=scheduler, workers=workers, progress=True, check=check, log=log,
+        performance_report=performance_report,
     )  # fmt: skip
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
 

@@ -34,6 +34,7 @@ from popcat.settings import Model, Survey
 from popcat.sps.grid import load_grid
 from popcat.sps.photometry import Photometry
 from popcat.sps.properties import Properties
+from popcat.timing import stage
 from popcat.units import nmgy_to_ab_mag
 
 _MAX_FORWARDS = 4
@@ -131,7 +132,8 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
     step = max(_BATCH_DRAWS // draws, 1)
     for start in range(0, len(frame), step):
         part = slice(start, start + step)
-        theta, _ = posterior.sample(flux[part], err[part], redshift[part], object_id[part], draws, seed)
+        with stage("sample"):
+            theta, _ = posterior.sample(flux[part], err[part], redshift[part], object_id[part], draws, seed)
         flat, z = theta.reshape(-1, theta.shape[2]), np.repeat(redshift[part], draws)
         model_flux = photometry.flux(flat, z).reshape(*theta.shape[:2], -1)
         residual = (model_flux - flux[part, None]) / err[part, None]
@@ -230,7 +232,8 @@ def _arrow(values, kind) -> pa.Array:
 
 def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, survey, model, noise, seed) -> int:
     """Simulate one part of a library and write it; the number of rows."""
-    frame = simulate_partition(start, stop, survey, model, noise, seed)
+    with stage("simulate"):
+        frame = simulate_partition(start, stop, survey, model, noise, seed)
     folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey), preserve_index=False))
     return len(frame)
 
@@ -246,7 +249,10 @@ def write_posterior_part(folder: OutputFolder, chunk: Chunk, model: str, name: s
             f"model {model} changed during the run ({posterior.name[:12]}, expected {name[:12]}): "
             "put the first one back, or start anew in another folder"
         )
-    table = infer_table(read_partition(chunk, posterior.survey), posterior, draws, seed)
+    with stage("read"):
+        frame = read_partition(chunk, posterior.survey)
+    with stage("derive"):
+        table = infer_table(frame, posterior, draws, seed)
     status = {
         str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
     }

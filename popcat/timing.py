@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Record:
 
     def as_dict(self) -> dict:
         """JSON for a sidecar."""
-        return {"worker": self.worker, "gpu": self.gpu,
+        return {"worker": self.worker, "gpu": self.gpu, "peak_rss_mb": peak_rss_mb(),
                 "seconds": {name: round(value, 4) for name, value in self.seconds.items()}}  # fmt: skip
 
 
@@ -61,6 +62,19 @@ def stage(name: str) -> Iterator[None]:
         record.seconds[name] = record.seconds.get(name, 0.0) + own
         if record._inner:
             record._inner[-1] += elapsed
+
+
+def peak_rss_mb() -> float | None:
+    """The most memory that this process has had, in 10^6 bytes; None where the system does not say.
+
+    Not ru_maxrss, which on Linux begins with the memory of the process that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    peak = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return round(int(peak[0]) * 1024 / 1e6, 1) if peak else None
 
 
 def recorded() -> dict:

@@ -13,6 +13,7 @@ of times, ends with each row once, and a folder never mixes two runs.
 
 import hashlib
 import json
+import os
 import reprlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,8 @@ class OutputFolder:
 
         Raises PopcatError if a part is missing.
         """
+        for folder in (self.path, Path(self.path) / META):
+            os.listdir(folder)  # lets a network file system see what other machines have just written
         pending = self.pending()
         if pending:
             raise PopcatError(_unfinished(self.path, self.n_parts - len(pending), self.n_parts))
