@@ -177,6 +177,38 @@ def infer(
 
 
 @app.command()
+def plan(
+    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
+    model: ModelOption = "sdss",
+    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the run, one core each.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that the processes share.")] = 0,
+    rows_per_partition: RowsOption = None,
+) -> None:
+    """Say what `popcat infer` would take: parts, memory, time, size; from a measurement of some seconds."""
+    from popcat.distributed.planning import plan as plan_run
+
+    found = plan_run(
+        catalog, model=model, draws=draws, workers=workers, gpus=gpus, rows_per_partition=rows_per_partition
+    )
+    stages = found["measured"]["stages"]
+    per_galaxy = ", ".join(f"{k} {1e3 * v / found['measured']['rows']:.3g}" for k, v in stages.items())
+    late = "" if found["sampling_counted"] else " and the sampling on GPUs, which is not measured here"
+    typer.echo(f"galaxies     {found['galaxies']:,} x {draws} draws")
+    typer.echo(f"parts        {found['parts']:,} of {found['rows_per_partition']:,} galaxies")
+    typer.echo(f"memory       {found['worker_peak_mb']:,} MB a worker; give it {found['worker_limit_mb']:,} MB")
+    typer.echo(f"output       {found['output_mb']:,.1f} MB")
+    typer.echo(f"time         {_duration(found['seconds'])} on {workers} workers like this machine's cores{late}")
+    typer.echo(f"ms a galaxy  {per_galaxy}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else (
+        f"{seconds / 3600:.1f} h"
+    )
+
+
+@app.command()
 def calibrate(
     model: ModelOption = "sdss",
     n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks.")] = 1000,

@@ -47,7 +47,7 @@ def test_the_installed_command_prints_its_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp", "verify"]
+    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp", "verify", "plan"]
 )
 def test_every_command_explains_itself(command):
     result = CliRunner().invoke(app, [command, "--help"])

@@ -29,16 +29,14 @@ from popcat.distributed.cluster import (
     performance_reported,
 )
 from popcat.distributed.progress import Reporter
-from popcat.distributed.sizing import rows_per_part
+from popcat.distributed.sizing import cut, model_location
 from popcat.distributed.window import Window, run_synchronous
 from popcat.errors import DiskFullError, PopcatError
-from popcat.inference.posterior import embedded_posteriors, load_posterior
+from popcat.inference.posterior import load_posterior
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
 from popcat.schema import library_meta, library_schema, photometry_meta, posterior_meta, posterior_schema
 from popcat.settings import Model, Survey, load_survey
 from popcat.sps.filters import load_curves
-
-_SURELY_ALL = 2**62
 
 __all__ = [
     "SYNCHRONOUS", "connect", "fit_noise", "infer", "infer_catalog", "read_catalog", "simulate", "simulate_library",
@@ -158,16 +156,13 @@ def infer_catalog(
     how = _How(scheduler, workers, progress, check, log, performance_report)
     posterior = load_posterior(model)
     schema = posterior_schema(posterior.survey)
-    chunks = plan_chunks(source, rows_per_partition=rows_per_partition or _SURELY_ALL)
-    n = _rows(chunks)
-    if rows_per_partition is None:
-        rows_per_partition = rows_per_part(schema, draws, n)
-        chunks = plan_chunks(source, rows_per_partition=rows_per_partition)
+    chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
+    rows = [chunk.stop - chunk.start for chunk in chunks]
     check_catalog(source, posterior.survey, chunks)
     settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
-                "catalog": content_digest(chunks), "n": n, "schema": _digest(schema)}  # fmt: skip
+                "catalog": content_digest(chunks), "n": sum(rows), "schema": _digest(schema)}  # fmt: skip
     how.check_door()
-    where = str(model) if str(model) in embedded_posteriors() else str(Path(model).absolute())
+    where = model_location(model)
     arguments = {"source": str(source), "model": where, "draws": draws, "seed": seed,
                  "rows_per_partition": rows_per_partition}  # fmt: skip
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
@@ -175,7 +170,6 @@ def infer_catalog(
     if pending:
         stages.forward_for(posterior.survey, posterior.model)
     jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed) for i in pending}
-    rows = [chunk.stop - chunk.start for chunk in chunks]
     start = time.monotonic()
     _run(folder, stages.write_posterior_part, jobs, rows, "inferring", how)
     extra = {
@@ -255,10 +249,6 @@ def _raise_failures(errors: dict[int, Exception], folder: OutputFolder, n_jobs: 
             f"others are written, and the same command finishes the rest. Partition {first}: "
             f"{type(error).__name__}: {error}"
         ) from error
-
-
-def _rows(chunks) -> int:
-    return sum(chunk.stop - chunk.start for chunk in chunks)
 
 
 def _digest(schema) -> str:

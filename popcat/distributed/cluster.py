@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -81,14 +82,21 @@ def performance_reported(client: distributed.Client | None, path: str | Path | N
 
 
 def _remote(address: str) -> distributed.Client:
-    is_file = str(address).endswith(".json")
-    where = {"scheduler_file": str(address)} if is_file else {"address": address}
-    if is_file and not Path(address).is_file():
-        raise PopcatError(f"no scheduler file {address}: `dask scheduler --scheduler-file {address}` writes it")
     try:
-        return distributed.Client(**where, timeout="10s")
-    except (OSError, ValueError, TypeError, KeyError, TimeoutError) as error:
+        where = _from_file(Path(address)) if str(address).endswith(".json") else address
+        return distributed.Client(where, timeout="10s")
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, TimeoutError) as error:
         raise PopcatError(
             f"no Dask scheduler answers at {address}: {error}; start one with `dask scheduler`, check the "
             "address with `popcat doctor --scheduler`, or leave --scheduler out"
         ) from error
+
+
+def _from_file(path: Path) -> str:
+    """The address in a scheduler file."""
+    if not path.is_file():
+        raise PopcatError(f"no scheduler file {path}: `dask scheduler --scheduler-file {path}` writes it")
+    address = json.loads(path.read_text(encoding="utf-8"))["address"]
+    if not isinstance(address, str) or not address:
+        raise TypeError("expected a scheduler file with an address in it")
+    return address
