@@ -52,7 +52,7 @@ def connect(
 def check_scheduler(scheduler: str | None) -> None:
     """PopcatError if nothing answers at the address: asked before an output folder is begun."""
     if scheduler not in (None, SYNCHRONOUS):
-        _remote(scheduler).close()
+        _remote(scheduler, set_as_default=False).close()
 
 
 def check_performance_report(path: str | Path | None) -> None:
@@ -81,10 +81,10 @@ def performance_reported(client: distributed.Client | None, path: str | Path | N
             report.__exit__(None, None, None)
 
 
-def _remote(address: str) -> distributed.Client:
+def _remote(address: str, *, set_as_default: bool = True) -> distributed.Client:
     try:
         where = _from_file(Path(address)) if str(address).endswith(".json") else address
-        return distributed.Client(where, timeout="10s")
+        return distributed.Client(where, timeout="10s", set_as_default=set_as_default)
     except (OSError, ValueError, TypeError, LookupError, RecursionError, TimeoutError) as error:
         raise PopcatError(
             f"no Dask scheduler answers at {address}: {error}; start one with `dask scheduler`, check the "

@@ -19,12 +19,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import cloudpickle
 import dask
 import distributed
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 
 import popcat
+from popcat.distributed.remote import GPU, run_on_worker
 from popcat.errors import PopcatError
 from popcat.timing import recording
 
@@ -32,7 +34,6 @@ NO_WORKERS_S = 300
 """How long a run waits for a worker when there is none."""
 TASKS_PER_THREAD = 2
 RETRIES = 2
-GPU = "GPU"
 _LOOK_S = 2.0
 
 
@@ -126,7 +127,7 @@ class Window:
     def _submit(self, index: int) -> None:
         needs = {GPU: 1} if self.uses_gpu else None
         future = self.client.submit(
-            run_on_worker, self.task, self.jobs[index], self.uses_gpu, popcat.__version__,
+            run_on_worker, cloudpickle.dumps((self.task, self.jobs[index])), self.uses_gpu, popcat.__version__,
             pure=False, resources=needs, key=f"part-{index:06d}-{time.monotonic_ns()}",
         )  # fmt: skip
         self.running[future.key] = index, future
@@ -153,22 +154,6 @@ class Window:
         self.attempts[index] += 1
         self.note("part_retried", part=index, error=f"{type(error).__name__}: {error}")
         return None
-
-
-def run_on_worker(task: Callable, arguments: tuple, needs_gpu: bool, version: str) -> None:
-    """task(*arguments) on a worker, which leaves its name in the part's sidecar.
-
-    Raises PopcatError on a worker that is not the one that was meant.
-    """
-    worker = distributed.get_worker()
-    gpu = worker.state.total_resources.get(GPU, 0) > 0
-    if needs_gpu and not gpu:
-        raise PopcatError(f"worker {worker.address} has no GPU, but was given a partition that needs one")
-    if popcat.__version__ != version:
-        raise PopcatError(f"worker {worker.address} has popcat {popcat.__version__}, expected {version}: install the "
-                          "same version on every machine")  # fmt: skip
-    with recording(worker.address, gpu=gpu):
-        task(*arguments)
 
 
 def _patience() -> float:

@@ -24,7 +24,7 @@ def cluster():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about ports
             spec = SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": options}, silence_logs=50)
-        client = Client(spec)
+        client = Client(spec, set_as_default=False)
         open_ones.extend([client, spec])
         return client
 

@@ -1,15 +1,20 @@
 """Every partition has one outcome, whatever becomes of the workers; GPUs first; nobody innocent is blamed."""
 
 import queue
+import subprocess
+import sys
 from collections import Counter
 from types import SimpleNamespace
 
+import cloudpickle
 import pyarrow as pa
 import pytest
 from distributed import KilledWorker
 
+import popcat
 from popcat.catalog.records import Sidecar, read_record
 from popcat.distributed import window
+from popcat.distributed.remote import run_on_worker
 from popcat.distributed.window import Outcome, Window, run_synchronous
 from popcat.errors import PopcatError
 
@@ -79,12 +84,12 @@ def test_a_worker_with_another_popcat_is_refused(cluster, folder, jobs, monkeypa
     outcome, *_ = Window(cluster({}), write, {0: jobs[0]}, silent)
     assert outcome.error is None
     with pytest.raises(PopcatError, match="install the same version"):
-        cluster({}).submit(window.run_on_worker, write, jobs[1], False, "0.0.1").result()
+        cluster({}).submit(run_on_worker, cloudpickle.dumps((write, jobs[1])), False, "0.0.1").result()
 
 
-def test_a_worker_without_the_gpu_that_was_asked_for_says_so(cluster, jobs):
+def test_a_worker_without_the_gpu_that_was_asked_for_says_so(cluster):
     with pytest.raises(PopcatError, match="has no GPU"):
-        cluster({}).submit(window.run_on_worker, write, jobs[1], True, window.popcat.__version__).result()
+        cluster({}).submit(run_on_worker, b"", True, popcat.__version__).result()
 
 
 class FakeClient:
@@ -101,8 +106,8 @@ class FakeClient:
     def scheduler_info(self):
         return {"workers": self.workers}
 
-    def submit(self, run, task, arguments, *_, key, resources, **__):
-        (index,) = arguments
+    def submit(self, *_, key, resources, **__):
+        index = int(key.split("-")[1])
         self.attempts[index] += 1
         self.resources.add(str(resources))
         self.flying[key] = index
@@ -209,3 +214,10 @@ def test_an_empty_window_has_no_outcome(run):
     assert list(driver) == []
     with pytest.raises(queue.Empty):
         driver.done.get(timeout=0)
+
+
+def test_what_a_scheduler_unpickles_imports_neither_torch_nor_the_stages():
+    heavy = {"torch", "numba", "pandas", "popcat.stages"}
+    code = f"import sys, popcat.distributed.remote; print({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
