@@ -21,7 +21,7 @@ from popcat.catalog.verification import verify
 pytestmark = pytest.mark.slow
 GALAXIES, ROWS, DRAWS = 600, 10, 20
 PARTS = GALAXIES // ROWS
-PATIENCE_S = 300
+PATIENCE_S = 1200
 LOCAL = {"scheduler": distributed.SYNCHRONOUS}
 
 POISON = """
