@@ -35,7 +35,7 @@ def connect(
     if scheduler == SYNCHRONOUS or tasks == 0:
         yield None
     elif scheduler is not None:
-        with _remote(scheduler) as client:
+        with _quiet(), _remote(scheduler) as client:
             yield client
     else:
         n = min(workers or dask.system.CPU_COUNT, tasks or sys.maxsize)
@@ -79,6 +79,20 @@ def performance_reported(client: distributed.Client | None, path: str | Path | N
         # a dead scheduler has no report, and its own error is the one to see
         if client.status == "running":
             report.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask's log of a lost connection is pages long; popcat says it in one line."""
+    loggers = [logging.getLogger(name) for name in ("distributed.client", "distributed.core", "distributed.comm")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _remote(address: str, *, set_as_default: bool = True) -> distributed.Client:

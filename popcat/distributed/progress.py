@@ -24,6 +24,7 @@ class Reporter:
         self.total, self.kept = sum(rows), sum(rows) - sum(rows[index] for index in pending)
         self.parts, self.pending = len(rows), len(pending)
         self.galaxies, self.failures, self.retries = 0, {}, 0
+        self._first = None
         self.stages, self.workers = Counter(), {}
         self._log = _open_log(log)
         self._bar = self._task = None
@@ -93,13 +94,22 @@ class Reporter:
         if self._bar is None:
             return
         now = time.monotonic()
-        rate = self.galaxies / max(now - self._start, 1e-9)
+        rate = self._rate(now)
         failed = f"{len(self.failures)} failed" if self.failures else ""
         self._bar.update(self._task, advance=galaxies, rate=f"{rate:,.0f} galaxies/s", failed=failed)
         if not self._bar.console.is_terminal and now - self._said > _LINE_EVERY_S:
             self._said, done = now, self.kept + self.galaxies
             left = (self.total - done) / rate / 60 if rate else float("inf")
             self.say(f"{self.verb} {done:,} of {self.total:,} galaxies, {rate:,.0f}/s, {left:.0f} min left {failed}")
+
+    def _rate(self, now: float) -> float:
+        """Galaxies per second since the first part was done: before that, workers load and compile."""
+        if self._first is None:
+            self._first = now, self.galaxies
+        since, before = self._first
+        if self.galaxies > before:
+            return (self.galaxies - before) / max(now - since, 1e-9)
+        return self.galaxies / max(now - self._start, 1e-9)
 
 
 def _open_log(path: str | Path | None):
