@@ -18,10 +18,12 @@ _HOME = {
     "simulate_library": "popcat.distributed",
     "infer": "popcat.distributed",
     "infer_catalog": "popcat.distributed",
+    "plan": "popcat.distributed.planning",
     "train": "popcat.inference.learn",
     "load_posterior": "popcat.inference.posterior",
     "calibrate": "popcat.calibrating",
     "report": "popcat.reporting",
+    "verify": "popcat.catalog.verification",
     "spectrum": "popcat.sps.spectrum",
 }
 

@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tables of galaxy photometry into probabilistic catalogues.",
 )
+_MAX_SHOWN = 50
 ssp = typer.Typer(no_args_is_help=True, help="Grids of simple stellar populations.")
 noise_app = typer.Typer(no_args_is_help=True, help="The empirical noise model of a survey.")
 app.add_typer(ssp, name="ssp")
@@ -24,10 +25,18 @@ app.add_typer(noise_app, name="noise")
 SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
 ModelOption = Annotated[str, typer.Option(help="Folder of a trained model, or the name of an embedded one.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Every random number is a function of it.")]
-SchedulerOption = Annotated[str | None, typer.Option(help="Address of a Dask scheduler; without it, a local cluster.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Address or scheduler file of a Dask scheduler; without it, a local cluster.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes of the local cluster; by default one a core.")
 ]
+RowsOption = Annotated[
+    int | None, typer.Option(min=1, help="Galaxies in one part; by default 64 MB of them, and at least 16 parts.")
+]
+CheckOption = Annotated[bool, typer.Option("--check", help="Read every byte of the parts that are there already.")]
+LogOption = Annotated[Path | None, typer.Option(help="File for a log: one JSON object an event.")]
+PerformanceOption = Annotated[Path | None, typer.Option(help="HTML file for Dask's performance report.")]
 GalaxyModelOption = Annotated[Path | None, typer.Option(help="TOML file with the galaxy model's settings.")]
 
 
@@ -72,6 +81,9 @@ def simulate(
     seed: SeedOption = 0,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    check: CheckOption = False,
+    log: LogOption = None,
+    performance_report: PerformanceOption = None,
 ) -> None:
     """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
     from popcat.distributed import simulate_library
@@ -84,7 +96,7 @@ def simulate(
         _say(f"noise: nominal, from the depths of survey {defined.name}; fit your catalogue's with `popcat noise fit`")
     manifest = simulate_library(
         output, defined, n, model=_galaxy_model(model), noise=chosen, seed=seed, scheduler=scheduler, workers=workers,
-        progress=True,
+        progress=True, check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
 
@@ -160,7 +172,7 @@ def infer(
     ),
     draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
     seed: SeedOption = 0,
-    rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 2500,
+    rows_per_partition: RowsOption = None,
     hide_redshift: Annotated[
         bool, typer.Option("--hide-redshift", help="Infer every redshift, also where the catalogue has one.")
     ] = False,
@@ -169,6 +181,9 @@ def infer(
     ] = False,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    check: CheckOption = False,
+    log: LogOption = None,
+    performance_report: PerformanceOption = None,
 ) -> None:
     """Infer the posterior of every galaxy; a rerun finishes what is missing."""
     from popcat.distributed import infer_catalog
@@ -177,10 +192,42 @@ def infer(
     manifest = infer_catalog(
         catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
         hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, scheduler=scheduler, workers=workers,
-        progress=True,
+        progress=True, check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     _say(manifest["extra"]["calibration"])
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
+
+
+@app.command()
+def plan(
+    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
+    model: ModelOption = "sdss",
+    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the run, one core each.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that the processes share.")] = 0,
+    rows_per_partition: RowsOption = None,
+) -> None:
+    """Say what `popcat infer` would take: parts, memory, time, size; from a measurement of some seconds."""
+    from popcat.distributed.planning import plan as plan_run
+
+    found = plan_run(
+        catalog, model=model, draws=draws, workers=workers, gpus=gpus, rows_per_partition=rows_per_partition
+    )
+    stages = found["measured"]["stages"]
+    per_galaxy = ", ".join(f"{k} {1e3 * v / found['measured']['rows']:.3g}" for k, v in stages.items())
+    late = "" if found["sampling_counted"] else " and the sampling on GPUs, which is not measured here"
+    typer.echo(f"galaxies     {found['galaxies']:,} x {draws} draws")
+    typer.echo(f"parts        {found['parts']:,} of {found['rows_per_partition']:,} galaxies")
+    typer.echo(f"memory       {found['worker_peak_mb']:,} MB a worker; give it {found['worker_limit_mb']:,} MB")
+    typer.echo(f"output       {found['output_mb']:,.1f} MB")
+    typer.echo(f"time         {_duration(found['seconds'])} on {workers} workers like this machine's cores{late}")
+    typer.echo(f"ms a galaxy  {per_galaxy}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else (
+        f"{seconds / 3600:.1f} h"
+    )
 
 
 @app.command()
@@ -226,6 +273,33 @@ def report(
     from popcat.reporting import report as write_report
 
     _say(f"report in {write_report(posteriors, output, galaxies=galaxy or None, calibration=calibration)}")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
+) -> None:
+    """Check every checksum, row count, identifier and column; exit status 1 with what is wrong and what mends it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from popcat.catalog.verification import verify as verify_folder
+
+    found = verify_folder(folder)
+    typer.echo(f"{folder}: {found.kind}, {found.parts:,} sound parts, {found.rows:,} rows, {found.bytes / 1e6:,.0f} MB")
+    if found.ok:
+        typer.echo("nothing is wrong")
+        return
+    table = Table("where", "what is wrong", title=f"{len(found.problems)} problems", title_justify="left")
+    for problem in found.problems[:_MAX_SHOWN]:
+        table.add_row(escape(problem.where), escape(problem.what))
+    Console().print(table)
+    if len(found.problems) > _MAX_SHOWN:
+        typer.echo(f"and {len(found.problems) - _MAX_SHOWN} more")
+    for remedy in dict.fromkeys(problem.remedy for problem in found.problems):
+        typer.echo(f"-> {remedy}")
+    raise typer.Exit(1)
 
 
 @app.command()

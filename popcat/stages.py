@@ -35,6 +35,7 @@ from popcat.settings import Model, Survey
 from popcat.sps.grid import load_grid
 from popcat.sps.photometry import Photometry
 from popcat.sps.properties import Properties
+from popcat.timing import stage
 from popcat.units import nmgy_to_ab_mag
 
 _MAX_FORWARDS = 4
@@ -175,9 +176,10 @@ def sample_quantities(
     for start in range(0, len(data), step):
         part = slice(start, start + step)
         some = data[part]
-        found = posterior.sample(
-            some.flux, some.flux_err, some.redshift, some.object_id, draws, seed, redshift_err=some.redshift_err
-        )
+        with stage("sample"):
+            found = posterior.sample(
+                some.flux, some.flux_err, some.redshift, some.object_id, draws, seed, redshift_err=some.redshift_err
+            )
         flat, z = found.theta.reshape(-1, found.theta.shape[2]), found.redshift.ravel()
         model_flux = photometry.flux(flat, z).reshape(len(some), draws, -1)
         chi2[part] = chi2_of(model_flux, some.flux, some.flux_err).min(axis=1)
@@ -280,7 +282,8 @@ def _arrow(values, kind) -> pa.Array:
 
 def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, survey, model, noise, seed) -> int:
     """Simulate one part of a library and write it; the number of rows."""
-    frame = simulate_partition(start, stop, survey, model, noise, seed)
+    with stage("simulate"):
+        frame = simulate_partition(start, stop, survey, model, noise, seed)
     folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey), preserve_index=False))
     return len(frame)
 
@@ -298,10 +301,11 @@ def write_posterior_part(
             f"model {model} changed during the run ({posterior.name[:12]}, expected {name[:12]}): "
             "put the first one back, or start anew in another folder"
         )
-    frame = read_partition(chunk, posterior.survey)
-    if hide_redshift:
-        frame = without_redshift(frame)
-    table = infer_table(frame, posterior, draws, seed)
+    with stage("read"):
+        frame = read_partition(chunk, posterior.survey)
+        frame = without_redshift(frame) if hide_redshift else frame
+    with stage("derive"):
+        table = infer_table(frame, posterior, draws, seed)
     status = {
         str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
     }

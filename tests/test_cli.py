@@ -47,7 +47,7 @@ def test_the_installed_command_prints_its_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp"]
+    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp", "verify", "plan"]
 )
 def test_every_command_explains_itself(command):
     result = CliRunner().invoke(app, [command, "--help"])
@@ -226,6 +226,21 @@ def test_training_refuses_a_folder_that_holds_something(popcat, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "precious").touch()
     refused(popcat("train", "--library", tmp_path / "library", "-o", tmp_path / "model"), "not empty")
+
+
+def test_a_catalogue_is_verified_and_what_is_wrong_has_its_remedy(popcat, galaxies, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["infer", galaxies, "--model", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS]
+    assert popcat(*arguments)[0] == 0
+    status, said, _ = popcat("verify", out)
+    assert (status, "nothing is wrong" in said) == (0, True)
+    (out / "part-000000.parquet").write_bytes(b"PAR1")
+    status, said, _ = popcat("verify", out)
+    assert status == 1
+    assert "part-000000.parquet" in said and "--check" in said
+    assert popcat(*arguments)[0] == 0
+    assert popcat("verify", out)[0] == 0
+    refused(popcat("verify", tmp_path), "not a popcat output")
 
 
 def test_the_ssp_grid_describes_itself(popcat):

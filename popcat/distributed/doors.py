@@ -1,0 +1,280 @@
+"""Two doors to the stages: lazily as Dask dataframes, or from files to files.
+
+Lazy: `read_catalog`, `simulate`, `infer` return Dask dataframes for ad hoc work. Files to files: `simulate_library`,
+`infer_catalog` write one part a partition, atomically, through a bounded window of tasks (window.py) on whatever
+cluster there is (cluster.py); a rerun finishes what is missing.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+import dask.dataframe as dd
+
+from popcat import stages
+from popcat.calibrating import require_calibrated
+from popcat.catalog.atomic import write_json_atomic
+from popcat.catalog.partitions import META, OutputFolder
+from popcat.catalog.readers import check_catalog, plan_chunks
+from popcat.catalog.records import Sidecar, read_or_none
+from popcat.catalog.sources import content_digest
+from popcat.distributed.cluster import (
+    check_performance_report,
+    check_scheduler,
+    connect,
+    performance_reported,
+)
+from popcat.distributed.progress import Reporter
+from popcat.distributed.sizing import cut, model_location
+from popcat.distributed.window import Window, run_synchronous
+from popcat.errors import DiskFullError, PopcatError
+from popcat.inference.posterior import load_posterior
+from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
+from popcat.schema import library_meta, library_schema, photometry_meta, posterior_meta, posterior_schema
+from popcat.settings import Model, Survey, load_survey
+from popcat.sps.filters import load_curves
+
+
+def read_catalog(path: str | Path, survey: "str | Path | Survey", *, rows_per_partition: int = 2500) -> dd.DataFrame:
+    """An observed catalogue as a lazy photometry frame: one row a galaxy, fluxes in nMgy, extinction removed.
+
+    Raises PopcatError if the file, a column, a unit or an identifier is not what the survey says.
+
+    >>> from importlib.resources import files
+    >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
+    >>> frame.npartitions
+    4
+    """
+    survey = load_survey(survey)
+    chunks = plan_chunks(path, rows_per_partition=rows_per_partition)
+    check_catalog(path, survey, chunks)
+    return dd.from_map(stages.read_partition, chunks, survey=survey, meta=photometry_meta(survey))
+
+
+def simulate(
+    survey: "str | Path | Survey", n: int, *, model: Model | None = None, noise: NoiseModel | None = None,
+    seed: int = 0, rows_per_partition: int = 50_000,
+) -> dd.DataFrame:  # fmt: skip
+    """A simulated library as a lazy frame: theta and redshift from the prior, model fluxes, one noisy observation.
+
+    Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey.
+
+    >>> simulate("sdss", 1000).npartitions
+    1
+    """
+    survey, model = load_survey(survey), model or Model()
+    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
+    starts, stops = zip(*_spans(n, rows_per_partition), strict=True)
+    options = {"survey": survey, "model": model, "noise": noise, "seed": seed}
+    return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey))
+
+
+def infer(
+    catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100, seed: int = 0,
+    allow_uncalibrated: bool = False,
+) -> dd.DataFrame:  # fmt: skip
+    """Posteriors of a lazy photometry frame, partition by partition: a lazy posterior frame.
+
+    `model` is the folder of a posterior, which every worker must see, or the name of an embedded one. A galaxy whose
+    redshift is NaN has it inferred.
+
+    Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
+
+    >>> from importlib.resources import files
+    >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
+    >>> infer(frame, "sdss").npartitions
+    4
+    """
+    require_calibrated(model, allow=allow_uncalibrated)
+    posterior = load_posterior(model)
+    _check_bands(catalog, posterior.survey)
+    meta = posterior_meta(posterior.survey)
+    return catalog.map_partitions(stages.infer_partition, str(model), draws, seed, meta=meta, enforce_metadata=False)
+
+
+def fit_noise(catalog: dd.DataFrame, survey: "str | Path | Survey") -> NoiseModel:
+    """The empirical noise model of a lazy photometry frame; independent of the partitioning.
+
+    Raises PopcatError where a band has too few galaxies.
+    """
+    survey = load_survey(survey)
+    load_curves(survey)  # an unknown filter is said now, not when the library is simulated
+    counts = [dask.delayed(noise_counts)(part, survey) for part in catalog.to_delayed()]
+    return noise_from_counts(dask.delayed(sum)(counts).compute(), survey)
+
+
+def simulate_library(
+    output: str | Path, survey: "str | Path | Survey", n: int, *, model: Model | None = None,
+    noise: NoiseModel | None = None, seed: int = 0, rows_per_partition: int = 50_000,
+    scheduler: str | None = None, workers: int | None = None, progress: bool = False, check: bool = False,
+    log: str | Path | None = None, performance_report: str | Path | None = None,
+) -> dict:  # fmt: skip
+    """Write a simulated library of n galaxies to a folder and return its manifest; options as `infer_catalog`.
+
+    Raises PopcatError if the folder holds another run's output; a rerun of the same run finishes it.
+    """
+    how = _How(scheduler, workers, progress, check, log, performance_report)
+    label = survey.name if isinstance(survey, Survey) else str(survey)
+    survey, model = load_survey(survey), model or Model()
+    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
+    spans = _spans(n, rows_per_partition)
+    settings = {"survey": survey.model_dump(mode="json"), "model": model.model_dump(mode="json"),
+                "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": stages.grid_hash(model),
+                "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey))}  # fmt: skip
+    how.check_door()
+    arguments = {"survey": label, "n": n, "seed": seed}
+    folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
+    stages.forward_for(survey, model)  # build the tables once, before the workers look for them
+    jobs = {i: (folder, i, *spans[i], survey, model, noise, seed) for i in folder.resume(check=check)}
+    _run(folder, stages.write_library_part, jobs, [stop - start for start, stop in spans], "simulating", how)
+    return folder.finish()
+
+
+def infer_catalog(
+    source: str | Path, output: str | Path, *, model: str | Path = "sdss", draws: int = 100, seed: int = 0,
+    rows_per_partition: int | None = None, hide_redshift: bool = False, allow_uncalibrated: bool = False,
+    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+    check: bool = False, log: str | Path | None = None,
+    performance_report: str | Path | None = None,
+) -> dict:  # fmt: skip
+    """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
+
+    `hide_redshift` infers every redshift, also where the catalogue has one. `rows_per_partition` None makes parts of
+    64 MB in memory, and at least 16 of them. `scheduler` is the address of a Dask scheduler or its scheduler file; None
+    starts a local cluster of `workers` processes (one a core). Where workers have the resource "GPU", only those are
+    given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
+    that import the script.
+
+    Parts that are there already are kept: `check` reads every byte of them first, and does damaged ones again. A
+    partition that fails is named and does not stop the others. `progress` shows a bar on stderr; `log` is a file for
+    one JSON object an event; `performance_report` a file for Dask's own report. Seconds by stage, workers and failures
+    go to _popcat/summary.json in the folder.
+
+    Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
+    its calibration, unless allow_uncalibrated), and at the end for failed partitions.
+    """
+    if draws < 1:
+        raise PopcatError(f"draws must be at least 1, got {draws}")
+    calibrated = require_calibrated(model, allow=allow_uncalibrated)
+    how = _How(scheduler, workers, progress, check, log, performance_report)
+    posterior = load_posterior(model)
+    schema = posterior_schema(posterior.survey)
+    chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
+    rows = [chunk.stop - chunk.start for chunk in chunks]
+    check_catalog(source, posterior.survey, chunks)
+    settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
+                "catalog": content_digest(chunks), "n": sum(rows), "schema": _digest(schema),
+                "hide_redshift": hide_redshift}  # fmt: skip
+    how.check_door()
+    where = model_location(model)
+    arguments = {"source": str(source), "model": where, "draws": draws, "seed": seed,
+                 "rows_per_partition": rows_per_partition, "hide_redshift": hide_redshift}  # fmt: skip
+    folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
+    pending = folder.resume(check=check)
+    if pending:
+        stages.forward_for(posterior.survey, posterior.model)
+    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift) for i in pending}
+    start = time.monotonic()
+    _run(folder, stages.write_posterior_part, jobs, rows, "inferring", how)
+    extra = {
+        "source": str(source),
+        "model": where,
+        "survey": posterior.survey.model_dump(mode="json"),
+        "galaxy_model": posterior.model.model_dump(mode="json"),
+        "provenance": posterior.provenance,
+        "calibration": calibrated,
+        "draws": draws,
+        "seed": seed,
+    }
+    return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How a run is carried out; decides nothing about what it writes."""
+
+    scheduler: str | None
+    workers: int | None
+    progress: bool
+    check: bool
+    log: str | Path | None
+    performance_report: str | Path | None
+
+    def check_door(self) -> None:
+        """PopcatError for what cannot work, before an output folder is begun."""
+        check_scheduler(self.scheduler)
+        check_performance_report(self.performance_report)
+
+
+def _run(folder: OutputFolder, task: Callable, jobs: dict[int, tuple], rows: list[int], verb: str, how: _How) -> None:
+    """Run task(*jobs[i]) for every i, a bounded window at a time, and write the summary; failures are named."""
+    with Reporter(verb, rows, list(jobs), show=how.progress, log=how.log) as reporter:
+        try:
+            with connect(how.scheduler, workers=how.workers, tasks=len(jobs)) as client:
+                if client is not None:
+                    reporter.say(f"dashboard: {client.dashboard_link}")
+                    reporter.note("connected", scheduler=client.scheduler.address, dashboard=client.dashboard_link)
+                with performance_reported(client, how.performance_report):
+                    errors = _outcomes(client, folder, task, jobs, reporter)
+        finally:
+            with contextlib.suppress(PopcatError):  # a full disk has an error of its own
+                write_json_atomic(Path(folder.path) / META / "summary.json", reporter.summary())
+        _raise_failures(errors, folder, len(jobs))
+
+
+def _outcomes(client, folder: OutputFolder, task, jobs, reporter: Reporter) -> dict[int, Exception]:
+    """Errors by partition. A full disk begins nothing more: every other partition would meet it too."""
+    errors: dict[int, Exception] = {}
+    window = None if client is None else Window(client, task, jobs, reporter.note)
+    for index, error in run_synchronous(task, jobs) if window is None else window:
+        if error is None:
+            sidecar = read_or_none(folder.sidecar_path(index), Sidecar)
+            reporter.done(index, sidecar.made if sidecar else {})
+            continue
+        errors[index] = error
+        reporter.failed(index, error)
+        if isinstance(error, DiskFullError):
+            if window is None:
+                break
+            window.stop()
+    return errors
+
+
+def _raise_failures(errors: dict[int, Exception], folder: OutputFolder, n_jobs: int) -> None:
+    full = [error for error in errors.values() if isinstance(error, DiskFullError)]
+    if full:
+        raise DiskFullError(
+            f"{full[0]}; the run has stopped, its parts are kept and none is half written: make room and give the "
+            "same command again"
+        ) from full[0]
+    if errors:
+        first, error = min(errors.items())
+        raise PopcatError(
+            f"{len(errors)} of {n_jobs} partitions failed ({', '.join(map(str, sorted(errors)[:10]))}); the "
+            f"others are written, and the same command finishes the rest. Partition {first}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _digest(schema) -> str:
+    """A hash of names, types and order of the columns: a folder never mixes two layouts."""
+    return hashlib.sha256(schema.to_string(show_field_metadata=False, show_schema_metadata=False).encode()).hexdigest()
+
+
+def _spans(n: int, rows: int) -> list[tuple[int, int]]:
+    if n < 1 or rows < 1:
+        raise PopcatError(f"expected at least one galaxy and one row a partition, got {n} and {rows}")
+    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def _check_bands(catalog: dd.DataFrame, survey: Survey) -> None:
+    missing = [name for name in photometry_meta(survey).columns if name not in catalog.columns]
+    if missing:
+        raise PopcatError(
+            f'the frame lacks {", ".join(missing)} of survey "{survey.name}", for which the model was '
+            "trained: read it with popcat.read_catalog and that survey"
+        )
