@@ -51,7 +51,7 @@ class Run(BaseModel):
     fingerprint: dict[str, Any]
     fingerprint_sha256: Sha256
     popcat_version: str
-    arguments: dict[str, str | int] = {}
+    arguments: dict[str, str | int | bool] = {}
 
 
 class Manifest(Run):

@@ -114,6 +114,7 @@ def rerun_command(run: Run, path: str | Path) -> str:
     words += [str(given["source"])] if "source" in given else []
     for name in options:
         words += [f"--{name.replace('_', '-')}", str(given[name])]
+    words += [f"--{name.replace('_', '-')}" for name, value in given.items() if value is True]
     return shlex.join([*words, "-o", str(path), "--check"])
 
 

@@ -154,15 +154,15 @@ def test_empty_files_and_a_partition_of_bad_rows_alone_lose_no_row(run, galaxies
     table, source = pq.read_table(galaxies), tmp_path / "catalog"
     source.mkdir()
     bad = table.slice(40, 40)
-    at = bad.schema.get_field_index("modelflux_r")
-    bad = bad.set_column(at, bad.schema.field(at), pa.array(np.full(40, np.nan, dtype="f4"), bad.schema.field(at).type))
+    at = bad.schema.get_field_index("redshift")
+    bad = bad.set_column(at, bad.schema.field(at), pa.array(np.full(40, 9.0), bad.schema.field(at).type))
     for name, rows in (("a", table.slice(0, 40)), ("b", table.slice(0, 0)), ("c", bad), ("d", table.slice(80))):
         pq.write_table(rows, source / f"{name}.parquet")
     manifest = run(tmp_path / "out", source=source)
     assert manifest["rows"] == 150
     assert verify(tmp_path / "out").ok
     second = pq.read_table(tmp_path / "out" / "part-000001.parquet")
-    assert set(second["status"].to_pylist()) == {"missing_band"}
+    assert set(second["status"].to_pylist()) == {"redshift_out_of_range"}
     assert second["log_mstar_draws"].null_count == 40
 
 

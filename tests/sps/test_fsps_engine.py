@@ -250,11 +250,11 @@ def test_one_metallicity_may_be_read_by_itself_and_assembled(grid, home, tmp_pat
 @pytest.fixture
 def first_two(grid, monkeypatch):
     """FSPS is said to have two metallicities: reading all thirteen takes a process each."""
-    from popcat import distributed
+    from popcat.distributed import grids
 
     facts = {"z_abs": grid.z_abs[:2].tolist()}
-    monkeypatch.setattr(distributed, "probe_fsps", lambda home: facts)
-    return distributed
+    monkeypatch.setattr(grids, "probe_fsps", lambda home: facts)
+    return grids
 
 
 @pytest.mark.parametrize("where", [["--workers", "2"], ["--scheduler", "synchronous"]], ids=["processes", "here"])
@@ -278,7 +278,7 @@ def test_every_metallicity_that_fails_is_named(home, first_two, tmp_path, monkey
     monkeypatch.setattr(first_two, "read_metallicity", read)
     expected = r"^2 of 2 metallicities of FSPS failed\. 1 \(Z = \S+\): no 1; 2 \(Z = \S+\): no 2$"
     with pytest.raises(PopcatError, match=expected):
-        first_two.build_fsps_grid(home, folder=tmp_path, scheduler=first_two.SYNCHRONOUS)
+        first_two.build_fsps_grid(home, folder=tmp_path, scheduler="synchronous")
     assert list(tmp_path.iterdir()) == []
 
 
