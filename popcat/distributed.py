@@ -64,7 +64,7 @@ def simulate(
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     starts, stops = zip(*_spans(n, rows_per_partition), strict=True)
     options = {"survey": survey, "model": model, "noise": noise, "seed": seed}
-    return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey))
+    return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey, model))
 
 
 def infer(catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100, seed: int = 0) -> dd.DataFrame:
@@ -79,7 +79,7 @@ def infer(catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100
     """
     posterior = load_posterior(model)
     _check_bands(catalog, posterior.survey)
-    meta = posterior_meta(posterior.survey)
+    meta = posterior_meta(posterior.survey, posterior.model)
     return catalog.map_partitions(stages.infer_partition, str(model), draws, seed, meta=meta, enforce_metadata=False)
 
 

@@ -19,14 +19,14 @@ from popcat.errors import PopcatError
 from popcat.inference.calibration import ranks, summarise
 from popcat.inference.posterior import Posterior, load_posterior
 from popcat.noise import NoiseModel, add_noise
-from popcat.prior import N_UNCONSTRAINED, make_prior
+from popcat.prior import make_prior
 from popcat.schema import (
     CHI2_TAIL,
     FLAGS,
-    PARAMETERS,
     PERCENTILES,
     PROPERTIES,
     library_schema,
+    parameter_fields,
     posterior_schema,
     to_pandas,
 )
@@ -72,10 +72,11 @@ def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
 
 
 def draw_prior(object_id: np.ndarray, survey: Survey, model: Model, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """theta (n, 12) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
-    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, N_UNCONSTRAINED + 1)
+    """theta (n, d) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
+    prior = make_prior(model)
+    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, prior.n_unconstrained + 1)
     low, high = survey.redshift_range
-    return make_prior(model).from_unit(u[:, :N_UNCONSTRAINED]), low + (high - low) * u[:, N_UNCONSTRAINED]
+    return prior.from_unit(u[:, :-1]), low + (high - low) * u[:, -1]
 
 
 def simulate_partition(
@@ -88,7 +89,7 @@ def simulate_partition(
     normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
     flux, err = add_noise(flux_model, noise, normals)
     columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
-    schema = library_schema(survey)
+    schema = library_schema(survey, model)
     return to_pandas(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
 
 
@@ -116,7 +117,7 @@ def infer_table(frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = _scatter(column, rows, len(frame))
         columns[f"{name}_draws"] = _lists(values, rows, len(frame))
-    schema = posterior_schema(survey)
+    schema = posterior_schema(survey, posterior.model)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 
@@ -126,7 +127,8 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
     flux, err = _bands(frame, "flux", survey), _bands(frame, "flux_err", survey)
     redshift, object_id = frame["redshift"].to_numpy(), frame["object_id"].to_numpy()
     photometry = forward_for(survey, posterior.model).photometry
-    out = {name: np.empty((len(frame), draws), dtype=np.float32) for name in (*PARAMETERS, *PROPERTIES)}
+    names = (*posterior.prior.names, *PROPERTIES)
+    out = {name: np.empty((len(frame), draws), dtype=np.float32) for name in names}
     chi2 = np.empty(len(frame))
     step = max(_BATCH_DRAWS // draws, 1)
     for start in range(0, len(frame), step):
@@ -142,9 +144,9 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
 
 
 def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, model: Model) -> dict[str, np.ndarray]:
-    """Parameters and properties by name, each (n,), of theta (n, 12) and redshift (n,)."""
+    """Parameters and properties by name, each (n,), of theta (n, d) and redshift (n,)."""
     properties = forward_for(survey, model).properties(theta, redshift)
-    return {**dict(zip(PARAMETERS, theta.T, strict=True)), **properties}
+    return {**dict(zip(parameter_fields(model), theta.T, strict=True)), **properties}
 
 
 def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
@@ -175,10 +177,11 @@ def calibrate_posterior(posterior: Posterior, n: int, seed: int, draws: int) -> 
     redshift = mocks["redshift"].to_numpy()
     frame = mocks.assign(**dict.fromkeys(("ra", "dec", "redshift_err"), np.nan), flags=np.int32(0))
     quantities, _ = _sample(frame, posterior, draws, seed)
-    theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
+    names = posterior.prior.names
+    theta = mocks[list(names)].to_numpy(dtype=np.float64)
     truth = derive(theta, redshift, survey, posterior.model)
     all_ranks = {name: ranks(truth[name].astype(np.float32), values) for name, values in quantities.items()}
-    flat = np.column_stack([quantities[name].ravel() for name in PARAMETERS]).astype(np.float64)
+    flat = np.column_stack([quantities[name].ravel() for name in names]).astype(np.float64)
     outside = int((~posterior.prior.contains(flat, tolerance=1e-5)).sum())
     summary = {
         "mode": "redshift given",
@@ -231,7 +234,7 @@ def _arrow(values, kind) -> pa.Array:
 def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, survey, model, noise, seed) -> int:
     """Simulate one part of a library and write it; the number of rows."""
     frame = simulate_partition(start, stop, survey, model, noise, seed)
-    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey), preserve_index=False))
+    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey, model), preserve_index=False))
     return len(frame)
 
 

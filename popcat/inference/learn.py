@@ -14,8 +14,7 @@ from popcat.flows.training import History, train_flow
 from popcat.inference.features import Features, fit_features, n_features
 from popcat.inference.posterior import Posterior, save_posterior
 from popcat.noise import NoiseModel, add_noise, check_noise
-from popcat.prior import N_UNCONSTRAINED, make_prior
-from popcat.schema import PARAMETERS
+from popcat.prior import make_prior
 from popcat.settings import Model, Survey, Training
 from popcat.units import nmgy_to_ab_mag
 
@@ -27,7 +26,7 @@ _W_MAX = 6.0
 
 @dataclass(frozen=True)
 class Library:
-    """A simulated library in memory: unconstrained (n, 11) float32, redshift (n,), model flux (n, n_band) float32."""
+    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band); float32 but z."""
 
     unconstrained: np.ndarray
     redshift: np.ndarray
@@ -35,7 +34,7 @@ class Library:
 
     @classmethod
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray, model: Model) -> "Library":
-        """theta is (n, 12), flux noise-free in nMgy."""
+        """theta is (n, d), flux noise-free in nMgy."""
         w = make_prior(model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
         return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32))
@@ -59,9 +58,10 @@ class LibraryFolder:
 
     def load(self) -> Library:
         """Read parameters, redshifts and model fluxes into memory: about 70 bytes a galaxy for five bands."""
+        names = make_prior(self.model).names
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
-        table = open_catalog(self.path).to_table(columns=["redshift", *PARAMETERS, *fluxes])
-        theta = np.column_stack([table[name].to_numpy() for name in PARAMETERS])
+        table = open_catalog(self.path).to_table(columns=["redshift", *names, *fluxes])
+        theta = np.column_stack([table[name].to_numpy() for name in names])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
         return Library.from_theta(theta, table["redshift"].to_numpy(), flux, self.model)
 
@@ -120,8 +120,8 @@ def train_posterior(
         return _tensors(rest, survey, noise, features, (settings.seed, 2, epoch))
 
     architecture = Architecture(
-        features=N_UNCONSTRAINED, context=n_features(survey), n_blocks=settings.n_blocks, hidden=settings.hidden,
-        n_layers=settings.n_layers,
+        features=make_prior(model).n_unconstrained, context=n_features(survey), n_blocks=settings.n_blocks,
+        hidden=settings.hidden, n_layers=settings.n_layers,
     )  # fmt: skip
     flow, history = train_flow(architecture, epoch_data, validation, settings, device=device, report=report)
     made = {

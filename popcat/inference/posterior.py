@@ -27,7 +27,7 @@ from popcat.flows.sampler import Sampler
 from popcat.flows.storage import flow_from_file, flow_to_bytes
 from popcat.inference.features import Features
 from popcat.noise import NoiseModel, check_noise
-from popcat.prior import N_UNCONSTRAINED, Prior, make_prior
+from popcat.prior import Prior, make_prior
 from popcat.settings import Model, Survey, validation_summary
 
 _FORMAT = 1
@@ -79,20 +79,20 @@ class Posterior:
         return Sampler(self.flow)
 
     def sample(self, flux, flux_err, redshift, object_id, n_draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws theta (n, n_draws, 12) float64, every one inside the prior, and log q of their unconstrained
+        """Draws theta (n, n_draws, d) float64, every one inside the prior, and log q of their unconstrained
         coordinates (n, n_draws).
 
         flux, flux_err are (n, n_band) in nMgy. The noise of draw k of a galaxy depends on (seed, object_id, k) alone,
         so a galaxy's draws are the same in any catalogue and any partition to within float32 rounding (about 1e-5
         standard deviations).
         """
-        context = torch.from_numpy(self.features(flux, flux_err, redshift))
-        noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED).astype(np.float32)
+        context, width = torch.from_numpy(self.features(flux, flux_err, redshift)), self.prior.n_unconstrained
+        noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).astype(np.float32)
         with _one_thread():
             draws, log_q = self.sampler.transform(
-                torch.from_numpy(noise).reshape(-1, n_draws, N_UNCONSTRAINED), context
+                torch.from_numpy(noise).reshape(-1, n_draws, width), context
             )
-        theta = self.prior.from_unconstrained(draws.reshape(-1, N_UNCONSTRAINED).double().numpy())
+        theta = self.prior.from_unconstrained(draws.reshape(-1, width).double().numpy())
         return theta.reshape(-1, n_draws, theta.shape[1]), log_q.numpy()
 
 
