@@ -16,7 +16,8 @@ median of a posterior. What else is expected of popcat - kcorrect:
 
 `photoz`: the same galaxies with their redshifts hidden. popcat's redshift is the median of its draws, under a prior
 flat in redshift over the survey's range; the peer is the redshift of the least chi2 of kcorrect's templates over a
-grid, on --peer galaxies. `without_jhk`: masses from FUV to Ks against those from the same catalogue with J, H and Ks removed.
+grid, on --peer galaxies. `without_jhk`: masses from FUV to Ks against those from the same catalogue with J, H and
+Ks removed.
 """
 
 import itertools

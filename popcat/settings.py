@@ -142,7 +142,11 @@ class Model(_Settings):
     grid: str = "bc03_miles"
     """Name of an embedded SSP grid, or the path of one that `popcat ssp build` wrote."""
     bases: str = "popcat"
-    """"popcat" (embedded), "provabgs" (from an installed provabgs), or a folder with the published files."""
+    """"popcat" (embedded), "provabgs" (from an installed provabgs), a CSV file of any number of bases, or a folder of
+    files named as the published ones."""
+    metallicity: Literal["evolving", "constant"] = "evolving"
+    """A mixture of the metallicity bases, or one metallicity for all stars of a galaxy (the parameter log_z, as in
+    PopSED): then the metallicity bases play no part."""
     binning: Literal["average", "midpoint"] = "average"
     """SSP averaged over each time bin, or at its midpoint as in the published PROVABGS code."""
     birth_cloud_age_gyr: float = pydantic.Field(default=0.1, ge=0.0)

@@ -19,16 +19,16 @@ from popcat.errors import PopcatError
 from popcat.inference.posterior import Posterior, load_posterior
 from popcat.inference.trust import N_DRAWS, chi2_of, worst_bands
 from popcat.noise import NoiseModel, add_noise
-from popcat.prior import N_UNCONSTRAINED, make_prior
+from popcat.prior import make_prior
 from popcat.schema import (
     CHI2_TAIL,
     FLAGS,
-    PARAMETERS,
     PERCENTILES,
-    QUANTITIES,
     SUPPORT_TAIL,
     library_schema,
+    parameter_fields,
     posterior_schema,
+    quantity_fields,
     to_pandas,
 )
 from popcat.settings import Model, Survey
@@ -82,10 +82,11 @@ def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_prior(object_id: np.ndarray, survey: Survey, model: Model, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """theta (n, 12) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
-    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, N_UNCONSTRAINED + 1)
+    """theta (n, d) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
+    prior = make_prior(model)
+    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, prior.n_unconstrained + 1)
     low, high = survey.redshift_range
-    return make_prior(model).from_unit(u[:, :N_UNCONSTRAINED]), low + (high - low) * u[:, N_UNCONSTRAINED]
+    return prior.from_unit(u[:, :-1]), low + (high - low) * u[:, -1]
 
 
 def simulate_partition(
@@ -98,7 +99,7 @@ def simulate_partition(
     normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
     flux, err = add_noise(flux_model, noise, normals)
     columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
-    schema = library_schema(survey)
+    schema = library_schema(survey, model)
     return to_pandas(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
 
 
@@ -136,7 +137,7 @@ def infer_table(frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = _scatter(column, rows, n)
         columns[f"{name}_draws"] = _lists(values, rows, n)
-    schema = posterior_schema(survey)
+    schema = posterior_schema(survey, posterior.model)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 
@@ -170,7 +171,7 @@ def sample_quantities(
     """Draws of every quantity, {name: (n, draws) float32}, and chi2_best (n,), in batches of bounded memory."""
     survey = posterior.survey
     photometry = forward_for(survey, posterior.model).photometry
-    out = {name: np.empty((len(data), draws), dtype=np.float32) for name in QUANTITIES}
+    out = {name: np.empty((len(data), draws), dtype=np.float32) for name in quantity_fields(posterior.model)}
     chi2 = np.empty(len(data))
     step = max(_BATCH_DRAWS // draws, 1)
     for start in range(0, len(data), step):
@@ -209,9 +210,9 @@ def _worst(data: Observation, found: dict[str, np.ndarray], posterior: Posterior
 
 
 def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, model: Model) -> dict[str, np.ndarray]:
-    """Every quantity by name, each (n,), of theta (n, 12) and redshift (n,)."""
+    """Every quantity by name, each (n,), of theta (n, d) and redshift (n,)."""
     properties = forward_for(survey, model).properties(theta, redshift)
-    return {**dict(zip(PARAMETERS, theta.T, strict=True)), **properties, "redshift": redshift}
+    return {**dict(zip(parameter_fields(model), theta.T, strict=True)), **properties, "redshift": redshift}
 
 
 def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
@@ -284,7 +285,7 @@ def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, 
     """Simulate one part of a library and write it; the number of rows."""
     with stage("simulate"):
         frame = simulate_partition(start, stop, survey, model, noise, seed)
-    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey), preserve_index=False))
+    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey, model), preserve_index=False))
     return len(frame)
 
 

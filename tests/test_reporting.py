@@ -103,7 +103,10 @@ def toy_columns(rng, n_galaxies, n_draws):
     return columns, draws
 
 
-def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=((7, "no_photometry"), (5, "redshift_out_of_range"))):
+FAILED = ((7, "no_photometry"), (5, "redshift_out_of_range"))
+
+
+def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=FAILED):
     """Two part files of a toy catalogue, a few rows of it without a posterior, and a manifest; returns the table."""
     rng = np.random.default_rng(11)
     columns, draws = toy_columns(rng, n_galaxies, n_draws)

@@ -70,7 +70,7 @@ def simulate(
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     starts, stops = zip(*_spans(n, rows_per_partition), strict=True)
     options = {"survey": survey, "model": model, "noise": noise, "seed": seed}
-    return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey))
+    return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey, model))
 
 
 def infer(
@@ -92,7 +92,7 @@ def infer(
     require_calibrated(model, allow=allow_uncalibrated)
     posterior = load_posterior(model)
     _check_bands(catalog, posterior.survey)
-    meta = posterior_meta(posterior.survey)
+    meta = posterior_meta(posterior.survey, posterior.model)
     return catalog.map_partitions(stages.infer_partition, str(model), draws, seed, meta=meta, enforce_metadata=False)
 
 
@@ -124,7 +124,7 @@ def simulate_library(
     spans = _spans(n, rows_per_partition)
     settings = {"survey": survey.model_dump(mode="json"), "model": model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": stages.grid_hash(model),
-                "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey))}  # fmt: skip
+                "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey, model))}  # fmt: skip
     how.check_door()
     arguments = {"survey": label, "n": n, "seed": seed}
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
@@ -162,7 +162,7 @@ def infer_catalog(
     calibrated = require_calibrated(model, allow=allow_uncalibrated)
     how = _How(scheduler, workers, progress, check, log, performance_report)
     posterior = load_posterior(model)
-    schema = posterior_schema(posterior.survey)
+    schema = posterior_schema(posterior.survey, posterior.model)
     chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
     rows = [chunk.stop - chunk.start for chunk in chunks]
     check_catalog(source, posterior.survey, chunks)

@@ -42,7 +42,7 @@ def plan(
     if draws < 1 or workers < 1 or gpus < 0:
         raise PopcatError(f"expected at least 1 draw, 1 worker and 0 gpus, got {draws}, {workers}, {gpus}")
     posterior = load_posterior(model)
-    schema = posterior_schema(posterior.survey)
+    schema = posterior_schema(posterior.survey, posterior.model)
     chunks, rows = cut(source, schema, draws, rows_per_partition)
     check_catalog(source, posterior.survey, chunks)
     stages.forward_for(posterior.survey, posterior.model)

@@ -1,5 +1,6 @@
 """From a simulated library to a frozen posterior: q(z | photometry), then the members of q(theta | photometry, z)."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from popcat.inference.masks import instruments, random_masks
 from popcat.inference.posterior import Posterior, save_posterior
 from popcat.inference.support import fit_support
 from popcat.noise import NoiseModel, check_noise
-from popcat.prior import N_UNCONSTRAINED
+from popcat.prior import make_prior
 from popcat.settings import Model, Survey, Training
 
 _MIN_GALAXIES = 1000
@@ -41,6 +42,7 @@ class Setup:
     survey: Survey
     noise: NoiseModel
     settings: Training
+    n_unconstrained: int
     features: Features | None = None
 
     def photometry(self, library: Library, *stream: int, hide: bool = True):
@@ -92,10 +94,11 @@ def train_posterior(
     """
     source = memory_source(library, settings.validation_fraction) if isinstance(library, Library) else library
     noise = check_noise(noise, survey, "the noise model")
-    flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings))
+    width = make_prior(model).n_unconstrained
+    flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, width))
     features = fit_features(flux, err, redshift, model.cosmology)
     redshift_features = fit_features(flux, err, None, model.cosmology)
-    setup = Setup(survey, noise, settings, features)
+    setup = Setup(survey, noise, settings, width, features)
     how = {"device": device, "report": report, "epoch_size": int(fraction * source.n), "checkpoints": checkpoints}
     density, redshift_history = _train_redshift(setup, redshift_features, source, how)
     if run_members is None:
@@ -103,7 +106,7 @@ def train_posterior(
     else:
         members = run_members(setup, member_settings(settings), how["epoch_size"])
     flows, histories = zip(*members, strict=True)
-    architecture = architecture_for(settings, features=N_UNCONSTRAINED, context=features.n_features)
+    architecture = architecture_for(settings, features=setup.n_unconstrained, context=features.n_features)
     complete = setup.theta_set(source.held_out, 1, hide=False)
     made = {
         **provenance,
@@ -124,8 +127,8 @@ def train_posterior(
 def train_member(setup: Setup, settings: Training, source: Source, *, epoch_size: int, device: str = "cpu",
                  report=lambda epoch, history: None, checkpoints: Path | None = None):  # fmt: skip
     """One flow q(theta | photometry, z) and its history; members differ by the seed of their settings."""
-    own = Setup(setup.survey, setup.noise, settings, setup.features)
-    architecture = architecture_for(settings, features=N_UNCONSTRAINED, context=own.features.n_features)
+    own = dataclasses.replace(setup, settings=settings)
+    architecture = architecture_for(settings, features=own.n_unconstrained, context=own.features.n_features)
     validation = _not_empty(setup.theta_set(source.held_out, 1), source, settings)
 
     def shards(epoch: int) -> Iterator:
@@ -237,7 +240,7 @@ def train_member_part(
     flow, history = train_member(
         setup, settings, source, epoch_size=epoch_size, device=device, checkpoints=Path(checkpoints)
     )
-    architecture = architecture_for(settings, features=N_UNCONSTRAINED, context=setup.features.n_features)
+    architecture = architecture_for(settings, features=setup.n_unconstrained, context=setup.features.n_features)
     return flow_to_bytes(flow, architecture), asdict(history)
 
 

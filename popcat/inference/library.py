@@ -11,7 +11,6 @@ from popcat.catalog.partitions import read_manifest
 from popcat.errors import PopcatError
 from popcat.noise import NoiseModel, add_noise, check_noise
 from popcat.prior import make_prior
-from popcat.schema import PARAMETERS
 from popcat.settings import Model, Survey
 from popcat.units import nmgy_to_ab_mag
 
@@ -27,7 +26,7 @@ _COMMON_SCATTER = 0.4
 
 @dataclass(frozen=True)
 class Library:
-    """A simulated library in memory: unconstrained (n, 11) float32, redshift (n,), model flux (n, n_band) float32."""
+    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band); float32 but z."""
 
     unconstrained: np.ndarray
     redshift: np.ndarray
@@ -35,7 +34,7 @@ class Library:
 
     @classmethod
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray, model: Model) -> "Library":
-        """theta is (n, 12), flux noise-free in nMgy."""
+        """theta is (n, d), flux noise-free in nMgy."""
         w = make_prior(model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
         return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32))
@@ -59,12 +58,13 @@ class LibraryFolder:
 
     def load(self, parts: slice = slice(None)) -> Library:
         """Read parameters, redshifts and model fluxes of some parts into memory: 70 bytes a galaxy for five bands."""
+        parameters = make_prior(self.model).names
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
         names = [self.path / part["file"] for part in self.manifest["parts"][parts]]
         table = ds.dataset([str(name) for name in names], format="parquet").to_table(
-            columns=["redshift", *PARAMETERS, *fluxes]
+            columns=["redshift", *parameters, *fluxes]
         )
-        theta = np.column_stack([table[name].to_numpy() for name in PARAMETERS])
+        theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
         return Library.from_theta(theta, table["redshift"].to_numpy(), flux, self.model)
 

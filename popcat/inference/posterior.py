@@ -38,7 +38,7 @@ from popcat.inference.features import Features
 from popcat.inference.redshift import draw_redshift
 from popcat.inference.support import Support
 from popcat.noise import NoiseModel, check_noise
-from popcat.prior import N_UNCONSTRAINED, Prior, make_prior
+from popcat.prior import Prior, make_prior
 from popcat.settings import Model, Survey, validation_summary
 
 _FORMAT = 2
@@ -123,7 +123,7 @@ class Posterior:
         galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any catalogue and any
         partition to within float32 rounding (about 1e-5 standard deviations).
         """
-        redshift = np.asarray(redshift, dtype=float)
+        redshift, width = np.asarray(redshift, dtype=float), self.prior.n_unconstrained
         sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
         is_exact = ~np.isnan(redshift) & ~(sigma > MIN_REDSHIFT_ERR)
         z = np.repeat(redshift[:, None], n_draws, axis=1)
@@ -135,16 +135,16 @@ class Posterior:
                 z[rest], log_q[rest], log_prior[rest] = self._redshifts(
                     flux[rest], flux_err[rest], *given, object_id[rest], n_draws, seed
                 )
-            noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED).astype(np.float32)
-            noise = torch.from_numpy(noise).reshape(-1, n_draws, N_UNCONSTRAINED)
+            noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).astype(np.float32)
+            noise = torch.from_numpy(noise).reshape(-1, n_draws, width)
             w = torch.empty_like(noise)
             member = self._member_numbers(seed, object_id, n_draws)
             for rows, once in ((np.flatnonzero(is_exact), True), (rest, False)):
                 if len(rows):
                     w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], member[rows], once)
                     log_q[rows] += q.numpy()
-        flat = w.reshape(-1, N_UNCONSTRAINED).double().numpy()
-        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * N_UNCONSTRAINED * _LN_2PI
+        flat = w.reshape(-1, width).double().numpy()
+        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * _LN_2PI
         theta = self.prior.from_unconstrained(flat)
         return Draws(theta.reshape(*z.shape, theta.shape[1]), z, log_q, log_prior)
 
