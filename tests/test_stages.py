@@ -78,7 +78,7 @@ def frame():
         rows[f"flux_{band}"], rows[f"flux_err_{band}"] = value, 0.3 * value
     rows.loc[["no g", "everything"], "flux_g"] = np.nan
     rows.loc[["zero error", "everything"], "flux_err_i"] = 0.0
-    rows.loc["negative u", "flux_u"] = -3.0
+    rows.loc["negative u", "flux_u"] = -1.0
     rows.loc[["no redshift", "everything"], "redshift"] = np.nan
     rows.loc["too far", "redshift"] = 0.9
     rows.loc["too precise", [f"flux_err_{band}" for band in flux]] = 1e-3
