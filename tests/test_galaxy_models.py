@@ -13,7 +13,8 @@ from popcat.schema import parameter_fields, posterior_schema
 from popcat.settings import Model, Training, load_survey
 from popcat.sps.histories import load_bases
 
-TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=64, learning_rate=1e-2, max_epochs=1)
+TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=64, learning_rate=1e-2, max_epochs=1, redshift_epochs=1,
+                    redshift_hidden=16)  # fmt: skip
 
 
 @pytest.fixture
@@ -34,7 +35,11 @@ def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies,
     library = pq.read_table(tmp_path / "library" / "part-000000.parquet")
     assert library.column_names[2 : 2 + len(names)] == list(names)
     posterior, _ = train(tmp_path / "library", tmp_path / "model", settings=TRAINING)
-    infer_catalog(galaxies, tmp_path / "out", model=tmp_path / "model", draws=20, scheduler=SYNCHRONOUS)
+    with pytest.warns(UserWarning, match="has no calibration"):
+        infer_catalog(
+            galaxies, tmp_path / "out", model=tmp_path / "model", draws=20, allow_uncalibrated=True,
+            scheduler=SYNCHRONOUS,
+        )  # fmt: skip
     table = pq.read_table(tmp_path / "out" / "part-000000.parquet")
     assert table.schema.names == posterior_schema(posterior.survey, model).names
     ok = table.filter(np.array(table["status"].to_pylist()) == "ok")

@@ -85,7 +85,7 @@ def frame():
     rows.loc["no g", "flux_g"] = np.nan
     rows.loc["zero error", "flux_err_i"] = 0.0
     rows.loc["nothing", [f"flux_{band}" for band in flux]] = np.nan
-    rows.loc["negative u", "flux_u"] = -3.0
+    rows.loc["negative u", "flux_u"] = -1.0
     rows.loc[["no redshift", "nothing"], "redshift"] = np.nan
     rows.loc["too far", "redshift"] = 0.9
     rows.loc["too precise", [f"flux_err_{band}" for band in flux]] = 1e-3
