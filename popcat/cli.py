@@ -179,6 +179,17 @@ def infer(
     allow_uncalibrated: Annotated[
         bool, typer.Option("--allow-uncalibrated", help="Use a model that has not passed its calibration.")
     ] = False,
+    certify: Annotated[
+        bool | None,
+        typer.Option("--certify/--no-certify", help="Correct every posterior by the exact likelihood; by default where "
+                     "--budget-ms pays for it."),
+    ] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(min=0.0, help="For that, at most so many nominal milliseconds a galaxy and core.")
+    ] = None,
+    target_ess: Annotated[
+        float | None, typer.Option(min=1.0, help="Effective draws a galaxy that the correction asks for; 200.")
+    ] = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
     check: CheckOption = False,
@@ -191,11 +202,82 @@ def infer(
     warnings.simplefilter("ignore", UserWarning)  # said below, from the manifest
     manifest = infer_catalog(
         catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
-        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, scheduler=scheduler, workers=workers,
-        progress=True, check=check, log=log, performance_report=performance_report,
+        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, certify=certify, budget_ms=budget_ms,
+        target_ess=target_ess, scheduler=scheduler, workers=workers, progress=True, check=check, log=log,
+        performance_report=performance_report,
     )  # fmt: skip
     _say(manifest["extra"]["calibration"])
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
+
+
+PosteriorsArgument = Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")]
+
+
+@app.command()
+def reweight(
+    posteriors: PosteriorsArgument,
+    prior: Annotated[Path, typer.Option(help="TOML file with a table a parameter, such as [tau_ism].")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the catalogue to write.")] = Path(
+        "reweighted"
+    ),
+    seed: SeedOption = 0,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Posteriors under another prior, inside the training prior, without another fit."""
+    from popcat.distributed import reweight_catalog
+
+    manifest = reweight_catalog(
+        posteriors, output, prior, seed=seed, scheduler=scheduler, workers=workers, progress=True
+    )
+    _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}; effective draws: column ess")
+
+
+@app.command()
+def compare(
+    first: PosteriorsArgument,
+    second: PosteriorsArgument,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Parquet file of the factors.")] = None,
+) -> None:
+    """Bayes factors of two models, from catalogues inferred with --certify: per galaxy and summed."""
+    import pyarrow as pa
+
+    from popcat.catalog.atomic import write_parquet_atomic
+    from popcat.inference.compare import STRONG
+    from popcat.inference.compare import compare as compare_catalogs
+
+    frame, found = compare_catalogs(first, second)
+    if output is not None:
+        write_parquet_atomic(output, pa.Table.from_pandas(frame, preserve_index=False))
+    typer.echo(f"ln B = ln p(data | {first}) - ln p(data | {second})")
+    typer.echo(f"{found['n']:,} certified galaxies ({found['n_not_certified']:,} others left out)")
+    if found["n"]:
+        typer.echo(f"sum     {found['sum']:+.1f} +- {found['sum_error']:.1f}")
+        typer.echo(f"median  {found['median']:+.3f}")
+        strong = f"{found['n_strong_first']:,} for {first}, {found['n_strong_second']:,} for {second}"
+        typer.echo(f"|ln B| > {STRONG:g}: {strong}")
+
+
+@app.command()
+def crosscheck(
+    posteriors: PosteriorsArgument,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies, drawn at random.")] = 50,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the page and the numbers.")] = Path(
+        "crosscheck"
+    ),
+    sampler: Annotated[str, typer.Option(help="emcee or nautilus (extra bench).")] = "emcee",
+    seed: SeedOption = 0,
+) -> None:
+    """Referee: sample some of a catalogue's galaxies anew, with an independent sampler, and compare."""
+    from popcat.crosschecking import crosscheck as crosscheck_catalog
+
+    found = crosscheck_catalog(posteriors, n, output=output, seed=seed, sampler=sampler, report=_say)
+    typer.echo(f"{found['n']} galaxies ({found['n_not_converged']} more without a converged referee)")
+    for name, value in found["quantile_shift_median"].items():
+        typer.echo(f"median |shift| of {name:14s} {value:.3f} sigma")
+    if found["c2st_median"] is not None:
+        typer.echo(f"median C2ST {found['c2st_median']:.3f}")
+    _say(f"page and numbers in {output}")
 
 
 @app.command()

@@ -94,6 +94,16 @@ SUPPORT_TAIL = 1e-3
 CHI2_TAIL = 1e-4
 """high_chi2: pure noise exceeds this chi2 with this probability, for as many degrees of freedom as bands."""
 
+CERTIFIED_ESS = 100.0
+"""A posterior is certified with at least so many effective draws."""
+
+UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours")
+"""Flags with which no posterior is certified: the model, or the survey's noise, is not this galaxy's."""
+
+ROUTES = ("flow", "flow+is", "smc", "failed")
+"""Column `route`: the flow's draws as they are; corrected by importance weights; rescued by tempered sequential Monte
+Carlo; or not to be corrected within the budget, the flow's draws as they are."""
+
 STATUS = ("ok", "no_photometry", "redshift_out_of_range")
 """Column `status`: "ok" where there is a posterior, else the first reason, in this order, why there is none."""
 
@@ -167,6 +177,7 @@ def posterior_schema(survey: Survey, model: Model | None = None) -> pa.Schema:
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
         _field("worst_band", pa.string(), "", "of a galaxy that fails a test: the band without which it passes best"),
     ]
+    fields += certificate_fields()
     for name in survey.band_names:
         fields.append(_field(f"flux_{name}", pa.float32(), "nMgy", f"flux in {name}, as fitted"))
         fields.append(_field(f"flux_err_{name}", pa.float32(), "nMgy", f"error of flux_{name}, error floor included"))
@@ -176,6 +187,20 @@ def posterior_schema(survey: Survey, model: Model | None = None) -> pa.Schema:
     for name, (unit, text) in quantities.items():
         fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws"))
     return pa.schema(fields)
+
+
+def certificate_fields() -> list[pa.Field]:
+    """Columns of the correction by the exact likelihood; null where there was none, but for route and certified."""
+    return [
+        _field("certified", pa.bool_(), "", f"corrected, effective draws >= {CERTIFIED_ESS:g}, and no test failed"),
+        _field("route", pa.string(), "", "what made the draws: " + ", ".join(ROUTES)),
+        _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, no_fit"),
+        _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry, measured redshift | model)"),
+        _field("ess", pa.float32(), "1", "effective sample size behind the draws"),
+        _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
+        _field("pareto_k", pa.float32(), "1", "tail shape of the proposals' weights (PSIS): reliable below 0.7"),
+        _field("n_proposals", pa.int32(), "1", "proposals of the flow that were weighed"),
+    ]
 
 
 def posterior_meta(survey: Survey, model: Model | None = None) -> pd.DataFrame:

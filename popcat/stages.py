@@ -10,21 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from popcat import rng
 from popcat.catalog.chunk import Chunk
 from popcat.catalog.partitions import OutputFolder
 from popcat.catalog.readers import catalog_columns, has_posterior, observed, read_chunk, status_of, to_photometry
 from popcat.errors import PopcatError
+from popcat.inference.certify import Certified, Effort, certify
 from popcat.inference.posterior import Posterior, load_posterior
+from popcat.inference.reweighted import reweight_table
 from popcat.inference.trust import N_DRAWS, chi2_of, worst_bands
 from popcat.noise import NoiseModel, add_noise
 from popcat.prior import make_prior
 from popcat.schema import (
+    CERTIFIED_ESS,
     CHI2_TAIL,
     FLAGS,
     PERCENTILES,
     SUPPORT_TAIL,
+    UNCERTIFIED,
     library_schema,
     parameter_fields,
     posterior_schema,
@@ -103,22 +108,30 @@ def simulate_partition(
     return to_pandas(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
 
 
-def infer_partition(frame: pd.DataFrame, model: str, draws: int, seed: int) -> pd.DataFrame:
+def infer_partition(
+    frame: pd.DataFrame, model: str, draws: int, seed: int, effort: Effort | None = None
+) -> pd.DataFrame:
     """Posteriors of one photometry frame: columns of popcat.schema.posterior_schema.
 
     `model` is the folder or embedded name of a posterior; it is loaded once a process. Rows without a posterior keep
-    their photometry, a status that says why, and nulls.
+    their photometry, a status that says why, and nulls. With an `effort` the exact likelihood corrects the draws.
     """
-    return to_pandas(infer_table(frame, load_posterior(model), draws, seed))
+    return to_pandas(infer_table(frame, load_posterior(model), draws, seed, effort))
 
 
-def infer_table(frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int) -> pa.Table:
+def infer_table(
+    frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None
+) -> pa.Table:
     """`infer_partition` as an Arrow table with units in its field metadata."""
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
     rows = np.flatnonzero(has_posterior(flags))
     data = observation(frame.iloc[rows], survey)
-    quantities, chi2 = sample_quantities(data, posterior, draws, seed)
+    if effort is None:
+        (quantities, chi2), proof = sample_quantities(data, posterior, draws, seed), None
+    else:
+        quantities, proof = certified_quantities(data, posterior, draws, seed, effort)
+        chi2 = proof.chi2_best
     n_bands = observed(data.flux, data.flux_err).sum(axis=1)
     noise, colours = _tails(data, posterior)
     found = {"high_chi2": chi2 > _chi2_limit(n_bands), "unusual_noise": noise < SUPPORT_TAIL,
@@ -131,6 +144,7 @@ def infer_table(frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int
     columns |= {"chi2_best": _scatter(chi2, rows, n), "tail_noise": _scatter(noise, rows, n),
                 "tail_colours": _scatter(colours, rows, n)}  # fmt: skip
     columns["worst_band"] = _names(_worst(data, found, posterior, seed), rows, n, survey)
+    columns |= _certificate(proof, flags, rows, n)
     for band in survey.band_names:
         columns |= {name: frame[name].to_numpy() for name in (f"flux_{band}", f"flux_err_{band}")}
     for name, values in quantities.items():
@@ -187,6 +201,38 @@ def sample_quantities(
         for name, values in derive(flat, z, survey, posterior.model).items():
             out[name][part] = values.reshape(-1, draws)
     return out, chi2
+
+
+def certified_quantities(
+    data: Observation, posterior: Posterior, draws: int, seed: int, effort: Effort
+) -> tuple[dict[str, np.ndarray], Certified]:
+    """Draws of every quantity, {name: (n, draws) float32}, corrected by the exact likelihood, and the proof of each."""
+    survey, model = posterior.survey, posterior.model
+    forward = forward_for(survey, model).photometry.flux
+    found = certify(
+        posterior, forward, data.flux, data.flux_err, data.redshift, data.object_id, draws, seed,
+        redshift_err=data.redshift_err, effort=effort,
+    )  # fmt: skip
+    theta, z = found.theta.reshape(len(data) * draws, -1), found.redshift.ravel()
+    quantities = derive(theta, z, survey, model)
+    return {name: values.reshape(-1, draws).astype(np.float32) for name, values in quantities.items()}, found
+
+
+def _certificate(proof: Certified | None, flags, rows, n) -> dict[str, pa.Array]:
+    """The columns of popcat.schema.certificate_fields; without a proof they say so."""
+    route, why = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
+    route[rows] = "flow" if proof is None else proof.route
+    certified = np.zeros(n, dtype=bool)
+    numbers = ("log_evidence", "ess", "efficiency", "pareto_k")
+    columns = {name: pa.nulls(n, pa.float32()) for name in numbers} | {"n_proposals": np.zeros(n, dtype=np.int32)}
+    if proof is not None:
+        why[rows] = np.where(proof.route_why == "", None, proof.route_why)
+        passed = (flags[rows] & sum(FLAGS[name] for name in UNCERTIFIED)) == 0
+        certified[rows] = passed & np.isin(proof.route, ("flow+is", "smc")) & (proof.ess >= CERTIFIED_ESS)
+        columns |= {name: _scatter(getattr(proof, name), rows, n, nan_is_null=True) for name in numbers}
+        columns["n_proposals"][rows] = proof.n_proposals
+    text = {"route": pa.array(route, type=pa.string()), "route_why": pa.array(why, type=pa.string())}
+    return {"certified": certified, **text, **columns}
 
 
 def _tails(data: Observation, posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
@@ -247,12 +293,12 @@ def _chi2_limit(n_bands: np.ndarray) -> np.ndarray:
     return chi2.isf(CHI2_TAIL, n_bands)
 
 
-def _scatter(values, rows, n) -> pa.Array:
+def _scatter(values, rows, n, *, nan_is_null: bool = False) -> pa.Array:
     """A float32 column with nulls in the other rows."""
     full = np.zeros(n, dtype=np.float32)
     with np.errstate(over="ignore"):  # a chi2 beyond float32 is infinite
         full[rows] = values
-    return pa.array(full, mask=_missing(rows, n))
+    return pa.array(full, mask=_missing(rows, n) | (np.isnan(full) & nan_is_null))
 
 
 def _lists(values, rows, n) -> pa.Array:
@@ -290,8 +336,9 @@ def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, 
 
 
 def write_posterior_part(
-    folder: OutputFolder, chunk: Chunk, model: str, name: str, draws: int, seed: int, hide_redshift: bool = False
-) -> int:
+    folder: OutputFolder, chunk: Chunk, model: str, name: str, draws: int, seed: int, hide_redshift: bool = False,
+    effort: Effort | None = None,
+) -> int:  # fmt: skip
     """Read one chunk, infer its posteriors and write the part; the number of rows.
 
     Raises PopcatError if the model that this process finds is not the one that the run began with.
@@ -306,11 +353,20 @@ def write_posterior_part(
         frame = read_partition(chunk, posterior.survey)
         frame = without_redshift(frame) if hide_redshift else frame
     with stage("derive"):
-        table = infer_table(frame, posterior, draws, seed)
+        table = infer_table(frame, posterior, draws, seed, effort)
     status = {
         str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
     }
     folder.write_part(chunk.index, table, {"status": status})
+    return table.num_rows
+
+
+def write_reweighted_part(
+    folder: OutputFolder, index: int, part: str, new, survey: Survey, model: Model, seed: int
+) -> int:
+    """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
+    table = reweight_table(pq.read_table(part), new, make_prior(model), survey.redshift_range, seed)
+    folder.write_part(index, table)
     return table.num_rows
 
 

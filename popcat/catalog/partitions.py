@@ -170,13 +170,16 @@ def is_output(path: str | Path) -> bool:
     return (Path(path) / META / "run.json").is_file()
 
 
-def read_manifest(path: str | Path) -> dict:
+def read_manifest(path: str | Path, *, kind: str | None = None) -> dict:
     """The manifest of a complete output: kind, fingerprint, parts, rows, bytes, extra.
 
-    Raises PopcatError if the folder is no output of popcat, is not finished, or a part is missing or has changed size.
+    Raises PopcatError if the folder is no output of popcat (of this kind, where one is named), is not finished, or a
+    part is missing or has changed size.
     """
     path = Path(path)
     run = read_run(path)
+    if kind is not None and run.kind != kind:
+        raise PopcatError(f"{path} holds a {run.kind}, not {kind}: name a folder of {kind}")
     manifest = read_or_none(path / META / "manifest.json", Manifest)
     parts = manifest.parts if manifest else []
     whole = [part for part in parts if _size(path / part.file) == part.bytes]

@@ -13,6 +13,7 @@ _HOME = {
     "infer": "doors",
     "infer_catalog": "doors",
     "read_catalog": "doors",
+    "reweight_catalog": "doors",
     "simulate": "doors",
     "simulate_library": "doors",
     "train_ensemble": "ensembles",

@@ -18,11 +18,12 @@ import dask.dataframe as dd
 from popcat import stages
 from popcat.calibrating import require_calibrated
 from popcat.catalog.atomic import write_json_atomic
-from popcat.catalog.partitions import META, OutputFolder
+from popcat.catalog.partitions import META, OutputFolder, read_manifest
 from popcat.catalog.readers import check_catalog, plan_chunks
 from popcat.catalog.records import Sidecar, read_or_none
 from popcat.catalog.sources import content_digest
 from popcat.distributed.cluster import (
+    SYNCHRONOUS,
     check_performance_report,
     check_scheduler,
     connect,
@@ -32,8 +33,11 @@ from popcat.distributed.progress import Reporter
 from popcat.distributed.sizing import cut, model_location
 from popcat.distributed.window import Window, run_synchronous
 from popcat.errors import DiskFullError, PopcatError
+from popcat.inference.certify import effort_for
 from popcat.inference.posterior import load_posterior
+from popcat.inference.reweight import load_prior
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
+from popcat.prior import make_prior
 from popcat.schema import library_meta, library_schema, photometry_meta, posterior_meta, posterior_schema
 from popcat.settings import Model, Survey, load_survey
 from popcat.sps.filters import load_curves
@@ -75,12 +79,13 @@ def simulate(
 
 def infer(
     catalog: dd.DataFrame, model: str | Path = "sdss", *, draws: int = 100, seed: int = 0,
-    allow_uncalibrated: bool = False,
+    allow_uncalibrated: bool = False, certify: bool | None = None, budget_ms: float | None = None,
+    target_ess: float | None = None,
 ) -> dd.DataFrame:  # fmt: skip
     """Posteriors of a lazy photometry frame, partition by partition: a lazy posterior frame.
 
     `model` is the folder of a posterior, which every worker must see, or the name of an embedded one. A galaxy whose
-    redshift is NaN has it inferred.
+    redshift is NaN has it inferred. `certify`, `budget_ms`, `target_ess`: as for `infer_catalog`.
 
     Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
 
@@ -93,7 +98,10 @@ def infer(
     posterior = load_posterior(model)
     _check_bands(catalog, posterior.survey)
     meta = posterior_meta(posterior.survey, posterior.model)
-    return catalog.map_partitions(stages.infer_partition, str(model), draws, seed, meta=meta, enforce_metadata=False)
+    options = {"meta": meta, "enforce_metadata": False}
+    return catalog.map_partitions(
+        stages.infer_partition, str(model), draws, seed, effort_for(certify, budget_ms, target_ess), **options
+    )
 
 
 def fit_noise(catalog: dd.DataFrame, survey: "str | Path | Survey") -> NoiseModel:
@@ -137,6 +145,7 @@ def simulate_library(
 def infer_catalog(
     source: str | Path, output: str | Path, *, model: str | Path = "sdss", draws: int = 100, seed: int = 0,
     rows_per_partition: int | None = None, hide_redshift: bool = False, allow_uncalibrated: bool = False,
+    certify: bool | None = None, budget_ms: float | None = None, target_ess: float | None = None,
     scheduler: str | None = None, workers: int | None = None, progress: bool = False,
     check: bool = False, log: str | Path | None = None,
     performance_report: str | Path | None = None,
@@ -154,6 +163,10 @@ def infer_catalog(
     one JSON object an event; `performance_report` a file for Dask's own report. Seconds by stage, workers and failures
     go to _popcat/summary.json in the folder.
 
+    `certify` corrects every posterior by the exact likelihood (popcat.inference.certify), for at most `budget_ms`
+    nominal milliseconds a galaxy and core. By default it is on where a budget is named that pays for it. `target_ess`
+    (200) is how many effective draws it asks for.
+
     Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
     its calibration, unless allow_uncalibrated), and at the end for failed partitions.
     """
@@ -169,6 +182,9 @@ def infer_catalog(
     settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
                 "catalog": content_digest(chunks), "n": sum(rows), "schema": _digest(schema),
                 "hide_redshift": hide_redshift}  # fmt: skip
+    effort = effort_for(certify, budget_ms, target_ess)
+    if effort is not None:
+        settings["effort"] = vars(effort)
     how.check_door()
     where = model_location(model)
     arguments = {"source": str(source), "model": where, "draws": draws, "seed": seed,
@@ -177,7 +193,7 @@ def infer_catalog(
     pending = folder.resume(check=check)
     if pending:
         stages.forward_for(posterior.survey, posterior.model)
-    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift) for i in pending}
+    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort) for i in pending}
     start = time.monotonic()
     _run(folder, stages.write_posterior_part, jobs, rows, "inferring", how)
     extra = {
@@ -189,8 +205,37 @@ def infer_catalog(
         "calibration": calibrated,
         "draws": draws,
         "seed": seed,
+        "certify": None if effort is None else vars(effort),
     }
     return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
+
+
+def reweight_catalog(
+    posteriors: str | Path, output: str | Path, prior: "str | Path | Callable", *, seed: int = 0,
+    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+) -> dict:  # fmt: skip
+    """Write a posterior catalogue under another prior, inside the training prior; its manifest.
+
+    `prior` is a TOML file (popcat.inference.reweight says what it holds), or a function of the draws by name, each
+    (n, k), that gives the ln of its density; a function runs in this process.
+
+    Raises PopcatError for a prior that reaches outside the training prior, or a folder without posteriors.
+    """
+    manifest = read_manifest(posteriors, kind="posteriors")
+    survey = Survey.model_validate(manifest["extra"]["survey"])
+    model = Model.model_validate(manifest["extra"]["galaxy_model"])
+    is_file = not callable(prior)
+    new = load_prior(prior, make_prior(model), survey.redshift_range) if is_file else prior
+    text = Path(prior).read_text(encoding="utf-8") if is_file else getattr(prior, "__name__", "function")
+    settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
+    how = _How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
+    how.check_door()
+    folder = OutputFolder.open(output, settings, len(manifest["parts"]), kind="posteriors")
+    parts = [str(Path(posteriors).absolute() / part["file"]) for part in manifest["parts"]]
+    jobs = {i: (folder, i, parts[i], new, survey, model, seed) for i in folder.resume(check=False)}
+    rows = [part["rows"] for part in manifest["parts"]]
+    _run(folder, stages.write_reweighted_part, jobs, rows, "reweighting", how)
+    return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
 
 
 @dataclass(frozen=True)

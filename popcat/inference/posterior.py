@@ -113,6 +113,10 @@ class Posterior:
     def sampler(self) -> Sampler | Mixture:
         return make_sampler(self.flows)
 
+    @cached_property
+    def _first_sampler(self) -> Sampler:
+        return self.sampler if len(self.flows) == 1 else Sampler(self.flows[0])
+
     def sample(
         self, flux, flux_err, redshift, object_id, n_draws: int, seed: int, *, redshift_err=None
     ) -> Draws:
@@ -123,25 +127,37 @@ class Posterior:
         galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any catalogue and any
         partition to within float32 rounding (about 1e-5 standard deviations).
         """
+        object_id, width = np.asarray(object_id), self.prior.n_unconstrained
+        normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).reshape(-1, n_draws, width)
+        uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
+        member = self._member_numbers(seed, object_id, n_draws)
+        return self.transform(flux, flux_err, redshift, normals, uniforms, member, redshift_err=redshift_err)
+
+    def transform(self, flux, flux_err, redshift, normals, uniforms, member=None, *, redshift_err=None) -> Draws:
+        """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
+
+        The uniform ones become redshifts where none is given exactly. `member` (n, k), uniform too, chooses among the
+        flows of an ensemble; without it all draws, and q, are of the first flow. Then each galaxy's map is one to one
+        and smooth, and takes these distributions to q.
+        """
         redshift, width = np.asarray(redshift, dtype=float), self.prior.n_unconstrained
         sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
         is_exact = ~np.isnan(redshift) & ~(sigma > MIN_REDSHIFT_ERR)
-        z = np.repeat(redshift[:, None], n_draws, axis=1)
+        z = np.repeat(redshift[:, None], normals.shape[1], axis=1)
         log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
         rest = np.flatnonzero(~is_exact)
         with _one_thread():
             if len(rest):
                 given = redshift[rest], np.where(np.isnan(redshift[rest]), np.nan, sigma[rest])
                 z[rest], log_q[rest], log_prior[rest] = self._redshifts(
-                    flux[rest], flux_err[rest], *given, object_id[rest], n_draws, seed
+                    flux[rest], flux_err[rest], *given, uniforms[rest]
                 )
-            noise = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).astype(np.float32)
-            noise = torch.from_numpy(noise).reshape(-1, n_draws, width)
+            noise = torch.from_numpy(normals.astype(np.float32))
             w = torch.empty_like(noise)
-            member = self._member_numbers(seed, object_id, n_draws)
             for rows, once in ((np.flatnonzero(is_exact), True), (rest, False)):
                 if len(rows):
-                    w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], member[rows], once)
+                    chosen = None if member is None else member[rows]
+                    w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], chosen, once)
                     log_q[rows] += q.numpy()
         flat = w.reshape(-1, width).double().numpy()
         log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * _LN_2PI
@@ -154,9 +170,8 @@ class Posterior:
         with torch.no_grad():
             return self.redshift_density.log_nodes(context).numpy()
 
-    def _redshifts(self, flux, flux_err, z_obs, sigma, object_id, n_draws, seed):
+    def _redshifts(self, flux, flux_err, z_obs, sigma, uniform):
         low, high = self.survey.redshift_range
-        uniform = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
         z, log_q = draw_redshift(self.redshift_nodes(flux, flux_err), (low, high), z_obs, sigma, uniform)
         with np.errstate(invalid="ignore"):
             measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
@@ -170,11 +185,13 @@ class Posterior:
 
     def _conditioned(self, flux, flux_err, z, noise, member, once: bool):
         """w and ln q(w | x, z). `once`: all draws of a galaxy share its redshift, and so its context."""
+        sampler = self._first_sampler if member is None else self.sampler
         if once:
-            return self.sampler.transform(noise, torch.from_numpy(self.features(flux, flux_err, z[:, 0])), member)
+            return sampler.transform(noise, torch.from_numpy(self.features(flux, flux_err, z[:, 0])), member)
         n, k, _ = noise.shape
         context = self.features(np.repeat(flux, k, axis=0), np.repeat(flux_err, k, axis=0), z.ravel())
-        w, q = self.sampler.transform(noise.reshape(n * k, 1, -1), torch.from_numpy(context), member.reshape(n * k, 1))
+        flat = None if member is None else member.reshape(n * k, 1)
+        w, q = sampler.transform(noise.reshape(n * k, 1, -1), torch.from_numpy(context), flat)
         return w.reshape(noise.shape), q.reshape(n, k)
 
 

@@ -4,7 +4,7 @@ Every function takes arrays or frames and returns a matplotlib Figure; none touc
 """
 
 from popcat.plots.calibration import loss_curve, pp_curves, rank_histograms
-from popcat.plots.galaxy import galaxy_corner, galaxy_sed
+from popcat.plots.galaxy import galaxy_corner, galaxy_sed, overlaid_corner
 from popcat.plots.population import chi2_histogram, mass_redshift, sfr_mass, status_bars, status_counts
 from popcat.plots.style import figure_to_data_uri, save_figure
 
@@ -15,6 +15,7 @@ __all__ = [
     "galaxy_sed",
     "loss_curve",
     "mass_redshift",
+    "overlaid_corner",
     "pp_curves",
     "rank_histograms",
     "save_figure",

@@ -57,6 +57,27 @@ def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
 
 
 @styled
+def overlaid_corner(draws: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], *, title: str) -> Figure:
+    """Corner plot of two samples of one galaxy's posterior, each a dict of (n,): the draws over the reference."""
+    import corner
+
+    parts = [np.column_stack([np.asarray(part[name], dtype=float) for name in CORNER]) for part in (reference, draws)]
+    parts = [part[np.isfinite(part).all(axis=1)] for part in parts]
+    ranges = [extent_of(np.concatenate(columns), pad=0.08) for columns in zip(*(part.T for part in parts), strict=True)]
+    figure = Figure(figsize=(7.2, 7.2))
+    for part, color in zip(parts, (GREY, BLUE), strict=True):
+        contours = len(part) >= CONTOUR_POINTS and bool((np.ptp(part, axis=0) > 0).all())
+        corner.corner(part, fig=figure, range=ranges, bins=20, smooth=1.0, color=color, labels=_CORNER_LABELS,
+                      label_kwargs={"fontsize": 10}, labelpad=0.12, levels=(0.68, 0.95), plot_density=False,
+                      plot_datapoints=False, plot_contours=contours, quiet=True,
+                      hist_kwargs={"density": True, "lw": 1.4})
+    for ax in figure.axes:
+        ax.tick_params(labelsize=8)
+    figure.text(0.985, 0.975, f"{title}\nblue: the catalogue, grey: the referee", ha="right", va="top", fontsize=11)
+    return figure
+
+
+@styled
 def galaxy_sed(survey_curves, flux, flux_err, model_flux, *, title: str, spectrum=None) -> Figure:
     """Observed fluxes, the model's draws and filter curves against wavelength, with residuals below.
 

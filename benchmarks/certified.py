@@ -1,0 +1,196 @@
+"""What certification does: efficiency of the flow's proposals, rescues, time, calibration, and an independent referee.
+
+    python benchmarks/certified.py --model sdss --json certified.json
+
+- mocks: fresh ones from the prior and the noise model. Share with an effective sample size of 100 after the rescue; KS
+  distances of SBC ranks before and after the correction; milliseconds of one core for 1,000 proposals, weighed.
+- real: the embedded galaxies.
+- crosscheck: emcee (extra bench) on random real galaxies, of a catalogue with 1,000 draws a galaxy.
+- wrong: real galaxies spoilt on purpose. None should be certified, and every one flagged.
+"""
+
+import tempfile
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from popcat import stages
+from popcat.catalog.photometry import to_photometry
+from popcat.crosschecking import crosscheck
+from popcat.distributed import SYNCHRONOUS, infer_catalog
+from popcat.inference.calibration import ks_critical, ks_distance, ranks
+from popcat.inference.certify import N_PROPOSALS, Effort
+from popcat.inference.posterior import load_posterior
+from popcat.inference.target import Target
+from popcat.inference.weights import importance
+from popcat.schema import CERTIFIED_ESS, FLAGS, PARAMETERS, PROPERTIES, ROUTES, UNCERTIFIED
+
+from environment import conclude, parser, print_table
+
+DRAWS = 200
+STARS = {"M dwarf": (2.5, 1.4, 1.2, 0.7), "A star": (1.1, -0.2, -0.2, -0.1), "white dwarf": (-0.3, -0.4, -0.3, -0.3)}
+"""u - g, g - r, r - i, i - z."""
+
+
+def main():
+    arguments = options()
+    posterior = load_posterior(arguments.model)
+    effort = Effort(budget_ms=arguments.budget_ms)
+    raw = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet")
+    some = raw.sample(min(arguments.real, len(raw)), random_state=arguments.seed)
+    result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort),
+                            "real": on_galaxies(to_photometry(some, posterior.survey), posterior, effort)}}  # fmt: skip
+    if arguments.wrong:
+        result["wrong"] = on_wrong(to_photometry(some[: arguments.wrong], posterior.survey), posterior, effort)
+    if arguments.crosscheck:
+        result["crosscheck"] = referee(some, arguments)
+    report(result)
+    conclude(arguments.json, result)
+
+
+def options():
+    arguments = parser(__doc__)
+    arguments.add_argument("--model", default="sdss", help="folder of a model, or the name of an embedded one")
+    arguments.add_argument("--n", type=int, default=1000, help="number of mocks")
+    arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
+    arguments.add_argument("--wrong", type=int, default=50, help="number of real galaxies that are spoilt; 0 for none")
+    arguments.add_argument("--crosscheck", type=int, default=50, help="number of galaxies with a referee; 0 for none")
+    arguments.add_argument("--budget-ms", type=float, default=Effort().budget_ms, help="nominal, a galaxy")
+    arguments.add_argument("--seed", type=int, default=11)
+    return arguments.parse_args()
+
+
+def on_mocks(posterior, n, seed, effort) -> dict:
+    """Efficiency, effective draws, time, and SBC before and after."""
+    mocks = stages.draw_mocks(posterior, n, seed)
+    data = stages.observation(mocks.assign(redshift_err=np.nan), posterior.survey)
+    theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
+    truth = stages.derive(theta, data.redshift, posterior.survey, posterior.model)
+    plain, _ = stages.sample_quantities(data, posterior, DRAWS, seed)
+    started = time.process_time()
+    corrected, proof = stages.certified_quantities(data, posterior, DRAWS, seed, effort)
+    total_ms = 1e3 * (time.process_time() - started) / n
+    return {
+        **summary(proof),
+        "ms_per_galaxy": proposal_ms(data[: min(n, 128)], posterior, seed),
+        "ms_per_galaxy_with_rescue": total_ms,
+        "ks": distances(truth, corrected),
+        "ks_uncorrected": distances(truth, plain),
+        "ks_critical_1_percent": ks_critical(n),
+        "n": n,
+    }
+
+
+def on_galaxies(frame, posterior, effort) -> dict:
+    """The same of real galaxies, and which route made each posterior."""
+    started = time.process_time()
+    table = stages.infer_table(frame, posterior, DRAWS, 0, effort)
+    ms = 1e3 * (time.process_time() - started) / len(frame)
+    ok = table["status"].to_numpy() == "ok"
+    ess, route = table["ess"].to_numpy()[ok], table["route"].to_numpy()[ok]
+    counts = {name: int(np.sum(route == name)) for name in ROUTES}
+    return {
+        "efficiency_median": float(np.median(table["efficiency"].to_numpy()[ok])),
+        "ess100_fraction": float(np.mean((ess >= CERTIFIED_ESS) & (route != "failed"))),
+        "routes": counts,
+        "certified_fraction": float(np.mean(table["certified"].to_numpy()[ok])),
+        "flagged_fraction": float(np.mean((table["flags"].to_numpy()[ok] & uncertified()) != 0)),
+        "ms_per_galaxy_with_rescue": ms,
+        "n": int(ok.sum()),
+    }
+
+
+def on_wrong(frame, posterior, effort) -> dict:
+    """Share certified and share flagged of galaxies that are not what the model knows."""
+    kinds = {f"{band} off by 0.5 mag": off(frame, band) for band in posterior.survey.band_names}
+    kinds["errors understated 5x"] = frame.assign(**{name: frame[name] / 5 for name in frame if "flux_err" in name})
+    kinds |= {name: as_star(frame, colours) for name, colours in STARS.items()}
+    result = {}
+    for name, spoilt in kinds.items():
+        table = stages.infer_table(spoilt, posterior, DRAWS, 0, effort)
+        flagged = (table["flags"].to_numpy() & uncertified()) != 0
+        result[name] = {"certified": float(np.mean(table["certified"].to_numpy())), "flagged": float(np.mean(flagged))}
+    return result
+
+
+def referee(raw, arguments) -> dict:
+    """A catalogue of some real galaxies, and emcee's opinion of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "galaxies.parquet"
+        raw[: 2 * arguments.crosscheck].to_parquet(source)
+        infer_catalog(source, Path(folder) / "posteriors", model=arguments.model, draws=1000, certify=True,
+                      budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True,
+                      scheduler=SYNCHRONOUS)  # fmt: skip
+        found = crosscheck(Path(folder) / "posteriors", arguments.crosscheck, seed=arguments.seed, report=print)
+    keys = ("n", "n_not_converged", "quantile_shift_median", "c2st_median", "sampler")
+    return {key: found[key] for key in keys}
+
+
+def proposal_ms(data, posterior, seed) -> float:
+    """Process milliseconds a galaxy for a round of proposals, weighed; the second of two goes, compiled and warm."""
+    forward = stages.forward_for(posterior.survey, posterior.model).photometry.flux
+    target = Target(posterior, forward, data.flux, data.flux_err, data.redshift, data.redshift_err)
+    for _ in range(2):
+        started = time.process_time()
+        importance(target.weigh(target.sample(data.object_id, N_PROPOSALS, seed))[0])
+        seconds = time.process_time() - started
+    return 1e3 * seconds / len(data)
+
+
+def summary(proof) -> dict:
+    """Distribution of efficiency, share with enough effective draws, routes."""
+    reached = (proof.ess >= CERTIFIED_ESS) & (proof.route != "failed")
+    return {
+        "efficiency_median": float(np.median(proof.efficiency)),
+        "efficiency_percentiles": {f"p{q}": float(np.percentile(proof.efficiency, q)) for q in (1, 5, 16, 84, 95)},
+        "ess100_fraction": float(np.mean(reached)),
+        "routes": {name: int(np.sum(proof.route == name)) for name in ROUTES},
+    }
+
+
+def distances(truth, quantities) -> dict:
+    """KS distances of SBC ranks."""
+    names = (*PARAMETERS, *PROPERTIES)
+    return {name: ks_distance(ranks(truth[name].astype(np.float32), quantities[name])) for name in names}
+
+
+def off(frame, band):
+    """One band brighter by 0.5 mag, its relative error kept."""
+    columns = (f"flux_{band}", f"flux_err_{band}")
+    return frame.assign(**{name: (10**0.2 * frame[name]).astype("float32") for name in columns})
+
+
+def as_star(frame, colours):
+    """The colours of a star at the galaxy's r magnitude, with each band's relative error."""
+    ug, gr, ri, iz = (10 ** (0.4 * colour) for colour in colours)
+    flux = {"r": frame["flux_r"], "g": frame["flux_r"] / gr, "i": frame["flux_r"] * ri}
+    flux |= {"u": flux["g"] / ug, "z": flux["i"] * iz}
+    columns = {f"flux_{band}": values.astype("float32") for band, values in flux.items()}
+    relative = {band: frame[f"flux_err_{band}"] / frame[f"flux_{band}"].abs() for band in flux}
+    errors = {f"flux_err_{band}": (relative[band] * values).astype("float32") for band, values in flux.items()}
+    return frame.assign(**columns, **errors)
+
+
+def uncertified() -> int:
+    return sum(FLAGS[name] for name in UNCERTIFIED)
+
+
+def report(result: dict) -> None:
+    mocks, real = result["certified"]["mocks"], result["certified"]["real"]
+    shared = ("n", "efficiency_median", "ess100_fraction", "ms_per_galaxy_with_rescue")
+    print_table([{"sample": name, **{key: part[key] for key in shared}, **part["routes"]}
+                 for name, part in {"mocks": mocks, "real": real}.items()], "certified")  # fmt: skip
+    print(f"{mocks['ms_per_galaxy']:.1f} ms of one core for {N_PROPOSALS} proposals, weighed")
+    print_table([{"quantity": name, "KS corrected": value, "KS uncorrected": mocks["ks_uncorrected"][name]}
+                 for name, value in mocks["ks"].items()], "SBC")  # fmt: skip
+    if "wrong" in result:
+        print_table([{"galaxies": name, **values} for name, values in result["wrong"].items()], "wrong on purpose")
+    if "crosscheck" in result:
+        print(result["crosscheck"])
+
+
+if __name__ == "__main__":
+    main()
