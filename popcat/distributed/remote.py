@@ -1,5 +1,6 @@
 """What a worker runs. Light to import, because the scheduler and the workers' event loops import it too."""
 
+import logging
 import pickle
 
 import distributed
@@ -27,5 +28,22 @@ def run_on_worker(payload: bytes, needs_gpu: bool, version: str) -> None:
         raise PopcatError(f"worker {worker.address} has popcat {popcat.__version__}, expected {version}: install the "
                           "same version on every machine")  # fmt: skip
     task, arguments = pickle.loads(payload)
-    with recording(worker.address, gpu=gpu):
-        task(*arguments)
+    try:
+        with recording(worker.address, gpu=gpu):
+            task(*arguments)
+    except Exception as error:
+        if not isinstance(error, PopcatError):
+            logging.getLogger("distributed.worker").exception("popcat: a partition failed")
+        raise _portable(error) from None
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can travel, without the traceback, which stays in the worker's log.
+
+    A client waits for ever for one that it cannot unpickle, or whose traceback is too deep.
+    """
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error.with_traceback(None)

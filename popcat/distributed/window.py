@@ -95,9 +95,14 @@ class Window:
         if now - self.looked < _LOOK_S:
             return
         self.looked = now
+        try:
+            workers = self.client.scheduler_info()["workers"]
+        except (CommClosedError, OSError, TimeoutError):
+            workers = None  # dead, or only too busy to answer
         if self.client.status != "running":
             raise _lost(f"its connection is {self.client.status}")
-        workers = self.client.scheduler_info()["workers"]
+        if workers is None:
+            return
         gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in workers.values())
         self.uses_gpu = self.uses_gpu or gpus > 0
         slots = gpus if self.uses_gpu else sum(worker["nthreads"] for worker in workers.values())

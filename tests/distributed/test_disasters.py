@@ -27,7 +27,8 @@ LOCAL = {"scheduler": distributed.SYNCHRONOUS}
 POISON = """
 import os, signal
 from popcat import stages
-real = stages.write_posterior_part
+real = getattr(stages, "real", stages.write_posterior_part)  # Dask runs a preloaded file twice
+stages.real = real
 
 def write_posterior_part(folder, chunk, *rest):
     if chunk.index == 7:

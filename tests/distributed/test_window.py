@@ -39,6 +39,21 @@ def refused(folder, index):
     raise PopcatError("mend your input")
 
 
+def bottomless(*_):
+    bottomless()
+
+
+class OddError(Exception):
+    """Cannot be unpickled."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def odd(*_):
+    raise OddError("salt", "pepper")
+
+
 def silent(event, **fields):
     pass
 
@@ -49,8 +64,9 @@ def made(folder):
 
 def test_every_partition_is_written_and_its_sidecar_says_by_whom(cluster, folder, jobs):
     client = cluster({}, {})
+    workers = set(client.scheduler_info()["workers"])
     assert sorted(Window(client, write, jobs, silent)) == [Outcome(index, None) for index in range(6)]
-    assert {one["worker"] for one in made(folder)} <= set(client.scheduler_info()["workers"])
+    assert {one["worker"] for one in made(folder)} <= workers
     assert {one["gpu"] for one in made(folder)} == {False}
 
 
@@ -78,6 +94,12 @@ def test_what_the_user_has_to_mend_is_not_tried_again(cluster, folder, jobs):
     outcomes = list(Window(cluster({}), refused, jobs, silent))
     assert {str(outcome.error) for outcome in outcomes} == {"mend your input"}
     assert folder.sidecar_path(0).with_suffix(".tries").read_text() == "x"
+
+
+@pytest.mark.parametrize(("task", "said"), [(bottomless, "maximum recursion depth"), (odd, "salt and pepper")])
+def test_an_error_that_cannot_travel_is_said_all_the_same(cluster, jobs, task, said):
+    (outcome,) = Window(cluster({}), task, {0: jobs[0]}, silent)
+    assert said in str(outcome.error)
 
 
 def test_a_worker_with_another_popcat_is_refused(cluster, folder, jobs, monkeypatch):
@@ -198,6 +220,19 @@ def test_a_client_that_lost_its_scheduler_says_so(run):
     client.status = "connecting"
     with pytest.raises(PopcatError, match="connection is connecting"):
         list(driver)
+
+
+def test_a_scheduler_that_is_too_busy_to_answer_is_not_given_up(run):
+    client, driver = run(lambda *_: None)
+    answer, silent_looks = client.scheduler_info, iter([False, True, True])
+
+    def busy():
+        if next(silent_looks, False):
+            raise TimeoutError("no answer within 30 s")
+        return answer()
+
+    client.scheduler_info = busy
+    assert len(list(driver)) == 10
 
 
 def test_a_stopped_window_begins_nothing_more(run):
