@@ -106,7 +106,7 @@ def embedded(model: str, n_total: int) -> dict:
         ids = n_drawn // DRAWS + np.arange(1000)
         flux, err, redshift = mocks(posterior, ids)
         start = time.process_time()
-        theta, _ = posterior.sample(flux, err, redshift, ids, DRAWS, 0)
+        theta = posterior.sample(flux, err, redshift, ids, DRAWS, 0).theta
         seconds += time.process_time() - start
         outside += int((~posterior.prior.contains(theta.reshape(-1, theta.shape[-1]))).sum())
         n_drawn += len(ids) * DRAWS

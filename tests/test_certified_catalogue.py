@@ -34,9 +34,8 @@ def few(galaxies, tmp_path_factory):
 
 
 def infer(few, model, output, **options):
-    options = {"draws": DRAWS, "rows_per_partition": 7, "allow_uncalibrated": True, "scheduler": SYNCHRONOUS} | options
-    with pytest.warns(UserWarning, match="calibration"):
-        return infer_catalog(few, output, model=model, **options)
+    options = {"draws": DRAWS, "rows_per_partition": 7, "scheduler": SYNCHRONOUS} | options
+    return infer_catalog(few, output, model=model, **options)
 
 
 def proven(target, object_id, n_draws, draws):

@@ -95,6 +95,8 @@ def toy_columns(rng, n_galaxies, n_draws):
                "redshift_err": np.full(n_galaxies, np.nan), "n_bands": np.full(n_galaxies, 5, dtype="int32"),
                "tail_noise": rng.uniform(size=n_galaxies), "tail_colours": rng.uniform(size=n_galaxies),
                "worst_band": np.where(chi2_best > 25.7, "u", None),
+               "certified": np.zeros(n_galaxies, dtype=bool), "route": np.full(n_galaxies, "flow", dtype=object),
+               **dict.fromkeys(("route_why", "log_evidence", "ess", "efficiency", "pareto_k", "n_proposals")),
                "status": np.full(n_galaxies, "ok", dtype=object),
                "flags": np.where((flux < 0).any(1), FLAGS["negative_flux"], 0)}
     columns["flags"] |= np.where(chi2_best > 25.7, FLAGS["high_chi2"], 0)
@@ -124,7 +126,9 @@ def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=FA
     columns["chi2_best"] = pa.array(columns["chi2_best"].astype("float32"), mask=bad)
     columns["flags"] = columns["flags"].astype("int32")
     schema = posterior_schema(SURVEY)
-    table = pa.table({name: pa.array(columns[name]).cast(schema.field(name).type) for name in schema.names}, schema)
+    nothing = [None] * n_galaxies
+    filled = {name: pa.array(nothing if values is None else values) for name, values in columns.items()}
+    table = pa.table({name: filled[name].cast(schema.field(name).type) for name in schema.names}, schema)
     folder.mkdir(parents=True, exist_ok=True)
     half = n_galaxies // 2
     for number, part in enumerate((table[:half], table[half:])):

@@ -51,14 +51,15 @@ def test_every_number_has_a_unit_that_is_not_empty(kind):
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_no_type_breaks_lake_readers(kind):
     lists = {pa.list_(pa.float32())}
-    allowed = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()} | lists
+    allowed = {pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()} | lists
     assert {field.type for field in SCHEMAS[kind]} <= allowed
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_the_empty_frame_has_the_types_of_a_full_one(kind):
     table = SCHEMAS[kind].empty_table()
-    rows = {f.name: [None if pa.types.is_floating(f.type) else {"int": 1, "str": "ok", "lis": [1.0]}[str(f.type)[:3]]]
+    one = {"int": 1, "str": "ok", "lis": [1.0], "boo": True}
+    rows = {f.name: [None if pa.types.is_floating(f.type) else one[str(f.type)[:3]]]
             for f in SCHEMAS[kind]}
     full = schema.to_pandas(pa.table(rows, schema=SCHEMAS[kind]))
     pd.testing.assert_series_equal(full.dtypes, METAS[kind].dtypes)
@@ -75,7 +76,9 @@ def test_the_posterior_schema_has_quantiles_and_draws_of_every_quantity():
     names = SCHEMAS["posterior"].names
     for quantity in schema.QUANTITIES:
         assert {f"{quantity}_p16", f"{quantity}_p50", f"{quantity}_p84", f"{quantity}_draws"} <= set(names)
-    assert len(names) == 12 + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
+    assert {field.name for field in schema.certificate_fields()} <= set(names)
+    fixed = 12 + len(schema.certificate_fields())
+    assert len(names) == fixed + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
 
 
 def test_the_library_schema_has_parameters_and_three_columns_a_band():
