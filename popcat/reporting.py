@@ -46,6 +46,7 @@ FLAG_MEANING = {
     "outside_training": "magnitude outside the range the model was trained on: treat the posterior with care",
     "high_chi2": "no draw fits the photometry: wrong redshift, blend, AGN, or bad errors",
     "negative_flux": "a measured flux below zero; kept and used, harmless",
+    "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
 }
 
 # Keys of the manifest that the page folds away.

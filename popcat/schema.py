@@ -44,13 +44,14 @@ FLAGS = {
     "outside_training": 16,
     "high_chi2": 32,
     "negative_flux": 64,
+    "quality_cut": 1024,
 }
 """Bits of the column `flags`.
 
 missing_band: a flux or its error is NaN. bad_error: an error is zero, negative or infinite. outside_training:
 the magnitude in the survey's selection band is outside the range the model was trained on. high_chi2: no draw
 fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured flux below zero, which is kept
-and used.
+and used. quality_cut: the row fails a condition of the survey's `quality`; its posterior is inferred nevertheless.
 """
 
 CHI2_TAIL = 1e-4

@@ -17,6 +17,9 @@ from popcat.sps.photometry import Photometry
 from popcat.sps.spectrum import reference_fluxes
 
 SURVEYS = {"galex_sdss_2mass": 10, "legacy": 5, "lsst": 6, "sdss": 5}
+LIKE = {"gama": "sdss", "legacy_sweep": "legacy", "nsa_v0": "sdss", "nsa_v1": "sdss", "sdss_casjobs": "sdss",
+        "sdss_casjobs_mag": "sdss"}  # fmt: skip
+"""Other columns of the same bands."""
 SAMPLE = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
@@ -27,7 +30,15 @@ def galaxies():
 
 
 def test_these_are_the_embedded_surveys():
-    assert embedded_surveys() == sorted(SURVEYS)
+    assert embedded_surveys() == sorted([*SURVEYS, *LIKE])
+
+
+@pytest.mark.parametrize(("name", "model"), LIKE.items())
+def test_a_survey_of_other_columns_fits_the_model_of_its_bands(name, model):
+    survey, trained = load_survey(name), load_survey(model)
+    assert (survey.redshift_range, survey.selection) == (trained.redshift_range, trained.selection)
+    same = {"name", "filter", "wave_range_aa", "error_floor"}
+    assert [b.model_dump(include=same) for b in survey.bands] == [b.model_dump(include=same) for b in trained.bands]
 
 
 @pytest.mark.parametrize(("name", "n_band"), SURVEYS.items())
