@@ -18,6 +18,7 @@ _HOME = {
     "simulate_library": "popcat.distributed",
     "infer": "popcat.distributed",
     "infer_catalog": "popcat.distributed",
+    "open_catalog": "popcat.catalog.queries",
     "train": "popcat.inference.learn",
     "load_posterior": "popcat.inference.posterior",
     "calibrate": "popcat.calibrating",
