@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from popcat.settings import Survey
+from popcat.ucd import ucd_of
 
 PARAMETERS = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
@@ -109,7 +110,7 @@ def library_meta(survey: Survey) -> pd.DataFrame:
 
 
 def posterior_schema(survey: Survey) -> pa.Schema:
-    """Arrow schema of the posterior frame, with `unit` and `description` in the metadata of every field.
+    """Arrow schema of the posterior frame, with `unit`, `ucd` and `description` in the metadata of every field.
 
     >>> from popcat.settings import load_survey
     >>> posterior_schema(load_survey("sdss")).field("log_mstar_p50").metadata[b"unit"]
@@ -152,4 +153,21 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 
 def _field(name, kind, unit, description):
-    return pa.field(name, kind, metadata={"unit": unit, "description": description})
+    return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
+
+
+def column_table(schema: pa.Schema) -> str:
+    """The columns of a schema as a markdown table: name, type, unit, UCD, description.
+
+    >>> print(column_table(pa.schema([_field("ra", pa.float64(), "deg", "right ascension")])))
+    | column | type | unit | UCD | description |
+    |---|---|---|---|---|
+    | `ra` | double | deg | pos.eq.ra;meta.main | right ascension |
+    """
+    lines = ["| column | type | unit | UCD | description |", "|---|---|---|---|---|"]
+    for field in schema:
+        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
+        cells = (f"`{field.name}`", kind, *(text.get(key, "") for key in ("unit", "ucd", "description")))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
