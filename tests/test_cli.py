@@ -201,6 +201,19 @@ def test_a_survey_file_is_drafted_from_a_header_and_checked(popcat, galaxies, tm
     assert [band["observed"] for band in found["bands"]] == [150] * 5 and found["flags"]["negative_flux"] == 10
 
 
+def test_the_columns_are_printed_as_a_table(popcat):
+    status, out, _ = popcat("schema", "--survey", "sdss")
+    assert status == 0
+    assert out.splitlines()[0] == "| column | type | unit | UCD | description |"
+    assert "| `log_mstar_draws` | list of float | log10(Msun) | phys.mass |" in out
+    refused(popcat("schema", "--kind", "posteriors"), 'did you mean "posterior"')
+
+
+def test_an_export_needs_a_known_format_and_a_finished_catalogue(popcat, tmp_path):
+    refused(popcat("export", tmp_path, "--to", "fits"), "choices: hats, delta, iceberg, parquet")
+    refused(popcat("export", tmp_path, "-o", tmp_path / "out"), "is not a popcat output")
+
+
 def test_a_survey_that_does_not_fit_a_catalogue_is_refused_with_what_to_mend(popcat, galaxies):
     refused(popcat("survey", "check", galaxies, "--survey", "gama"), "lacks", "CATAID", "Mend the names")
 

@@ -128,6 +128,19 @@ class Catalog:
         table = self._rows_of(ids, ["object_id", *(f"{name}{_DRAWS}" for name in names), *self._weights()])
         return pd.concat([_long(table.slice(row, 1), names) for row in range(len(table))], ignore_index=True)
 
+    def cone(self, ra: float, dec: float, radius_deg: float, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Galaxies within an angle of a position (degrees), with their `separation_deg`, nearest first.
+
+        Row groups are skipped by their extremes of ra and dec, so it is cheap where rows are ordered on the sky
+        (`popcat export --to hats`, `--to parquet`).
+        """
+        wanted = self._known(columns if columns is not None else self._scalars())
+        read = list(dict.fromkeys([*wanted, *self._known(["ra", "dec"])]))
+        frame = self.to_pandas(read, where=_box(ra, dec, radius_deg))
+        frame["separation_deg"] = _separation(frame["ra"].to_numpy(), frame["dec"].to_numpy(), ra, dec)
+        frame = frame[frame["separation_deg"] <= radius_deg].sort_values("separation_deg", ignore_index=True)
+        return frame[[*wanted, "separation_deg"]]
+
     def posterior(self, quantity: str, where: Where = None) -> pd.DataFrame:
         """One quantity of every galaxy that has a posterior: object_id, p16, p50, p84, draws (a list).
 
@@ -307,6 +320,25 @@ def _masses(column: pa.ChunkedArray, lengths: np.ndarray) -> np.ndarray:
     galaxy = np.repeat(np.arange(len(lengths)), lengths)
     total = np.bincount(galaxy, weights=weights, minlength=len(lengths))
     return weights / total[galaxy]
+
+
+def _box(ra: float, dec: float, radius: float) -> ds.Expression:
+    """Positions in the smallest box of ra and dec that holds a cone."""
+    low, high = dec - radius, dec + radius
+    box = (pc.field("dec") >= low) & (pc.field("dec") <= high)
+    if low <= -90 or high >= 90:
+        return box
+    reach = np.degrees(np.arcsin(min(np.sin(np.radians(radius)) / np.cos(np.radians(dec)), 1.0)))
+    west, east = (ra - reach) % 360, (ra + reach) % 360
+    after, before = pc.field("ra") >= west, pc.field("ra") <= east
+    return box & ((after & before) if west <= east else (after | before))
+
+
+def _separation(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
+    """Angles in degrees by the haversine formula, which keeps small ones."""
+    ra, dec, ra0, dec0 = (np.radians(value) for value in (ra, dec, ra0, dec0))
+    half = np.sin((dec - dec0) / 2) ** 2 + np.cos(dec) * np.cos(dec0) * np.sin((ra - ra0) / 2) ** 2
+    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
 
 
 def _long(row: pa.Table, names: list[str]) -> pd.DataFrame:
