@@ -39,6 +39,10 @@ test: $(VENV)/.popcat-test $(VENV)/.popcat-kernels ## every test but the slow on
 test-lake: $(VENV)/.popcat-lake $(VENV)/.popcat-kernels ## the tests that need lsdb, deltalake, pyiceberg, DuckDB and Polars
 	$(BIN)/python -m pytest tests/catalog/test_lake.py tests/test_examples.py
 
+.PHONY: docs
+docs: $(VENV)/.popcat-base ## the reference of functions, commands and columns, in build/docs/
+	$(BIN)/python docs/build.py -o build/docs
+
 .PHONY: lint
 lint: $(VENV)/.popcat-test ## ruff, and who may import what
 	$(BIN)/ruff check .
