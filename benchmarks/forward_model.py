@@ -69,11 +69,18 @@ def run_single_threaded() -> None:
 
 
 def surveys() -> dict[str, Survey]:
-    """The embedded surveys, each on its own redshift range, and sdss nearby."""
+    """The embedded surveys, each on its own redshift range, and sdss nearby; each set of bands once."""
     nearby = load_survey("sdss").model_copy(update={"redshift_range": (0.001, 0.2)})
-    return {"sdss": load_survey("sdss"), "sdss_z0.2": nearby} | {
-        name: load_survey(name) for name in embedded_surveys() if name != "sdss"
-    }
+    found = {"sdss": load_survey("sdss"), "sdss_z0.2": nearby}
+    for name in embedded_surveys():
+        survey = load_survey(name)
+        if _bands(survey) not in map(_bands, found.values()):
+            found[name] = survey
+    return found
+
+
+def _bands(survey: Survey) -> list[tuple]:
+    return [(band.filter, band.wave_range_aa, band.trim) for band in survey.bands]
 
 
 def measure(survey: Survey, arguments, folder: Path) -> dict:

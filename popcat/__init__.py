@@ -19,6 +19,7 @@ _HOME = {
     "infer": "popcat.distributed",
     "infer_catalog": "popcat.distributed",
     "plan": "popcat.distributed.planning",
+    "open_catalog": "popcat.catalog.queries",
     "train": "popcat.inference.learn",
     "load_posterior": "popcat.inference.posterior",
     "reweight_catalog": "popcat.distributed",

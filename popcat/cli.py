@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ ssp = typer.Typer(no_args_is_help=True, help="Grids of simple stellar population
 noise_app = typer.Typer(no_args_is_help=True, help="The empirical noise model of a survey.")
 app.add_typer(ssp, name="ssp")
 app.add_typer(noise_app, name="noise")
+survey_app = typer.Typer(no_args_is_help=True, help="Survey files: what a catalogue's columns mean.")
+app.add_typer(survey_app, name="survey")
 
 SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
 ModelOption = Annotated[str, typer.Option(help="Folder of a trained model, or the name of an embedded one.")]
@@ -114,6 +117,46 @@ def noise_fit(
     noise = fit_noise(read_catalog(catalog, survey), survey)
     write_json_atomic(output, noise.model_dump(mode="json"))
     _say(f"noise of {', '.join(noise.bands)} from up to {noise.n_galaxies:,} galaxies a band in {output}")
+
+
+@survey_app.command("new")
+def survey_new(
+    catalog: Annotated[Path, typer.Argument(help="Catalogue whose columns are to be described.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="TOML file to write.")] = Path("survey.toml"),
+    name: Annotated[str, typer.Option(help="Name of the survey.")] = "my_survey",
+) -> None:
+    """Write a survey file with comments for a catalogue: columns, units and bands that its header suggests."""
+    from popcat.catalog.atomic import write_bytes_atomic
+    from popcat.catalog.inspection import survey_template
+
+    if output.exists():
+        raise PopcatError(f"{output} is there already: name another file")
+    write_bytes_atomic(output, survey_template(catalog, name).encode())
+    _say(f"{output}: look at the lines marked CHECK, then `popcat survey check {catalog} --survey {output}`")
+
+
+@survey_app.command("check")
+def survey_check(
+    catalog: Annotated[Path, typer.Argument(help="Catalogue: Parquet, FITS, CSV, ECSV, VOTable or HATS.")],
+    survey: SurveyOption = "sdss",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read a catalogue as a survey file says, and report what each band holds."""
+    from popcat.catalog.inspection import inspect_catalog
+
+    found = inspect_catalog(catalog, survey)
+    if json:
+        typer.echo(dumps(found, indent=1))
+        return
+    typer.echo(f"{found['rows']:,} rows as survey {found['survey']}")
+    typer.echo(f"{'band':6s} {'unit':10s} {'stated':14s} {'observed':>10s} {'negative':>9s} {'S/N':>8s} {'AB mag':>7s}")
+    for band in found["bands"]:
+        medians = [f"{band[key]:.4g}" if band[key] is not None else "-" for key in ("median_sn", "median_mag")]
+        typer.echo(f"{band['band']:6s} {band['unit']:10s} {band['stated'] or 'not stated':14s} {band['observed']:10,d} "
+                   f"{band['negative']:9,d} {medians[0]:>8s} {medians[1]:>7s}")
+    for flag, rows in found["flags"].items():
+        if rows:
+            typer.echo(f"{flag:22s} {rows:10,d} rows")
 
 
 @app.command()
@@ -382,6 +425,42 @@ def verify(
     for remedy in dict.fromkeys(problem.remedy for problem in found.problems):
         typer.echo(f"-> {remedy}")
     raise typer.Exit(1)
+
+
+@app.command()
+def schema(
+    survey: SurveyOption = "sdss",
+    kind: Annotated[str, typer.Option(help="Which columns: posterior or library.")] = "posterior",
+) -> None:
+    """Print the columns of a catalogue as a markdown table: type, unit, UCD, description."""
+    from popcat.errors import did_you_mean
+    from popcat.schema import column_table, library_schema, posterior_schema
+    from popcat.settings import load_survey
+
+    schemas = {"posterior": posterior_schema, "library": library_schema}
+    if kind not in schemas:
+        raise PopcatError(f'no columns of kind "{kind}"; {did_you_mean(kind, schemas)}')
+    typer.echo(column_table(schemas[kind](load_survey(survey))))
+
+
+@app.command()
+def export(
+    posteriors: Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")],
+    to: Annotated[str, typer.Option(help="hats, delta, iceberg or parquet.")] = "hats",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the published catalogue.")] = Path("lake"),
+    sky: Annotated[
+        bool, typer.Option("--sky", help="Sort by position (HATS always is), so that sky queries skip files.")
+    ] = False,
+    rows_per_pixel: Annotated[int, typer.Option(min=1, help="Most galaxies in one file of the sky.")] = 50_000,
+    name: Annotated[str, typer.Option(help="Name of the published catalogue.")] = "popcat",
+) -> None:
+    """Publish a posterior catalogue in a data lake; again with more galaxies, to the same folder, adds them."""
+    from popcat.catalog.lake import export as publish
+
+    done = publish(posteriors, output, to=to, sky=sky, rows_per_pixel=rows_per_pixel, name=name)
+    _say(f"{done['added']:,} galaxies added, {done['rows']:,} in all, in {output} ({to}): open it with {done['open']}")
+    if done["without_position"]:
+        _say(f"Warning: {done['without_position']:,} galaxies have no position and are not in it")
 
 
 @app.command()

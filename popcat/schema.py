@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from popcat.prior import make_prior, parameter_names
 from popcat.settings import Model, Survey
+from popcat.ucd import ucd_of
 
 _MEANING = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
@@ -76,6 +77,7 @@ FLAGS = {
     "no_photometry": 128,
     "unusual_noise": 256,
     "unusual_colours": 512,
+    "quality_cut": 1024,
 }
 """Bits of the column `flags`.
 
@@ -84,8 +86,9 @@ negative or infinite; its band is left out likewise. missing_redshift: none is g
 outside_training: the magnitude in the survey's selection band is outside the range the model was trained on.
 high_chi2: no draw fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured flux below zero,
 which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the survey's, given the
-magnitudes. unusual_colours: colours, or a brightness, that no model has. The last two are tail probabilities below
-1e-3 among the galaxies that the model was trained on.
+magnitudes. unusual_colours: colours, or a brightness, that no model has. Both are tail probabilities below 1e-3 among
+the galaxies that the model was trained on. quality_cut: the row fails a condition of the survey's `quality`; its
+posterior is inferred nevertheless.
 """
 
 SUPPORT_TAIL = 1e-3
@@ -157,7 +160,7 @@ def library_meta(survey: Survey, model: Model | None = None) -> pd.DataFrame:
 
 
 def posterior_schema(survey: Survey, model: Model | None = None) -> pa.Schema:
-    """Arrow schema of the posterior frame, with `unit` and `description` in the metadata of every field.
+    """Arrow schema of the posterior frame, with `unit`, `ucd` and `description` in the metadata of every field.
 
     >>> from popcat.settings import load_survey
     >>> posterior_schema(load_survey("sdss")).field("log_mstar_p50").metadata[b"unit"]
@@ -221,4 +224,21 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 
 def _field(name, kind, unit, description):
-    return pa.field(name, kind, metadata={"unit": unit, "description": description})
+    return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
+
+
+def column_table(schema: pa.Schema) -> str:
+    """The columns of a schema as a markdown table: name, type, unit, UCD, description.
+
+    >>> print(column_table(pa.schema([_field("ra", pa.float64(), "deg", "right ascension")])))
+    | column | type | unit | UCD | description |
+    |---|---|---|---|---|
+    | `ra` | double | deg | pos.eq.ra;meta.main | right ascension |
+    """
+    lines = ["| column | type | unit | UCD | description |", "|---|---|---|---|---|"]
+    for field in schema:
+        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
+        cells = (f"`{field.name}`", kind, *(text.get(key, "") for key in ("unit", "ucd", "description")))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

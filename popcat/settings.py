@@ -11,9 +11,10 @@ from typing import Literal
 import pydantic
 
 from popcat.errors import PopcatError, did_you_mean
+from popcat.expressions import parse
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT
 
-FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag")
+FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag", "asinh_mag")
 TRIM = 1e-3
 """Response below this fraction of a filter's peak is noise outside the band (popcat.sps.filters)."""
 
@@ -28,7 +29,10 @@ def _ascending(name: str, low: float, high: float) -> None:
 
 
 class Band(_Settings):
-    """One photometric band: its filter curve, and where a catalogue keeps it."""
+    """One photometric band: its filter curve, and where a catalogue keeps it.
+
+    A column is a name, one element of a vector column ("NMGY[2]"), or an expression of `popcat.expressions`.
+    """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
     filter: str
@@ -42,6 +46,8 @@ class Band(_Settings):
     """Column of the flux (or magnitude, if the unit is "ab_mag")."""
     unit: Literal[(*FLUX_UNITS, COUNT_RATE)] | None = None
     """Unit of this band's columns, where it is not the survey's; "count/s" has zero point 22.5 + ab_offset_mag."""
+    softening: float | None = pydantic.Field(default=None, gt=0.0)
+    """b of asinh magnitudes ("asinh_mag"), as a fraction of the flux of magnitude zero."""
     flux_err: str | None = None
     flux_ivar: str | None = None
     """Column of the error, or of the inverse variance: exactly one of them."""
@@ -66,7 +72,7 @@ class Band(_Settings):
 
 
 class Columns(_Settings):
-    """Columns of a catalogue that are not photometry."""
+    """Columns of a catalogue that are not photometry; each may be an expression, as in `Band`."""
 
     object_id: str = "object_id"
     ra: str | None = "ra"
@@ -110,6 +116,10 @@ class Survey(_Settings):
     unit: Literal[FLUX_UNITS] = "nMgy"
     redshift_range: tuple[float, float]
     columns: Columns = Columns()
+    quality: tuple[str, ...] = ()
+    """Conditions, such as "sdss_clean(flags)" or "NQ >= 3"; a row that fails one is flagged `quality_cut`."""
+    missing_values: tuple[float, ...] = ()
+    """Numbers that stand for "not observed" in fluxes, errors and redshifts, such as -999.0."""
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
     selection: Selection
     calibration: CalibrationLimits = CalibrationLimits()
@@ -125,7 +135,20 @@ class Survey(_Settings):
         low, high = self.redshift_range
         if not 0.0 < low < high:
             raise ValueError(f"redshift_range must be 0 < low < high, got {low}, {high}")
+        hard = [band.name for band in self.bands if self.unit_of(band) == "asinh_mag" and band.softening is None]
+        if hard:
+            raise ValueError(f'bands {", ".join(hard)} are in "asinh_mag" and need softening, such as 1.2e-10')
         return self
+
+    @pydantic.field_validator("quality")
+    @classmethod
+    def _conditions(cls, quality):
+        for text in quality:
+            try:
+                parse(text)
+            except PopcatError as error:
+                raise ValueError(str(error)) from error
+        return quality
 
     def unit_of(self, band: Band) -> str:
         """The unit of a band's columns."""

@@ -1,6 +1,7 @@
 """The command at the door: what works, and one clear line with exit status 2 for what cannot."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -219,6 +220,35 @@ def test_an_unknown_filter_is_refused_when_the_noise_is_fitted(popcat, galaxies,
     survey.write_text(text.replace("sdss2010-g", "sdss2010-q"))
     refused(popcat("noise", "fit", galaxies, "--survey", survey, "-o", tmp_path / "noise.json"), 'filter "sdss2010-q"')
     assert not (tmp_path / "noise.json").exists()
+
+
+def test_a_survey_file_is_drafted_from_a_header_and_checked(popcat, galaxies, tmp_path):
+    survey = tmp_path / "survey.toml"
+    status, _, err = popcat("survey", "new", galaxies, "-o", survey)
+    assert status == 0 and "CHECK" in err
+    refused(popcat("survey", "new", galaxies, "-o", survey), "is there already")
+    status, out, _ = popcat("survey", "check", galaxies, "--survey", survey)
+    assert status == 0 and "150 rows as survey my_survey" in out
+    assert re.search(r"^u +nMgy +nMgy +150 +10 ", out, re.M), "ten of them have a negative u flux"
+    found = json.loads(popcat("survey", "check", galaxies, "--survey", "sdss", "--json")[1])
+    assert [band["observed"] for band in found["bands"]] == [150] * 5 and found["flags"]["negative_flux"] == 10
+
+
+def test_the_columns_are_printed_as_a_table(popcat):
+    status, out, _ = popcat("schema", "--survey", "sdss")
+    assert status == 0
+    assert out.splitlines()[0] == "| column | type | unit | UCD | description |"
+    assert "| `log_mstar_draws` | list of float | log10(Msun) | phys.mass |" in out
+    refused(popcat("schema", "--kind", "posteriors"), 'did you mean "posterior"')
+
+
+def test_an_export_needs_a_known_format_and_a_finished_catalogue(popcat, tmp_path):
+    refused(popcat("export", tmp_path, "--to", "fits"), "choices: hats, delta, iceberg, parquet")
+    refused(popcat("export", tmp_path, "-o", tmp_path / "out"), "is not a popcat output")
+
+
+def test_a_survey_that_does_not_fit_a_catalogue_is_refused_with_what_to_mend(popcat, galaxies):
+    refused(popcat("survey", "check", galaxies, "--survey", "gama"), "lacks", "CATAID", "Mend the names")
 
 
 def test_a_folder_with_a_library_is_refused_by_infer(popcat, galaxies, tiny_model, tmp_path):

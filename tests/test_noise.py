@@ -293,13 +293,23 @@ def test_without_depths_the_error_names_the_bands_and_both_ways_out(deep, survey
         default_noise(half)
 
 
-@pytest.mark.parametrize("name", embedded_surveys())
-def test_every_embedded_survey_has_noise(name):
+FITTED = [name for name in embedded_surveys() if name.startswith(("nsa_", "sdss_casjobs"))]
+"""Surveys of the columns of a catalogue, whose noise its own errors give."""
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_survey_of_other_columns_without_depths_asks_for_a_fit_of_its_noise(name):
+    with pytest.raises(PopcatError, match=rf'survey "{name}" has no noise model: run `popcat noise fit'):
+        default_noise(load_survey(name))
+
+
+@pytest.mark.parametrize("name", [name for name in embedded_surveys() if name not in FITTED])
+def test_every_other_embedded_survey_has_noise(name):
     """And at the faint end of its selection a galaxy is seen in the band of the selection."""
     survey = load_survey(name)
     noise = default_noise(survey)
     assert tuple(noise.bands) == survey.band_names
-    assert noise.is_nominal == (name in ("gama", "legacy", "lsst"))
+    assert noise.is_nominal == (name in ("gama", "legacy", "legacy_sweep", "lsst"))
     b = survey.band_names.index(survey.selection.band)
     flux = np.full((1, len(survey.bands)), 10 ** (0.4 * (22.5 - survey.selection.faint_mag)))
     err = add_noise(flux, noise, np.zeros((1, 2 * len(survey.bands))))[1]

@@ -36,10 +36,27 @@ def test_columns_are_named_once(kind):
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
-def test_every_column_has_a_unit_and_a_description(kind):
+def test_every_column_has_a_unit_a_ucd_and_a_description(kind):
     for field in SCHEMAS[kind]:
-        assert set(field.metadata) == {b"unit", b"description"}
+        assert set(field.metadata) == {b"unit", b"description", b"ucd"}
         assert field.metadata[b"description"]
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("survey", ["sdss", "galex_sdss_2mass", "gama", "legacy", "lsst"])
+def test_every_ucd_is_one_of_the_ivoa(kind, survey):
+    from astropy.io.votable.ucd import check_ucd
+
+    fields = {"library": schema.library_schema, "posterior": schema.posterior_schema}[kind](load_survey(survey))
+    wrong = {field.name: field.metadata[b"ucd"] for field in fields
+             if not check_ucd(field.metadata[b"ucd"].decode(), check_controlled_vocabulary=True)}
+    assert wrong == {}
+
+
+def test_the_table_of_columns_has_a_row_for_each():
+    table = schema.column_table(SCHEMAS["posterior"]).splitlines()
+    assert len(table) == 2 + len(SCHEMAS["posterior"])
+    assert "| `log_mstar_p50` | float | log10(Msun) | phys.mass;stat.median |" in "\n".join(table)
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)

@@ -21,6 +21,9 @@ from popcat.sps.spectrum import reference_fluxes
 from popcat.sps.tables import build_tables
 
 SURVEYS = {"galex_sdss_2mass": 10, "gama": 10, "legacy": 5, "lsst": 6, "sdss": 5}
+LIKE = {"legacy_sweep": "legacy", "nsa_v0": "sdss", "nsa_v1": "sdss", "sdss_casjobs": "sdss",
+        "sdss_casjobs_mag": "sdss"}  # fmt: skip
+"""Other columns of the same bands."""
 SAMPLE = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
@@ -31,7 +34,15 @@ def galaxies():
 
 
 def test_these_are_the_embedded_surveys():
-    assert embedded_surveys() == sorted(SURVEYS)
+    assert embedded_surveys() == sorted([*SURVEYS, *LIKE])
+
+
+@pytest.mark.parametrize(("name", "model"), LIKE.items())
+def test_a_survey_of_other_columns_fits_the_model_of_its_bands(name, model):
+    survey, trained = load_survey(name), load_survey(model)
+    assert (survey.redshift_range, survey.selection) == (trained.redshift_range, trained.selection)
+    same = {"name", "filter", "wave_range_aa", "error_floor", "depth_5sigma_mag"}
+    assert [b.model_dump(include=same) for b in survey.bands] == [b.model_dump(include=same) for b in trained.bands]
 
 
 @pytest.mark.parametrize(("name", "n_band"), SURVEYS.items())
