@@ -22,7 +22,7 @@ endef
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(VENV)/.popcat-full ## .venv with everything that tests and benchmarks need
@@ -34,6 +34,14 @@ demo: $(VENV)/.popcat-base $(VENV)/.popcat-kernels ## 10,000 real galaxies to a 
 .PHONY: test
 test: $(VENV)/.popcat-test $(VENV)/.popcat-kernels ## every test but the slow ones
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+.PHONY: test-lake
+test-lake: $(VENV)/.popcat-lake $(VENV)/.popcat-kernels ## the tests that need lsdb, deltalake, pyiceberg, DuckDB and Polars
+	$(BIN)/python -m pytest tests/catalog/test_lake.py tests/test_examples.py
+
+.PHONY: docs
+docs: $(VENV)/.popcat-base ## the reference of functions, commands and columns, in build/docs/
+	$(BIN)/python docs/build.py -o build/docs
 
 .PHONY: lint
 lint: $(VENV)/.popcat-test ## ruff, and who may import what
@@ -55,6 +63,9 @@ $(VENV)/.popcat-base: $(PINS) | $(BIN)/pip
 
 $(VENV)/.popcat-test: $(PINS) | $(BIN)/pip
 	$(call install,[test],base test)
+
+$(VENV)/.popcat-lake: $(PINS) | $(BIN)/pip
+	$(call install,[test$(comma)lake],base test lake)
 
 $(VENV)/.popcat-full: $(PINS) | $(BIN)/pip
 	$(call install,[test$(comma)bench],base test full)

@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("popcat", "numpy", "numba", "scipy", "torch", "nflows", "dask", "distributed", "pandas", "pyarrow",
-            "astropy", "speclite", "fsps", "bagpipes", "kcorrect", "sbi", "emcee")  # fmt: skip
+            "astropy", "speclite", "fsps", "bagpipes", "kcorrect", "sbi", "emcee", "duckdb", "polars",
+            "lsdb", "hats", "deltalake", "pyiceberg")  # fmt: skip
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

@@ -13,6 +13,11 @@ median of a posterior. What else is expected of popcat - kcorrect:
 - The prior: five optical bands leave dust, age and metallicity degenerate, and the published priors (tau_ism uniform on
   0 to 3, n_dust on -2 to 1) allow dustier, heavier galaxies than any kcorrect template. `other_priors` says what the
   comparison would be under narrower ones: each galaxy's draws re-weighted, nothing fitted again.
+
+`photoz`: the same galaxies with their redshifts hidden. popcat's redshift is the median of its draws, under a prior
+flat in redshift over the survey's range; the peer is the redshift of the least chi2 of kcorrect's templates over a
+grid, on --peer galaxies. `without_jhk`: masses from FUV to Ks against those from the same catalogue with J, H and
+Ks removed.
 """
 
 import itertools
@@ -55,9 +60,14 @@ def main():
         posteriors = arguments.posteriors or run_popcat(arguments.catalog, Path(folder) / "posteriors")
         popcat = read_posteriors(posteriors)
         draws = read_posteriors(posteriors, ("object_id", "log_mstar_draws", "tau_ism_draws", "n_dust_draws"))
+        hidden = run_popcat(arguments.catalog, Path(folder) / "hidden", "--hide-redshift")
+        redshifts = read_posteriors(hidden, ("object_id", "redshift_p50", "redshift_draws"))
+        jhk = without_jhk(catalog, arguments.catalog, Path(folder))
     peer = kcorrect_masses(catalog)
     both = popcat.merge(peer, on="object_id", suffixes=("", "_kcorrect"), validate="one_to_one")
     result = compare(both, n_in=len(catalog), n_out=len(popcat))
+    result["photoz"] = photoz(redshifts, catalog, n_peer=arguments.peer)
+    result["without_jhk"] = jhk
     result["other_priors"] = under_other_priors(draws.merge(peer["log_mstar"], on="object_id"))
     report(result)
     conclude(arguments.json, result)
@@ -67,15 +77,75 @@ def options():
     embedded = files("popcat") / "data" / "galaxies_sdss.parquet"
     arguments = parser(__doc__)
     arguments.add_argument("--posteriors", metavar="DIR", type=Path, help="of a former popcat infer; default: run it")
+    arguments.add_argument("--peer", metavar="N", type=int, default=1000, help="galaxies for the template fit (1000)")
     arguments.add_argument("--catalog", metavar="FILE", default=str(embedded), help="default: the embedded galaxies")
     return arguments.parse_args()
 
 
-def run_popcat(catalog: str, output: Path) -> Path:
+def run_popcat(catalog: str, output: Path, *more: str, model: str = "sdss") -> Path:
     """The posterior catalogue of the galaxies, by the command that a user types."""
     command = [sys.executable, "-m", "popcat"]
-    subprocess.run([*command, "infer", catalog, "--model", "sdss", "-o", output], check=True)
+    subprocess.run([*command, "infer", catalog, "--model", model, "-o", output, *more], check=True)
     return output
+
+
+def photoz(redshifts: pd.DataFrame, catalog: pd.DataFrame, *, n_peer: int) -> dict:
+    """How near inferred redshifts are to the spectroscopic ones, and whether their spread is honest."""
+    both = redshifts.merge(catalog[["object_id", "redshift"]], on="object_id")
+    z_spec = both["redshift"].to_numpy(float)
+    draws = np.stack(both["redshift_draws"].to_numpy())
+    pit = (draws < z_spec[:, None]).mean(axis=1)
+    some = catalog.sample(min(n_peer, len(catalog)), random_state=1)
+    return {
+        **photoz_quality(both["redshift_p50"].to_numpy(float), z_spec),
+        "pit_histogram": np.histogram(pit, bins=10, range=(0.0, 1.0), density=True)[0].round(3).tolist(),
+        "n_peer": len(some),
+        **{f"peer_{name}": value for name, value in
+           photoz_quality(template_redshifts(some), some["redshift"].to_numpy(float)).items()},
+    }  # fmt: skip
+
+
+def photoz_quality(z_phot, z_spec) -> dict:
+    """nmad, bias (median) and the fraction beyond 0.05 of (z_phot - z_spec) / (1 + z_spec)."""
+    difference = (z_phot - z_spec) / (1.0 + z_spec)
+    bias, nmad = centre_and_scatter(difference)
+    return {"nmad": nmad, "bias": bias, "outlier_fraction": float(np.mean(np.abs(difference) > 0.05))}
+
+
+def template_redshifts(catalog: pd.DataFrame) -> np.ndarray:
+    """The redshift where kcorrect's templates have their least chi2."""
+    grid = np.arange(0.002, 0.6, 0.004)
+    fitter, maggies, ivar = kcorrect_fitter(catalog)
+    chi2 = np.empty((len(grid), len(catalog)))
+    for k, z in enumerate(grid):
+        redshift = np.full(len(catalog), z)
+        coeffs = fitter.fit_coeffs(redshift=redshift, maggies=maggies, ivar=ivar)
+        chi2[k] = ((maggies - fitter.reconstruct(redshift=redshift, coeffs=coeffs)) ** 2 * ivar).sum(axis=1)
+    return grid[np.argmin(chi2, axis=0)]
+
+
+def without_jhk(catalog: pd.DataFrame, path: str, folder: Path) -> dict:
+    """Masses of the model FUV to Ks, with and without J, H and Ks: their differences in units of the errors."""
+    columns = [f"twomass_{band}_vega_mag{kind}" for band in ("j", "h", "ks") for kind in ("", "_err")]
+    catalog.assign(**dict.fromkeys(columns, np.nan)).to_parquet(folder / "optical.parquet")
+    names = ("object_id", "n_bands", "log_mstar_p16", "log_mstar_p50", "log_mstar_p84", "chi2_best")
+    model = "galex_sdss_2mass"
+    full = read_posteriors(run_popcat(path, folder / "full", model=model), names)
+    part = read_posteriors(run_popcat(str(folder / "optical.parquet"), folder / "part", model=model), names)
+    both = full.merge(part, on="object_id", suffixes=("", "_part"))
+    width = {end: (both[f"log_mstar_p84{end}"] - both[f"log_mstar_p16{end}"]) / 2 for end in ("", "_part")}
+    difference = both["log_mstar_p50_part"] - both["log_mstar_p50"]
+    pull = difference / np.maximum(width[""], width["_part"])
+    return {
+        "n": int(difference.notna().sum()),
+        "offset_dex": float(difference.median()),
+        "nmad_dex": centre_and_scatter(difference.dropna())[1],
+        "half_width_full_dex": float(width[""].median()),
+        "half_width_without_jhk_dex": float(width["_part"].median()),
+        "within_one_error": float((pull.abs() < 1.0).mean()),
+        "within_two_errors": float((pull.abs() < 2.0).mean()),
+        "chi2_best_median": float(both["chi2_best"].median()),
+    }
 
 
 def read_posteriors(folder: Path, columns=POSTERIOR_COLUMNS) -> pd.DataFrame:
@@ -101,14 +171,9 @@ def kcorrect_masses(catalog: pd.DataFrame) -> pd.DataFrame:
 
     NaN where kcorrect has no fit.
     """
-    from astropy.cosmology import Planck13
-    from kcorrect.kcorrect import Kcorrect
-
     flux, flux_err = photometry(catalog)
-    maggies, ivar = flux * 1e-9, (flux_err * 1e-9) ** -2.0
+    fitter, maggies, ivar = kcorrect_fitter(catalog)
     redshift = catalog["redshift"].to_numpy(float)
-    fitter = Kcorrect(responses=[f"sdss_{band}0" for band in BANDS], redshift_range=[0.0, 0.7], nredshift=2000,
-                      abcorrect=False, cosmo=Planck13)  # fmt: skip
     coeffs = fitter.fit_coeffs(redshift=redshift, maggies=maggies, ivar=ivar)
     model = fitter.reconstruct(redshift=redshift, coeffs=coeffs)
     mass = fitter.derived(redshift=redshift, coeffs=coeffs)["mremain"].astype(float)
@@ -121,6 +186,17 @@ def kcorrect_masses(catalog: pd.DataFrame) -> pd.DataFrame:
         "redshift": redshift,
     }
     return pd.DataFrame(columns, index=pd.Index(catalog["object_id"], name="object_id"))
+
+
+def kcorrect_fitter(catalog: pd.DataFrame):
+    """kcorrect on SDSS bands, and the photometry as it takes it: maggies and inverse variances."""
+    from astropy.cosmology import Planck13
+    from kcorrect.kcorrect import Kcorrect
+
+    flux, flux_err = photometry(catalog)
+    fitter = Kcorrect(responses=[f"sdss_{band}0" for band in BANDS], redshift_range=[0.0, 0.7], nredshift=2000,
+                      abcorrect=False, cosmo=Planck13)  # fmt: skip
+    return fitter, flux * 1e-9, (flux_err * 1e-9) ** -2.0
 
 
 def compare(both: pd.DataFrame, *, n_in: int, n_out: int) -> dict:
@@ -207,6 +283,8 @@ def report(result: dict) -> None:
         name = key.removesuffix("_percentiles")
         rows += [{"quantity": f"{name} {q}", "value": value} for q, value in result[key].items()]
     print_table(rows, "popcat - kcorrect")
+    for key in ("photoz", "without_jhk"):
+        print_table([{"quantity": name, "value": value} for name, value in result[key].items()], key)
     print_table([{"prior": name, **values} for name, values in result["other_priors"].items()], "under other priors")
     for name, table in result["bins"].items():
         if table:

@@ -18,6 +18,8 @@ _HOME = {
     "simulate_library": "popcat.distributed",
     "infer": "popcat.distributed",
     "infer_catalog": "popcat.distributed",
+    "plan": "popcat.distributed.planning",
+    "open_catalog": "popcat.catalog.queries",
     "train": "popcat.inference.learn",
     "load_posterior": "popcat.inference.posterior",
     "reweight_catalog": "popcat.distributed",
@@ -25,6 +27,7 @@ _HOME = {
     "compare": "popcat.inference.compare",
     "calibrate": "popcat.calibrating",
     "report": "popcat.reporting",
+    "verify": "popcat.catalog.verification",
     "spectrum": "popcat.sps.spectrum",
 }
 

@@ -24,7 +24,7 @@ from popcat.inference.calibration import (
 )
 from popcat.inference.posterior import Posterior, embedded_posteriors, load_posterior, posterior_folder
 from popcat.inference.trust import chi2_of
-from popcat.schema import CHI2_TAIL, PARAMETERS, QUANTITIES
+from popcat.schema import CHI2_TAIL, quantity_fields
 from popcat.units import nmgy_to_ab_mag
 
 RUNS = {
@@ -76,12 +76,13 @@ def _run(posterior: Posterior, name: str, n: int, seed: int, draws: int) -> tupl
     z_true = mocks["redshift"].to_numpy()
     data = _as_observed(mocks, name, survey, seed)
     quantities, chi2_best = stages.sample_quantities(data, posterior, draws, seed)
-    theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
+    parameters = posterior.prior.names
+    theta = mocks[list(parameters)].to_numpy(dtype=np.float64)
     truth = stages.derive(theta, z_true, survey, posterior.model)
-    names = [q for q in QUANTITIES if q != "redshift" or name in ("gaussian", "unknown")]
+    names = [q for q in quantity_fields(posterior.model) if q != "redshift" or name in ("gaussian", "unknown")]
     all_ranks = {q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names}
-    sampled = np.stack([quantities[q] for q in PARAMETERS], axis=-1).astype(np.float64)
-    outside = ~posterior.prior.contains(sampled.reshape(-1, len(PARAMETERS)), tolerance=1e-5)
+    sampled = np.stack([quantities[q] for q in parameters], axis=-1).astype(np.float64)
+    outside = ~posterior.prior.contains(sampled.reshape(-1, len(parameters)), tolerance=1e-5)
     n_bands = np.isfinite(data.flux).sum(axis=1)
     mag = nmgy_to_ab_mag(mocks[f"flux_{survey.selection.band}"].to_numpy())
     result = {
@@ -149,11 +150,12 @@ def _verdict(posterior: Posterior, results: dict) -> dict:
     """
     asked = posterior.survey.calibration
     n = min(result["n"] for result in results.values())
-    tests = sum(len(PARAMETERS) for _ in results)
+    parameters = posterior.prior.names
+    tests = len(parameters) * len(results)
     limits = {"ks": max(asked.max_ks, ks_critical(n, tests)), "tarp": max(asked.max_tarp, ks_critical(n, len(results)))}
     failures = []
     for name, result in results.items():
-        beyond = {q: result["ks"][q] for q in (*PARAMETERS, "redshift") if result["ks"].get(q, 0.0) > limits["ks"]}
+        beyond = {q: result["ks"][q] for q in (*parameters, "redshift") if result["ks"].get(q, 0.0) > limits["ks"]}
         failures += [f"{name}: KS of {q} {distance:.3f} > {limits['ks']:.3f}" for q, distance in beyond.items()]
         if result["tarp_max_deviation"] > limits["tarp"]:
             failures.append(f"{name}: TARP {result['tarp_max_deviation']:.3f} > {limits['tarp']:.3f}")
@@ -209,7 +211,8 @@ def require_calibrated(model: str | Path, *, allow: bool = False) -> str:
     """
     found = calibration_of(model)
     if found is not None and found["passed"]:
-        worst = max(result["ks"][q] for result in found["runs"].values() for q in PARAMETERS)
+        names = load_posterior(model).prior.names
+        worst = max(result["ks"][q] for result in found["runs"].values() for q in names)
         runs = f"{len(found['runs'])} runs of {found['n']} mocks"
         return f"model {model} passed its calibration: {runs}, KS of every parameter at most {worst:.3f}"
     if found is None:

@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -16,18 +17,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tables of galaxy photometry into probabilistic catalogues.",
 )
+_MAX_SHOWN = 50
 ssp = typer.Typer(no_args_is_help=True, help="Grids of simple stellar populations.")
 noise_app = typer.Typer(no_args_is_help=True, help="The empirical noise model of a survey.")
 app.add_typer(ssp, name="ssp")
 app.add_typer(noise_app, name="noise")
+survey_app = typer.Typer(no_args_is_help=True, help="Survey files: what a catalogue's columns mean.")
+app.add_typer(survey_app, name="survey")
 
 SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
 ModelOption = Annotated[str, typer.Option(help="Folder of a trained model, or the name of an embedded one.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Every random number is a function of it.")]
-SchedulerOption = Annotated[str | None, typer.Option(help="Address of a Dask scheduler; without it, a local cluster.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Address or scheduler file of a Dask scheduler; without it, a local cluster.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes of the local cluster; by default one a core.")
 ]
+RowsOption = Annotated[
+    int | None, typer.Option(min=1, help="Galaxies in one part; by default 64 MB of them, and at least 16 parts.")
+]
+CheckOption = Annotated[bool, typer.Option("--check", help="Read every byte of the parts that are there already.")]
+LogOption = Annotated[Path | None, typer.Option(help="File for a log: one JSON object an event.")]
+PerformanceOption = Annotated[Path | None, typer.Option(help="HTML file for Dask's performance report.")]
 GalaxyModelOption = Annotated[Path | None, typer.Option(help="TOML file with the galaxy model's settings.")]
 
 
@@ -72,16 +84,22 @@ def simulate(
     seed: SeedOption = 0,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    check: CheckOption = False,
+    log: LogOption = None,
+    performance_report: PerformanceOption = None,
 ) -> None:
     """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
     from popcat.distributed import simulate_library
-    from popcat.noise import load_noise
+    from popcat.noise import default_noise, load_noise
     from popcat.settings import load_survey
 
     defined = load_survey(survey)
+    chosen = load_noise(noise, defined) if noise else default_noise(defined)
+    if chosen.is_nominal:
+        _say(f"noise: nominal, from the depths of survey {defined.name}; fit your catalogue's with `popcat noise fit`")
     manifest = simulate_library(
-        output, defined, n, model=_galaxy_model(model), noise=load_noise(noise, defined) if noise else None, seed=seed,
-        scheduler=scheduler, workers=workers, progress=True,
+        output, defined, n, model=_galaxy_model(model), noise=chosen, seed=seed, scheduler=scheduler, workers=workers,
+        progress=True, check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
 
@@ -98,7 +116,47 @@ def noise_fit(
 
     noise = fit_noise(read_catalog(catalog, survey), survey)
     write_json_atomic(output, noise.model_dump(mode="json"))
-    _say(f"noise of {', '.join(noise.bands)} from {noise.n_galaxies:,} galaxies in {output}")
+    _say(f"noise of {', '.join(noise.bands)} from up to {noise.n_galaxies:,} galaxies a band in {output}")
+
+
+@survey_app.command("new")
+def survey_new(
+    catalog: Annotated[Path, typer.Argument(help="Catalogue whose columns are to be described.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="TOML file to write.")] = Path("survey.toml"),
+    name: Annotated[str, typer.Option(help="Name of the survey.")] = "my_survey",
+) -> None:
+    """Write a survey file with comments for a catalogue: columns, units and bands that its header suggests."""
+    from popcat.catalog.atomic import write_bytes_atomic
+    from popcat.catalog.inspection import survey_template
+
+    if output.exists():
+        raise PopcatError(f"{output} is there already: name another file")
+    write_bytes_atomic(output, survey_template(catalog, name).encode())
+    _say(f"{output}: look at the lines marked CHECK, then `popcat survey check {catalog} --survey {output}`")
+
+
+@survey_app.command("check")
+def survey_check(
+    catalog: Annotated[Path, typer.Argument(help="Catalogue: Parquet, FITS, CSV, ECSV, VOTable or HATS.")],
+    survey: SurveyOption = "sdss",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read a catalogue as a survey file says, and report what each band holds."""
+    from popcat.catalog.inspection import inspect_catalog
+
+    found = inspect_catalog(catalog, survey)
+    if json:
+        typer.echo(dumps(found, indent=1))
+        return
+    typer.echo(f"{found['rows']:,} rows as survey {found['survey']}")
+    typer.echo(f"{'band':6s} {'unit':10s} {'stated':14s} {'observed':>10s} {'negative':>9s} {'S/N':>8s} {'AB mag':>7s}")
+    for band in found["bands"]:
+        medians = [f"{band[key]:.4g}" if band[key] is not None else "-" for key in ("median_sn", "median_mag")]
+        typer.echo(f"{band['band']:6s} {band['unit']:10s} {band['stated'] or 'not stated':14s} {band['observed']:10,d} "
+                   f"{band['negative']:9,d} {medians[0]:>8s} {medians[1]:>7s}")
+    for flag, rows in found["flags"].items():
+        if rows:
+            typer.echo(f"{flag:22s} {rows:10,d} rows")
 
 
 @app.command()
@@ -109,16 +167,22 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, noise and batches.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    preset: Annotated[str, typer.Option(help="Settings by name: default, or published (SEDflow's).")] = "default",
+    members: Annotated[int | None, typer.Option(min=1, help="Flows of an ensemble, each a Dask task.")] = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    calibrate: Annotated[bool, typer.Option(help="Calibrate it afterwards, as `popcat calibrate` does.")] = True,
 ) -> None:
     """Train a posterior on a library: a conditional masked autoregressive flow."""
+    from popcat.distributed import train_ensemble
     from popcat.inference.learn import train as train_model
     from popcat.plots import loss_curve, save_figure
     from popcat.settings import Training, parse_toml
 
     if settings is not None and not settings.is_file():
         raise PopcatError(f"no training settings at {settings}: expected a TOML file")
-    chosen = Training() if settings is None else parse_toml(Training, settings)
-    given = {"max_epochs": epochs, "seed": seed}
+    chosen = Training.preset(preset) if settings is None else parse_toml(Training, settings)
+    given = {"max_epochs": epochs, "seed": seed, "members": members}
     chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
 
     def report(epoch, history):
@@ -127,13 +191,19 @@ def train(
             f"{history.seconds[-1]:7.0f} s"
         )
 
-    _, history = train_model(library, output, settings=chosen, device=device, report=report)
+    how = {"settings": chosen, "device": device, "report": report}
+    if chosen.members == 1:
+        _, history = train_model(library, output, **how)
+    else:
+        _, history = train_ensemble(library, output, **how, scheduler=scheduler, workers=workers)
     rows = zip(history.train, history.validation, strict=True)
     curve = [{"epoch": i + 1, "train": -t, "validation": -v} for i, (t, v) in enumerate(rows)]
     save_figure(loss_curve(curve), output / "loss.png")
     _say(
         f"best epoch {history.best_epoch + 1}, validation {max(history.validation):.4f} nats; model in {output}"
     )
+    if calibrate:
+        _calibrate(output, output / "calibration")
 
 
 @app.command()
@@ -145,7 +215,7 @@ def infer(
     ),
     draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
     seed: SeedOption = 0,
-    rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 2500,
+    rows_per_partition: RowsOption = None,
     hide_redshift: Annotated[
         bool, typer.Option("--hide-redshift", help="Infer every redshift, also where the catalogue has one.")
     ] = False,
@@ -165,6 +235,9 @@ def infer(
     ] = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
+    check: CheckOption = False,
+    log: LogOption = None,
+    performance_report: PerformanceOption = None,
 ) -> None:
     """Infer the posterior of every galaxy; a rerun finishes what is missing."""
     from popcat.distributed import infer_catalog
@@ -173,7 +246,8 @@ def infer(
     manifest = infer_catalog(
         catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
         hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, certify=certify, budget_ms=budget_ms,
-        target_ess=target_ess, scheduler=scheduler, workers=workers, progress=True,
+        target_ess=target_ess, scheduler=scheduler, workers=workers, progress=True, check=check, log=log,
+        performance_report=performance_report,
     )  # fmt: skip
     _say(manifest["extra"]["calibration"])
     _say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
@@ -250,6 +324,38 @@ def crosscheck(
 
 
 @app.command()
+def plan(
+    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
+    model: ModelOption = "sdss",
+    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the run, one core each.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that the processes share.")] = 0,
+    rows_per_partition: RowsOption = None,
+) -> None:
+    """Say what `popcat infer` would take: parts, memory, time, size; from a measurement of some seconds."""
+    from popcat.distributed.planning import plan as plan_run
+
+    found = plan_run(
+        catalog, model=model, draws=draws, workers=workers, gpus=gpus, rows_per_partition=rows_per_partition
+    )
+    stages = found["measured"]["stages"]
+    per_galaxy = ", ".join(f"{k} {1e3 * v / found['measured']['rows']:.3g}" for k, v in stages.items())
+    late = "" if found["sampling_counted"] else " and the sampling on GPUs, which is not measured here"
+    typer.echo(f"galaxies     {found['galaxies']:,} x {draws} draws")
+    typer.echo(f"parts        {found['parts']:,} of {found['rows_per_partition']:,} galaxies")
+    typer.echo(f"memory       {found['worker_peak_mb']:,} MB a worker; give it {found['worker_limit_mb']:,} MB")
+    typer.echo(f"output       {found['output_mb']:,.1f} MB")
+    typer.echo(f"time         {_duration(found['seconds'])} on {workers} workers like this machine's cores{late}")
+    typer.echo(f"ms a galaxy  {per_galaxy}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else (
+        f"{seconds / 3600:.1f} h"
+    )
+
+
+@app.command()
 def calibrate(
     model: ModelOption = "sdss",
     n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks in each run.")] = 2000,
@@ -261,18 +367,22 @@ def calibrate(
     draws: Annotated[int, typer.Option(min=20, help="Posterior draws a mock.")] = 500,
 ) -> None:
     """Test a model on fresh mocks, as it is used: SBC, p-p, KS, TARP; `infer` asks for the verdict."""
-    from popcat.calibrating import calibrate as calibrate_model
     from popcat.calibrating import default_output
 
-    folder = default_output(model) if output is None else output
-    result = calibrate_model(model, n, output=folder, seed=seed, draws=draws, report=lambda name: _say(f"{name} ..."))
+    _calibrate(model, default_output(model) if output is None else output, n=n, seed=seed, draws=draws)
+
+
+def _calibrate(model, folder: Path, **options) -> None:
+    from popcat.calibrating import calibrate as calibrate_model
+
+    result = calibrate_model(model, output=folder, report=lambda name: _say(f"calibrating: {name}"), **options)
     runs = result["runs"]
     rows = {name: [run["ks"].get(name) for run in runs.values()] for run in runs.values() for name in run["ks"]}
     rows["TARP, all at once"] = [run["tarp_max_deviation"] for run in runs.values()]
     typer.echo(" ".join(f"{name:>18s}" for name in ("KS distance", *runs)))
     for name, values in rows.items():
         typer.echo(f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values))
-    typer.echo(f"1% critical KS for {n} mocks: {result['ks_critical_1_percent']:.4f}")
+    typer.echo(f"1% critical KS for {result['n']} mocks: {result['ks_critical_1_percent']:.4f}")
     typer.echo("passed" if result["passed"] else "FAILED: " + "; ".join(result["failures"]))
     _say(f"figures and calibration.json in {folder}")
 
@@ -288,6 +398,69 @@ def report(
     from popcat.reporting import report as write_report
 
     _say(f"report in {write_report(posteriors, output, galaxies=galaxy or None, calibration=calibration)}")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
+) -> None:
+    """Check every checksum, row count, identifier and column; exit status 1 with what is wrong and what mends it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from popcat.catalog.verification import verify as verify_folder
+
+    found = verify_folder(folder)
+    typer.echo(f"{folder}: {found.kind}, {found.parts:,} sound parts, {found.rows:,} rows, {found.bytes / 1e6:,.0f} MB")
+    if found.ok:
+        typer.echo("nothing is wrong")
+        return
+    table = Table("where", "what is wrong", title=f"{len(found.problems)} problems", title_justify="left")
+    for problem in found.problems[:_MAX_SHOWN]:
+        table.add_row(escape(problem.where), escape(problem.what))
+    Console().print(table)
+    if len(found.problems) > _MAX_SHOWN:
+        typer.echo(f"and {len(found.problems) - _MAX_SHOWN} more")
+    for remedy in dict.fromkeys(problem.remedy for problem in found.problems):
+        typer.echo(f"-> {remedy}")
+    raise typer.Exit(1)
+
+
+@app.command()
+def schema(
+    survey: SurveyOption = "sdss",
+    kind: Annotated[str, typer.Option(help="Which columns: posterior or library.")] = "posterior",
+) -> None:
+    """Print the columns of a catalogue as a markdown table: type, unit, UCD, description."""
+    from popcat.errors import did_you_mean
+    from popcat.schema import column_table, library_schema, posterior_schema
+    from popcat.settings import load_survey
+
+    schemas = {"posterior": posterior_schema, "library": library_schema}
+    if kind not in schemas:
+        raise PopcatError(f'no columns of kind "{kind}"; {did_you_mean(kind, schemas)}')
+    typer.echo(column_table(schemas[kind](load_survey(survey))))
+
+
+@app.command()
+def export(
+    posteriors: Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")],
+    to: Annotated[str, typer.Option(help="hats, delta, iceberg or parquet.")] = "hats",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the published catalogue.")] = Path("lake"),
+    sky: Annotated[
+        bool, typer.Option("--sky", help="Sort by position (HATS always is), so that sky queries skip files.")
+    ] = False,
+    rows_per_pixel: Annotated[int, typer.Option(min=1, help="Most galaxies in one file of the sky.")] = 50_000,
+    name: Annotated[str, typer.Option(help="Name of the published catalogue.")] = "popcat",
+) -> None:
+    """Publish a posterior catalogue in a data lake; again with more galaxies, to the same folder, adds them."""
+    from popcat.catalog.lake import export as publish
+
+    done = publish(posteriors, output, to=to, sky=sky, rows_per_pixel=rows_per_pixel, name=name)
+    _say(f"{done['added']:,} galaxies added, {done['rows']:,} in all, in {output} ({to}): open it with {done['open']}")
+    if done["without_position"]:
+        _say(f"Warning: {done['without_position']:,} galaxies have no position and are not in it")
 
 
 @app.command()
@@ -329,9 +502,12 @@ def ssp_build(
         Path | None, typer.Option(help="Data of FSPS for the fsps engine; by default the variable SPS_HOME.")
     ] = None,
     full: Annotated[bool, typer.Option(help="Keep every age and wavelength.")] = False,
+    scheduler: SchedulerOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read FSPS, one metallicity a task; by default one in all.")
+    ] = None,
 ) -> None:
     """Build an SSP grid from a stellar population engine."""
-    from popcat.sps.engines import build_grid
     from popcat.sps.grid import save_grid
 
     if not output.absolute().parent.is_dir():
@@ -339,7 +515,10 @@ def ssp_build(
     started = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        grid = build_grid(engine, source, sps_home=sps_home, full=full)
+        if engine == "fsps" and source is None and (scheduler or workers):
+            grid = _build_fsps(sps_home, output, full, scheduler, workers)
+        else:
+            grid = _build_here(engine, source, sps_home, full, scheduler, workers)
     save_grid(grid, output)
     _say(
         f"{grid.lum.shape[0]} metallicities x {grid.lum.shape[1]} ages x {grid.lum.shape[2]} wavelengths, "
@@ -348,6 +527,23 @@ def ssp_build(
     _say(_closure(grid.provenance))
     for warning in caught:
         _say(f"Warning: {warning.message}")
+
+
+def _build_here(engine, source, sps_home, full, scheduler, workers):
+    from popcat.sps.engines import build_grid
+
+    if scheduler or workers:
+        raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --scheduler")
+    return build_grid(engine, source, sps_home=sps_home, full=full)
+
+
+def _build_fsps(sps_home, output, full, scheduler, workers):
+    """Metallicities are kept beside the output, where the workers of a cluster may see them."""
+    from popcat.distributed import build_fsps_grid
+    from popcat.sps.thinning import thin_for_broadband
+
+    grid = build_fsps_grid(sps_home, folder=output.absolute().parent, scheduler=scheduler, workers=workers)
+    return grid if full else thin_for_broadband(grid)
 
 
 def _closure(provenance: dict) -> str:

@@ -11,6 +11,10 @@ class PopcatError(Exception):
     """
 
 
+class DiskFullError(PopcatError):
+    """No space is left, or the quota is used up: nothing that is tried next would fare better."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint that lists the choices, closest first.
 

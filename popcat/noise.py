@@ -5,6 +5,8 @@ and interpolated in ln(flux): sigma' = exp(mu + s n1), f' = f + sigma' n2. A log
 no draw is removed. No flux is clipped or redrawn for being negative.
 
 The posterior is conditioned on sigma, so the noise model only has to cover the data: the scatter is widened.
+
+Without a catalogue there is a nominal model, from the survey's depths (`nominal_noise`).
 """
 
 import json
@@ -17,8 +19,8 @@ import pandas as pd
 import pydantic
 
 from popcat.errors import PopcatError
-from popcat.schema import FLAGS
-from popcat.settings import Survey, validation_summary
+from popcat.settings import Band, Survey, validation_summary
+from popcat.units import ab_mag_to_nmgy
 
 # Histograms that partitions add up: natural logarithms of flux and error in nMgy.
 _LN_FLUX = np.linspace(np.log(1e-4), np.log(1e8), 139)
@@ -26,6 +28,12 @@ _LN_ERR = np.linspace(np.log(1e-6), np.log(1e6), 1382)
 _MIN_COUNT = 30
 WIDEN = 1.5
 MIN_SCATTER = 0.2
+NOMINAL_SCATTER = WIDEN * 0.3
+"""Scatter of nominal noise in ln(error), widened like a fitted one: depths vary, and galaxies are no point sources."""
+GAMMA = 0.039
+"""Of 0.04, the share of the sky's noise at 5 sigma in LSST's g to y (Ivezic et al. 2019, table 2)."""
+# Flux over that at 5 sigma: from where the sky is all to where the floor is.
+_NOMINAL_NODES = np.geomspace(1e-2, 1e5, 36)
 
 
 class BandNoise(pydantic.BaseModel):
@@ -51,7 +59,13 @@ class NoiseModel(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     survey: str
     n_galaxies: int
+    """Galaxies of the best measured band; 0 says that the model is nominal."""
     bands: dict[str, BandNoise]
+
+    @property
+    def is_nominal(self) -> bool:
+        """Whether it comes from published depths, not from a catalogue."""
+        return self.n_galaxies == 0
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nodes, medians and scatters as (n_band, n_node) arrays for the kernel; short bands repeat their last node."""
@@ -67,13 +81,13 @@ class NoiseModel(pydantic.BaseModel):
 def noise_counts(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
     """Counts of galaxies by ln(flux) and ln(error), (n_band, n_flux, n_err) int64, of one photometry frame.
 
+    A galaxy counts in every band in which it has a positive flux and a good error, whatever its other bands have.
     Counts of partitions add up to those of the catalogue, so the fit does not depend on the partitioning.
     """
-    good = (frame["flags"].to_numpy() & (FLAGS["missing_band"] | FLAGS["bad_error"])) == 0
     counts = []
     for name in survey.band_names:
-        flux, err = frame[f"flux_{name}"].to_numpy()[good], frame[f"flux_err_{name}"].to_numpy()[good]
-        seen = (flux > 0) & (err > 0)
+        flux, err = frame[f"flux_{name}"].to_numpy(), frame[f"flux_err_{name}"].to_numpy()
+        seen = (flux > 0) & (err > 0) & np.isfinite(err)
         counts.append(np.histogram2d(np.log(flux[seen]), np.log(err[seen]), bins=(_LN_FLUX, _LN_ERR))[0])
     return np.array(counts).astype(np.int64)
 
@@ -91,7 +105,7 @@ def noise_from_counts(counts: np.ndarray, survey: Survey) -> NoiseModel:
                 f"flux and error, got {int(table.sum())}; fit on more of the catalogue"
             )
         bands[name] = _fit_band(table)
-    return NoiseModel(survey=survey.name, n_galaxies=int(counts[0].sum()), bands=bands)
+    return NoiseModel(survey=survey.name, n_galaxies=int(counts.sum(axis=(1, 2)).max()), bands=bands)
 
 
 def _fit_band(table: np.ndarray) -> BandNoise:
@@ -115,6 +129,33 @@ def _fit_band(table: np.ndarray) -> BandNoise:
     if len(nodes) == 1:
         nodes, medians, scatters = [nodes[0], nodes[0] + 1.0], medians * 2, scatters * 2
     return BandNoise(ln_flux=nodes, ln_err=medians, scatter=scatters)
+
+
+def nominal_noise(survey: Survey) -> NoiseModel:
+    """The noise model that a survey's published depths imply, for want of a catalogue.
+
+        sigma^2 = (0.04 - gamma) f f5 + gamma f5^2 + (floor f)^2,  f5 = 10^(0.4 (22.5 - depth))
+
+    with f5 the flux at 5 sigma: Ivezic et al. 2019 (ApJ 873, 111, eq. 5) in flux, with the photons of the source in its
+    first term and those of the sky in its second, and the survey's error floor. Scatter `NOMINAL_SCATTER`.
+
+    Raises PopcatError if a band has no `depth_5sigma_mag`.
+    """
+    missing = [band.name for band in survey.bands if band.depth_5sigma_mag is None]
+    if missing:
+        raise PopcatError(
+            f'survey "{survey.name}" has no noise model: run `popcat noise fit CATALOG --survey ... -o noise.json` and '
+            f"pass it with --noise, or give depth_5sigma_mag in the survey file to bands {', '.join(missing)}"
+        )
+    return NoiseModel(survey=survey.name, n_galaxies=0, bands={band.name: _nominal_band(band) for band in survey.bands})
+
+
+def _nominal_band(band: Band) -> BandNoise:
+    depth = ab_mag_to_nmgy(band.depth_5sigma_mag)
+    flux = depth * _NOMINAL_NODES
+    err = np.sqrt((0.04 - GAMMA) * flux * depth + GAMMA * depth**2 + (band.error_floor * flux) ** 2)
+    scatter = np.full(len(flux), NOMINAL_SCATTER)
+    return BandNoise(ln_flux=np.log(flux).tolist(), ln_err=np.log(err).tolist(), scatter=scatter.tolist())
 
 
 @numba.njit(nogil=True, cache=True)
@@ -164,14 +205,12 @@ def load_noise(path: "str | Path", survey: Survey) -> NoiseModel:
 
 
 def default_noise(survey: Survey) -> NoiseModel:
-    """The embedded noise model of an embedded survey; PopcatError for any other."""
+    """The embedded noise model of an embedded survey, else the nominal one of its depths.
+
+    Raises PopcatError if there is neither.
+    """
     path = files("popcat") / "data" / "surveys" / f"{survey.name}.noise.json"
-    if not path.is_file():
-        raise PopcatError(
-            f'survey "{survey.name}" has no embedded noise model: run `popcat noise fit CATALOG '
-            "--survey ... -o noise.json` and pass it with --noise"
-        )
-    return load_noise(Path(str(path)), survey)
+    return load_noise(Path(str(path)), survey) if path.is_file() else nominal_noise(survey)
 
 
 def check_noise(noise: NoiseModel, survey: Survey, where: str) -> NoiseModel:

@@ -1,7 +1,8 @@
 """The prior, as a map between named, bounded parameters, the unit cube, and unconstrained space.
 
-Each parameter has a CDF; the four SFH weights on the simplex have three, of stick-breaking fractions. So the prior is
-uniform in the unit cube u (n, 11) and standard normal in w = probit(u), where flows live: no draw leaves the prior.
+Each parameter has a CDF; the n SFH weights on the simplex have n - 1, of stick-breaking fractions. So the prior of d
+parameters is uniform in the unit cube u (n, d - 1) and standard normal in w = probit(u), where flows live: no draw
+leaves the prior.
 """
 
 from dataclasses import dataclass
@@ -10,21 +11,14 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from popcat.settings import Model
+from popcat.sps.histories import model_bases
 
-N_UNCONSTRAINED = 11
-
-_BOUNDS = {
-    "f_burst": (0.0, 1.0),
-    "t_burst": (0.01, 13.27),
-    "log_gamma1": (np.log10(4.5e-5), np.log10(1.5e-2)),
-    "log_gamma2": (np.log10(4.5e-5), np.log10(1.5e-2)),
-    "tau_bc": (0.0, 3.0),
-    "tau_ism": (0.0, 3.0),
-    "n_dust": (-2.0, 1.0),
-}
-# Fractions of the stick that is left are Beta(1, b): for the flat Dirichlet b = 3, 2, 1, so each beta has mean 1/4.
-# The released SEDflow code takes b = 1 throughout, which makes the means 1/2, 1/4, 1/8, 1/8.
-_STICK = {"flat": (3.0, 2.0, 1.0), "provabgs_warped": (1.0, 1.0, 1.0)}
+_BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
+_DUST = {"tau_bc": (0.0, 3.0), "tau_ism": (0.0, 3.0), "n_dust": (-2.0, 1.0)}
+# The embedded and the published metallicity bases peak near 3: the weights reach 1.5e-2, a metallicity itself 4.5e-2,
+# the range of MIST either way.
+_LOG_GAMMA = (np.log10(4.5e-5), np.log10(1.5e-2))
+_LOG_Z = (np.log10(4.5e-5), np.log10(4.5e-2))
 # Keeps probits finite: a theta on the prior's very edge is moved by this much in probability.
 _EDGE = 1e-12
 
@@ -33,45 +27,55 @@ _EDGE = 1e-12
 class Prior:
     """The model's prior: uniform in every parameter but the SFH weights.
 
-    names : the 12 parameters, theta's columns. low, high : (8,) bounds of all but the weights, in that order.
+    names : the d parameters, theta's columns. low, high : bounds of all but the n_sfh weights, in that order.
+    stick : (n_sfh - 1,), the fractions of the stick that is left are Beta(1, b).
     """
 
+    names: tuple[str, ...]
     low: np.ndarray
     high: np.ndarray
-    stick: tuple[float, float, float]
+    stick: tuple[float, ...]
 
-    names = ("log_mstar_formed", "beta1", "beta2", "beta3", "beta4", *_BOUNDS)
+    @property
+    def n_unconstrained(self) -> int:
+        """Number of coordinates of the unit cube and of unconstrained space: d - 1."""
+        return len(self.names) - 1
 
     def from_unit(self, u: np.ndarray) -> np.ndarray:
-        """theta (n, 12) of points u (n, 11) in the unit cube.
+        """theta (n, d) of points u (n, d - 1) in the unit cube.
 
         >>> theta = make_prior(Model()).from_unit(np.full((1, 11), 0.5))
         >>> round(float(theta[0, 1:5].sum()), 12), float(theta[0, 9])
         (1.0, 1.5)
         """
-        scaled = self.low + (self.high - self.low) * u[:, [0, 4, 5, 6, 7, 8, 9, 10]]
-        beta = self._beta(u[:, 1:4])
-        return np.column_stack([scaled[:, 0], beta, scaled[:, 1:]])
+        sticks = slice(1, 1 + len(self.stick))
+        scaled = self.low + (self.high - self.low) * np.delete(u, sticks, axis=1)
+        return np.column_stack([scaled[:, 0], self._beta(u[:, sticks]), scaled[:, 1:]])
 
     def to_unit(self, theta: np.ndarray) -> np.ndarray:
-        """u (n, 11) of theta (n, 12): the inverse of `from_unit` within the prior."""
-        rest = (theta[:, [0, 5, 6, 7, 8, 9, 10, 11]] - self.low) / (self.high - self.low)
-        return np.column_stack([rest[:, 0], self._sticks(theta[:, 1:5]), rest[:, 1:]])
+        """u (n, d - 1) of theta (n, d): the inverse of `from_unit` within the prior."""
+        beta, rest = self._split(theta)
+        rest = (rest - self.low) / (self.high - self.low)
+        return np.column_stack([rest[:, 0], self._sticks(beta), rest[:, 1:]])
 
     def from_unconstrained(self, w: np.ndarray) -> np.ndarray:
-        """theta (n, 12) of w (n, 11), standard normal under the prior."""
+        """theta (n, d) of w (n, d - 1), standard normal under the prior."""
         return self.from_unit(ndtr(w))
 
     def to_unconstrained(self, theta: np.ndarray) -> np.ndarray:
-        """w (n, 11) of theta (n, 12)."""
+        """w (n, d - 1) of theta (n, d)."""
         return ndtri(np.clip(self.to_unit(theta), _EDGE, 1.0 - _EDGE))
 
     def contains(self, theta: np.ndarray, *, tolerance: float = 1e-9) -> np.ndarray:
         """Whether each theta lies inside the prior's support, (n,) bool; `tolerance` allows for rounding."""
-        rest = theta[:, [0, 5, 6, 7, 8, 9, 10, 11]]
-        beta = theta[:, 1:5]
+        beta, rest = self._split(theta)
         inside = np.all((rest >= self.low - tolerance) & (rest <= self.high + tolerance), axis=1)
         return inside & np.all(beta >= 0.0, axis=1) & (np.abs(beta.sum(axis=1) - 1.0) < tolerance)
+
+    def _split(self, theta):
+        """The SFH weights, and everything else."""
+        weights = slice(1, 2 + len(self.stick))
+        return theta[:, weights], np.delete(theta, weights, axis=1)
 
     def _beta(self, u):
         left = np.ones(len(u))
@@ -93,7 +97,26 @@ class Prior:
 
 
 def make_prior(settings: Model) -> Prior:
-    """The prior that the model settings name."""
-    bounds = [settings.log_mstar_formed, *_BOUNDS.values()]
-    low, high = np.array(bounds, dtype=float).T
-    return Prior(low, high, _STICK[settings.beta])
+    """The prior that the model settings name, of as many SFH and metallicity weights as there are bases.
+
+    The n SFH weights have the flat Dirichlet prior: the fractions of the stick are Beta(1, n - 1), ..., Beta(1, 1). The
+    released SEDflow code takes Beta(1, 1) throughout, which makes the means of four 1/2, 1/4, 1/8, 1/8.
+    """
+    bases = model_bases(settings)
+    n_sfh, n_zh = len(bases.sfh), len(bases.zh)
+    metals = [_LOG_Z] if settings.metallicity == "constant" else [_LOG_GAMMA] * n_zh
+    low, high = np.array([settings.log_mstar_formed, *_BURST.values(), *metals, *_DUST.values()], dtype=float).T
+    flat = tuple(float(b) for b in range(n_sfh - 1, 0, -1))
+    stick = flat if settings.beta == "flat" else (1.0,) * (n_sfh - 1)
+    return Prior(parameter_names(n_sfh, n_zh, settings.metallicity), low, high, stick)
+
+
+def parameter_names(n_sfh: int = 4, n_zh: int = 2, metallicity: str = "evolving") -> tuple[str, ...]:
+    """The parameters of a model with so many bases, in the order of theta's columns.
+
+    >>> parameter_names(n_sfh=1, metallicity="constant")
+    ('log_mstar_formed', 'beta1', 'f_burst', 't_burst', 'log_z', 'tau_bc', 'tau_ism', 'n_dust')
+    """
+    betas = [f"beta{k + 1}" for k in range(n_sfh)]
+    metals = ["log_z"] if metallicity == "constant" else [f"log_gamma{k + 1}" for k in range(n_zh)]
+    return ("log_mstar_formed", *betas, *_BURST, *metals, *_DUST)

@@ -21,7 +21,7 @@ from popcat.catalog.partitions import read_manifest
 from popcat.errors import PopcatError
 from popcat.inference.calibration import coverage
 from popcat.inference.posterior import embedded_posteriors, posterior_folder
-from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, QUANTITIES, STATUS, to_pandas
+from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, REDSHIFT, STATUS, parameter_fields, to_pandas
 from popcat.settings import Model, Survey
 from popcat.sps.filters import load_curves
 from popcat.sps.spectrum import observed_spectrum
@@ -47,6 +47,7 @@ FLAG_MEANING = {
     "no_photometry": "no band is observed with a valid error",
     "unusual_noise": "errors far from the survey's own, given the magnitudes: see worst_band",
     "unusual_colours": "colours or a brightness that no model galaxy has: see worst_band",
+    "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
 }
 
 # Keys of the manifest that the page folds away.
@@ -69,28 +70,30 @@ class Population:
 
 def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
                  spectrum: Callable | None = None, galaxies: Sequence[int] | None = None,
-                 calibration: Mapping | None = None) -> Path:
+                 calibration: Mapping | None = None, model: Model | None = None) -> Path:
     """Write one self-contained HTML page about the posterior catalogue in the folder `posteriors`.
 
     curves: (name, wave_aa, response) of each band of `survey`, in its order.
-    forward: theta (n, 12), redshift (n,) -> flux (n, n_band) in nMgy.
-    spectrum: theta (n, 12), redshift (n,) -> wave_aa (n_wave,) observed, f_nu (n, n_wave) in nMgy.
+    forward: theta (n, d), redshift (n,) -> flux (n, n_band) in nMgy.
+    spectrum: theta (n, d), redshift (n,) -> wave_aa (n_wave,) observed, f_nu (n, n_wave) in nMgy.
     galaxies: object_ids to show; None picks a star-forming, a quiescent and a badly fitted one.
     calibration: "ranks" {name: (n_mock,)} of the truth in [0, 1], "ks" {name: distance}, and optionally
     "history", a list of dicts with epoch, train, validation.
+    model: the galaxy model of the catalogue, by default `Model()`.
 
     Returns the path of the page. Raises PopcatError if the folder holds no posterior catalogue of this survey, if
     no galaxy has a posterior, or if one of `galaxies` is absent or has none.
     """
     posteriors, output = Path(posteriors), Path(output)
-    dataset = open_posteriors(posteriors, survey)
+    parameters = parameter_fields(model or Model())
+    dataset = open_posteriors(posteriors, survey, parameters)
     population = read_population(dataset)
     ok = population.frame[population.frame["status"] == "ok"]
     if ok.empty:
         raise PopcatError(f'{posteriors} has no galaxy with status "ok" among {population.rows:,}: '
                           f"{_listing(population.status)}; check the survey's columns and units")
     chosen = pick_galaxies(ok) if galaxies is None else {int(item): "chosen by you" for item in galaxies}
-    rows = read_galaxies(dataset, list(chosen), survey)
+    rows = read_galaxies(dataset, list(chosen), survey, parameters)
     provenance = read_provenance(posteriors)
     page = {
         "title": posteriors.resolve().name, "survey": survey, "population": population,
@@ -99,7 +102,7 @@ def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequ
         "status_rows": [(name, population.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         "flag_rows": [(bit, name, population.flags[name], FLAG_MEANING[name]) for name, bit in FLAGS.items()],
         "figures": _population_figures(ok, population.status, len(survey.bands)),
-        "galaxies": [_galaxy(row, chosen[row["object_id"]], survey, curves, forward, spectrum)
+        "galaxies": [_galaxy(row, chosen[row["object_id"]], survey, parameters, curves, forward, spectrum)
                      for row in rows],
         "calibration": None if calibration is None else _calibration(calibration),
         "high_chi2_share": population.flags["high_chi2"] / population.status["ok"],
@@ -107,7 +110,7 @@ def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequ
     return _write(output, _template().render(**page))
 
 
-def open_posteriors(folder: Path, survey: Survey) -> ds.Dataset:
+def open_posteriors(folder: Path, survey: Survey, parameters: Mapping = PARAMETERS) -> ds.Dataset:
     """The part files of a posterior catalogue as one dataset; PopcatError if they are not one of this survey."""
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
@@ -117,7 +120,7 @@ def open_posteriors(folder: Path, survey: Survey) -> ds.Dataset:
         dataset = ds.dataset([str(part) for part in parts], format="parquet")
     except (pa.ArrowInvalid, OSError) as error:
         raise PopcatError(f"{parts[0]} cannot be read as Parquet: {error}; run `popcat infer` again") from error
-    missing = [name for name in _galaxy_columns(survey) if name not in dataset.schema.names]
+    missing = [name for name in _galaxy_columns(survey, parameters) if name not in dataset.schema.names]
     if missing:
         raise PopcatError(f"{folder} is no posterior catalogue of the survey {survey.name}: it lacks "
                           f"{', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; check --survey")
@@ -158,9 +161,9 @@ def pick_galaxies(ok: pd.DataFrame) -> dict[int, str]:
     return chosen
 
 
-def read_galaxies(dataset: ds.Dataset, object_ids: list[int], survey: Survey) -> list[dict]:
+def read_galaxies(dataset: ds.Dataset, object_ids: list[int], survey: Survey, parameters: Mapping) -> list[dict]:
     """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that has none."""
-    table = dataset.to_table(columns=_galaxy_columns(survey), filter=pc.field("object_id").isin(object_ids))
+    table = dataset.to_table(columns=_galaxy_columns(survey, parameters), filter=pc.field("object_id").isin(object_ids))
     rows = {row["object_id"]: row for row in table.to_pylist()}
     absent = [item for item in object_ids if item not in rows]
     if absent:
@@ -184,10 +187,11 @@ def read_provenance(folder: Path) -> list[tuple[str, str]]:
         raise PopcatError(f"{path} is not valid JSON: {error}; run `popcat infer` again to finish it") from error
 
 
-def _galaxy_columns(survey):
+def _galaxy_columns(survey, parameters):
     bands = [f"{kind}_{name}" for kind in ("flux", "flux_err") for name in survey.band_names]
-    quantiles = [f"{name}_p{q}" for name in QUANTITIES for q in PERCENTILES]
-    draws = [f"{name}_draws" for name in QUANTITIES]
+    names = (*parameters, *PROPERTIES, *REDSHIFT)
+    quantiles = [f"{name}_p{q}" for name in names for q in PERCENTILES]
+    draws = [f"{name}_draws" for name in names]
     scalars = ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", "worst_band"]
     return [*scalars, *bands, *quantiles, *draws]
 
@@ -208,10 +212,11 @@ def _population_figures(ok, status, n_bands):
     return {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}
 
 
-def _galaxy(row, why, survey, curves, forward, spectrum):
+def _galaxy(row, why, survey, parameters, curves, forward, spectrum):
     """What the template shows of one galaxy."""
-    draws = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in QUANTITIES}
-    theta = np.column_stack([draws[name] for name in PARAMETERS])
+    fields = {**parameters, **PROPERTIES, **REDSHIFT}
+    draws = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in fields}
+    theta = np.column_stack([draws[name] for name in parameters])
     redshift = float(row["redshift_p50"])
     flux, flux_err = ([row[f"{kind}_{band}"] for band in survey.band_names] for kind in ("flux", "flux_err"))
     title = f"object_id {row['object_id']},  z = {redshift:.4f}"
@@ -222,7 +227,7 @@ def _galaxy(row, why, survey, curves, forward, spectrum):
         "object_id": row["object_id"], "why": why, "redshift": redshift, "ra": row["ra"], "dec": row["dec"],
         "has_position": all(row[name] is not None and np.isfinite(row[name]) for name in ("ra", "dec")),
         "chi2": row["chi2_best"], "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
-        "tables": [[(name, *(row[f"{name}_p{q}"] for q in PERCENTILES), *QUANTITIES[name]) for name in names]
+        "tables": [[(name, *(row[f"{name}_p{q}"] for q in PERCENTILES), *fields[name]) for name in names]
                    for names in _TABLES],
         "sed": plots.figure_to_data_uri(sed), "corner": plots.figure_to_data_uri(corner),
     }
@@ -300,7 +305,8 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
         raise PopcatError(f"{posteriors} holds a {manifest['kind']}, not posteriors: name the folder that "
                           "`popcat infer` wrote")
     survey = Survey.model_validate(manifest["extra"]["survey"])
-    photometry = stages.forward_for(survey, Model.model_validate(manifest["extra"]["galaxy_model"])).photometry
+    model = Model.model_validate(manifest["extra"]["galaxy_model"])
+    photometry = stages.forward_for(survey, model).photometry
     curves = load_curves(survey)
     span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
 
@@ -311,7 +317,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     return build_report(
         Path(posteriors), Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, spectrum=spectrum, galaxies=galaxies,
-        calibration=_calibration_of(manifest) if calibration is None else read_calibration(calibration),
+        calibration=_calibration_of(manifest) if calibration is None else read_calibration(calibration), model=model,
     )  # fmt: skip
 
 

@@ -6,23 +6,44 @@ Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantil
 import pandas as pd
 import pyarrow as pa
 
-from popcat.settings import Survey
+from popcat.prior import make_prior, parameter_names
+from popcat.settings import Model, Survey
+from popcat.ucd import ucd_of
 
-PARAMETERS = {
+_MEANING = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
-    "beta1": ("1", "weight of star-formation-history basis 1"),
-    "beta2": ("1", "weight of star-formation-history basis 2"),
-    "beta3": ("1", "weight of star-formation-history basis 3"),
-    "beta4": ("1", "weight of star-formation-history basis 4"),
+    "beta": ("1", "weight of star-formation-history basis {}"),
     "f_burst": ("1", "fraction of the mass formed in one burst; none where t_burst exceeds the universe's age"),
     "t_burst": ("Gyr", "lookback time of the burst"),
-    "log_gamma1": ("log10(1)", "weight of metallicity-history basis 1"),
-    "log_gamma2": ("log10(1)", "weight of metallicity-history basis 2"),
+    "log_gamma": ("log10(1)", "weight of metallicity-history basis {}"),
+    "log_z": ("log10(1)", "absolute metallicity of all stars"),
     "tau_bc": ("1", "birth-cloud optical depth at 5500 A"),
     "tau_ism": ("1", "diffuse-dust optical depth at 5500 A"),
     "n_dust": ("1", "slope offset of the diffuse attenuation curve"),
 }
-"""The model's parameters, in the order of theta's columns: unit and meaning."""
+
+
+def parameter_fields(model: Model) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of a galaxy model's parameters, in the order of theta's columns.
+
+    >>> list(parameter_fields(Model(metallicity="constant")))[5:8]
+    ['f_burst', 't_burst', 'log_z']
+    """
+    return _fields(make_prior(model).names)
+
+
+def _fields(names) -> dict[str, tuple[str, str]]:
+    """Unit and meaning by name; bases are numbered."""
+    fields = {}
+    for name in names:
+        kind = name.rstrip("0123456789")
+        unit, meaning = _MEANING[kind]
+        fields[name] = (unit, meaning.format(name.removeprefix(kind)))
+    return fields
+
+
+PARAMETERS = _fields(parameter_names())
+"""The parameters of the default galaxy model, in the order of theta's columns: unit and meaning."""
 
 PROPERTIES = {
     "log_mstar": ("log10(Msun)", "surviving stellar mass (living stars; with remnants if the SSP grid counts them)"),
@@ -37,6 +58,13 @@ PROPERTIES = {
 REDSHIFT = {"redshift": ("1", "redshift: as given, within its error, or inferred from the photometry")}
 
 QUANTITIES = {**PARAMETERS, **PROPERTIES, **REDSHIFT}
+"""Parameters of the default galaxy model, what is derived, and the redshift."""
+
+
+def quantity_fields(model: Model) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of everything that is drawn or derived under a galaxy model."""
+    return {**parameter_fields(model), **PROPERTIES, **REDSHIFT}
+
 
 FLAGS = {
     "missing_band": 1,
@@ -49,6 +77,7 @@ FLAGS = {
     "no_photometry": 128,
     "unusual_noise": 256,
     "unusual_colours": 512,
+    "quality_cut": 1024,
 }
 """Bits of the column `flags`.
 
@@ -57,8 +86,9 @@ negative or infinite; its band is left out likewise. missing_redshift: none is g
 outside_training: the magnitude in the survey's selection band is outside the range the model was trained on.
 high_chi2: no draw fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured flux below zero,
 which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the survey's, given the
-magnitudes. unusual_colours: colours, or a brightness, that no model has. The last two are tail probabilities below
-1e-3 among the galaxies that the model was trained on.
+magnitudes. unusual_colours: colours, or a brightness, that no model has. Both are tail probabilities below 1e-3 among
+the galaxies that the model was trained on. quality_cut: the row fails a condition of the survey's `quality`; its
+posterior is inferred nevertheless.
 """
 
 SUPPORT_TAIL = 1e-3
@@ -107,13 +137,14 @@ def photometry_meta(survey: Survey) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in photometry_columns(survey).items()})
 
 
-def library_schema(survey: Survey) -> pa.Schema:
+def library_schema(survey: Survey, model: Model | None = None) -> pa.Schema:
     """Arrow schema of a simulated library: parameters, noise-free fluxes, and one noisy observation of each galaxy."""
+    parameters = parameter_fields(model or Model())
     fields = [
         _field("object_id", pa.int64(), "", "number of the draw"),
         _field("redshift", pa.float64(), "1", "redshift, uniform in the survey's range"),
     ]
-    fields += [_field(name, pa.float32(), unit, text) for name, (unit, text) in PARAMETERS.items()]
+    fields += [_field(name, pa.float32(), unit, text) for name, (unit, text) in parameters.items()]
     for column, text in (
         ("flux_model", "noise-free flux in {}"),
         ("flux", "flux in {} with noise"),
@@ -123,13 +154,13 @@ def library_schema(survey: Survey) -> pa.Schema:
     return pa.schema(fields)
 
 
-def library_meta(survey: Survey) -> pd.DataFrame:
+def library_meta(survey: Survey, model: Model | None = None) -> pd.DataFrame:
     """An empty library frame with exact dtypes."""
-    return to_pandas(library_schema(survey).empty_table())
+    return to_pandas(library_schema(survey, model).empty_table())
 
 
-def posterior_schema(survey: Survey) -> pa.Schema:
-    """Arrow schema of the posterior frame, with `unit` and `description` in the metadata of every field.
+def posterior_schema(survey: Survey, model: Model | None = None) -> pa.Schema:
+    """Arrow schema of the posterior frame, with `unit`, `ucd` and `description` in the metadata of every field.
 
     >>> from popcat.settings import load_survey
     >>> posterior_schema(load_survey("sdss")).field("log_mstar_p50").metadata[b"unit"]
@@ -153,9 +184,10 @@ def posterior_schema(survey: Survey) -> pa.Schema:
     for name in survey.band_names:
         fields.append(_field(f"flux_{name}", pa.float32(), "nMgy", f"flux in {name}, as fitted"))
         fields.append(_field(f"flux_err_{name}", pa.float32(), "nMgy", f"error of flux_{name}, error floor included"))
-    for name, (unit, text) in QUANTITIES.items():
+    quantities = quantity_fields(model or Model())
+    for name, (unit, text) in quantities.items():
         fields += [_field(f"{name}_p{q}", pa.float32(), unit, f"{text}: {q}th percentile") for q in PERCENTILES]
-    for name, (unit, text) in QUANTITIES.items():
+    for name, (unit, text) in quantities.items():
         fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws"))
     return pa.schema(fields)
 
@@ -174,9 +206,9 @@ def certificate_fields() -> list[pa.Field]:
     ]
 
 
-def posterior_meta(survey: Survey) -> pd.DataFrame:
+def posterior_meta(survey: Survey, model: Model | None = None) -> pd.DataFrame:
     """An empty posterior frame with exact dtypes."""
-    return to_pandas(posterior_schema(survey).empty_table())
+    return to_pandas(posterior_schema(survey, model).empty_table())
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -192,4 +224,21 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 
 def _field(name, kind, unit, description):
-    return pa.field(name, kind, metadata={"unit": unit, "description": description})
+    return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
+
+
+def column_table(schema: pa.Schema) -> str:
+    """The columns of a schema as a markdown table: name, type, unit, UCD, description.
+
+    >>> print(column_table(pa.schema([_field("ra", pa.float64(), "deg", "right ascension")])))
+    | column | type | unit | UCD | description |
+    |---|---|---|---|---|
+    | `ra` | double | deg | pos.eq.ra;meta.main | right ascension |
+    """
+    lines = ["| column | type | unit | UCD | description |", "|---|---|---|---|---|"]
+    for field in schema:
+        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
+        cells = (f"`{field.name}`", kind, *(text.get(key, "") for key in ("unit", "ucd", "description")))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

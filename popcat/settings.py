@@ -11,9 +11,12 @@ from typing import Literal
 import pydantic
 
 from popcat.errors import PopcatError, did_you_mean
+from popcat.expressions import parse
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT
 
-FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag")
+FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag", "asinh_mag")
+TRIM = 1e-3
+"""Response below this fraction of a filter's peak is noise outside the band (popcat.sps.filters)."""
 
 
 class _Settings(pydantic.BaseModel):
@@ -26,17 +29,25 @@ def _ascending(name: str, low: float, high: float) -> None:
 
 
 class Band(_Settings):
-    """One photometric band: its filter curve, and where a catalogue keeps it."""
+    """One photometric band: its filter curve, and where a catalogue keeps it.
+
+    A column is a name, one element of a vector column ("NMGY[2]"), or an expression of `popcat.expressions`.
+    """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
     filter: str
-    """A speclite name such as "sdss2010-u", or the path of a two-column text file (Angstrom, response)."""
+    """The path of a file (two columns of Angstrom and response, or the SVO's VOTable), a speclite name such as
+    "sdss2010-u", or a sedpy name such as "vista_vircam_J"."""
     wave_range_aa: tuple[float, float] | None = None
-    """Observed wavelengths outside this range are cut from the curve (red leaks, out-of-band noise)."""
+    """Observed wavelengths outside this range are cut from the curve: here it is decided whether a leak counts."""
+    trim: float = pydantic.Field(default=TRIM, ge=0.0, lt=0.5)
+    """Response below this fraction of the peak is noise outside the band and its leaks; 0 keeps all."""
     flux: str
     """Column of the flux (or magnitude, if the unit is "ab_mag")."""
     unit: Literal[(*FLUX_UNITS, COUNT_RATE)] | None = None
     """Unit of this band's columns, where it is not the survey's; "count/s" has zero point 22.5 + ab_offset_mag."""
+    softening: float | None = pydantic.Field(default=None, gt=0.0)
+    """b of asinh magnitudes ("asinh_mag"), as a fraction of the flux of magnitude zero."""
     flux_err: str | None = None
     flux_ivar: str | None = None
     """Column of the error, or of the inverse variance: exactly one of them."""
@@ -48,6 +59,8 @@ class Band(_Settings):
     """Added to the survey's magnitudes to bring them to the AB system."""
     error_floor: float = pydantic.Field(default=0.0, ge=0.0, lt=1.0)
     """Fraction of the flux added in quadrature to its error."""
+    depth_5sigma_mag: float | None = pydantic.Field(default=None, gt=0.0, lt=40.0)
+    """AB magnitude that has an error of a fifth of its flux: from it follows a nominal noise model."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
@@ -59,7 +72,7 @@ class Band(_Settings):
 
 
 class Columns(_Settings):
-    """Columns of a catalogue that are not photometry."""
+    """Columns of a catalogue that are not photometry; each may be an expression, as in `Band`."""
 
     object_id: str = "object_id"
     ra: str | None = "ra"
@@ -103,6 +116,10 @@ class Survey(_Settings):
     unit: Literal[FLUX_UNITS] = "nMgy"
     redshift_range: tuple[float, float]
     columns: Columns = Columns()
+    quality: tuple[str, ...] = ()
+    """Conditions, such as "sdss_clean(flags)" or "NQ >= 3"; a row that fails one is flagged `quality_cut`."""
+    missing_values: tuple[float, ...] = ()
+    """Numbers that stand for "not observed" in fluxes, errors and redshifts, such as -999.0."""
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
     selection: Selection
     calibration: CalibrationLimits = CalibrationLimits()
@@ -110,14 +127,28 @@ class Survey(_Settings):
     @pydantic.model_validator(mode="after")
     def _consistent(self):
         names = self.band_names
-        if len(set(names)) != len(names):
-            raise ValueError(f"band names must differ, got {', '.join(names)}")
+        if len({name.lower() for name in names}) != len(names):
+            raise ValueError(f"band names must differ, and not in case alone (columns of them would be one to DuckDB), "
+                             f"got {', '.join(names)}")
         if self.selection.band not in names:
             raise ValueError(f'selection.band "{self.selection.band}": {did_you_mean(self.selection.band, names)}')
         low, high = self.redshift_range
         if not 0.0 < low < high:
             raise ValueError(f"redshift_range must be 0 < low < high, got {low}, {high}")
+        hard = [band.name for band in self.bands if self.unit_of(band) == "asinh_mag" and band.softening is None]
+        if hard:
+            raise ValueError(f'bands {", ".join(hard)} are in "asinh_mag" and need softening, such as 1.2e-10')
         return self
+
+    @pydantic.field_validator("quality")
+    @classmethod
+    def _conditions(cls, quality):
+        for text in quality:
+            try:
+                parse(text)
+            except PopcatError as error:
+                raise ValueError(str(error)) from error
+        return quality
 
     def unit_of(self, band: Band) -> str:
         """The unit of a band's columns."""
@@ -134,7 +165,11 @@ class Model(_Settings):
     grid: str = "bc03_miles"
     """Name of an embedded SSP grid, or the path of one that `popcat ssp build` wrote."""
     bases: str = "popcat"
-    """"popcat" (embedded), "provabgs" (from an installed provabgs), or a folder with the published files."""
+    """"popcat" (embedded), "provabgs" (from an installed provabgs), a CSV file of any number of bases, or a folder of
+    files named as the published ones."""
+    metallicity: Literal["evolving", "constant"] = "evolving"
+    """A mixture of the metallicity bases, or one metallicity for all stars of a galaxy (the parameter log_z, as in
+    PopSED): then the metallicity bases play no part."""
     binning: Literal["average", "midpoint"] = "average"
     """SSP averaged over each time bin, or at its midpoint as in the published PROVABGS code."""
     birth_cloud_age_gyr: float = pydantic.Field(default=0.1, ge=0.0)
@@ -154,15 +189,25 @@ class Model(_Settings):
 class Training(_Settings):
     """How a flow is trained."""
 
+    family: Literal["maf", "spline", "coupling"] = "maf"
     n_blocks: int = pydantic.Field(default=8, ge=1)
     hidden: int = pydantic.Field(default=128, ge=16)
     n_layers: int = pydantic.Field(default=2, ge=1)
     batch: int = pydantic.Field(default=1024, ge=2)
-    learning_rate: float = pydantic.Field(default=2e-3, gt=0)
+    learning_rate: float = pydantic.Field(default=4e-3, gt=0)
+    """The highest of the schedule."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     max_epochs: int = pydantic.Field(default=60, ge=1)
     patience: int = pydantic.Field(default=20, ge=1)
     validation_fraction: float = pydantic.Field(default=0.05, gt=0, lt=0.5)
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
+    average: float = pydantic.Field(default=0.01, ge=0, lt=1)
+    """Weights are averaged over about this share of all steps; 0 keeps those of the last step."""
+    activation: Literal["relu", "silu"] = "relu"
+    members: int = pydantic.Field(default=1, ge=1)
+    """Flows trained apart and sampled as a mixture."""
+    n_bins: int = pydantic.Field(default=8, ge=2)
+    """Bins of each spline of the families "spline" and "coupling"."""
     redshift_bins: int = pydantic.Field(default=160, ge=2)
     redshift_hidden: int = pydantic.Field(default=192, ge=8)
     redshift_epochs: int = pydantic.Field(default=20, ge=1)
@@ -170,6 +215,29 @@ class Training(_Settings):
     complete_fraction: float = pydantic.Field(default=0.5, gt=0.0, le=1.0)
     """Of the training galaxies this fraction has every band; the others miss a random subset."""
     seed: int = 0
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> "Training":
+        """Settings by name, with changes: "default", or "published", the recipe of SEDflow (Hahn & Melchior 2022).
+
+        Raises PopcatError if there is no such preset.
+
+        >>> Training.preset("published").n_blocks
+        15
+        """
+        if name not in _PRESETS:
+            raise PopcatError(f'no training preset "{name}"; {did_you_mean(name, list(_PRESETS))}')
+        return cls(**(_PRESETS[name] | changes))
+
+
+# The published training ran until its validation loss had not fallen for 20 epochs; 1,000 stands for no limit.
+_PRESETS = {
+    "default": {},
+    "published": {
+        "n_blocks": 15, "hidden": 500, "n_layers": 2, "batch": 50, "learning_rate": 5e-4, "schedule": "constant",
+        "max_epochs": 1000, "patience": 20, "validation_fraction": 0.1, "average": 0.0,
+    },
+}  # fmt: skip
 
 
 def embedded_surveys() -> list[str]:

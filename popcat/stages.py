@@ -22,24 +22,25 @@ from popcat.inference.posterior import Posterior, load_posterior
 from popcat.inference.reweighted import reweight_table
 from popcat.inference.trust import N_DRAWS, chi2_of, worst_bands
 from popcat.noise import NoiseModel, add_noise
-from popcat.prior import N_UNCONSTRAINED, make_prior
+from popcat.prior import make_prior
 from popcat.schema import (
     CERTIFIED_ESS,
     CHI2_TAIL,
     FLAGS,
-    PARAMETERS,
     PERCENTILES,
-    QUANTITIES,
     SUPPORT_TAIL,
     UNCERTIFIED,
     library_schema,
+    parameter_fields,
     posterior_schema,
+    quantity_fields,
     to_pandas,
 )
 from popcat.settings import Model, Survey
 from popcat.sps.grid import load_grid
 from popcat.sps.photometry import Photometry
 from popcat.sps.properties import Properties
+from popcat.timing import stage
 from popcat.units import nmgy_to_ab_mag
 
 _MAX_FORWARDS = 4
@@ -86,10 +87,11 @@ def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_prior(object_id: np.ndarray, survey: Survey, model: Model, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """theta (n, 12) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
-    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, N_UNCONSTRAINED + 1)
+    """theta (n, d) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
+    prior = make_prior(model)
+    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, prior.n_unconstrained + 1)
     low, high = survey.redshift_range
-    return make_prior(model).from_unit(u[:, :N_UNCONSTRAINED]), low + (high - low) * u[:, N_UNCONSTRAINED]
+    return prior.from_unit(u[:, :-1]), low + (high - low) * u[:, -1]
 
 
 def simulate_partition(
@@ -102,7 +104,7 @@ def simulate_partition(
     normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
     flux, err = add_noise(flux_model, noise, normals)
     columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
-    schema = library_schema(survey)
+    schema = library_schema(survey, model)
     return to_pandas(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
 
 
@@ -149,7 +151,7 @@ def infer_table(
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = _scatter(column, rows, n)
         columns[f"{name}_draws"] = _lists(values, rows, n)
-    schema = posterior_schema(survey)
+    schema = posterior_schema(survey, posterior.model)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 
@@ -183,15 +185,16 @@ def sample_quantities(
     """Draws of every quantity, {name: (n, draws) float32}, and chi2_best (n,), in batches of bounded memory."""
     survey = posterior.survey
     photometry = forward_for(survey, posterior.model).photometry
-    out = {name: np.empty((len(data), draws), dtype=np.float32) for name in QUANTITIES}
+    out = {name: np.empty((len(data), draws), dtype=np.float32) for name in quantity_fields(posterior.model)}
     chi2 = np.empty(len(data))
     step = max(_BATCH_DRAWS // draws, 1)
     for start in range(0, len(data), step):
         part = slice(start, start + step)
         some = data[part]
-        found = posterior.sample(
-            some.flux, some.flux_err, some.redshift, some.object_id, draws, seed, redshift_err=some.redshift_err
-        )
+        with stage("sample"):
+            found = posterior.sample(
+                some.flux, some.flux_err, some.redshift, some.object_id, draws, seed, redshift_err=some.redshift_err
+            )
         flat, z = found.theta.reshape(-1, found.theta.shape[2]), found.redshift.ravel()
         model_flux = photometry.flux(flat, z).reshape(len(some), draws, -1)
         chi2[part] = chi2_of(model_flux, some.flux, some.flux_err).min(axis=1)
@@ -253,9 +256,9 @@ def _worst(data: Observation, found: dict[str, np.ndarray], posterior: Posterior
 
 
 def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, model: Model) -> dict[str, np.ndarray]:
-    """Every quantity by name, each (n,), of theta (n, 12) and redshift (n,)."""
+    """Every quantity by name, each (n,), of theta (n, d) and redshift (n,)."""
     properties = forward_for(survey, model).properties(theta, redshift)
-    return {**dict(zip(PARAMETERS, theta.T, strict=True)), **properties, "redshift": redshift}
+    return {**dict(zip(parameter_fields(model), theta.T, strict=True)), **properties, "redshift": redshift}
 
 
 def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
@@ -326,8 +329,9 @@ def _arrow(values, kind) -> pa.Array:
 
 def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, survey, model, noise, seed) -> int:
     """Simulate one part of a library and write it; the number of rows."""
-    frame = simulate_partition(start, stop, survey, model, noise, seed)
-    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey), preserve_index=False))
+    with stage("simulate"):
+        frame = simulate_partition(start, stop, survey, model, noise, seed)
+    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey, model), preserve_index=False))
     return len(frame)
 
 
@@ -345,10 +349,11 @@ def write_posterior_part(
             f"model {model} changed during the run ({posterior.name[:12]}, expected {name[:12]}): "
             "put the first one back, or start anew in another folder"
         )
-    frame = read_partition(chunk, posterior.survey)
-    if hide_redshift:
-        frame = without_redshift(frame)
-    table = infer_table(frame, posterior, draws, seed, effort)
+    with stage("read"):
+        frame = read_partition(chunk, posterior.survey)
+        frame = without_redshift(frame) if hide_redshift else frame
+    with stage("derive"):
+        table = infer_table(frame, posterior, draws, seed, effort)
     status = {
         str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
     }

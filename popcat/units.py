@@ -65,3 +65,24 @@ def ab_mag_to_nmgy(mag):
 def ab_mag_err_to_nmgy(mag, mag_err):
     """Flux error in nanomaggies of a magnitude and its error: sigma_f = f sigma_m ln(10) / 2.5."""
     return ab_mag_to_nmgy(mag) * np.asarray(mag_err, dtype=float) * np.log(10.0) / 2.5
+
+
+def asinh_mag_to_nmgy(mag, softening: float):
+    """Flux in nanomaggies of an asinh magnitude (Lupton, Gunn & Szalay 1999): f = f0 2 b sinh(-m ln10 / 2.5 - ln b).
+
+    f0 = 1e9 nMgy is the flux of magnitude zero, b the softening.
+
+    >>> float(asinh_mag_to_nmgy(17.5, 1.2e-10).round(4)), float(asinh_mag_to_nmgy(24.8, 1.2e-10).round(4))
+    (99.9999, 0.0005)
+    """
+    return 2e9 * softening * np.sinh(_asinh_argument(mag, softening))
+
+
+def asinh_mag_err_to_nmgy(mag, mag_err, softening: float):
+    """Flux error in nanomaggies: sigma_f = f0 2 b cosh(-m ln10 / 2.5 - ln b) sigma_m ln(10) / 2.5."""
+    slope = 2e9 * softening * np.cosh(_asinh_argument(mag, softening))
+    return slope * np.asarray(mag_err, dtype=float) * np.log(10.0) / 2.5
+
+
+def _asinh_argument(mag, softening):
+    return -np.asarray(mag, dtype=float) * np.log(10.0) / 2.5 - np.log(softening)

@@ -49,19 +49,24 @@ def tiny_model(tmp_path_factory) -> Path:
     """A badly trained posterior: everything about it is real but its quality."""
     import numpy as np
 
-    from popcat.inference.learn import Library, train_posterior
+    from popcat.calibrating import calibrate
+    from popcat.inference.learn import train_posterior
+    from popcat.inference.library import Library
     from popcat.inference.posterior import save_posterior
     from popcat.noise import default_noise
-    from popcat.settings import Model, Training, load_survey
+    from popcat.settings import CalibrationLimits, Model, Training, load_survey
     from popcat.stages import draw_prior, forward_for
 
-    survey, model = load_survey("sdss"), Model()
+    # of limits that even this one passes
+    limits = CalibrationLimits(max_ks=0.99, max_tarp=0.99)
+    survey, model = load_survey("sdss").model_copy(update={"calibration": limits}), Model()
     theta, redshift = draw_prior(np.arange(6000), survey, model, 0)
     library = Library.from_theta(theta, redshift, forward_for(survey, model).photometry.flux(theta, redshift), model)
-    settings = Training(n_blocks=2, hidden=16, n_layers=1, batch=256, max_epochs=2)
+    settings = Training(n_blocks=2, hidden=16, n_layers=1, batch=256, max_epochs=2, redshift_hidden=32)
     posterior, _ = train_posterior(
         library, survey, model, default_noise(survey), settings, provenance={"made_by": "tests"}
     )
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_posterior(posterior, folder)
+    calibrate(folder, 40, output=folder / "calibration", draws=40)
     return folder

@@ -1,7 +1,6 @@
 """A catalogue carries its proof: what was corrected, by which route, with what evidence; and others are made of it."""
 
 import json
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -35,10 +34,8 @@ def few(galaxies, tmp_path_factory):
 
 
 def infer(few, model, output, **options):
-    options = {"draws": DRAWS, "rows_per_partition": 7, "allow_uncalibrated": True, "scheduler": SYNCHRONOUS} | options
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a model without calibration
-        return infer_catalog(few, output, model=model, **options)
+    options = {"draws": DRAWS, "rows_per_partition": 7, "scheduler": SYNCHRONOUS} | options
+    return infer_catalog(few, output, model=model, **options)
 
 
 def proven(target, object_id, n_draws, draws):

@@ -1,6 +1,7 @@
 """The command at the door: what works, and one clear line with exit status 2 for what cannot."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -47,7 +48,7 @@ def test_the_installed_command_prints_its_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp"]
+    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp", "verify", "plan"]
 )
 def test_every_command_explains_itself(command):
     result = CliRunner().invoke(app, [command, "--help"])
@@ -57,22 +58,38 @@ def test_every_command_explains_itself(command):
 
 def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, galaxies, tmp_path):
     noise, library, model = tmp_path / "noise.json", tmp_path / "library", tmp_path / "model"
-    posteriors, page, calibration = tmp_path / "posteriors", tmp_path / "report.html", tmp_path / "calibration"
+    posteriors, page = tmp_path / "posteriors", tmp_path / "report.html"
     training = tmp_path / "training.toml"
-    training.write_text("n_blocks = 2\nhidden = 16\nn_layers = 1\nbatch = 256\n")
+    training.write_text("n_blocks = 2\nhidden = 16\nn_layers = 1\nbatch = 256\nredshift_hidden = 16\n")
     assert popcat("noise", "fit", galaxies, "-o", noise)[0] == 0
     assert popcat("simulate", "-n", 6000, "--noise", noise, "-o", library, *SYNCHRONOUS)[0] == 0
-    assert popcat("train", "--library", library, "--settings", training, "--epochs", 2, "-o", model)[0] == 0
-    assert popcat("infer", galaxies, "--model", model, "--draws", 20, "-o", posteriors, *SYNCHRONOUS)[0] == 0
-    assert popcat("calibrate", "--model", model, "-n", 40, "--draws", 50, "-o", calibration)[0] == 0
-    assert popcat("report", posteriors, "--calibration", calibration, "-o", page)[0] == 0
+    train = ["train", "--library", library, "--settings", training, "--epochs", 2, "--no-calibrate", "-o", model]
+    assert popcat(*train)[0] == 0
+    infer = ["infer", galaxies, "--model", model, "--draws", 20, "-o", posteriors, *SYNCHRONOUS]
+    refused(popcat(*infer), "has no calibration", "popcat calibrate --model")
+    assert not posteriors.exists()
+    assert popcat("calibrate", "--model", model, "-n", 40, "--draws", 50)[0] == 0
+    assert popcat(*infer, "--allow-uncalibrated")[0] == 0
+    assert popcat("report", posteriors, "-o", page)[0] == 0
     assert read_manifest(posteriors)["rows"] == 150
-    assert {file.name for file in model.iterdir()} == {"posterior.json", "flow.safetensors", "loss.png"}
-    assert {file.name for file in calibration.iterdir()} == {"calibration.json", "ranks.parquet", "pp.png", "ranks.png"}
-    result = json.loads((calibration / "calibration.json").read_text())
+    weights = {"flow.safetensors", "redshift.safetensors", "support.safetensors"}
+    assert {file.name for file in model.iterdir()} == {"posterior.json", "loss.png", "calibration", *weights}
+    figures = {"ranks-exact.png", *(f"pp-{run}.png" for run in ("exact", "gaussian", "unknown", "two_bands_missing"))}
+    assert {file.name for file in (model / "calibration").iterdir()} == {"calibration.json", "ranks.parquet", *figures}
+    result = json.loads((model / "calibration" / "calibration.json").read_text())
     assert result["n"] == 40
     assert result["outside_prior"] == 0
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_survey_without_a_catalogue_is_simulated_with_nominal_noise_that_says_so(popcat, tmp_path):
+    text = (files("popcat") / "data" / "surveys" / "legacy.toml").read_text()
+    survey = tmp_path / "nearby.toml"
+    survey.write_text(text.replace('"legacy"', '"nearby"', 1).replace("[0.001, 1.0]", "[0.1, 0.11]"))
+    status, _, err = popcat("simulate", "--survey", survey, "-n", 50, "-o", tmp_path / "library", *SYNCHRONOUS)
+    assert status == 0
+    assert "noise: nominal, from the depths of survey nearby; fit your catalogue's with `popcat noise fit`" in err
+    assert read_manifest(tmp_path / "library")["rows"] == 50
 
 
 @pytest.mark.parametrize(
@@ -160,17 +177,29 @@ def test_bad_rows_are_kept_flagged_and_explained(popcat, galaxies, tiny_model, t
         frame.loc[1, "modelflux_err_r"] = -1.0
         frame.loc[2, "redshift"] = float("nan")
         frame.loc[3, "redshift"] = 3.0
+        frame.loc[4, [f"modelflux_{band}" for band in "ugriz"]] = float("nan")
         return pa.Table.from_pandas(frame, preserve_index=False)
 
     catalog = changed(galaxies, tmp_path / "catalog.parquet", spoiled)
     out = tmp_path / "out"
     assert popcat("infer", catalog, "--model", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS)[0] == 0
     frame = pq.read_table(out / "part-000000.parquet").to_pandas()
-    expected = ["missing_band", "bad_error", "missing_redshift", "redshift_out_of_range"]
-    assert frame["status"].tolist() == expected + ["ok"] * 146
-    assert frame["log_mstar_p50"].isna().tolist() == [True] * 4 + [False] * 146
-    assert frame["log_mstar_draws"].isna().tolist() == [True] * 4 + [False] * 146
-    assert (frame["flags"] != 0).tolist()[:4] == [True] * 4
+    expected = ["ok", "ok", "ok", "redshift_out_of_range", "no_photometry"]
+    assert frame["status"].tolist() == expected + ["ok"] * 145
+    assert frame["n_bands"].tolist() == [4, 4, 5, 0, 0] + [5] * 145
+    for column in ("log_mstar_p50", "log_mstar_draws"):
+        assert frame[column].isna().tolist() == [False] * 3 + [True] * 2 + [False] * 145
+    assert (frame["flags"] != 0).tolist()[:5] == [True] * 5
+
+
+def test_hidden_redshifts_are_inferred(popcat, galaxies, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    infer = ["infer", galaxies, "--model", tiny_model, "--draws", 20, "--hide-redshift", "-o", out, *SYNCHRONOUS]
+    assert popcat(*infer)[0] == 0
+    frame = pq.read_table(out / "part-000000.parquet").to_pandas()
+    assert frame["redshift"].isna().all() and (frame["status"] == "ok").all()
+    assert (frame["redshift_p84"] > frame["redshift_p16"]).all()
+    refused(popcat(*(a for a in infer if a != "--hide-redshift")), "hide_redshift")
 
 
 def test_the_output_of_another_run_is_refused_not_mixed(popcat, galaxies, tiny_model, tmp_path):
@@ -193,6 +222,35 @@ def test_an_unknown_filter_is_refused_when_the_noise_is_fitted(popcat, galaxies,
     assert not (tmp_path / "noise.json").exists()
 
 
+def test_a_survey_file_is_drafted_from_a_header_and_checked(popcat, galaxies, tmp_path):
+    survey = tmp_path / "survey.toml"
+    status, _, err = popcat("survey", "new", galaxies, "-o", survey)
+    assert status == 0 and "CHECK" in err
+    refused(popcat("survey", "new", galaxies, "-o", survey), "is there already")
+    status, out, _ = popcat("survey", "check", galaxies, "--survey", survey)
+    assert status == 0 and "150 rows as survey my_survey" in out
+    assert re.search(r"^u +nMgy +nMgy +150 +10 ", out, re.M), "ten of them have a negative u flux"
+    found = json.loads(popcat("survey", "check", galaxies, "--survey", "sdss", "--json")[1])
+    assert [band["observed"] for band in found["bands"]] == [150] * 5 and found["flags"]["negative_flux"] == 10
+
+
+def test_the_columns_are_printed_as_a_table(popcat):
+    status, out, _ = popcat("schema", "--survey", "sdss")
+    assert status == 0
+    assert out.splitlines()[0] == "| column | type | unit | UCD | description |"
+    assert "| `log_mstar_draws` | list of float | log10(Msun) | phys.mass |" in out
+    refused(popcat("schema", "--kind", "posteriors"), 'did you mean "posterior"')
+
+
+def test_an_export_needs_a_known_format_and_a_finished_catalogue(popcat, tmp_path):
+    refused(popcat("export", tmp_path, "--to", "fits"), "choices: hats, delta, iceberg, parquet")
+    refused(popcat("export", tmp_path, "-o", tmp_path / "out"), "is not a popcat output")
+
+
+def test_a_survey_that_does_not_fit_a_catalogue_is_refused_with_what_to_mend(popcat, galaxies):
+    refused(popcat("survey", "check", galaxies, "--survey", "gama"), "lacks", "CATAID", "Mend the names")
+
+
 def test_a_folder_with_a_library_is_refused_by_infer(popcat, galaxies, tiny_model, tmp_path):
     assert popcat("simulate", "-n", 10, "-o", tmp_path / "out", *SYNCHRONOUS)[0] == 0
     refused(popcat("infer", galaxies, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "library")
@@ -203,6 +261,21 @@ def test_training_refuses_a_folder_that_holds_something(popcat, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "precious").touch()
     refused(popcat("train", "--library", tmp_path / "library", "-o", tmp_path / "model"), "not empty")
+
+
+def test_a_catalogue_is_verified_and_what_is_wrong_has_its_remedy(popcat, galaxies, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["infer", galaxies, "--model", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS]
+    assert popcat(*arguments)[0] == 0
+    status, said, _ = popcat("verify", out)
+    assert (status, "nothing is wrong" in said) == (0, True)
+    (out / "part-000000.parquet").write_bytes(b"PAR1")
+    status, said, _ = popcat("verify", out)
+    assert status == 1
+    assert "part-000000.parquet" in said and "--check" in said
+    assert popcat(*arguments)[0] == 0
+    assert popcat("verify", out)[0] == 0
+    refused(popcat("verify", tmp_path), "not a popcat output")
 
 
 def test_the_ssp_grid_describes_itself(popcat):

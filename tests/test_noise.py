@@ -10,17 +10,20 @@ from scipy.stats import kstest
 from popcat.errors import PopcatError
 from popcat.noise import (
     MIN_SCATTER,
+    NOMINAL_SCATTER,
     WIDEN,
     BandNoise,
     NoiseModel,
     add_noise,
     check_noise,
+    default_noise,
     load_noise,
     noise_counts,
     noise_from_counts,
+    nominal_noise,
 )
 from popcat.schema import FLAGS
-from popcat.settings import Band, Selection, Survey
+from popcat.settings import Band, Selection, Survey, embedded_surveys, load_survey
 
 N = 40_000
 SCATTER = {"g": 0.3, "r": 0.02}
@@ -40,13 +43,14 @@ def survey():
 
 @pytest.fixture(scope="module")
 def frame():
-    """Fluxes from 0.1 to 1e4 nMgy, errors log-normal about median_err; one galaxy in ten is flagged and absurd."""
+    """Fluxes from 0.1 to 1e4 nMgy, errors log-normal about median_err; one galaxy in ten has bad errors."""
     random = np.random.default_rng(0)
-    columns = {"flags": np.where(np.arange(N) % 10 == 0, FLAGS["missing_band"], FLAGS["negative_flux"])}
+    bad = np.arange(N) % 10 == 0
+    columns = {"flags": np.where(bad, FLAGS["bad_error"], FLAGS["negative_flux"])}
     for name, scatter in SCATTER.items():
         flux = 10 ** random.uniform(-1, 4, N)
         err = median_err(flux) * np.exp(scatter * random.standard_normal(N))
-        columns |= {f"flux_{name}": flux, f"flux_err_{name}": np.where(columns["flags"] == 1, 1e3, err)}
+        columns |= {f"flux_{name}": flux, f"flux_err_{name}": np.where(bad, random.choice([0.0, -1.0, np.inf], N), err)}
     return pd.DataFrame(columns).astype({"flags": "int32"})
 
 
@@ -80,9 +84,20 @@ def test_the_scatter_is_recovered_widened_and_floored(fitted):
     assert set(fitted.bands["r"].scatter) == {MIN_SCATTER}
 
 
-def test_flagged_galaxies_do_not_enter(frame, survey, fitted):
-    assert fitted.n_galaxies == (frame["flags"] != FLAGS["missing_band"]).sum()
+def test_bad_errors_do_not_enter(frame, survey, fitted):
+    assert fitted.n_galaxies == (frame["flags"] != FLAGS["bad_error"]).sum()
     assert max(fitted.bands["r"].ln_err) < np.log(1e3)
+
+
+@pytest.mark.parametrize("column", ["flux_g", "flux_err_g"])
+def test_a_galaxy_counts_in_the_bands_that_it_has(frame, survey, column):
+    """Half of them have no g: r is fitted as if they had, g on the others."""
+    half = np.arange(N) % 2 == 0
+    flags = np.where(half, frame["flags"] | FLAGS["missing_band"], frame["flags"]).astype(np.int32)
+    holes = frame.assign(flags=flags, **{column: frame[column].where(~half)})
+    counts = noise_counts(holes, survey)
+    np.testing.assert_array_equal(counts[1], noise_counts(frame, survey)[1])
+    np.testing.assert_array_equal(counts[0], noise_counts(frame[~half], survey)[0])
 
 
 @pytest.mark.parametrize("n_parts", [2, 7])
@@ -108,13 +123,13 @@ def test_fluxes_below_zero_do_not_enter_the_fit_of_their_band(frame, survey):
 
 
 def test_too_few_galaxies_are_refused_by_the_band(frame, survey):
-    few = frame[1:60].assign(flags=np.int32(0))
+    few = frame[frame["flags"] != FLAGS["bad_error"]][:59]
     with pytest.raises(PopcatError, match=r'band "g": expected at least 60 galaxies .* got 59; fit on more'):
         noise_from_counts(noise_counts(few, survey), survey)
 
 
 def test_sixty_galaxies_are_enough(frame, survey):
-    few = frame.iloc[np.arange(1, 61)].assign(flags=np.int32(0))
+    few = frame[frame["flags"] != FLAGS["bad_error"]][:60]
     noise = noise_from_counts(noise_counts(few, survey), survey)
     noisy, err = add_noise(few[["flux_g", "flux_r"]].to_numpy(), noise, np.zeros((60, 4)))
     assert np.isfinite(noisy).all() and (err > 0).all()
@@ -176,7 +191,7 @@ def test_noise_is_row_by_row_and_leaves_its_input_alone(simple):
 
 
 def test_a_catalogue_noised_by_its_own_model_has_wider_errors_than_it(frame, fitted):
-    good = frame[frame["flags"] != FLAGS["missing_band"]]
+    good = frame[frame["flags"] != FLAGS["bad_error"]]
     normals = np.random.default_rng(7).standard_normal((len(good), 4))
     _, err = add_noise(good[["flux_g", "flux_r"]].to_numpy(), fitted, normals)
     ratio = np.log(err / good[["flux_err_g", "flux_err_r"]].to_numpy())
@@ -235,3 +250,67 @@ def test_a_damaged_file_is_refused_in_one_line(simple, survey, tmp_path, case):
     with pytest.raises(PopcatError, match=message) as caught:
         load_noise(path, survey)
     assert "noise.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def deep(survey):
+    """g 5 sigma deep to 22.5 mag, which is 1 nMgy, without a floor; r to 25 with a floor of 2%."""
+    depths = {"g": {"depth_5sigma_mag": 22.5}, "r": {"depth_5sigma_mag": 25.0, "error_floor": 0.02}}
+    bands = tuple(band.model_copy(update=depths[band.name]) for band in survey.bands)
+    return survey.model_copy(update={"bands": bands})
+
+
+def test_at_its_depth_a_galaxy_has_five_sigma(deep):
+    err = errors(np.array([1.0, 0.1]), nominal_noise(deep))
+    assert err[0, 0] == pytest.approx(1.0 / 5.0, rel=1e-3)
+    assert err[1, 1] == pytest.approx(np.hypot(0.1 / 5.0, 0.002), rel=1e-3)
+
+
+def test_nominal_noise_is_the_formula_of_ivezic_et_al(deep):
+    """sigma_rand of their eq. 5 with x = 10^(0.4 (m - m5)), as noise over signal; gamma = 0.039."""
+    flux = np.geomspace(0.02, 1e4, 30)
+    x = 1.0 / flux
+    expected = np.sqrt((0.04 - 0.039) * x + 0.039 * x**2)
+    np.testing.assert_allclose(errors(flux, nominal_noise(deep))[:, 0] / flux, expected, rtol=0.02)
+
+
+def test_far_below_the_depth_the_sky_is_all_and_far_above_the_floor(deep):
+    err = errors(np.array([1e-6, 0.0, -1.0]), nominal_noise(deep))
+    np.testing.assert_allclose(err[:, 0], np.sqrt(0.039), rtol=5e-3)
+    assert errors(np.array([1e6]), nominal_noise(deep))[0, 1] == pytest.approx(2e4, rel=1e-3)
+
+
+def test_nominal_noise_says_so_and_is_wide(deep, fitted, simple):
+    nominal = nominal_noise(deep)
+    assert nominal.is_nominal and not fitted.is_nominal and not simple.is_nominal
+    assert {s for band in nominal.bands.values() for s in band.scatter} == {NOMINAL_SCATTER}
+    assert NOMINAL_SCATTER > MIN_SCATTER
+
+
+def test_without_depths_the_error_names_the_bands_and_both_ways_out(deep, survey):
+    half = deep.model_copy(update={"bands": (deep.bands[0], survey.bands[1])})
+    with pytest.raises(PopcatError, match=r"popcat noise fit .*--noise, or give depth_5sigma_mag .* to bands r$"):
+        default_noise(half)
+
+
+FITTED = [name for name in embedded_surveys() if name.startswith(("nsa_", "sdss_casjobs"))]
+"""Surveys of the columns of a catalogue, whose noise its own errors give."""
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_survey_of_other_columns_without_depths_asks_for_a_fit_of_its_noise(name):
+    with pytest.raises(PopcatError, match=rf'survey "{name}" has no noise model: run `popcat noise fit'):
+        default_noise(load_survey(name))
+
+
+@pytest.mark.parametrize("name", [name for name in embedded_surveys() if name not in FITTED])
+def test_every_other_embedded_survey_has_noise(name):
+    """And at the faint end of its selection a galaxy is seen in the band of the selection."""
+    survey = load_survey(name)
+    noise = default_noise(survey)
+    assert tuple(noise.bands) == survey.band_names
+    assert noise.is_nominal == (name in ("gama", "legacy", "legacy_sweep", "lsst"))
+    b = survey.band_names.index(survey.selection.band)
+    flux = np.full((1, len(survey.bands)), 10 ** (0.4 * (22.5 - survey.selection.faint_mag)))
+    err = add_noise(flux, noise, np.zeros((1, 2 * len(survey.bands))))[1]
+    assert flux[0, b] > 2 * err[0, b]

@@ -42,21 +42,39 @@ def test_the_quickstart_runs_on_what_the_demo_writes(galaxies, tmp_path):
     assert re.search(r"\d+ of \d+ galaxies are massive and quiescent", done.stdout)
 
 
-def test_the_embedded_model_is_of_the_embedded_survey_and_small():
-    assert embedded_posteriors() == ["sdss"]
-    folder = ROOT / "popcat" / "data" / "models" / "sdss"
+MODELS = ("galex_sdss_2mass", "sdss")
+
+
+def test_the_embedded_models_are_small_and_see_the_bands_of_their_surveys():
+    assert tuple(embedded_posteriors()) == MODELS
+    folder = ROOT / "popcat" / "data" / "models"
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 20e6
     assert load_posterior("sdss").survey == load_survey("sdss")
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 5e6
+    for name in MODELS:
+        assert load_posterior(name).survey.bands == load_survey(name).bands
 
 
-def test_the_embedded_model_records_how_it_was_made():
-    made = load_posterior("sdss").provenance
+@pytest.mark.parametrize("name", MODELS)
+def test_the_embedded_models_passed_their_calibration_of_two_thousand_mocks(name):
+    from popcat.calibrating import RUNS, calibration_of, require_calibrated
+
+    assert "passed" in require_calibrated(name)
+    kept = calibration_of(name)
+    assert set(kept["runs"]) == set(RUNS)
+    for run in kept["runs"].values():
+        assert run["n"] == 2000 and run["outside_prior"] == 0 and run["tarp_max_deviation"] <= 0.03
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_embedded_models_record_how_they_were_made(name):
+    made = load_posterior(name).provenance
+    assert made["n_library"] >= 1_000_000
     assert {"library", "library_seed", "grid", "training", "history", "n_library", "validation_log_prob"} <= set(made)
     assert made["history"]["validation"][made["history"]["best_epoch"]] == made["validation_log_prob"]
 
 
 def test_the_embedded_model_is_calibrated_on_mocks():
-    result = popcat.calibrate("sdss", 300, draws=100)
+    result = popcat.calibrate("sdss", 300, draws=100, runs=("exact",))
     assert result["outside_prior"] == 0
     # 1% of exact posteriors exceed 1.63 / sqrt(n) in one quantity; there are 18
     assert max(result["ks"].values()) < 2.2 / np.sqrt(300)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from popcat.prior import N_UNCONSTRAINED, make_prior
-from popcat.schema import PARAMETERS
+from popcat.prior import make_prior
+from popcat.schema import PARAMETERS, parameter_fields
 from popcat.settings import Model
 
-N = 20_000
+N, N_UNCONSTRAINED = 20_000, 11
 BOUNDS = {
     "log_mstar_formed": (7.0, 12.5), "f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27),
     "log_gamma1": (np.log10(4.5e-5), np.log10(1.5e-2)), "log_gamma2": (np.log10(4.5e-5), np.log10(1.5e-2)),
@@ -134,3 +134,55 @@ def test_contains_refuses_nan(prior):
     theta = prior.from_unit(np.full((1, N_UNCONSTRAINED), 0.5))
     theta[0, 3] = np.nan
     assert not prior.contains(theta)[0]
+
+
+@pytest.fixture(params=[(1, 1, "evolving"), (3, 2, "evolving"), (5, 3, "evolving"), (4, 1, "constant")], ids=str)
+def other(request, tmp_path):
+    """The model settings of another number of bases, and the numbers of its weights."""
+    n_sfh, n_zh, metallicity = request.param
+    columns = [f"sfh{k + 1}" for k in range(n_sfh)] + [f"zh{k + 1}" for k in range(n_zh)]
+    rows = [[t, *np.ones(n_sfh + n_zh)] for t in (0.0, 5.0, 13.8)]
+    np.savetxt(tmp_path / "b.csv", rows, delimiter=",", header=",".join(["lookback_gyr", *columns]), comments="")
+    return Model(bases=str(tmp_path / "b.csv"), metallicity=metallicity), n_sfh, n_zh
+
+
+def test_any_number_of_weights_keeps_the_laws_of_the_prior(other):
+    settings, n_sfh, n_zh = other
+    prior = make_prior(settings)
+    assert len(prior.names) == n_sfh + n_zh + 6 == prior.n_unconstrained + 1
+    assert prior.names == tuple(parameter_fields(settings))
+    u = np.random.default_rng(3).uniform(size=(N, prior.n_unconstrained))
+    theta = prior.from_unit(u)
+    assert prior.contains(theta).all()
+    np.testing.assert_allclose(prior.to_unit(theta), u, rtol=0, atol=1e-10)
+    w = prior.to_unconstrained(theta)
+    np.testing.assert_allclose(prior.from_unconstrained(w), theta, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(theta[:, 1 : 1 + n_sfh].mean(axis=0), 1 / n_sfh, atol=5 / np.sqrt(N * n_sfh))
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_each_of_n_flat_weights_is_beta_1_n_minus_1(other, i):
+    settings, n_sfh, _ = other
+    prior = make_prior(settings)
+    beta = prior.from_unit(np.random.default_rng(4).uniform(size=(N, prior.n_unconstrained)))[:, 1 : 1 + n_sfh]
+    if n_sfh == 1:
+        assert (beta == 1.0).all()
+    else:
+        assert kstest(beta[:, i], "beta", args=(1, n_sfh - 1)).pvalue > 1e-3
+
+
+def test_warped_weights_halve_what_is_left(other):
+    settings, n_sfh, _ = other
+    prior = make_prior(settings.model_copy(update={"beta": "provabgs_warped"}))
+    beta = prior.from_unit(np.random.default_rng(5).uniform(size=(N, prior.n_unconstrained)))[:, 1 : 1 + n_sfh]
+    halves = 0.5 ** np.arange(1, n_sfh + 1)
+    halves[-1] = 0.5 ** (n_sfh - 1)
+    np.testing.assert_allclose(beta.mean(axis=0), halves, atol=0.01)
+
+
+def test_a_constant_metallicity_is_uniform_in_its_logarithm():
+    prior = make_prior(Model(metallicity="constant"))
+    assert prior.names[7:9] == ("log_z", "tau_bc")
+    u = np.random.default_rng(6).uniform(size=(N, prior.n_unconstrained))
+    low, high = np.log10(4.5e-5), np.log10(4.5e-2)
+    assert kstest(prior.from_unit(u)[:, 7], "uniform", args=(low, high - low)).pvalue > 1e-3

@@ -77,6 +77,7 @@ def toy_draws(rng, n_galaxies, n_draws):
 
 def toy_columns(rng, n_galaxies, n_draws):
     redshift, draws = toy_draws(rng, n_galaxies, n_draws)
+    draws["redshift"] = np.repeat(redshift[:, None], n_draws, axis=1)
     theta = np.stack([draws[name] for name in PARAMETERS], axis=-1)
     model = toy_forward(theta.reshape(-1, len(PARAMETERS)), np.repeat(redshift, n_draws))
     model = model.reshape(n_galaxies, n_draws, -1)
@@ -91,6 +92,11 @@ def toy_columns(rng, n_galaxies, n_draws):
     chi2_best = (((flux[:, None] - model) / flux_err[:, None]) ** 2).sum(-1).min(1)
     columns = {"object_id": 1_000_000 + rng.permutation(n_galaxies), "ra": rng.uniform(0, 360, n_galaxies),
                "dec": rng.uniform(-5, 60, n_galaxies), "redshift": redshift, "chi2_best": chi2_best,
+               "redshift_err": np.full(n_galaxies, np.nan), "n_bands": np.full(n_galaxies, 5, dtype="int32"),
+               "tail_noise": rng.uniform(size=n_galaxies), "tail_colours": rng.uniform(size=n_galaxies),
+               "worst_band": np.where(chi2_best > 25.7, "u", None),
+               "certified": np.zeros(n_galaxies, dtype=bool), "route": np.full(n_galaxies, "flow", dtype=object),
+               **dict.fromkeys(("route_why", "log_evidence", "ess", "efficiency", "pareto_k", "n_proposals")),
                "status": np.full(n_galaxies, "ok", dtype=object),
                "flags": np.where((flux < 0).any(1), FLAGS["negative_flux"], 0)}
     columns["flags"] |= np.where(chi2_best > 25.7, FLAGS["high_chi2"], 0)
@@ -99,7 +105,10 @@ def toy_columns(rng, n_galaxies, n_draws):
     return columns, draws
 
 
-def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=((7, "missing_band"), (5, "bad_error"))):
+FAILED = ((7, "no_photometry"), (5, "redshift_out_of_range"))
+
+
+def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=FAILED):
     """Two part files of a toy catalogue, a few rows of it without a posterior, and a manifest; returns the table."""
     rng = np.random.default_rng(11)
     columns, draws = toy_columns(rng, n_galaxies, n_draws)
@@ -117,7 +126,9 @@ def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=((
     columns["chi2_best"] = pa.array(columns["chi2_best"].astype("float32"), mask=bad)
     columns["flags"] = columns["flags"].astype("int32")
     schema = posterior_schema(SURVEY)
-    table = pa.table({name: pa.array(columns[name]).cast(schema.field(name).type) for name in schema.names}, schema)
+    nothing = [None] * n_galaxies
+    filled = {name: pa.array(nothing if values is None else values) for name, values in columns.items()}
+    table = pa.table({name: filled[name].cast(schema.field(name).type) for name in schema.names}, schema)
     folder.mkdir(parents=True, exist_ok=True)
     half = n_galaxies // 2
     for number, part in enumerate((table[:half], table[half:])):
@@ -166,7 +177,7 @@ def text_of(page):
 
 def test_status_counts_equal_the_data(page, catalogue):
     counts = {row["values"]: row["counts"] for row in catalogue[1]["status"].value_counts().to_pylist()}
-    assert counts == {"ok": 488, "missing_band": 7, "bad_error": 5}
+    assert counts == {"ok": 488, "no_photometry": 7, "redshift_out_of_range": 5}
     for name in STATUS:
         assert f" {name} {counts.get(name, 0)} {reporting.STATUS_MEANING[name]}" in text_of(page)
 
@@ -239,7 +250,7 @@ def test_an_absent_galaxy_is_named(catalogue, tmp_path):
 
 def test_a_galaxy_without_a_posterior_is_refused_with_its_status(catalogue, tmp_path):
     failed = catalogue[1]["object_id"][0].as_py()
-    with pytest.raises(PopcatError, match=f'galaxy {failed} .*"missing_band"'):
+    with pytest.raises(PopcatError, match=f'galaxy {failed} .*"no_photometry"'):
         build(catalogue[0], tmp_path / "r.html", galaxies=[failed])
 
 
@@ -261,8 +272,8 @@ def test_a_broken_part_is_refused(tmp_path):
 
 
 def test_a_catalogue_without_any_posterior_is_refused_with_the_counts(tmp_path):
-    write_catalogue(tmp_path, 20, 12, failed=((20, "missing_redshift"),))
-    with pytest.raises(PopcatError, match=r'no galaxy with status "ok" among 20: 20 missing_redshift'):
+    write_catalogue(tmp_path, 20, 12, failed=((20, "no_photometry"),))
+    with pytest.raises(PopcatError, match=r'no galaxy with status "ok" among 20: 20 no_photometry'):
         build(tmp_path, tmp_path / "r.html")
 
 

@@ -36,10 +36,27 @@ def test_columns_are_named_once(kind):
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
-def test_every_column_has_a_unit_and_a_description(kind):
+def test_every_column_has_a_unit_a_ucd_and_a_description(kind):
     for field in SCHEMAS[kind]:
-        assert set(field.metadata) == {b"unit", b"description"}
+        assert set(field.metadata) == {b"unit", b"description", b"ucd"}
         assert field.metadata[b"description"]
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("survey", ["sdss", "galex_sdss_2mass", "gama", "legacy", "lsst"])
+def test_every_ucd_is_one_of_the_ivoa(kind, survey):
+    from astropy.io.votable.ucd import check_ucd
+
+    fields = {"library": schema.library_schema, "posterior": schema.posterior_schema}[kind](load_survey(survey))
+    wrong = {field.name: field.metadata[b"ucd"] for field in fields
+             if not check_ucd(field.metadata[b"ucd"].decode(), check_controlled_vocabulary=True)}
+    assert wrong == {}
+
+
+def test_the_table_of_columns_has_a_row_for_each():
+    table = schema.column_table(SCHEMAS["posterior"]).splitlines()
+    assert len(table) == 2 + len(SCHEMAS["posterior"])
+    assert "| `log_mstar_p50` | float | log10(Msun) | phys.mass;stat.median |" in "\n".join(table)
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
@@ -51,15 +68,16 @@ def test_every_number_has_a_unit_that_is_not_empty(kind):
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_no_type_breaks_lake_readers(kind):
     lists = {pa.list_(pa.float32())}
-    allowed = {pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_()} | lists
+    allowed = {pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()} | lists
     assert {field.type for field in SCHEMAS[kind]} <= allowed
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_the_empty_frame_has_the_types_of_a_full_one(kind):
     table = SCHEMAS[kind].empty_table()
-    values = {"int": 1, "str": "ok", "lis": [1.0], "boo": True}
-    rows = {f.name: [None if pa.types.is_floating(f.type) else values[str(f.type)[:3]]] for f in SCHEMAS[kind]}
+    one = {"int": 1, "str": "ok", "lis": [1.0], "boo": True}
+    rows = {f.name: [None if pa.types.is_floating(f.type) else one[str(f.type)[:3]]]
+            for f in SCHEMAS[kind]}
     full = schema.to_pandas(pa.table(rows, schema=SCHEMAS[kind]))
     pd.testing.assert_series_equal(full.dtypes, METAS[kind].dtypes)
     assert len(METAS[kind]) == len(table) == 0
@@ -75,7 +93,9 @@ def test_the_posterior_schema_has_quantiles_and_draws_of_every_quantity():
     names = SCHEMAS["posterior"].names
     for quantity in schema.QUANTITIES:
         assert {f"{quantity}_p16", f"{quantity}_p50", f"{quantity}_p84", f"{quantity}_draws"} <= set(names)
-    assert len(names) == 7 + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
+    assert {field.name for field in schema.certificate_fields()} <= set(names)
+    fixed = 12 + len(schema.certificate_fields())
+    assert len(names) == fixed + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
 
 
 def test_the_library_schema_has_parameters_and_three_columns_a_band():

@@ -43,7 +43,9 @@ WRONG = {
     "redshift order": ("[0.01, 0.5]", "[0.5, 0.01]", ["redshift_range must be 0 < low < high, got 0.5, 0.01"]),
     "redshift zero": ("[0.01, 0.5]", "[0.0, 0.5]", ["0 < low < high, got 0.0, 0.5"]),
     "redshift nan": ("[0.01, 0.5]", "[nan, 0.5]", ["0 < low < high, got nan, 0.5"]),
-    "duplicate bands": ('name = "g"', 'name = "r"', ["band names must differ, got r, r"]),
+    "duplicate bands": ('name = "g"', 'name = "r"', ["band names must differ", "got r, r"]),
+    "bands of one name in SQL": ('name = "g"', 'name = "R"', ["not in case alone", "got R, r"]),
+    "trim": ('flux = "f_r"', 'flux = "f_r"\ntrim = 0.9', ["bands.1.trim: ", "got 0.9"]),
     "selection band": ('band = "r"', 'band = "R"', ['selection.band "R": ', "choices: g, r"]),
     "error floor": ('flux = "f_r"', 'flux = "f_r"\nerror_floor = 1.5', ["bands.1.error_floor: ", "got 1.5"]),
     "not toml": ("[columns]", "[columns", ["not valid TOML", "line"]),
@@ -155,3 +157,15 @@ def test_wrong_model_and_training_files_are_refused_in_one_line(tmp_path, kind, 
 @pytest.mark.parametrize("kind", [Model, Training])
 def test_an_empty_file_gives_the_defaults(tmp_path, kind):
     assert parse_toml(kind, write(tmp_path, "")) == kind()
+
+
+def test_the_published_recipe_is_a_preset():
+    made = Training.preset("published", seed=7)
+    assert (made.n_blocks, made.n_layers, made.hidden, made.batch) == (15, 2, 500, 50)
+    assert (made.learning_rate, made.schedule, made.patience, made.seed) == (5e-4, "constant", 20, 7)
+    assert Training.preset("default") == Training()
+
+
+def test_an_unknown_preset_is_refused_with_a_hint():
+    with pytest.raises(PopcatError, match='no training preset "publishd"; did you mean "published"'):
+        Training.preset("publishd")

@@ -12,14 +12,17 @@ from pandas.testing import assert_frame_equal
 from popcat import rng, stages
 from popcat.catalog.photometry import flags_of
 from popcat.flows.architecture import Architecture, build_flow
+from popcat.flows.piecewise import PiecewiseDensity, PiecewiseShape
 from popcat.inference.features import fit_features
 from popcat.inference.posterior import Posterior, save_posterior
+from popcat.inference.support import fit_support
 from popcat.noise import BandNoise, NoiseModel, add_noise
 from popcat.schema import (
     FLAGS,
     PARAMETERS,
     PERCENTILES,
     QUANTITIES,
+    certificate_fields,
     library_meta,
     library_schema,
     photometry_columns,
@@ -36,12 +39,12 @@ DRAWS, SEED = 60, 9
 # object_id, status and flags of the galaxies of `frame`, in its order
 EXPECTED = [
     ("good", "ok", set()),
-    ("no g", "missing_band", {"missing_band"}),
-    ("zero error", "bad_error", {"bad_error"}),
+    ("no g", "ok", {"missing_band"}),
+    ("zero error", "ok", {"bad_error"}),
     ("negative u", "ok", {"negative_flux"}),
-    ("no redshift", "missing_redshift", {"missing_redshift"}),
+    ("no redshift", "ok", {"missing_redshift"}),
     ("too far", "redshift_out_of_range", {"redshift_out_of_range"}),
-    ("everything", "missing_band", {"missing_band", "bad_error", "missing_redshift"}),
+    ("nothing", "no_photometry", {"missing_band", "missing_redshift", "no_photometry"}),
     ("too precise", "ok", {"high_chi2"}),
     ("faint", "ok", {"outside_training"}),
     ("good again", "ok", set()),
@@ -61,11 +64,15 @@ def posterior(noise):
     """An untrained flow: a wide, wrong and valid posterior."""
     library = stages.simulate_partition(0, 500, SURVEY, MODEL, noise, 1)
     bands = [library[[f"{kind}_{b}" for b in SURVEY.band_names]].to_numpy(float) for kind in ("flux", "flux_err")]
-    architecture = Architecture(features=11, context=12, n_blocks=1, hidden=16, n_layers=1)
+    redshift = library["redshift"].to_numpy()
+    features = fit_features(*bands, redshift, MODEL.cosmology)
+    of_redshift = fit_features(*bands, None, MODEL.cosmology)
+    architecture = Architecture(features=11, context=features.n_features, n_blocks=1, hidden=16, n_layers=1)
     torch.manual_seed(0)
     flow = build_flow(architecture).eval()
-    features = fit_features(*bands, library["redshift"].to_numpy(), MODEL.cosmology)
-    return Posterior(SURVEY, MODEL, noise, features, flow, architecture, {})
+    density = PiecewiseDensity(PiecewiseShape(context=of_redshift.n_features, n_bins=20, hidden=8, n_layers=1)).eval()
+    support = fit_support(*bands, redshift, features.softening)
+    return Posterior(SURVEY, MODEL, noise, features, (flow,), architecture, of_redshift, density, support, {})
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +83,11 @@ def frame():
     flux = {"u": 8.0, "g": 30.0, "r": 63.0, "i": 90.0, "z": 115.0}
     for band, value in flux.items():
         rows[f"flux_{band}"], rows[f"flux_err_{band}"] = value, 0.3 * value
-    rows.loc[["no g", "everything"], "flux_g"] = np.nan
-    rows.loc[["zero error", "everything"], "flux_err_i"] = 0.0
-    rows.loc["negative u", "flux_u"] = -3.0
-    rows.loc[["no redshift", "everything"], "redshift"] = np.nan
+    rows.loc["no g", "flux_g"] = np.nan
+    rows.loc["zero error", "flux_err_i"] = 0.0
+    rows.loc["nothing", [f"flux_{band}" for band in flux]] = np.nan
+    rows.loc["negative u", "flux_u"] = -1.0
+    rows.loc[["no redshift", "nothing"], "redshift"] = np.nan
     rows.loc["too far", "redshift"] = 0.9
     rows.loc["too precise", [f"flux_err_{band}" for band in flux]] = 1e-3
     rows.loc["faint", [f"flux{kind}_{band}" for band in flux for kind in ("", "_err")]] *= 0.01
@@ -163,7 +171,7 @@ def test_mocks_are_the_first_that_pass_the_selection(posterior):
 
 def test_rows_keep_their_order_photometry_and_positions(frame, table):
     assert table.num_rows == len(frame)
-    kept = ["object_id", "ra", "dec", "redshift"]
+    kept = ["object_id", "ra", "dec", "redshift", "redshift_err"]
     kept += [f"{kind}_{band}" for band in SURVEY.band_names for kind in ("flux", "flux_err")]
     for name in kept:
         np.testing.assert_array_equal(table[name].to_numpy(), frame[name].to_numpy())
@@ -183,17 +191,19 @@ def test_the_flags_of_the_input_are_not_changed(frame, table):
 
 def test_there_are_nulls_exactly_where_there_is_no_posterior(table):
     missing = table["status"].to_numpy() != "ok"
-    names = ["chi2_best"] + [f"{q}_{suffix}" for q in QUANTITIES for suffix in ("p16", "p50", "p84", "draws")]
+    names = [f"{q}_{suffix}" for q in QUANTITIES for suffix in ("p16", "p50", "p84", "draws")]
+    names += ["chi2_best", "tail_noise", "tail_colours"]
     for name in names:
         assert np.array_equal(table[name].is_null().to_numpy(), missing)
-    others = [name for name in table.column_names if name not in names]
+    proof = {field.name for field in certificate_fields()}
+    others = [name for name in table.column_names if name not in (*names, "worst_band", *proof)]
     assert all(table[name].null_count == 0 for name in others)
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_quantiles_are_those_of_the_draws(table, quantity):
     values = draws_of(table, quantity)
-    assert values.shape == (5, DRAWS)
+    assert values.shape == (8, DRAWS)
     assert np.isfinite(values).all()
     for q in PERCENTILES:
         got = table[f"{quantity}_p{q}"].drop_null().to_numpy()
@@ -202,28 +212,56 @@ def test_quantiles_are_those_of_the_draws(table, quantity):
 
 def test_draws_are_inside_the_prior_and_properties_are_theirs(table, posterior):
     theta = np.stack([draws_of(table, name) for name in PARAMETERS], axis=-1).reshape(-1, 12).astype(float)
+    redshift = draws_of(table, "redshift").ravel().astype(float)
     assert posterior.prior.contains(theta, tolerance=1e-5).all()
-    expected = Properties(stages.forward_for(SURVEY, MODEL).photometry.model)(theta, np.full(len(theta), 0.1))
+    expected = Properties(stages.forward_for(SURVEY, MODEL).photometry.model)(theta, redshift)
     for name, values in expected.items():
         np.testing.assert_allclose(draws_of(table, name).ravel(), values, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("galaxy", ["good", "negative u", "too precise", "faint"])
+@pytest.mark.parametrize("galaxy", ["good", "no g", "negative u", "no redshift", "too precise", "faint"])
 def test_chi2_best_is_the_smallest_of_the_draws(frame, table, posterior, galaxy):
     one = frame.loc[galaxy]
     flux = np.array([one[f"flux_{band}"] for band in SURVEY.band_names], dtype=float)
     err = np.array([one[f"flux_err_{band}"] for band in SURVEY.band_names], dtype=float)
     args = flux[None], err[None], np.array([one["redshift"]], dtype=float), np.array([one["object_id"]], dtype=int)
-    theta, _ = posterior.sample(*args, DRAWS, SEED)
-    chi2 = [sum((model - flux) ** 2 / err**2) for model in
-            stages.forward_for(SURVEY, MODEL).photometry.flux(theta[0], np.full(DRAWS, 0.1))]
+    draws = posterior.sample(*args, DRAWS, SEED)
+    chi2 = [np.nansum((model - flux) ** 2 / err**2) for model in
+            stages.forward_for(SURVEY, MODEL).photometry.flux(draws.theta[0], draws.redshift[0])]
     assert row(table, galaxy)["chi2_best"][0].as_py() == pytest.approx(min(chi2), rel=1e-3)
 
 
 def test_chi2_is_high_beyond_the_tail_of_pure_noise():
     from scipy.stats import chi2
 
-    assert chi2.sf(stages._chi2_limit(SURVEY), 5) == pytest.approx(1e-4)
+    np.testing.assert_allclose(chi2.sf(stages._chi2_limit(np.array([1, 3, 5])), [1, 3, 5]), 1e-4)
+
+
+def test_bands_are_counted(table):
+    counts = dict(zip(GALAXIES, table["n_bands"].to_pylist(), strict=True))
+    assert counts["good"] == 5 and counts["no g"] == counts["zero error"] == 4 and counts["nothing"] == 0
+
+
+def test_a_hidden_redshift_is_inferred_as_a_missing_one_is(frame, posterior):
+    hidden = stages.without_redshift(frame.loc[["good", "too far"]])
+    table = stages.infer_table(hidden, posterior, DRAWS, SEED)
+    assert table["status"].to_pylist() == ["ok", "ok"]
+    missing = frame.loc[["good"]].assign(redshift=np.nan)
+    expected = stages.infer_table(missing.assign(flags=flags_of(missing, SURVEY)), posterior, DRAWS, SEED)
+    np.testing.assert_allclose(*(t["redshift_draws"][0].as_py() for t in (table, expected)), rtol=1e-5)
+    assert len(np.unique(table["redshift_draws"][0].as_py())) == DRAWS
+
+
+def test_a_redshift_with_an_error_is_drawn_about_it(frame, posterior):
+    measured = frame.loc[["good"]].assign(redshift_err=0.001)
+    draws = np.array(stages.infer_table(measured, posterior, DRAWS, SEED)["redshift_draws"][0].as_py())
+    assert 0.0005 < draws.std() < 0.0015 and abs(draws.mean() - 0.1) < 0.001
+
+
+def test_only_galaxies_that_fail_a_test_have_a_worst_band(table):
+    failed = {name for name, worst in zip(GALAXIES, table["worst_band"].to_pylist(), strict=True) if worst is not None}
+    suspicious = FLAGS["high_chi2"] | FLAGS["unusual_noise"] | FLAGS["unusual_colours"]
+    assert failed == {name for name in GALAXIES if row(table, name)["flags"][0].as_py() & suspicious}
 
 
 def test_the_table_has_the_posterior_schema_with_its_units(table):
@@ -261,9 +299,9 @@ def test_an_empty_frame_gives_an_empty_table(posterior):
 
 
 def test_a_frame_without_any_posterior_keeps_its_rows(frame, posterior):
-    bad = frame.loc[["no g", "too far"]]
+    bad = frame.loc[["nothing", "too far"]]
     table = stages.infer_table(bad, posterior, DRAWS, SEED)
-    assert table["status"].to_pylist() == ["missing_band", "redshift_out_of_range"]
+    assert table["status"].to_pylist() == ["no_photometry", "redshift_out_of_range"]
     assert table["log_mstar_draws"].null_count == 2
 
 

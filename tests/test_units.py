@@ -11,6 +11,8 @@ from popcat.units import (
     NMGY_PER_UNIT,
     ab_mag_err_to_nmgy,
     ab_mag_to_nmgy,
+    asinh_mag_err_to_nmgy,
+    asinh_mag_to_nmgy,
     nmgy_to_ab_mag,
 )
 
@@ -55,3 +57,17 @@ def test_the_flux_error_is_the_derivative_of_the_flux():
     mag, step = 18.3, 1e-6
     slope = (ab_mag_to_nmgy(mag - step) - ab_mag_to_nmgy(mag + step)) / (2 * step)
     assert ab_mag_err_to_nmgy(mag, 0.07) == pytest.approx(slope * 0.07, rel=1e-8)
+
+
+@pytest.mark.parametrize("softening", [0.9e-10, 7.4e-10])
+def test_asinh_magnitudes_invert_their_definition_and_carry_negative_fluxes(softening):
+    """m = -2.5/ln10 [asinh(f / 2b) + ln b], Lupton, Gunn & Szalay (1999)."""
+    flux = np.array([-2.0, -0.01, 0.0, 0.3, 5.0, 4000.0])
+    mag = -2.5 / np.log(10) * (np.arcsinh(flux / 1e9 / (2 * softening)) + np.log(softening))
+    np.testing.assert_allclose(asinh_mag_to_nmgy(mag, softening), flux, rtol=1e-9, atol=1e-9)
+
+
+def test_the_error_of_an_asinh_magnitude_is_its_slope():
+    mag, step = np.array([16.0, 22.0, 25.0, 26.0]), 1e-5
+    ends = [asinh_mag_to_nmgy(mag + sign * step, 1.2e-10) for sign in (1, -1)]
+    np.testing.assert_allclose(asinh_mag_err_to_nmgy(mag, 2 * step, 1.2e-10), ends[1] - ends[0], rtol=1e-6)

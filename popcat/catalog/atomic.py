@@ -4,6 +4,7 @@ A file is written under a temporary name that starts with "." (readers of Parque
 and renamed; then the folder is synced, so that the new name survives too.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -16,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.errors import PopcatError
+from popcat.errors import DiskFullError, PopcatError
 
 ROW_GROUP_ROWS = 2500
 """Small enough to find one galaxy in a fraction of a second, large enough to compress."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_json_atomic(path: str | Path, obj) -> None:
@@ -48,9 +50,13 @@ def write_parquet_atomic(path: str | Path, table: pa.Table) -> dict:
     """
     with _replacing(Path(path)) as temporary:
         _write(temporary, table)
-        with open(temporary, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": digest}
+        return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
+
+
+def sha256_of(path: str | Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal; OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, table: pa.Table):
@@ -85,6 +91,8 @@ def _replacing(path: Path) -> Iterator[Path]:
         if os.name != "nt":  # Windows cannot open a folder
             _sync(path.parent, os.O_RDONLY)
     except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
         raise PopcatError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)

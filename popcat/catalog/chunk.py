@@ -1,10 +1,15 @@
-"""What the three file formats share: the chunk of a plan, and what a file says about a column.
+"""What the file formats share: the chunk of a plan, and what a file says about a column.
 
-Each of parquet_files, csv_files, fits_files has plan(path, rows), read(chunk, columns) and fields(path).
+Each of parquet_files, csv_files, fits_files, votable_files has plan(path, rows), read(chunk, columns) and fields(path).
+A column may be one element of a vector column: "NMGY[2]".
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+
+from popcat.errors import PopcatError
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,12 @@ class Chunk:
 
 
 class Field(NamedTuple):
-    """A column: "integer", "float" or the name of another type; its unit, where the file states one."""
+    """A column: "integer", "float" or the name of another type; its unit, where the file states one; and the kind of
+    its elements, where it is a vector."""
 
     kind: str
     unit: str | None = None
+    element: str | None = None
 
 
 def spans(n_rows: int, rows: int) -> list[tuple[int, int]]:
@@ -42,8 +49,27 @@ def spans(n_rows: int, rows: int) -> list[tuple[int, int]]:
 def numpy_kind(dtype) -> str:
     """Kind of a numpy or pandas dtype, as in `Field`.
 
-    >>> import numpy as np
     >>> numpy_kind(np.dtype("uint8")), numpy_kind(np.dtype("f4"))
     ('integer', 'float')
     """
     return {"i": "integer", "u": "integer", "f": "float"}.get(dtype.kind, str(dtype))
+
+
+def array_field(values: np.ndarray, unit: str | None) -> Field:
+    """Field of a column (n,) or of a vector column (n, k).
+
+    >>> array_field(np.zeros((3, 7), "f4"), "nanomaggy")
+    Field(kind='float array of 7', unit='nanomaggy', element='float')
+    """
+    kind, shape = numpy_kind(values.dtype), values.shape[1:]
+    return Field(f"{kind} array of {' x '.join(map(str, shape))}", unit, kind) if shape else Field(kind, unit)
+
+
+def pick(values: np.ndarray, name: str, element: int | None) -> np.ndarray:
+    """A column (n,), or one element of a vector column (n, k); PopcatError if there is no such element."""
+    if element is None:
+        return values
+    if values.ndim != 2 or element >= values.shape[1]:
+        got = f"vectors of {values.shape[1]}" if values.ndim == 2 else f"{values.ndim - 1} axes"
+        raise PopcatError(f'column "{name}" has {got}: no element [{element}]; the first is [0]')
+    return values[:, element]

@@ -1,5 +1,6 @@
 """The door: what is wrong with a catalogue, found before any work is done on it."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from popcat.catalog.chunk import Chunk, Field
-from popcat.catalog.photometry import catalog_columns, numbers, object_ids, require_columns
+from popcat.catalog.columns import field_of
+from popcat.catalog.photometry import MAGNITUDES, catalog_columns, numbers, object_ids, require_columns, to_nmgy
 from popcat.catalog.sources import read_chunk, read_fields, whole_files
 from popcat.errors import PopcatError
 from popcat.settings import Survey
-from popcat.units import COUNT_RATE, NMGY_PER_UNIT, nmgy_per, nmgy_to_ab_mag
+from popcat.units import COUNT_RATE, NMGY_PER_UNIT, nmgy_to_ab_mag
 
 PLAUSIBLE_MAG = (5.0, 35.0)
 """The median galaxy of any survey has a magnitude in this range; the unit is wrong otherwise."""
@@ -24,15 +26,20 @@ _SPELLINGS = {
     "mJy": ("mjy", "millijy", "millijansky", "millijanskys"),
     "Jy": ("jy", "jansky", "janskys"),
     "ab_mag": ("mag", "mags", "magnitude", "magnitudes", "abmag", "mag(ab)", "ab_mag", "mag_ab"),
+    COUNT_RATE: ("count/s", "counts/s", "ct/s", "cts-1"),
+    "asinh_mag": ("asinh_mag", "asinhmag", "mag(asinh)", "luptitude", "luptitudes"),
 }
+_LIKE_MAGNITUDES = (8.0, 32.0)
+_MIN_ROWS = 20
 
 
 def check_catalog(path: str | Path, survey: Survey, chunks: Sequence[Chunk]) -> None:
     """Refuse a catalogue that does not fit a survey, from its schema, its identifiers and one chunk.
 
-    Checked: every column that the survey names is there and numeric; identifiers are integers, each once in the whole
-    catalogue; the unit that a file states for a flux is the survey's; the median magnitude in the selection band is
-    one that galaxies have. A CSV file has no schema, so all its rows are looked at.
+    Checked: every column that the survey names is there and numeric, and every quality cut a condition; identifiers are
+    integers, each once in the whole catalogue; the units that a file states for a flux and its error are the survey's;
+    the median magnitude in the selection band is one that galaxies have, and fluxes do not look like magnitudes. A CSV
+    file has no schema, so all its rows are looked at.
 
     Raises PopcatError, which says what was expected, what came, and how to mend it.
     """
@@ -42,7 +49,9 @@ def check_catalog(path: str | Path, survey: Survey, chunks: Sequence[Chunk]) -> 
         _check_kinds(file, fields, survey)
         _check_units(file, fields, survey)
     _check_unique(path, _all_ids(survey, chunks), survey.columns.object_id)
-    _check_magnitude(path, read_chunk(chunks[0], catalog_columns(survey)), survey)
+    raw = read_chunk(chunks[0], catalog_columns(survey))
+    _check_magnitude(path, raw, survey)
+    _check_no_magnitudes(path, raw, survey)
 
 
 def same_unit(text: str, unit: str) -> bool:
@@ -51,7 +60,9 @@ def same_unit(text: str, unit: str) -> bool:
     >>> same_unit("nanomaggies", "nMgy"), same_unit("uJy", "nMgy"), same_unit("3.631e-6 Jy", "nMgy")
     (True, False, True)
     """
-    known = _spelled(text)
+    known = spelled_unit(text)
+    if known == "ab_mag" and unit == "asinh_mag":
+        return True  # "mag" says nothing of the kind
     if known:
         return known == unit
     return _same_by_dimension(text, unit)
@@ -69,36 +80,59 @@ def _same_by_dimension(text: str, unit: str) -> bool:
     if unit == COUNT_RATE:
         return parsed == units.count / units.s
     maggies = units.zero_point_flux(3631 * units.Jy)
-    if unit == "ab_mag" or not parsed.is_equivalent(units.Jy, maggies):
+    if unit in MAGNITUDES or not parsed.is_equivalent(units.Jy, maggies):
         return False
     expected = NMGY_PER_UNIT[unit] / NMGY_PER_UNIT["Jy"]
     return bool(np.isclose(parsed.to(units.Jy, equivalencies=maggies), expected, rtol=1e-3, atol=0.0))
 
 
-def _spelled(text: str) -> str | None:
+def spelled_unit(text: str) -> str | None:
+    """popcat's name of a unit that is spelled in a usual way; None for others.
+
+    >>> spelled_unit("nanomaggies"), spelled_unit("furlong")
+    ('nMgy', None)
+    """
     word = text.lower().replace(" ", "")
     return next((unit for unit, spellings in _SPELLINGS.items() if word in spellings), None)
 
 
 def _check_kinds(file: str, fields: dict[str, Field], survey: Survey):
     key = survey.columns.object_id
-    if fields[key].kind != "integer":
+    kinds = {name: field_of(fields, name).kind for name in catalog_columns(survey)}
+    if kinds[key] != "integer":
         raise PopcatError(f'{file}: column "{key}" must hold integers, as it identifies galaxies; '
-                          f"got {fields[key].kind}: convert it to int64, or name another column")
-    wrong = {name: fields[name].kind for name in catalog_columns(survey)
-             if fields[name].kind not in ("integer", "float")}
+                          f"got {kinds[key]}: convert it to int64, or name another column")
+    wrong = {name: kind for name, kind in kinds.items()
+             if name not in survey.quality and kind not in ("integer", "float")}
     if wrong:
         listing = ", ".join(f"{name} ({kind})" for name, kind in wrong.items())
         raise PopcatError(f"{file}: expected one number a row in every column of the survey, got {listing}; "
-                          "convert these columns to numbers")
+                          'convert these columns to numbers, or name one element of a vector, such as "NMGY[2]"')
+    vague = [f"{name} ({kinds[name]})" for name in survey.quality if kinds[name] != "bool"]
+    if vague:
+        raise PopcatError(f"{file}: expected conditions as quality cuts of the survey, such as \"NQ >= 3\", "
+                          f"got {', '.join(vague)}")
 
 
 def _check_units(file: str, fields: dict[str, Field], survey: Survey):
     for band in survey.bands:
-        stated, unit = fields[band.flux].unit, survey.unit_of(band)
-        if stated and not same_unit(stated, unit):
-            raise PopcatError(f'{file}: column "{band.flux}" is in "{stated}" by its own account, but survey '
-                              f'"{survey.name}" says unit = "{unit}"; mend one of them')
+        unit = survey.unit_of(band)
+        for name, power in ((band.flux, 1), (band.flux_err, 1), (band.flux_ivar, -2)):
+            stated = field_of(fields, name).unit if name else None
+            if stated and not same_unit(_base_unit(stated) if power == -2 else stated, unit):
+                raise PopcatError(f'{file}: column "{name}" is in "{stated}" by its own account, but survey '
+                                  f'"{survey.name}" says unit = "{unit}"; mend one of them')
+
+
+def _base_unit(text: str) -> str:
+    """The unit whose inverse square a text is; a text of another form says nothing.
+
+    >>> _base_unit("1/nanomaggy^2"), _base_unit("nanomaggies^{-2}"), _base_unit("uJy-2"), _base_unit("weight")
+    ('nanomaggy', 'nanomaggies', 'uJy', '')
+    """
+    word = re.sub(r"[\s{}()]", "", text)
+    match = re.fullmatch(r"1/([A-Za-zµμ_]+)(?:\^|\*\*)?2|([A-Za-zµμ_]+)(?:\^|\*\*)?-2", word)
+    return (match[1] or match[2]) if match else ""
 
 
 def _all_ids(survey: Survey, chunks: Sequence[Chunk]) -> np.ndarray:
@@ -123,10 +157,23 @@ def _check_unique(path, ids: np.ndarray, column: str):
 def _check_magnitude(path, raw: pd.DataFrame, survey: Survey):
     """Looks at stored values: marks for missing magnitudes, if they are the majority, are worth a word too."""
     band = survey.bands[survey.band_names.index(survey.selection.band)]
-    value, unit = numbers(raw, band.flux), survey.unit_of(band)
-    mag = value if unit == "ab_mag" else nmgy_to_ab_mag(value * nmgy_per(unit))
+    value, unit = numbers(raw, band.flux, survey.missing_values), survey.unit_of(band)
+    mag = value if unit in MAGNITUDES else nmgy_to_ab_mag(to_nmgy(value, value, unit)[0])
     mag = mag[np.isfinite(mag)]
     low, high = PLAUSIBLE_MAG
     if mag.size and not low <= np.median(mag) <= high:
         raise PopcatError(f'{path}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} '
                           f'to {high:g}; is column "{band.flux}" in "{unit}", as survey "{survey.name}" says?')
+
+
+def _check_no_magnitudes(path, raw: pd.DataFrame, survey: Survey):
+    """Fluxes spread over decades and are larger in the red; magnitudes lie close together, in every band."""
+    bands = [band for band in survey.bands if survey.unit_of(band) not in MAGNITUDES]
+    values = [numbers(raw, band.flux, survey.missing_values) for band in bands]
+    known = [value[np.isfinite(value) & (np.abs(value) < 90)] for value in values]
+    low, high = _LIKE_MAGNITUDES
+    if len(bands) >= 3 and all(value.size >= _MIN_ROWS and np.mean((value > low) & (value < high)) > 0.98
+                               for value in known):
+        raise PopcatError(f'{path}: columns {", ".join(band.flux for band in bands)} look like magnitudes: 98% of each '
+                          f'lie between {low:g} and {high:g}; say unit = "ab_mag" (or "asinh_mag") in survey '
+                          f'"{survey.name}", whose unit is "{survey.unit_of(bands[0])}"')

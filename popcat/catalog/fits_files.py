@@ -1,77 +1,129 @@
-"""FITS catalogues as chunks: the first binary table of a file."""
+"""FITS catalogues as chunks: the first binary table of a file.
 
+Bytes of rows are read here and given to astropy as a small table of their own. Its own access to a part of a file maps
+all of it, privately, which systems refuse beyond their memory, and may copy all of it when it is done.
+"""
+
+import gzip
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from popcat.catalog.chunk import Chunk, Field, numpy_kind, spans
+from popcat.catalog.chunk import Chunk, Field, array_field, pick, spans
 from popcat.errors import PopcatError
+from popcat.expressions import split_element
+
+_BLOCK_BYTES = 32_000_000
+_FITS_BLOCK = 2880
+
+
+class _Layout(NamedTuple):
+    """Where the rows of a table are, and its header."""
+
+    header: fits.Header
+    start: int
+    width: int
+    rows: int
 
 
 def plan(path: str, rows: int) -> list[Chunk]:
     """Chunks of at most `rows` rows; PopcatError if the file ends before its last row."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # headers are seldom clean; truncation is refused here
-        with _table(path) as table:
-            _refuse_truncated(path, table)
-            return [Chunk(path, "fits", start, stop) for start, stop in spans(table.header["NAXIS2"], rows)]
+        layout = _layout(path)
+    _refuse_truncated(path, layout)
+    return [Chunk(path, "fits", start, stop) for start, stop in spans(layout.rows, rows)]
 
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
-    """Rows of a chunk, copied out of the memory map, in native byte order."""
-    with _table(chunk.path) as table:
-        rows = table.data[chunk.start:chunk.stop]
-        return pd.DataFrame({name: _values(rows, table.columns[name]) for name in columns})
+    """Rows of a chunk, in native byte order."""
+    parts = [{name: _column(table, name) for name in columns} for table in _blocks(chunk)]
+    return pd.DataFrame({name: _joined([part[name] for part in parts]) for name in columns})
 
 
 def fields(path: str) -> dict[str, Field]:
     """Kind of each column, and its unit from TUNIT."""
-    with _table(path) as table:
-        row = table.data[:1]
-        return {column.name: Field(_kind(row[column.name]), column.unit) for column in table.columns}
+    (table,) = _blocks(Chunk(path, "fits", 0, min(1, _layout(path).rows)))
+    return {column.name: array_field(table.data[column.name], column.unit) for column in table.columns}
 
 
-@contextmanager
-def _table(path: str) -> Iterator[fits.BinTableHDU]:
-    """The first binary table that has columns; a compressed file cannot be memory-mapped and is read whole."""
-    with fits.open(path, memmap=not _compressed(path)) as hdus:
-        tables = [hdu for hdu in hdus if type(hdu) is fits.BinTableHDU and len(hdu.columns)]
-        if not tables:
-            raise PopcatError(f"{path} has no binary table, which popcat reads catalogues from; "
-                              f"it has {', '.join(type(hdu).__name__ for hdu in hdus)}")
-        yield tables[0]
+def _layout(path: str) -> _Layout:
+    status = Path(path).stat()
+    return _read_layout(path, status.st_size, status.st_mtime_ns)
 
 
-def _compressed(path: str) -> bool:
-    return path.lower().endswith(".gz")
+@lru_cache(maxsize=16)
+def _read_layout(path: str, size: int, mtime_ns: int) -> _Layout:
+    with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+        for hdu in hdus:
+            if type(hdu) is fits.BinTableHDU and hdu.header["TFIELDS"]:
+                header = hdu.header.copy()
+                return _Layout(header, hdu.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"])
+        raise PopcatError(f"{path} has no binary table, which popcat reads catalogues from; "
+                          f"it has {', '.join(type(hdu).__name__ for hdu in hdus)}")
 
 
-def _refuse_truncated(path: str, table: fits.BinTableHDU):
+def _opened(path: str):
+    return gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")
+
+
+def _refuse_truncated(path: str, layout: _Layout):
     """astropy only warns, and then reads what is there."""
-    if _compressed(path):
-        table.data[-1:]  # gzip itself notices a missing end
-        return
-    expected = table.fileinfo()["datLoc"] + table.header["NAXIS1"] * table.header["NAXIS2"]
-    size = Path(path).stat().st_size
-    if size < expected:
-        raise PopcatError(f"{path} is truncated: expected at least {expected} bytes, got {size}; copy it again")
+    end = layout.start + layout.rows * layout.width
+    with _opened(path) as file:
+        # gzip itself notices a missing end
+        size = file.seek(end) if path.lower().endswith(".gz") else file.seek(0, 2)
+        if size < end:
+            raise PopcatError(f"{path} is truncated: expected at least {end} bytes, got {size}; copy it again")
 
 
-def _values(rows: fits.FITS_rec, column: fits.Column) -> np.ndarray:
-    values = np.array(rows[column.name])
+def _blocks(chunk: Chunk) -> Iterator[fits.BinTableHDU]:
+    """The rows of a chunk as tables of bounded size."""
+    layout = _layout(chunk.path)
+    step = max(_BLOCK_BYTES // max(layout.width, 1), 1)
+    with _opened(chunk.path) as file:
+        file.seek(layout.start + chunk.start * layout.width)
+        for low, high in spans(max(min(chunk.stop, layout.rows) - chunk.start, 0), step):
+            content = file.read((high - low) * layout.width)
+            yield _table(layout.header, content, len(content) // max(layout.width, 1))
+
+
+def _table(header: fits.Header, content: bytes, rows: int) -> fits.BinTableHDU:
+    """Some rows as a table in memory."""
+    header = header.copy()
+    header["NAXIS2"], header["PCOUNT"] = rows, 0
+    padding = b"\0" * (-len(content) % _FITS_BLOCK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        return fits.BinTableHDU.fromstring(header.tostring().encode("latin-1") + content + padding)
+
+
+def _column(table: fits.BinTableHDU, name: str):
+    """A column (n,), or an element of a vector column; a name that is there as it stands is that column."""
+    names = table.columns.names
+    vector, element = (name, None) if name in names else split_element(name)
+    if vector not in names:
+        raise KeyError(f"no column {vector}")
+    return pick(_values(table.data[vector], table.columns[vector]), vector, element)
+
+
+def _values(values, column: fits.Column):
+    values = np.array(values)
     values = values.astype(values.dtype.newbyteorder("="))
-    if column.null is None or values.dtype.kind not in "iu":
+    if column.null is None or values.dtype.kind not in "iu" or not np.any(values == column.null):
         return values
-    return np.where(values == column.null, np.nan, values) if np.any(values == column.null) else values
+    # Not floats, which would lose the last bits of identifiers and flags.
+    return pd.arrays.IntegerArray(values.astype(np.int64), values == column.null)
 
 
-def _kind(values: np.ndarray) -> str:
-    shape = values.shape[1:]
-    kind = numpy_kind(values.dtype)
-    return f"{kind} array of {' x '.join(map(str, shape))}" if shape else kind
+def _joined(parts: list):
+    if len(parts) == 1:
+        return parts[0]
+    return pd.concat([pd.Series(part) for part in parts], ignore_index=True) if parts else np.empty(0)

@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from popcat.catalog.chunk import Chunk, Field, spans
+from popcat.errors import PopcatError
+from popcat.expressions import split_element
 
 BATCH_ROWS = 65_536
 
@@ -22,16 +25,22 @@ def plan(path: str, rows: int) -> list[Chunk]:
 
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
-    """Rows of a chunk."""
+    """Rows of a chunk; integers with nulls keep all their digits, as a nullable type of pandas."""
     with pq.ParquetFile(chunk.path, page_checksum_verification=True) as file:
-        table = pa.Table.from_batches(list(_batches(file, chunk, columns)))
+        known = set(file.schema_arrow.names)
+        parts = {name: (name, None) if name in known else split_element(name) for name in columns}
+        stored = list(dict.fromkeys(vector for vector, _ in parts.values()))
+        table = pa.Table.from_batches(list(_batches(file, chunk, stored)))
+    arrays = {name: _element(table[vector], vector, element) for name, (vector, element) in parts.items()}
     # Metadata left by pandas would make an index of object_id.
-    return table.select(columns).to_pandas(ignore_metadata=True)
+    frames = {name: _series(array) for name, array in arrays.items()}
+    return pd.DataFrame(frames)
 
 
 def fields(path: str) -> dict[str, Field]:
     """Kind of each column, and its unit from the field metadata."""
-    return {field.name: Field(_kind(field.type), _unit(field)) for field in pq.read_schema(path)}
+    return {field.name: Field(_kind(field.type), _unit(field), _element_kind(field.type))
+            for field in pq.read_schema(path)}
 
 
 def _edges(metadata: pq.FileMetaData) -> np.ndarray:
@@ -50,6 +59,31 @@ def _batches(file, chunk, columns):
         row += batch.num_rows
         if row >= chunk.stop:
             return
+
+
+def _element(column: pa.ChunkedArray, name: str, element: int | None) -> pa.ChunkedArray:
+    if element is None:
+        return column
+    if not _is_vector(column.type):
+        raise PopcatError(f'column "{name}" is {column.type}, no vector: leave out [{element}]')
+    try:
+        return pc.list_element(column, element)
+    except pa.ArrowInvalid as error:
+        raise PopcatError(f'column "{name}" has no element [{element}] in every row: {error}') from error
+
+
+def _series(array: pa.ChunkedArray) -> pd.Series:
+    if pa.types.is_integer(array.type) and array.null_count:
+        return array.cast(pa.int64()).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return array.to_pandas()
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _element_kind(kind: pa.DataType) -> str | None:
+    return _kind(kind.value_type) if _is_vector(kind) else None
 
 
 def _kind(kind: pa.DataType) -> str:

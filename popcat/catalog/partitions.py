@@ -2,16 +2,21 @@
 
     part-000000.parquet ...       data: whole or absent
     _popcat/run.json              what the run is: its fingerprint, how many parts
-    _popcat/000000.json ...       written after its part: rows, bytes, sha256, the run's fingerprint
+    _popcat/000000.json ...       written after its part: rows, bytes, sha256, mtime, the run's fingerprint, times
     _popcat/manifest.json         written last: the catalogue is complete
 
-A part counts as done only if its sidecar carries the run's fingerprint and the recorded size is the size of the file.
-So a run that is killed anywhere, any number of times, ends with each row once, and a folder never mixes two runs.
+A part counts as done only if its sidecar carries the run's fingerprint and the file is the recorded one: by size and
+time of change, which costs nothing; where the time differs, as after a copy, by its checksum. `check=True` reads every
+byte, and so finds what a disk has changed behind the file system's back. So a run that is killed anywhere, any number
+of times, ends with each row once, and a folder never mixes two runs.
 """
 
 import hashlib
 import json
+import os
 import reprlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,10 +24,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset
 
-from popcat.catalog.atomic import write_json_atomic, write_parquet_atomic
+from popcat.catalog.atomic import sha256_of, write_json_atomic, write_parquet_atomic
+from popcat.catalog.records import MAX_PARTS, Manifest, Run, Sidecar, read_or_none, read_record
 from popcat.errors import PopcatError
+from popcat.timing import recorded, stage
 
 META = "_popcat"
+READERS = 8
+"""Threads that look at parts: the disk is the limit, and hashing lets others run."""
 _MAX_NAMED = 5
 
 
@@ -42,17 +51,23 @@ class OutputFolder:
     n_parts: int
 
     @classmethod
-    def open(cls, path: str | Path, fingerprint: dict, n_parts: int, *, kind: str) -> "OutputFolder":
+    def open(
+        cls, path: str | Path, fingerprint: dict, n_parts: int, *, kind: str, arguments: dict | None = None
+    ) -> "OutputFolder":
         """Start a run in a new or empty folder, or go on with the same run.
 
-        `fingerprint` is a JSON object of everything that decides the content of the parts.
+        `fingerprint` is a JSON object of everything that decides the content of the parts; `arguments` (text and
+        numbers) are those of the command, for whoever has to give it again.
 
         Raises PopcatError if the folder holds another run, or something else.
         """
+        if n_parts > MAX_PARTS:
+            raise PopcatError(f"{n_parts} parts are too many: at most {MAX_PARTS}; put more rows in a partition")
         path = Path(path).absolute()
         fingerprint = json.loads(_canonical(fingerprint))
         run = {"kind": kind, "n_parts": n_parts, "fingerprint": fingerprint,
-               "fingerprint_sha256": fingerprint_hash(fingerprint), "popcat_version": _version()}
+               "fingerprint_sha256": fingerprint_hash(fingerprint), "popcat_version": _version(),
+               "arguments": arguments or {}}
         if not is_output(path):
             _refuse_foreign(path)
             _make_folder(path / META)
@@ -60,16 +75,32 @@ class OutputFolder:
         _refuse_other_run(path, run)
         return cls(str(path), run["fingerprint_sha256"], n_parts)
 
-    def is_done(self, index: int) -> bool:
-        """Whether a part is there, whole, and of this run."""
-        sidecar = _read_json(self._sidecar(index))
-        if not sidecar or sidecar.get("fingerprint_sha256") != self.fingerprint_sha256:
+    def is_done(self, index: int, *, check: bool = False) -> bool:
+        """Whether a part is there, whole, and of this run; `check` reads it all, whatever its time of change."""
+        sidecar, path = read_or_none(self.sidecar_path(index), Sidecar), self.part_path(index)
+        if sidecar is None or sidecar.fingerprint_sha256 != self.fingerprint_sha256 or sidecar.file != path.name:
             return False
-        return _size(self.part_path(index)) == sidecar["bytes"]
+        try:
+            status = path.stat()
+            if status.st_size != sidecar.bytes:
+                return False
+            return (not check and status.st_mtime_ns == sidecar.mtime_ns) or sha256_of(path) == sidecar.sha256
+        except OSError:
+            return False
 
-    def pending(self) -> list[int]:
+    def pending(self, *, check: bool = False) -> list[int]:
         """Parts that are still to be written, in order."""
-        return [index for index in range(self.n_parts) if not self.is_done(index)]
+        with ThreadPoolExecutor(READERS) as pool:
+            done = pool.map(lambda index: self.is_done(index, check=check), range(self.n_parts))
+            return [index for index, whole in enumerate(done) if not whole]
+
+    def resume(self, *, check: bool = False) -> list[int]:
+        """`pending`, and what the folder says of those parts is withdrawn, so that it is not believed later."""
+        pending = self.pending(check=check)
+        stale = [Path(self.path) / META / "manifest.json"] if pending else []
+        for path in stale + [self.sidecar_path(index) for index in pending]:
+            path.unlink(missing_ok=True)
+        return pending
 
     def part_path(self, index: int) -> Path:
         """Where a part is, or will be."""
@@ -80,10 +111,12 @@ class OutputFolder:
 
         Writing a part again replaces it: parts must be a function of the fingerprint and the index alone.
         """
-        written = write_parquet_atomic(self.part_path(index), table)
-        sidecar = {"file": self.part_path(index).name, **written, "fingerprint_sha256": self.fingerprint_sha256,
-                   "extra": extra or {}}
-        write_json_atomic(self._sidecar(index), sidecar)
+        path = self.part_path(index)
+        with stage("write"):
+            written = write_parquet_atomic(path, table)
+        sidecar = {"file": path.name, **written, "mtime_ns": path.stat().st_mtime_ns,
+                   "fingerprint_sha256": self.fingerprint_sha256, "extra": extra or {}, "made": recorded()}
+        write_json_atomic(self.sidecar_path(index), sidecar)
         return sidecar
 
     def finish(self, extra: dict | None = None) -> dict:
@@ -91,6 +124,8 @@ class OutputFolder:
 
         Raises PopcatError if a part is missing.
         """
+        for folder in (self.path, Path(self.path) / META):
+            os.listdir(folder)  # lets a network file system see what other machines have just written
         pending = self.pending()
         if pending:
             raise PopcatError(_unfinished(self.path, self.n_parts - len(pending), self.n_parts))
@@ -101,17 +136,23 @@ class OutputFolder:
         return manifest
 
     def _manifest(self, extra: dict) -> dict:
-        sidecars = [_read_json(self._sidecar(index)) for index in range(self.n_parts)]
-        parts = [{key: sidecar[key] for key in ("file", "rows", "bytes", "sha256")} for sidecar in sidecars]
+        with ThreadPoolExecutor(READERS) as pool:
+            paths = map(self.sidecar_path, range(self.n_parts))
+            sidecars = list(pool.map(lambda path: read_record(path, Sidecar), paths))
+        stages = Counter()
+        for sidecar in sidecars:
+            stages.update(sidecar.made.get("seconds", {}))
         return {
-            **_read_json(Path(self.path) / META / "run.json"),
-            "rows": sum(part["rows"] for part in parts),
-            "bytes": sum(part["bytes"] for part in parts),
-            "parts": parts,
+            **read_record(Path(self.path) / META / "run.json", Run).model_dump(),
+            "rows": sum(sidecar.rows for sidecar in sidecars),
+            "bytes": sum(sidecar.bytes for sidecar in sidecars),
+            "parts": [sidecar.model_dump(include={"file", "rows", "bytes", "sha256"}) for sidecar in sidecars],
+            "stages": {name: round(seconds, 3) for name, seconds in stages.items()},
             "extra": extra,
         }
 
-    def _sidecar(self, index: int) -> Path:
+    def sidecar_path(self, index: int) -> Path:
+        """Where the sidecar of a part is, or will be."""
         return Path(self.path) / META / f"{index:06d}.json"
 
 
@@ -136,18 +177,24 @@ def read_manifest(path: str | Path, *, kind: str | None = None) -> dict:
     part is missing or has changed size.
     """
     path = Path(path)
-    run = _read_json(path / META / "run.json")
-    if not run:
-        raise PopcatError(f"{path} is not a popcat output: expected a folder with {META}/run.json in it")
-    if kind is not None and run["kind"] != kind:
-        raise PopcatError(f"{path} holds a {run['kind']}, not {kind}: name a folder of {kind}")
-    manifest = _read_json(path / META / "manifest.json")
-    parts = manifest["parts"] if manifest else []
-    whole = [part for part in parts if _size(path / part["file"]) == part["bytes"]]
-    if manifest and len(whole) == len(parts):
-        return manifest
-    folder = OutputFolder(str(path), run["fingerprint_sha256"], run["n_parts"])
-    raise PopcatError(_unfinished(path, run["n_parts"] - len(folder.pending()), run["n_parts"]))
+    run = read_run(path)
+    if kind is not None and run.kind != kind:
+        raise PopcatError(f"{path} holds a {run.kind}, not {kind}: name a folder of {kind}")
+    manifest = read_or_none(path / META / "manifest.json", Manifest)
+    parts = manifest.parts if manifest else []
+    whole = [part for part in parts if _size(path / part.file) == part.bytes]
+    if manifest and len(whole) == len(parts) == run.n_parts:
+        return manifest.model_dump()
+    folder = OutputFolder(str(path), run.fingerprint_sha256, run.n_parts)
+    raise PopcatError(_unfinished(path, run.n_parts - len(folder.pending()), run.n_parts))
+
+
+def read_run(path: str | Path) -> Run:
+    """What the run of an output folder is; PopcatError if the folder is no output of popcat."""
+    try:
+        return read_record(Path(path) / META / "run.json", Run)
+    except (FileNotFoundError, NotADirectoryError):
+        raise PopcatError(f"{path} is not a popcat output: expected a folder with {META}/run.json in it") from None
 
 
 def open_catalog(path: str | Path) -> pyarrow.dataset.Dataset:
@@ -172,9 +219,10 @@ def _make_folder(path: Path):
 
 
 def _refuse_other_run(path: Path, run: dict):
-    there = _read_json(path / META / "run.json")
-    if not there:
+    record = read_or_none(path / META / "run.json", Run)
+    if not record:
         raise PopcatError(f"{path / META / 'run.json'} is damaged: remove {path} or name another folder")
+    there = record.model_dump()
     if there["kind"] != run["kind"]:
         raise PopcatError(f"{path} holds another run's {there['kind']}; this run writes {run['kind']}: "
                           "name another folder, or remove this one")
@@ -210,16 +258,8 @@ def _version() -> str:
         return "unknown"
 
 
-def _read_json(path: Path) -> dict | None:
-    """None where there is no file, or a damaged one: whatever it stood for is to be done again."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return None

@@ -5,7 +5,8 @@
 
 with A the Galactic extinction (its column times the band's factor) and offset what is added to the survey's magnitudes
 to reach AB. Everything is row by row, so neither partitions nor their order change a value. No row is dropped: `flags`
-says what is wrong.
+says what is wrong. A row that fails a condition of the survey's `quality` is flagged `quality_cut`, and is inferred
+like any other: which cut a study needs is its own choice.
 """
 
 import difflib
@@ -14,11 +15,21 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from popcat.catalog.columns import column, sources_of
 from popcat.errors import PopcatError, did_you_mean
+from popcat.expressions import base_name
 from popcat.schema import FLAGS, STATUS, photometry_columns
 from popcat.settings import Band, Survey
-from popcat.units import ab_mag_err_to_nmgy, ab_mag_to_nmgy, nmgy_per, nmgy_to_ab_mag
+from popcat.units import (
+    ab_mag_err_to_nmgy,
+    ab_mag_to_nmgy,
+    asinh_mag_err_to_nmgy,
+    asinh_mag_to_nmgy,
+    nmgy_per,
+    nmgy_to_ab_mag,
+)
 
+MAGNITUDES = ("ab_mag", "asinh_mag")
 MAG_RANGE = (0.0, 50.0)
 """A magnitude outside this range is a mark for "not observed", such as 99 or -999."""
 REDSHIFT_REACH = 5.0
@@ -36,7 +47,7 @@ def catalog_columns(survey: Survey) -> list[str]:
     names = [columns.object_id, columns.ra, columns.dec, columns.redshift, columns.redshift_err]
     for band in survey.bands:
         names += [band.flux, band.flux_err, band.flux_ivar, band.extinction]
-    return list(dict.fromkeys(name for name in names if name))
+    return list(dict.fromkeys(name for name in [*names, *survey.quality] if name))
 
 
 def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
@@ -49,14 +60,16 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
     """
     require_columns(raw.columns, survey, "the frame")
     columns = survey.columns
-    data = {"object_id": object_ids(raw[columns.object_id])}
-    for name in ("ra", "dec", "redshift", "redshift_err"):
+    data = {"object_id": object_ids(column(raw, columns.object_id))}
+    for name in ("ra", "dec"):
         data[name] = numbers(raw, getattr(columns, name))
+    for name in ("redshift", "redshift_err"):
+        data[name] = numbers(raw, getattr(columns, name), survey.missing_values)
     with np.errstate(over="ignore", invalid="ignore"):
         for band in survey.bands:
-            data[f"flux_{band.name}"], data[f"flux_err_{band.name}"] = _calibrate(raw, band, survey.unit_of(band))
+            data[f"flux_{band.name}"], data[f"flux_err_{band.name}"] = _calibrate(raw, band, survey)
     frame = pd.DataFrame(data)
-    frame["flags"] = flags_of(frame, survey)
+    frame["flags"] = flags_of(frame, survey) | quality_flags(raw, survey)
     return frame[list(photometry_columns(survey))]
 
 
@@ -85,6 +98,14 @@ def observed(flux: np.ndarray, err: np.ndarray) -> np.ndarray:
     return np.isfinite(flux) & np.isfinite(err) & (err > 0)
 
 
+def quality_flags(raw: pd.DataFrame, survey: Survey) -> np.ndarray:
+    """The bit `quality_cut` of rows that fail a condition of the survey, or lack a value that it asks about; int32."""
+    passes = np.ones(len(raw), dtype=bool)
+    for condition in survey.quality:
+        passes &= column(raw, condition).to_numpy(dtype=bool, na_value=False)
+    return np.where(passes, 0, FLAGS["quality_cut"]).astype(np.int32)
+
+
 def status_of(flags: np.ndarray) -> np.ndarray:
     """Column `status`: "ok", or the first reason in `popcat.schema.STATUS` why there is no posterior; (n,) str.
 
@@ -110,7 +131,8 @@ def has_posterior(flags: np.ndarray) -> np.ndarray:
 def require_columns(names: Iterable[str], survey: Survey, where: str):
     """PopcatError that lists the columns a survey names and `where` lacks, with near names."""
     names = [str(name) for name in names]
-    missing = [name for name in catalog_columns(survey) if name not in names]
+    sources = [source for name in catalog_columns(survey) for source in sources_of(name, names)]
+    missing = [name for name in dict.fromkeys(sources) if name not in names and base_name(name) not in names]
     if missing:
         hints = "; ".join(f"{name} ({_near(name, names)})" for name in missing)
         raise PopcatError(f'{where} lacks {len(missing)} column(s) of survey "{survey.name}": {hints}. '
@@ -133,31 +155,39 @@ def object_ids(values: pd.Series) -> np.ndarray:
     return values.to_numpy(dtype=np.int64)
 
 
-def numbers(raw: pd.DataFrame, column: str | None) -> np.ndarray:
-    """A column as float64 (n,), masked values NaN; all NaN if there is no such column (None or "")."""
-    if not column:
+def numbers(raw: pd.DataFrame, name: str | None, missing: tuple[float, ...] = ()) -> np.ndarray:
+    """A column as float64 (n,), masked values and those in `missing` NaN; all NaN without a column (None or "")."""
+    if not name:
         return np.full(len(raw), np.nan)
+    series = column(raw, name)
     try:
-        return raw[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        raise PopcatError(f'column "{column}": expected numbers, got {raw[column].dtype} ({error})') from error
+        raise PopcatError(f'column "{name}": expected numbers, got {series.dtype} ({error})') from error
+    # In single precision: -99.99 of a float32 column is not -99.99 of a survey file.
+    marks = np.isin(values.astype(np.float32), np.float32(missing)) if missing else False
+    return np.where(marks, np.nan, values)
 
 
-def to_nmgy(value, err, unit: str) -> tuple[np.ndarray, np.ndarray]:
+def to_nmgy(value, err, unit: str, softening: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Flux and error in nMgy of a value and error in `unit`; marks for "not observed" become NaN.
 
     >>> flux, err = to_nmgy(np.array([22.5, 99.0]), np.array([0.1, 0.0]), "ab_mag")
     >>> flux.tolist(), err.round(4).tolist()
     ([1.0, nan], [0.0921, nan])
     """
-    if unit != "ab_mag":
+    if unit not in MAGNITUDES:
         return value * nmgy_per(unit), err * nmgy_per(unit)
     mag = np.where((value >= MAG_RANGE[0]) & (value <= MAG_RANGE[1]), value, np.nan)
+    if unit == "asinh_mag":
+        return asinh_mag_to_nmgy(mag, softening), asinh_mag_err_to_nmgy(mag, err, softening)
     return ab_mag_to_nmgy(mag), ab_mag_err_to_nmgy(mag, err)
 
 
-def _calibrate(raw, band: Band, unit):
-    flux, err = to_nmgy(numbers(raw, band.flux), _raw_error(raw, band), unit)
+def _calibrate(raw, band: Band, survey: Survey):
+    missing = survey.missing_values
+    value, err = numbers(raw, band.flux, missing), _raw_error(raw, band, missing)
+    flux, err = to_nmgy(value, err, survey.unit_of(band), band.softening)
     extinction = band.extinction_factor * numbers(raw, band.extinction) if band.extinction else 0.0
     scale = 10.0 ** (0.4 * (extinction - band.ab_offset_mag))
     flux, err = flux * scale, err * scale
@@ -167,11 +197,11 @@ def _calibrate(raw, band: Band, unit):
     return flux.astype(np.float32), err.astype(np.float32)
 
 
-def _raw_error(raw, band: Band):
+def _raw_error(raw, band: Band, missing):
     """The error in the survey's unit; an inverse variance of zero or less has error 0, which is flagged."""
     if band.flux_err:
-        return numbers(raw, band.flux_err)
-    ivar = numbers(raw, band.flux_ivar)
+        return numbers(raw, band.flux_err, missing)
+    ivar = numbers(raw, band.flux_ivar, missing)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(ivar <= 0, 0.0, 1.0 / np.sqrt(ivar))
 

@@ -5,10 +5,12 @@ files. Names and values are the file's own: `popcat.catalog.photometry` gives th
 """
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -16,14 +18,17 @@ import pandas as pd
 import pyarrow as pa
 
 from popcat.catalog.chunk import Chunk, Field
+from popcat.catalog.columns import column, sources_of
 from popcat.catalog.partitions import is_output, read_manifest
 from popcat.errors import PopcatError
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 SUFFIXES = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv",
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ecsv": "csv",
     ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fit.gz": "fits",
+    ".vot": "votable", ".votable": "votable", ".xml": "votable",
 }
+_HATS = ("hats.properties", "properties")
 _SAMPLE = 65536
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
 
@@ -31,8 +36,8 @@ _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa
 def plan_chunks(path: str | Path, *, rows_per_partition: int = 2500) -> list[Chunk]:
     """Chunks of at most `rows_per_partition` rows that cover a catalogue, in the order of its rows.
 
-    `path` is a Parquet, CSV or FITS file (its first binary table), or a folder of Parquet files, in which names that
-    start with "_" or "." are ignored. A chunk never spans two files.
+    `path` is a Parquet, CSV, ECSV, FITS or VOTable file (the first table in it), a HATS catalogue, or a folder of
+    Parquet files, in which names that start with "_" or "." are ignored. A chunk never spans two files.
 
     Raises PopcatError if there is nothing to read, the format is unknown, a file is unreadable, or the folder is an
     output of popcat that is not finished.
@@ -51,10 +56,18 @@ def plan_chunks(path: str | Path, *, rows_per_partition: int = 2500) -> list[Chu
 def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
     """The rows of a chunk, only these columns, with a plain RangeIndex.
 
+    A column may be an element of a vector column, "NMGY[2]", or an expression over the file's columns, unless the file
+    has a column of that very name.
+
     Raises PopcatError if the file is unreadable, lacks a column, or has changed since it was planned.
     """
+    names = list(dict.fromkeys(columns))
     with _readable(chunk.path):
-        frame = _reader(chunk.path).read(chunk, list(dict.fromkeys(columns)))
+        known = () if all(name.isidentifier() for name in names) else read_fields(chunk.path)
+        sources = list(dict.fromkeys(source for name in names for source in sources_of(name, known)))
+        frame = _reader(chunk.path).read(chunk, sources)
+        if sources != names:
+            frame = pd.DataFrame({name: column(frame, name) for name in names})
     if len(frame) != chunk.stop - chunk.start:
         raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
                           "it is damaged, or it changed after the run was planned")
@@ -64,7 +77,13 @@ def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
 def read_fields(path: str | Path) -> dict[str, Field]:
     """Kind and unit of each column of one file; PopcatError if it is unreadable."""
     with _readable(path):
-        return _reader(path).fields(str(path))
+        status = Path(path).stat()
+        return _fields(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _fields(path: str, size: int, mtime_ns: int) -> dict[str, Field]:
+    return _reader(path).fields(path)
 
 
 def whole_files(chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -115,15 +134,27 @@ def _reader(path):
 
 def _files(path: Path) -> list[Path]:
     if not path.exists():
-        raise PopcatError(f"no catalogue {path}: expected a file or a folder of Parquet files")
+        raise PopcatError(f"no catalogue {path}: expected a file, a folder of Parquet files, or a HATS catalogue")
     if path.is_file():
         return [path]
     if is_output(path):
         read_manifest(path)  # an unfinished output would lose galaxies silently
+    if any((path / name).is_file() for name in _HATS) and (path / "dataset").is_dir():
+        return _hats_files(path / "dataset")
     files = sorted(file for file in path.rglob("*") if file.is_file() and _is_data(file.relative_to(path)))
     if not files:
         raise PopcatError(f"{path} holds no Parquet file: expected *.parquet in it")
     return files
+
+
+def _hats_files(dataset: Path) -> list[Path]:
+    """The pixels of a HATS catalogue, by order and number: beside them lie thumbnails and metadata."""
+    files = [file for file in dataset.glob("Norder=*/Dir=*/Npix=*/*") if _is_data(file.relative_to(dataset))]
+    files += dataset.glob("Norder=*/Dir=*/Npix=*.parquet")
+    if not files:
+        raise PopcatError(f"{dataset.parent} says that it is a HATS catalogue, but holds no "
+                          "dataset/Norder=*/Dir=*/Npix=*.parquet; copy it again")
+    return sorted(files, key=lambda file: [int(number) for number in re.findall(r"=(\d+)", str(file))] + [str(file)])
 
 
 def _is_data(relative: Path) -> bool:

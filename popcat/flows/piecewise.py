@@ -7,6 +7,8 @@ a likelihood, or inverting its distribution function, is elementary.
 
 import itertools
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pydantic
 import safetensors
@@ -15,6 +17,9 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
+from popcat.flows.batches import EpochData, Pairs
+from popcat.flows.training import History, train_density
+from popcat.settings import Training
 
 
 class PiecewiseShape(pydantic.BaseModel):
@@ -63,6 +68,48 @@ class PiecewiseDensity(nn.Module):
 
 
 _LN_2 = 0.6931471805599453
+
+
+def train_piecewise(
+    shape: PiecewiseShape,
+    epoch_data: EpochData,
+    validation: Pairs,
+    settings: Training,
+    *,
+    epoch_size: int | None = None,
+    checkpoint: "Path | None" = None,
+    data_id: str = "",
+    device: str = "cpu",
+    report: Callable[[int, History], None] = lambda epoch, history: None,
+) -> tuple[PiecewiseDensity, History]:
+    """A trained density, on the CPU and in evaluation mode, and its History: as `train_flow` trains a flow, for
+    `redshift_epochs` passes.
+
+    Pairs are u (n, 1) and context (n, n_context).
+
+    Raises PopcatError if no epoch has a finite validation log-probability.
+    """
+    torch.manual_seed(settings.seed)
+    return train_density(
+        PiecewiseDensity(shape), _Autograd, shape.model_dump(), epoch_data, validation,
+        settings.model_copy(update={"max_epochs": settings.redshift_epochs}), epoch_size=epoch_size,
+        checkpoint=checkpoint, data_id=data_id, device=device, report=report,
+    )  # fmt: skip
+
+
+class _Autograd:
+    """What a training asks of a density, by torch's own gradients."""
+
+    def __init__(self, density: PiecewiseDensity):
+        self.density = density
+        self.log_prob = density.log_prob
+
+    def loss_and_gradients(self, u, context) -> torch.Tensor:
+        for value in self.density.parameters():
+            value.grad.zero_()
+        loss = -self.density.log_prob(u, context).mean()
+        loss.backward()
+        return loss.detach()
 
 
 def piecewise_to_bytes(density: PiecewiseDensity) -> bytes:

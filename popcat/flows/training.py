@@ -1,101 +1,165 @@
-"""Train a conditional flow: maximum likelihood, one-cycle learning rate, early stopping, best epoch kept."""
+"""Train a conditional flow: maximum likelihood, a learning rate schedule, averaged weights, the best epoch kept."""
 
-import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture, build_flow
+from popcat.flows.batches import EpochData, Pairs, batches
+from popcat.flows.checkpoints import header_of, read_checkpoint, write_checkpoint
+from popcat.flows.density import density_of
+from popcat.flows.optimizer import Optimizer
 from popcat.settings import Training
 
 
 @dataclass
 class History:
-    """Mean log-probability per epoch (nats), higher is better, and the epoch that was kept."""
+    """Mean log-probability per epoch (nats), higher is better, and the epoch that was kept.
+
+    train is of the weights of each step, validation of their average at the end of the epoch.
+    """
 
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
 
-
-Batches = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
-"""Epoch number -> (theta (n, features), context (n, context)), float32: the training set of that epoch."""
+    def add(self, train: float, validation: float, seconds: float) -> bool:
+        """Whether the new epoch is the best."""
+        best = self.validation[self.best_epoch] if self.best_epoch >= 0 else -math.inf
+        self.train.append(train)
+        self.validation.append(validation)
+        self.seconds.append(seconds)
+        if validation > best:
+            self.best_epoch = len(self.validation) - 1
+        return validation > best
 
 
 def train_flow(
     architecture: Architecture,
-    epoch_data: Batches,
-    validation: tuple[torch.Tensor, torch.Tensor],
+    epoch_data: EpochData,
+    validation: Pairs,
     settings: Training,
     *,
+    epoch_size: int | None = None,
+    checkpoint: "Path | None" = None,
+    data_id: str = "",
     device: str = "cpu",
     report: Callable[[int, History], None] = lambda epoch, history: None,
-    build: Callable[..., torch.nn.Module] = build_flow,
 ):
     """A trained flow, on the CPU and in evaluation mode, and its History.
 
-    Each epoch is one pass over `epoch_data(epoch)` in random batches. The learning rate follows one cycle over
-    max_epochs (Smith 2018); gradients are clipped at clip_norm; training stops after `patience` epochs without gain.
-    `build` makes the density from its shape.
+    Each epoch is one pass over `epoch_data(epoch)` in random batches; an epoch of shards needs `epoch_size`, about how
+    many pairs it holds, for the schedule. Gradients are clipped at clip_norm. A moving average of the weights is what
+    is validated and kept; training stops after `patience` epochs without gain.
 
-    Raises PopcatError if no epoch has a finite validation log-probability.
+    With `checkpoint` each epoch ends in that file, and a training that finds it goes on from there, to the very weights
+    of an undisturbed one; `data_id` names the training set, so that a checkpoint of another is refused.
+
+    Raises PopcatError if no epoch has a finite validation log-probability, or the checkpoint is not of this training.
     """
     torch.manual_seed(settings.seed)
-    flow = build(architecture).to(device)
-    history, best, best_value = History(), None, -math.inf
-    optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate)
-    schedule = None
-    start = time.monotonic()
-    for epoch in range(settings.max_epochs):
-        theta, context = epoch_data(epoch)
-        if schedule is None:
-            steps = max(len(theta) // settings.batch, 1) * settings.max_epochs
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, settings.learning_rate, total_steps=steps + settings.max_epochs, pct_start=0.1
+    return train_density(
+        build_flow(architecture), density_of, architecture.model_dump(), epoch_data, validation, settings,
+        epoch_size=epoch_size, checkpoint=checkpoint, data_id=data_id, device=device, report=report,
+    )  # fmt: skip
+
+
+def train_density(
+    flow: torch.nn.Module, density: Callable, shape: dict, epoch_data: EpochData, validation: Pairs, settings: Training,
+    *, epoch_size: int | None, checkpoint: "Path | None", data_id: str, device: str, report: Callable,
+):  # fmt: skip
+    """`train_flow` for any module: `density` takes it to what has `log_prob` and `loss_and_gradients`; `shape` is what
+    a checkpoint is told apart by.
+    """
+    run = _Run(flow, density, settings, device)
+    made_for = {"architecture": shape, "settings": settings.model_dump(), "data": data_id}
+    found = read_checkpoint(Path(checkpoint), made_for) if checkpoint else None
+    if found:
+        run.resume(*found)
+    while not run.finished():
+        run.epoch(epoch_data(len(run.history.train)), epoch_size, validation)
+        if checkpoint:
+            write_checkpoint(Path(checkpoint), run.tensors(), header_of(made_for, run.history, run.optimizer))
+        report(len(run.history.train) - 1, run.history)
+    return run.best_flow(), run.history
+
+
+class _Run:
+    """A training between two epochs."""
+
+    def __init__(self, flow, density, settings, device):
+        self.flow, self.density, self.settings, self.device = flow.to(device), density, settings, device
+        self.history, self.best, self.optimizer = History(), None, None
+        self.start = time.monotonic()
+
+    def finished(self) -> bool:
+        n_epoch = len(self.history.train)
+        return n_epoch >= self.settings.max_epochs or n_epoch - 1 - self.history.best_epoch >= self.settings.patience
+
+    def epoch(self, data, epoch_size, validation):
+        """One pass over the data, and the validation."""
+        if self.optimizer is None:
+            self.optimizer = Optimizer(self.flow, self.settings, self._total_steps(data, epoch_size))
+        train = self._pass(data)
+        with self.optimizer.averaged():
+            value = mean_log_prob(self.flow, *validation, device=self.device, density=self.density)
+        if self.history.add(train, value, time.monotonic() - self.start):
+            self.best = self.optimizer.average.clone()
+
+    def _pass(self, data) -> float:
+        """Mean log-probability on the way."""
+        density, total, n_batch = self.density(self.flow), torch.zeros((), device=self.device), 0
+        # One generator an epoch: where a resumed training begins, nothing has to be wound forward.
+        seed = 1_000_003 * self.settings.seed + len(self.history.train)
+        for theta, context in batches(data, self.settings.batch, seed, self.device):
+            total += density.loss_and_gradients(theta, context)
+            self.optimizer.step()
+            n_batch += 1
+        if not n_batch:
+            raise PopcatError("training: an epoch without a single pair of parameters and photometry")
+        return -total.item() / n_batch
+
+    def _total_steps(self, data, epoch_size):
+        if epoch_size is None and not isinstance(data, tuple):
+            raise PopcatError("training from shards: expected epoch_size, about how many pairs an epoch holds")
+        return max((epoch_size or len(data[0])) // self.settings.batch, 1) * self.settings.max_epochs
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that a resumed training needs."""
+        return self.optimizer.state() | ({} if self.best is None else {"best": self.best})
+
+    def resume(self, tensors, header):
+        """Take up where the checkpoint stopped."""
+        self.history = History(**header["history"])
+        self.optimizer = Optimizer(self.flow, self.settings, header["total_steps"])
+        self.optimizer.restore(tensors, header["n_steps"])
+        self.best = tensors["best"].to(self.device) if "best" in tensors else None
+        self.start = time.monotonic() - self.history.seconds[-1]
+
+    def best_flow(self):
+        """The flow of the best epoch, its parameters no longer views of the optimiser's vectors."""
+        if self.best is None:
+            raise PopcatError(
+                f"training diverged: expected finite validation log-probabilities, got {self.history.validation}; "
+                f"lower the learning_rate ({self.settings.learning_rate:g})"
             )
-        history.train.append(_epoch(flow, optimizer, schedule, theta.to(device), context.to(device), settings))
-        history.validation.append(mean_log_prob(flow, *validation, device=device))
-        history.seconds.append(time.monotonic() - start)
-        if history.validation[-1] > best_value:
-            best_value = history.validation[-1]
-            history.best_epoch, best = epoch, copy.deepcopy(flow.state_dict())
-        report(epoch, history)
-        if epoch - history.best_epoch >= settings.patience:
-            break
-    if best is None:
-        raise PopcatError(
-            f"training diverged: expected finite validation log-probabilities, got {history.validation}; "
-            f"lower the learning_rate ({settings.learning_rate:g})"
-        )
-    flow.load_state_dict(best)
-    return flow.to("cpu").eval(), history
+        self.optimizer.weights.copy_(self.best)
+        for value in self.flow.parameters():
+            value.data, value.grad = value.data.clone(), None
+        return self.flow.to("cpu").eval()
 
 
-def _epoch(flow, optimizer, schedule, theta, context, settings) -> float:
-    flow.train()
-    order = torch.randperm(len(theta), device=theta.device)
-    n_batch = max(len(theta) // settings.batch, 1)
-    total = 0.0
-    for batch in order[: n_batch * settings.batch].chunk(n_batch):
-        optimizer.zero_grad(set_to_none=True)
-        loss = -flow.log_prob(theta[batch], context[batch]).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), settings.clip_norm)
-        optimizer.step()
-        if schedule.last_epoch < schedule.total_steps - 1:
-            schedule.step()
-        total += loss.item()
-    return -total / n_batch
-
-
-@torch.no_grad()
-def mean_log_prob(flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 8192) -> float:
+def mean_log_prob(
+    flow, theta: torch.Tensor, context: torch.Tensor, *, device: str = "cpu", batch: int = 2048, density=density_of
+) -> float:
     """Mean log-probability of theta given context, in nats."""
-    flow.eval()
+    made = density(flow)
     pairs = zip(theta.split(batch), context.split(batch), strict=True)
-    return sum(flow.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)
+    with torch.no_grad():
+        return sum(made.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)

@@ -26,7 +26,7 @@ class _Flux(torch.autograd.Function):
 
 
 def differentiable_flux(photometry: Photometry, theta: torch.Tensor, redshift: torch.Tensor) -> torch.Tensor:
-    """Fluxes in nMgy (n, n_band) of theta (n, 12) at redshift (n,), differentiable once in both.
+    """Fluxes in nMgy (n, n_band) of theta (n, d) at redshift (n,), differentiable once in both.
 
     Computed on the CPU in float64; the result has theta's type and device.
 

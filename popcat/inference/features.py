@@ -65,7 +65,9 @@ class Features:
         white = np.empty(raw.shape, dtype=np.float32)
         patterns, which = np.unique(seen, axis=0, return_inverse=True)
         order = np.argsort(which, kind="stable")
-        for pattern, rows in zip(patterns, np.split(order, np.cumsum(np.bincount(which))[:-1]), strict=True):
+        counts = np.bincount(which, minlength=len(patterns))
+        for pattern, stop, count in zip(patterns, np.cumsum(counts), counts, strict=True):
+            rows = order[stop - count : stop]
             white[rows] = deviation[rows] @ self._transform(pattern)
         return np.column_stack([white, (~seen).astype(np.float32)])
 

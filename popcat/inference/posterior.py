@@ -4,8 +4,9 @@ q(theta, z | x) = q(z | x) q(theta | x, z): a given redshift skips the first fac
 unknown one is drawn from it. Any subset of the survey's bands may be missing.
 
 The folder holds posterior.json (survey, galaxy model, features, noise, provenance, hash of every other file), and
-flow.safetensors, redshift.safetensors and support.safetensors. The SHA-256 of posterior.json names the posterior:
-change anything and the name changes. `popcat calibrate` adds the folder calibration/, which does not.
+flow.safetensors (flow-1.safetensors, ... of an ensemble), redshift.safetensors and support.safetensors. The SHA-256 of
+posterior.json names the posterior: change anything and the name changes. `popcat calibrate` adds the folder
+calibration/, which does not.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from popcat import rng
 from popcat.catalog.atomic import write_bytes_atomic, write_json_atomic
 from popcat.errors import PopcatError, did_you_mean
 from popcat.flows.architecture import Architecture
+from popcat.flows.mixture import Mixture, make_sampler
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Sampler
 from popcat.flows.storage import flow_from_file, flow_to_bytes
@@ -36,11 +38,11 @@ from popcat.inference.features import Features
 from popcat.inference.redshift import draw_redshift
 from popcat.inference.support import Support
 from popcat.noise import NoiseModel, check_noise
-from popcat.prior import N_UNCONSTRAINED, Prior, make_prior
+from popcat.prior import Prior, make_prior
 from popcat.settings import Model, Survey, validation_summary
 
 _FORMAT = 2
-_JSON, _FLOW, _REDSHIFT, _SUPPORT = "posterior.json", "flow.safetensors", "redshift.safetensors", "support.safetensors"
+_JSON, _REDSHIFT, _SUPPORT = "posterior.json", "redshift.safetensors", "support.safetensors"
 _MAX_LOADED = 4
 MIN_REDSHIFT_ERR = 1e-6
 """A redshift with a smaller error is taken as exact."""
@@ -84,7 +86,7 @@ class Posterior:
     ----------
     survey, model, noise : what it was trained for
     features : photometry and redshift to the context of the flow
-    flow, architecture : the trained nflows flow and its shape
+    flows, architecture : the trained nflows flows, sampled as a mixture in equal parts, and their shape
     redshift_features, redshift_density : photometry to q(z | photometry), uniform prior in the survey's range
     support : the training set's inputs, to tell galaxies that are not like it
     provenance : versions, seeds, library, grid hash, validation log-probability
@@ -95,7 +97,7 @@ class Posterior:
     model: Model
     noise: NoiseModel
     features: Features
-    flow: torch.nn.Module
+    flows: tuple[torch.nn.Module, ...]
     architecture: Architecture
     redshift_features: Features
     redshift_density: PiecewiseDensity
@@ -108,8 +110,12 @@ class Posterior:
         return make_prior(self.model)
 
     @cached_property
-    def sampler(self) -> Sampler:
-        return Sampler(self.flow)
+    def sampler(self) -> Sampler | Mixture:
+        return make_sampler(self.flows)
+
+    @cached_property
+    def _first_sampler(self) -> Sampler:
+        return self.sampler if len(self.flows) == 1 else Sampler(self.flows[0])
 
     def sample(
         self, flux, flux_err, redshift, object_id, n_draws: int, seed: int, *, redshift_err=None
@@ -121,19 +127,20 @@ class Posterior:
         galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any catalogue and any
         partition to within float32 rounding (about 1e-5 standard deviations).
         """
-        object_id = np.asarray(object_id)
-        normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * N_UNCONSTRAINED)
+        object_id, width = np.asarray(object_id), self.prior.n_unconstrained
+        normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).reshape(-1, n_draws, width)
         uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
-        normals = normals.reshape(-1, n_draws, N_UNCONSTRAINED)
-        return self.transform(flux, flux_err, redshift, normals, uniforms, redshift_err=redshift_err)
+        member = self._member_numbers(seed, object_id, n_draws)
+        return self.transform(flux, flux_err, redshift, normals, uniforms, member, redshift_err=redshift_err)
 
-    def transform(self, flux, flux_err, redshift, normals, uniforms, *, redshift_err=None) -> Draws:
+    def transform(self, flux, flux_err, redshift, normals, uniforms, member=None, *, redshift_err=None) -> Draws:
         """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
 
-        The uniform ones become redshifts where none is given exactly. Each galaxy's map is one to one and smooth, and
-        takes these distributions to q.
+        The uniform ones become redshifts where none is given exactly. `member` (n, k), uniform too, chooses among the
+        flows of an ensemble; without it all draws, and q, are of the first flow. Then each galaxy's map is one to one
+        and smooth, and takes these distributions to q.
         """
-        redshift = np.asarray(redshift, dtype=float)
+        redshift, width = np.asarray(redshift, dtype=float), self.prior.n_unconstrained
         sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
         is_exact = ~np.isnan(redshift) & ~(sigma > MIN_REDSHIFT_ERR)
         z = np.repeat(redshift[:, None], normals.shape[1], axis=1)
@@ -149,10 +156,11 @@ class Posterior:
             w = torch.empty_like(noise)
             for rows, once in ((np.flatnonzero(is_exact), True), (rest, False)):
                 if len(rows):
-                    w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], once)
+                    chosen = None if member is None else member[rows]
+                    w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], chosen, once)
                     log_q[rows] += q.numpy()
-        flat = w.reshape(-1, N_UNCONSTRAINED).double().numpy()
-        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * N_UNCONSTRAINED * _LN_2PI
+        flat = w.reshape(-1, width).double().numpy()
+        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * _LN_2PI
         theta = self.prior.from_unconstrained(flat)
         return Draws(theta.reshape(*z.shape, theta.shape[1]), z, log_q, log_prior)
 
@@ -169,13 +177,21 @@ class Posterior:
             measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
         return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) - np.log(high - low)
 
-    def _conditioned(self, flux, flux_err, z, noise, once: bool):
+    def _member_numbers(self, seed, object_id, n_draws) -> torch.Tensor:
+        """Uniform numbers (n, n_draws) that choose each draw's member of the mixture; zeros if there is but one."""
+        if len(self.flows) == 1:
+            return torch.zeros(len(object_id), n_draws, dtype=torch.float64)
+        return torch.from_numpy(rng.uniform(seed, rng.STREAM_MEMBER, object_id, n_draws))
+
+    def _conditioned(self, flux, flux_err, z, noise, member, once: bool):
         """w and ln q(w | x, z). `once`: all draws of a galaxy share its redshift, and so its context."""
+        sampler = self._first_sampler if member is None else self.sampler
         if once:
-            return self.sampler.transform(noise, torch.from_numpy(self.features(flux, flux_err, z[:, 0])))
+            return sampler.transform(noise, torch.from_numpy(self.features(flux, flux_err, z[:, 0])), member)
         n, k, _ = noise.shape
         context = self.features(np.repeat(flux, k, axis=0), np.repeat(flux_err, k, axis=0), z.ravel())
-        w, q = self.sampler.transform(noise.reshape(n * k, 1, -1), torch.from_numpy(context))
+        flat = None if member is None else member.reshape(n * k, 1)
+        w, q = sampler.transform(noise.reshape(n * k, 1, -1), torch.from_numpy(context), flat)
         return w.reshape(noise.shape), q.reshape(n, k)
 
 
@@ -196,7 +212,7 @@ def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(getattr(posterior.support, name)) for name in Support.names}
     contents = {
-        _FLOW: flow_to_bytes(posterior.flow, posterior.architecture),
+        **{_flow_file(i): flow_to_bytes(flow, posterior.architecture) for i, flow in enumerate(posterior.flows)},
         _REDSHIFT: piecewise_to_bytes(posterior.redshift_density),
         _SUPPORT: safetensors.numpy.save(arrays),
     }
@@ -214,6 +230,10 @@ def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
     )
     write_json_atomic(folder / _JSON, description.model_dump(mode="json"))
     return hashlib.sha256((folder / _JSON).read_bytes()).hexdigest()
+
+
+def _flow_file(i: int) -> str:
+    return f"flow-{i}.safetensors" if i else "flow.safetensors"
 
 
 def embedded_posteriors() -> list[str]:
@@ -270,16 +290,18 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
         raise PopcatError(f"model {folder}: {_JSON} is damaged: {error}") from error
     noise = check_noise(description.noise, description.survey, f"model {folder}")
-    for file in (_FLOW, _REDSHIFT, _SUPPORT):
+    n_flow = max(len(description.files) - 2, 1)
+    members = [_flow_file(i) for i in range(n_flow)]
+    for file in (*members, _REDSHIFT, _SUPPORT):
         _check_file(folder / file, description.files.get(file, "none"))
-    flow, architecture = flow_from_file(folder / _FLOW)
+    flows, architectures = zip(*(flow_from_file(folder / file) for file in members), strict=True)
     return Posterior(
         description.survey,
         description.model,
         noise,
         features,
-        flow,
-        architecture,
+        flows,
+        architectures[0],
         redshift_features,
         piecewise_from_file(folder / _REDSHIFT),
         _support_from_file(folder / _SUPPORT),

@@ -17,7 +17,7 @@ from popcat.sps.photometry import Photometry
 
 
 class TorchPhotometry(torch.nn.Module):
-    """The fluxes of a `Photometry` on any device: call with theta (n, 12) and redshift (n,), get (n, n_band) in nMgy.
+    """The fluxes of a `Photometry` on any device: call with theta (n, d) and redshift (n,), get (n, n_band) in nMgy.
 
     Inputs and result have the type `dtype` and the tables' device: `.to("cuda")` moves them. Redshifts are not checked:
     outside the survey's range the tables are extrapolated.
@@ -31,7 +31,7 @@ class TorchPhotometry(torch.nn.Module):
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
         self.ln1pz0, self.cell_width, self.n_node = tables.ln1pz0, tables.step, int(tables.moves.sum())
-        n_slot = self.n_whole + 1
+        self.n_sfh, n_slot = len(h.sfh_slots), self.n_whole + 1
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "light": tables.light.reshape(-1, n_col),
@@ -61,10 +61,10 @@ class TorchPhotometry(torch.nn.Module):
 
     def _light(self, theta, ln1pz, t_age, at_age) -> tuple[Tensor, Tensor]:
         """Light of stars outside and inside birth clouds in every column, (n, n_col) each."""
-        t_burst = theta[:, 6]
-        f_burst = torch.where(t_burst <= t_age, theta[:, 5], 0.0)
-        gamma = 10.0 ** theta[:, 7:9]
-        row, formed, z = self._bins(theta[:, 1:5], gamma, t_age, at_age)
+        beta, (f_burst, t_burst) = theta[:, 1 : 1 + self.n_sfh], theta[:, 1 + self.n_sfh : 3 + self.n_sfh].T
+        f_burst = torch.where(t_burst <= t_age, f_burst, 0.0)
+        gamma = 10.0 ** theta[:, 3 + self.n_sfh : -3]
+        row, formed, z = self._bins(beta, gamma, t_age, at_age)
         mass = formed * (1.0 - f_burst)[:, None]
         burst_row, burst_mass, burst_z = self._burst(t_burst, f_burst, gamma)
         is_young = (t_burst < self.birth_cloud_age)[:, None]
@@ -124,7 +124,7 @@ class TorchPhotometry(torch.nn.Module):
 
     def _transmission(self, theta, ln1pz) -> tuple[Tensor, Tensor]:
         """What the dust lets through of old and young stars in every column, (n, n_col) each."""
-        tau_bc, tau_ism, n_dust = (theta[:, k, None] for k in (9, 10, 11))
+        tau_bc, tau_ism, n_dust = (theta[:, k, None] for k in (-3, -2, -1))
         is_step = torch.arange(len(self.wave), device=theta.device) >= self.n_node
         wave = torch.where(is_step, self.wave, self.wave * torch.exp(-ln1pz)[:, None])
         tilt = torch.exp(n_dust * torch.log(wave / 5500.0))

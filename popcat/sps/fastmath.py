@@ -14,7 +14,10 @@ from numba.extending import intrinsic
 
 kernel = partial(numba.njit, nogil=True, cache=True, error_model="numpy", _nrt=False)
 """A kernel allocates nothing, so numba need not count references: in the tuples of arrays it would do so at every
-access, which costs more than the arithmetic. Nor does a division look for zero, which keeps loops from vectorising."""
+access, which costs more than the arithmetic. Nor does a division look for zero, which keeps loops from vectorising.
+
+What runs for every galaxy has inline="always": a call passes each number of each array of a named tuple on the stack,
+some two hundred of them, which costs as much as what the function computes."""
 
 _LOG2_E = float(1.0 / np.log(2.0))
 # ln 2 in two parts, the first with few enough bits that a small integer times it is exact.

@@ -1,19 +1,26 @@
-"""Filter curves: from speclite, from two-column files, or from arrays.
+"""Filter curves: sets of segments, stretches of positive response that is linear between the tabulated points.
 
-A curve is a set of segments: stretches of positive response, linear between the tabulated points. A gap between
-tabulated points that is far wider than the sampling is a gap (response zero), never a line drawn across it.
+A gap between tabulated points that is far wider than the sampling is a gap (response zero), never a line drawn across
+it. Out of band, tables hold the noise of the measurement. The rule that trims it: the stretch above a thousandth of the
+peak that holds the peak is the band; another such stretch is kept if it reaches a hundredth of the peak (telluric bands
+in 2MASS J) or carries 5e-4 of the light (leaks: that of SDSS u has 1.5e-3, noise in VISTA's curves 1e-4); all else is
+zero. A band's settings decide about leaks (`wave_range_aa`), and may turn the rule off (`trim = 0`).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from popcat.errors import PopcatError
-from popcat.settings import Band, Survey
+from popcat.settings import TRIM, Band, Survey
+from popcat.sps.filter_sources import read_filter
 
 # A step more than this many times the median step is a gap in the table.
 _GAP_FACTOR = 20.0
+# Stretches of response closer than this fraction of the widest one's width are one segment.
+_NEAR = 0.25
+# What makes a stretch outside the band more than noise: height in peaks, or part of the light.
+_HIGH, _LEAK = 1e-2, 5e-4
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,13 @@ class FilterCurve:
         return float(np.trapezoid(self.response * self.wave_aa, self.wave_aa) / area)
 
     def segments(self) -> list[tuple[float, float]]:
-        """Ranges of wavelength with positive response, gaps left out."""
+        """Ranges of wavelength with positive response: wide gaps are left out, narrow ones lie within."""
         positive = self.response > 0
-        inside = positive[1:] | positive[:-1]
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
-        return [(float(self.wave_aa[a]), float(self.wave_aa[b])) for a, b in edges.reshape(-1, 2)]
+        ranges = self.wave_aa[_stretches(positive[1:] | positive[:-1])]
+        near = _NEAR * np.max(ranges[:, 1] - ranges[:, 0])
+        apart = np.flatnonzero(ranges[1:, 0] - ranges[:-1, 1] > near)
+        first, last = np.append(0, apart + 1), np.append(apart, len(ranges) - 1)
+        return [(float(ranges[a, 0]), float(ranges[b, 1])) for a, b in zip(first, last, strict=True)]
 
     def ab_norm(self) -> float:
         """int T / w dw: the AB normalisation of the photon-counting integral."""
@@ -47,8 +56,10 @@ class FilterCurve:
         return np.interp(wave_aa, self.wave_aa, self.response, left=0.0, right=0.0)
 
 
-def make_curve(name: str, wave_aa, response, wave_range_aa=None) -> FilterCurve:
-    """A curve from arrays: checked, gaps set to zero, cut to `wave_range_aa`, unresponsive ends trimmed.
+def make_curve(name: str, wave_aa, response, *, wave_range_aa=None, trim: float = TRIM) -> FilterCurve:
+    """A curve from arrays: checked, gaps set to zero, cut to `wave_range_aa`, out-of-band noise trimmed.
+
+    `trim` is the fraction of the peak below which response outside the band is noise; 0 keeps all.
 
     Raises PopcatError for arrays that describe no filter.
     """
@@ -61,10 +72,11 @@ def make_curve(name: str, wave_aa, response, wave_range_aa=None) -> FilterCurve:
     wave, response = _open_gaps(wave, np.clip(response, 0.0, None))
     if wave_range_aa is not None:
         wave, response = _cut(name, wave, response, *wave_range_aa)
-    positive = np.flatnonzero(response > 0)
-    if len(positive) == 0:
+    if not np.any(response > 0):
         where = f" within {wave_range_aa} A" if wave_range_aa else ""
         raise PopcatError(f'filter "{name}": no positive response{where}')
+    response = _trimmed(wave, response, trim)
+    positive = np.flatnonzero(response > 0)
     keep = slice(max(positive[0] - 1, 0), positive[-1] + 2)
     return FilterCurve(name, wave[keep], response[keep])
 
@@ -77,6 +89,24 @@ def _open_gaps(wave, response):
     merged = np.concatenate([wave, inside])
     order = np.argsort(merged)
     return merged[order], np.concatenate([response, np.zeros(len(inside))])[order]
+
+
+def _trimmed(wave, response, trim):
+    """The response without the noise out of band, by the rule above."""
+    peak = np.argmax(response)
+    stretches = _stretches(response >= trim * response[peak])
+    light = np.array([np.trapezoid(response[a:b], wave[a:b]) for a, b in stretches])
+    high = np.array([response[a:b].max() for a, b in stretches]) >= _HIGH * response[peak]
+    kept = high | (light >= _LEAK * light.sum())
+    inside = np.zeros(len(wave), dtype=bool)
+    for a, b in stretches[kept]:
+        inside[a:b] = True
+    return np.where(inside, response, 0.0)
+
+
+def _stretches(mask) -> np.ndarray:
+    """First row and the one after the last of each stretch of True: (n, 2)."""
+    return np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int))).reshape(-1, 2)
 
 
 def _cut(name, wave, response, low, high):
@@ -94,40 +124,15 @@ def _cut(name, wave, response, low, high):
 def load_curve(band: Band) -> FilterCurve:
     """The filter curve of a survey's band.
 
-    Raises PopcatError if the filter is neither a speclite name nor a readable file.
+    Raises PopcatError if the filter is neither a readable file nor a name that speclite or sedpy knows.
 
     >>> from popcat.settings import load_survey
     >>> round(load_curve(load_survey("sdss").bands[2]).effective_wavelength_aa, -2)
     6200.0
     """
-    path = Path(band.filter)
-    wave, response = _from_file(path) if path.is_file() else _from_speclite(band.filter)
-    return make_curve(band.name, wave, response, band.wave_range_aa)
+    return make_curve(band.name, *read_filter(band.filter), wave_range_aa=band.wave_range_aa, trim=band.trim)
 
 
 def load_curves(survey: Survey) -> list[FilterCurve]:
     """The filter curves of a survey, in the order of its bands."""
     return [load_curve(band) for band in survey.bands]
-
-
-def _from_file(path: Path):
-    try:
-        table = np.loadtxt(path, comments="#", ndmin=2)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise PopcatError(f"filter file {path}: expected two columns (Angstrom, response): {error}") from error
-    if table.shape[1] < 2:
-        raise PopcatError(f"filter file {path}: expected two columns (Angstrom, response), got {table.shape[1]}")
-    return table[:, 0], table[:, 1]
-
-
-def _from_speclite(name: str):
-    import speclite.filters
-
-    try:
-        curve = speclite.filters.load_filter(name)
-    except ValueError as error:
-        raise PopcatError(
-            f'unknown filter "{name}": expected a speclite name such as "sdss2010-r", "twomass-J", "decamDR1-g" '
-            "(see speclite.filters.filter_group_names) or the path of a two-column text file"
-        ) from error
-    return curve.wavelength, curve.response

@@ -5,7 +5,8 @@ Z(t) = sum_k gamma_k z_k(t). Both are linear between the tabulated times (PROVAB
 """
 
 import importlib.util
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,16 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.settings import Model
 
-_PUBLISHED = (
-    "NMF_2basis_SFH_components_nowgt_lin_Nc4.txt",
-    "NMF_2basis_Z_components_nowgt_lin_Nc2.txt",
-    "sfh_t_int.txt",
-)
+_FILE = "NMF_2basis_{kind}_components_nowgt_lin_Nc{n}.txt"
+_TIMES = "sfh_t_int.txt"
+# The released code takes its four star-formation bases in this order; any other number keeps that of its file.
 _PUBLISHED_ORDER = [2, 0, 1, 3]
 _T_MAX_GYR = 14.5
-N_SFH, N_ZH = 4, 2
-"""Numbers of bases: the kernels are written for exactly these, as theta is."""
+_MOST_BASES = 16
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,12 @@ def straight_bins(bases: Bases, edges_gyr: np.ndarray) -> int:
 
 @lru_cache(maxsize=8)
 def load_bases(name: str = "popcat") -> Bases:
-    """Bases by name: "popcat" (embedded), "provabgs" (an installed provabgs package), or a folder of published files.
+    """Bases by name: "popcat" (embedded), "provabgs" (an installed provabgs package), a folder of files named as the
+    published ones, or a CSV file of popcat's own layout.
+
+    The folder holds sfh_t_int.txt, NMF_2basis_SFH_components_nowgt_lin_Nc{n}.txt of n rows and its like with Z for
+    SFH, each for one number n. The CSV file has the columns lookback_gyr, sfh1 to sfh{n}, zh1 to zh{m}, and may begin
+    with lines of comment (#).
 
     Raises PopcatError if they cannot be found or read.
 
@@ -89,35 +93,65 @@ def load_bases(name: str = "popcat") -> Bases:
     4
     """
     if name == "popcat":
-        return _embedded()
-    return _published(name, _provabgs_folder() if name == "provabgs" else Path(name))
+        return _from_csv(name, files("popcat") / "data" / "bases.csv")
+    if name == "provabgs":
+        return _published(name, _provabgs_folder())
+    path = Path(name)
+    return _from_csv(name, path) if path.is_file() else _published(name, path)
 
 
-def _embedded() -> Bases:
-    with (files("popcat") / "data" / "bases.csv").open(encoding="utf-8") as file:
-        rows = [line for line in file if not line.startswith("#")]
-    table = np.array([[float(x) for x in row.split(",")] for row in rows[1:]]).T
-    return _extended("popcat", table[0], table[1:5], table[5:7])
+def model_bases(settings: Model) -> Bases:
+    """The bases that the model settings name; with constant metallicity, one basis of it that is 1 at all times."""
+    bases = load_bases(settings.bases)
+    if settings.metallicity == "constant":
+        return replace(bases, zh=np.ones((1, len(bases.lookback_gyr))))
+    return bases
+
+
+def _from_csv(name: str, path) -> Bases:
+    try:
+        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+        header = [column.strip() for column in rows[0].split(",")]
+        table = np.array([[float(x) for x in row.split(",")] for row in rows[1:]]).T
+    except (OSError, ValueError, IndexError) as error:
+        raise PopcatError(f"bases {path}: expected a CSV file of numbers below a line of names: {error}") from error
+    n_sfh, n_zh = (sum(column.startswith(kind) for column in header) for kind in ("sfh", "zh"))
+    expected = ["lookback_gyr", *(f"sfh{k + 1}" for k in range(n_sfh)), *(f"zh{k + 1}" for k in range(n_zh))]
+    if header != expected or min(n_sfh, n_zh) < 1 or table.shape[:1] != (len(header),):
+        raise PopcatError(f"bases {path}: expected the columns lookback_gyr, sfh1 ... and zh1 ..., in this order, got "
+                          f"{', '.join(header)}")
+    return _extended(f"{path}", name, table[0], table[1 : 1 + n_sfh], table[1 + n_sfh :])
 
 
 def _published(name: str, folder: Path) -> Bases:
-    """The files as the published code uses them: reversed in time, SFH rows in the order 2, 0, 1, 3."""
-    missing = [file for file in _PUBLISHED if not (folder / file).is_file()]
-    if missing:
-        raise PopcatError(f'bases "{name}": expected "popcat", "provabgs" or a folder with {", ".join(_PUBLISHED)}; '
-                          f"{folder} lacks {', '.join(missing)}")
+    """The files as the published code uses them: reversed in time, four SFH rows in the order 2, 0, 1, 3."""
+    paths = [_only_one(name, folder, "SFH", 4), _only_one(name, folder, "Z", 2), folder / _TIMES]
+    if not paths[2].is_file():
+        raise PopcatError(f'bases "{name}": {folder} lacks {_TIMES}')
     try:
-        sfh, zh, time = (np.loadtxt(folder / file) for file in _PUBLISHED)
+        sfh, zh, time = (np.loadtxt(path, ndmin=2) for path in paths)
     except ValueError as error:
         raise PopcatError(f"bases in {folder}: not the published tables: {error}") from error
-    n_time = time.size
-    if sfh.shape != (N_SFH, n_time) or zh.shape != (N_ZH, n_time):
-        raise PopcatError(f"bases in {folder}: expected {N_SFH} star-formation and {N_ZH} metallicity rows as "
-                          f"long as the times, got {sfh.shape}, {zh.shape} and {time.shape}")
-    if not np.all(np.diff(time) < 0) or time[-1] < 0 or time[0] >= _T_MAX_GYR:
-        raise PopcatError(f"bases in {folder}: expected times descending between {_T_MAX_GYR:g} and 0 Gyr in "
-                          f"{_PUBLISHED[2]}, got {time[0]:g} to {time[-1]:g}")
-    return _extended(name, time[::-1], sfh[_PUBLISHED_ORDER, ::-1], zh[:, ::-1])
+    time = time.ravel()
+    for path, table in zip(paths[:2], (sfh, zh), strict=True):
+        n = int(path.stem.rpartition("_Nc")[2])
+        if table.shape != (n, len(time)):
+            raise PopcatError(f"bases {path}: expected {n} rows as long as the {len(time)} times of {_TIMES}, "
+                              f"got {table.shape}")
+    order = _PUBLISHED_ORDER if len(sfh) == 4 else range(len(sfh))
+    return _extended(f"in {folder}", name, time[::-1], sfh[list(order), ::-1], zh[:, ::-1])
+
+
+def _only_one(name: str, folder: Path, kind: str, published: int) -> Path:
+    """The file of one kind of bases in a folder: the published number where it is there, else the only one."""
+    pattern = re.compile(_FILE.format(kind=kind, n="[0-9]+"))
+    found = sorted(path for path in folder.glob("*.txt") if pattern.fullmatch(path.name))
+    preferred = [path for path in found if path.name == _FILE.format(kind=kind, n=published)]
+    if len(preferred or found) == 1:
+        return (preferred or found)[0]
+    has = f"has {', '.join(path.name for path in found)}" if found else f"lacks {_FILE.format(kind=kind, n=published)}"
+    raise PopcatError(f'bases "{name}": expected "popcat", "provabgs", a CSV file, or a folder with {_TIMES} and one '
+                      f"{_FILE.format(kind='SFH', n='{n}')} and one with Z for SFH; {folder} {has}")
 
 
 def _provabgs_folder() -> Path:
@@ -127,8 +161,10 @@ def _provabgs_folder() -> Path:
     return Path(spec.origin).parent / "dat"
 
 
-def _extended(name, time, sfh, zh) -> Bases:
+def _extended(where, name, time, sfh, zh) -> Bases:
     """Extrapolated linearly to t = 0 and 14.5 Gyr, star formation no further than to zero."""
+    _check(where, time, sfh, zh)
+
     def ends(row):
         low = row[0] - (row[1] - row[0]) / (time[1] - time[0]) * time[0]
         high = row[-1] + (row[-1] - row[-2]) / (time[-1] - time[-2]) * (_T_MAX_GYR - time[-1])
@@ -137,3 +173,15 @@ def _extended(name, time, sfh, zh) -> Bases:
 
     nodes = np.concatenate([[0.0], time if time[0] > 0 else time[1:], [_T_MAX_GYR]])
     return Bases(name, nodes, np.maximum([ends(r) for r in sfh], 0.0), np.array([ends(r) for r in zh]))
+
+
+def _check(where, time, sfh, zh) -> None:
+    """PopcatError for tables that are no bases."""
+    if not (len(time) > 1 and np.all(np.diff(time) > 0) and time[0] >= 0 and time[-1] < _T_MAX_GYR):
+        raise PopcatError(f"bases {where}: expected lookback times that ascend (in files named as the published ones, "
+                          f"descend) between 0 and {_T_MAX_GYR:g} Gyr, got {time[0]:g} to {time[-1]:g}")
+    if max(len(sfh), len(zh)) > _MOST_BASES:
+        raise PopcatError(f"bases {where}: expected at most {_MOST_BASES} of a kind, got {len(sfh)} and {len(zh)}")
+    if not (np.all(np.isfinite(zh)) and np.all(sfh >= 0.0) and np.all(sfh.max(axis=1) > 0.0)):
+        raise PopcatError(f"bases {where}: expected star-formation rates that are nowhere negative and somewhere "
+                          "positive, and finite metallicities")

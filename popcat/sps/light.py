@@ -11,7 +11,7 @@ import numpy as np
 
 from popcat.sps.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
 from popcat.sps.fastmath import fast_exp, kernel
-from popcat.sps.lookups import LN_10, lookup, lookup_slope
+from popcat.sps.lookups import LN_10, dust, lookup, lookup_slope
 from popcat.sps.tables import STEP_NODES_AA, BandTables
 
 # Unsigned indices: a signed one may be negative, which numba wraps around, and that keeps loops from being vectorised.
@@ -89,7 +89,7 @@ def redshift_cell(ln1pz, t):
     return i, x - i
 
 
-@kernel()
+@kernel(inline="always")
 def gather(rows, n, ln1pz, t, s):
     """Sum the light of a galaxy's rows, linear in redshift, into s.light and s.light_young."""
     s.light[:] = 0.0
@@ -160,10 +160,10 @@ def _curve_slopes(wave):
 
 # Loops over columns have no branches, so that they become vector instructions: t.moves is 1 where a column's node moves
 # with redshift, and 0 for those of the step.
-@kernel()
+@kernel(inline="always")
 def transmit(theta, ln1pz, t, s):
     """Transmission of every column: s.old and s.young."""
-    tau_bc, tau_ism, n_dust = theta[9], theta[10], theta[11]
+    tau_bc, tau_ism, n_dust = dust(theta)
     old, young, node, ln_node, moves = s.old, s.young, t.node, t.ln_node, t.moves
     e_bump, shift = 0.85 - 1.9 * n_dust, fast_exp(-ln1pz) - 1.0
     for c in range(_U(len(node))):
@@ -180,7 +180,7 @@ def transmit(theta, ln1pz, t, s):
 @kernel()
 def transmit_gradient(theta, ln1pz, t, s, factor, grad):
     """Add the gradient of sum(v flux) in the dust to grad; return that in ln(1 + z) through the dust's wavelengths."""
-    tau_bc, tau_ism, n_dust = theta[9], theta[10], theta[11]
+    tau_bc, tau_ism, n_dust = dust(theta)
     old, young, light, light_young, v = s.old, s.young, s.light, s.light_young, s.v
     node, ln_node, moves = t.node, t.ln_node, t.moves
     d_bc, d_ism, d_n, d_ln_wave = s.term[0], s.term[1], s.term[2], s.term[3]
@@ -203,9 +203,10 @@ def transmit_gradient(theta, ln1pz, t, s, factor, grad):
         d_ism[c] = -curve * seen - (1.0 - move) * per_tau
         d_n[c] = (1.0 - move) * ln_tilt * seen - tau_ism * (curve * ln_tilt - 1.9 * bump * tilt) * seen
         d_ln_wave[c] = move * d_wave
-    grad[9] += factor * _sum(d_bc)
-    grad[10] += factor * _sum(d_ism)
-    grad[11] += factor * _sum(d_n)
+    first = len(grad) - 3
+    grad[first] += factor * _sum(d_bc)
+    grad[first + 1] += factor * _sum(d_ism)
+    grad[first + 2] += factor * _sum(d_n)
     return -factor * _sum(d_ln_wave)
 
 

@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
+from numba.cpython.unsafe.tuple import tuple_setitem
+from numba.extending import overload
 
-from popcat.sps.fastmath import kernel
+from popcat.sps.fastmath import fast_exp, kernel
 from popcat.sps.histories import first_line, straight_bins
 from popcat.sps.model import GalaxyModel
 from popcat.sps.tables import N_MOMENT
@@ -40,6 +42,10 @@ class Histories(NamedTuple):
     """d_L / ln(1 + z) at the cosmology's redshift nodes."""
     cumulative_at_age: np.ndarray
     """(n_cosmology, n_sfh): int_0^t_age of each SFH basis at the cosmology's redshift nodes."""
+    sfh_slots: tuple[float, ...]
+    zh_slots: tuple[float, ...]
+    """Zeros, one a basis. The length of a tuple is part of its type: kernels are compiled for the numbers of bases,
+    and their loops over bases are unrolled."""
 
 
 def make_histories(model: GalaxyModel) -> Histories:
@@ -54,7 +60,7 @@ def make_histories(model: GalaxyModel) -> Histories:
         zh_value=np.ascontiguousarray(bases.zh.T),
         n_young=model.bins.n_young,
         birth_cloud_age=model.birth_cloud_age_gyr,
-        formed=np.diff(bases.cumulative_sfh(edges), axis=1),
+        formed=np.ascontiguousarray(np.diff(bases.cumulative_sfh(edges), axis=1)),
         mid=mid,
         n_merged=n_merged if n_merged > 2 * N_MOMENT else 0,
         sfh_line=first_line(bases),
@@ -64,7 +70,65 @@ def make_histories(model: GalaxyModel) -> Histories:
         age=cosmology.age_gyr,
         dist_ratio_mpc=cosmology.dist_ratio_mpc,
         cumulative_at_age=np.ascontiguousarray(bases.cumulative_sfh(cosmology.age_gyr).T),
+        sfh_slots=(0.0,) * len(bases.sfh),
+        zh_slots=(0.0,) * len(bases.zh),
     )
+
+
+def mixture(weights, bases):
+    """sum_k weights[k] bases[k] over a tuple of weights: no loop, so that a loop around it can be vectorised."""
+    return sum(w * basis for w, basis in zip(weights, bases, strict=True))
+
+
+@overload(mixture, jit_options={"nogil": True, "error_model": "numpy", "_nrt": False})
+def _mixture(weights, bases):
+    if len(weights) == 1:
+        return lambda weights, bases: weights[0] * bases[0]
+    return lambda weights, bases: mixture(weights[:-1], bases) + weights[-1] * bases[len(weights) - 1]
+
+
+def column_mixture(weights, table, j):
+    """sum_k weights[k] table[k, j] over a tuple of weights."""
+    return sum(w * table[k, j] for k, w in enumerate(weights))
+
+
+@overload(column_mixture, jit_options={"nogil": True, "error_model": "numpy", "_nrt": False})
+def _column_mixture(weights, table, j):
+    if len(weights) == 1:
+        return lambda weights, table, j: weights[0] * table[0, j]
+    return lambda weights, table, j: column_mixture(weights[:-1], table, j) + weights[-1] * table[len(weights) - 1, j]
+
+
+@kernel(inline="always")
+def sfh_weights(theta, h):
+    """Weights of the SFH bases, as a tuple."""
+    beta = h.sfh_slots
+    for k in range(len(beta)):
+        beta = tuple_setitem(beta, k, theta[1 + k])
+    return beta
+
+
+@kernel(inline="always")
+def zh_weights(theta, h):
+    """Weights of the metallicity bases, as a tuple."""
+    gamma = h.zh_slots
+    for k in range(len(gamma)):
+        gamma = tuple_setitem(gamma, k, fast_exp(LN_10 * theta[3 + len(h.sfh_slots) + k]))
+    return gamma
+
+
+@kernel(inline="always")
+def burst(theta, t_age, h):
+    """Fraction of the mass in the burst, none if it is older than the universe, and its age."""
+    first = 1 + len(h.sfh_slots)
+    return theta[first] if theta[first + 1] <= t_age else 0.0, theta[first + 1]
+
+
+@kernel(inline="always")
+def dust(theta):
+    """tau_bc, tau_ism and n_dust: the last three."""
+    first = len(theta) - 3
+    return theta[first], theta[first + 1], theta[first + 2]
 
 
 @kernel(inline="always")
@@ -83,13 +147,11 @@ def lookup_slope(x, table):
 
 
 @kernel(inline="always")
-def time_metallicity(gamma1, gamma2, zh_time, zh_value, t):
+def time_metallicity(gamma, zh_time, zh_value, t):
     """sum_k gamma_k z_k(t)."""
     i = min(max(np.searchsorted(zh_time, t, side="right") - 1, 0), len(zh_time) - 2)
     f = (t - zh_time[i]) / (zh_time[i + 1] - zh_time[i])
-    low = gamma1 * zh_value[i, 0] + gamma2 * zh_value[i, 1]
-    high = gamma1 * zh_value[i + 1, 0] + gamma2 * zh_value[i + 1, 1]
-    return low * (1.0 - f) + high * f
+    return mixture(gamma, zh_value[i]) * (1.0 - f) + mixture(gamma, zh_value[i + 1]) * f
 
 
 @kernel(inline="always")
@@ -111,6 +173,6 @@ def universe(ln1pz, h, theta):
     i = min(max(int(x), 0), len(age) - 2)
     f = x - i
     total = 0.0
-    for k in range(4):
+    for k in range(len(h.sfh_slots)):
         total += theta[1 + k] * (at_age[i, k] * (1.0 - f) + at_age[i + 1, k] * f)
     return x, age[i] * (1.0 - f) + age[i + 1] * f, total

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from popcat.errors import PopcatError
 from popcat.settings import Model
 from popcat.sps.ages import TimeBins, time_bins
 from popcat.sps.cosmology import CosmologyTable, cosmology_table
 from popcat.sps.grid import SSPGrid, load_grid
-from popcat.sps.histories import Bases, load_bases
+from popcat.sps.histories import Bases, model_bases
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,23 @@ class GalaxyModel:
     cosmology: CosmologyTable
     birth_cloud_age_gyr: float
 
+    @property
+    def n_theta(self) -> int:
+        """Number of parameters: theta's columns."""
+        return len(self.bases.sfh) + len(self.bases.zh) + 6
+
 
 def build_model(settings: Model) -> GalaxyModel:
-    """Load every part that the settings name; PopcatError says which is missing."""
+    """Load every part that the settings name; PopcatError says which is missing or does not fit."""
+    bases, cosmology = model_bases(settings), cosmology_table(settings.cosmology)
+    youngest = float(cosmology.age_gyr[-1])
+    if not np.all(bases.cumulative_sfh(youngest) > 0.0):
+        raise PopcatError(f'bases "{bases.name}": expected some star formation in each within the last {youngest:.1f} '
+                          "Gyr: a history is cut at the age of the universe and scaled to the mass that it formed")
     return GalaxyModel(
         grid=load_grid(settings.grid),
-        bases=load_bases(settings.bases),
+        bases=bases,
         bins=time_bins(settings.binning, settings.birth_cloud_age_gyr),
-        cosmology=cosmology_table(settings.cosmology),
+        cosmology=cosmology,
         birth_cloud_age_gyr=settings.birth_cloud_age_gyr,
     )

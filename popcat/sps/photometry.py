@@ -24,8 +24,6 @@ from popcat.sps.stars import Rows, fill_rows, make_rows
 from popcat.sps.stars_gradient import rows_gradient
 from popcat.sps.tables import N_MOMENT, load_tables
 
-N_THETA = 12
-
 
 class Photometry:
     """Band fluxes of one survey under one galaxy model.
@@ -44,11 +42,11 @@ class Photometry:
         self.kernel_tables = kernel_tables(self.tables)
 
     def flux(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-        """Fluxes in nMgy, (n, n_band) float64, of theta (n, 12) at redshift (n,).
+        """Fluxes in nMgy, (n, n_band) float64, of theta (n, d) at redshift (n,).
 
         Raises PopcatError if a redshift is outside the survey's range or the shapes disagree.
         """
-        theta, redshift = check_theta(theta, redshift, self.survey.redshift_range)
+        theta, redshift = check_theta(theta, redshift, self.model.n_theta, self.survey.redshift_range)
         order = _nearly_ascending(redshift, self.survey.redshift_range)
         out = np.zeros((len(theta), self.tables.n_band))
         _flux_kernel(theta[order], redshift[order], self.histories, self.kernel_tables, *self._scratch(), out)
@@ -57,7 +55,7 @@ class Photometry:
     def flux_vjp(
         self, theta: np.ndarray, redshift: np.ndarray, v: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Fluxes as from `flux`, and the gradient of sum_b v_b flux_b of each galaxy: (n, 12) and (n,).
+        """Fluxes as from `flux`, and the gradient of sum_b v_b flux_b of each galaxy: (n, d) and (n,).
 
         v is (n, n_band). The gradient is exact for the interpolated tables: constant between their nodes in
         metallicity, burst age and redshift, zero where the metallicity is clipped, and zero in the burst's parameters
@@ -65,7 +63,7 @@ class Photometry:
 
         Raises PopcatError as `flux` does, and if v has another shape than the fluxes.
         """
-        theta, redshift = check_theta(theta, redshift, self.survey.redshift_range)
+        theta, redshift = check_theta(theta, redshift, self.model.n_theta, self.survey.redshift_range)
         out = np.zeros((len(theta), self.tables.n_band))
         v = np.ascontiguousarray(v, dtype=np.float64)
         if v.shape != out.shape:
@@ -85,12 +83,12 @@ class Photometry:
         return make_rows(n_row, light.dtype), make_columns(light.shape[3], light.dtype)
 
 
-def check_theta(theta, redshift, z_range) -> tuple[np.ndarray, np.ndarray]:
+def check_theta(theta, redshift, n_theta, z_range) -> tuple[np.ndarray, np.ndarray]:
     """theta and redshift as contiguous float64 arrays; PopcatError says what is wrong with them."""
     theta = np.ascontiguousarray(theta, dtype=np.float64)
     redshift = np.ascontiguousarray(redshift, dtype=np.float64)
-    if theta.ndim != 2 or theta.shape[1] != N_THETA or redshift.shape != theta.shape[:1]:
-        raise PopcatError(f"expected theta (n, {N_THETA}) and redshift (n,), got {theta.shape} and {redshift.shape}")
+    if theta.ndim != 2 or theta.shape[1] != n_theta or redshift.shape != theta.shape[:1]:
+        raise PopcatError(f"expected theta (n, {n_theta}) and redshift (n,), got {theta.shape} and {redshift.shape}")
     outside = ~((redshift >= z_range[0]) & (redshift <= z_range[1]))
     if outside.any():
         raise PopcatError(f"{outside.sum()} redshifts outside the survey's range {z_range[0]:g} to {z_range[1]:g}, "
@@ -111,7 +109,7 @@ def _in_place_of(order, values) -> np.ndarray:
     return out
 
 
-@kernel()
+@kernel(inline="always")
 def _sum_bands(s, t, factor, flux):
     flux[:] = 0.0
     light, light_young, old, young, band = s.light, s.light_young, s.old, s.young, t.band
@@ -151,7 +149,7 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, out, grad, grad_z):
             s.d_light[1, c] = s.v[c] * s.young[c]
         d_ln1pz = gather_gradient(rows, n, ln1pz, t, s, d_weight)
         d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, grad[i])
-        for k in range(1, 9):
+        for k in range(1, grad.shape[1] - 3):
             grad[i, k] *= factor
         d_ln1pz = d_ln1pz * factor + transmit_gradient(theta[i], ln1pz, t, s, factor, grad[i]) + slope * total
         grad[i, 0] = LN_10 * total

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from popcat.sps.ages import row_weights
-from popcat.sps.lookups import make_histories, metal_cell, time_metallicity, universe
+from popcat.sps.lookups import burst, make_histories, metal_cell, sfh_weights, time_metallicity, universe, zh_weights
 from popcat.sps.model import GalaxyModel
 from popcat.sps.photometry import check_theta
 
@@ -30,6 +30,7 @@ class Properties:
 
     def __init__(self, model: GalaxyModel):
         self.histories = make_histories(model)
+        self._n_theta = model.n_theta
         self._z_max = float(np.expm1(model.cosmology.ln1pz_max))
         edges, ages = model.bins.edges_gyr, model.grid.age_gyr
         self._whole = np.ascontiguousarray(row_weights(model.bins, ages, edges[:-1], edges[1:]) @ model.grid.mstar.T)
@@ -38,11 +39,11 @@ class Properties:
         self._windows = np.ascontiguousarray(model.bases.cumulative_sfh(np.array(_WINDOWS_GYR)).T)
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
-        """Properties by name (PROPERTY_NAMES), each (n,) float64, of theta (n, 12) at redshift (n,).
+        """Properties by name (PROPERTY_NAMES), each (n,) float64, of theta (n, d) at redshift (n,).
 
         Raises PopcatError for shapes that disagree.
         """
-        theta, redshift = check_theta(theta, redshift, (0.0, self._z_max))
+        theta, redshift = check_theta(theta, redshift, self._n_theta, (0.0, self._z_max))
         out = np.empty((len(theta), 5))
         _properties_kernel(theta, redshift, self.histories, self._whole, self._mstar, self._ln_age, self._windows, out)
         log_formed = theta[:, 0]
@@ -68,10 +69,8 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
     """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
     for n in range(len(theta)):
         _, t_age, total = universe(np.log1p(redshift[n]), h, theta[n])
-        beta = theta[n, 1:5]
-        g1, g2 = 10.0 ** theta[n, 7], 10.0 ** theta[n, 8]
-        t_burst = theta[n, 6]
-        f_burst = theta[n, 5] if t_burst <= t_age else 0.0
+        beta, gamma = sfh_weights(theta[n], h), zh_weights(theta[n], h)
+        f_burst, t_burst = burst(theta[n], t_age, h)
         scale = (1.0 - f_burst) / total
         survived, mean_z, mean_age, below = 0.0, 0.0, 0.0, 0.0
         j = 0
@@ -80,12 +79,12 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
             above = total
             if is_whole:
                 above = 0.0
-                for i in range(4):
+                for i in range(len(beta)):
                     above += beta[i] * h.cumulative[j + 1, i]
             upper = h.edges[j + 1] if is_whole else t_age
             mid = 0.5 * (h.edges[j] + upper)
             mass = scale * (above - below)
-            z = time_metallicity(g1, g2, h.zh_time, h.zh_value, mid)
+            z = time_metallicity(gamma, h.zh_time, h.zh_value, mid)
             iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             if is_whole:
                 survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
@@ -100,12 +99,12 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
                 break
         for w in range(2):
             formed = 0.0
-            for i in range(4):
+            for i in range(len(beta)):
                 formed += beta[i] * windows[w, i]
-            burst = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
-            out[n, 1 + w] = (scale * formed + burst) / (_WINDOWS_GYR[w] * 1e9)
+            recent = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
+            out[n, 1 + w] = (scale * formed + recent) / (_WINDOWS_GYR[w] * 1e9)
         if f_burst > 0.0:
-            z = time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst)
+            z = time_metallicity(gamma, h.zh_time, h.zh_value, t_burst)
             iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             survived += f_burst * _surviving(mstar, ln_age, np.log(t_burst), iq, fq)
             mean_z += f_burst * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])

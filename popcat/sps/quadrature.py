@@ -6,6 +6,7 @@ exponential. The 6300 A step of the diffuse curve is not smooth and has nodes of
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -13,9 +14,13 @@ from popcat.sps.dust import birth_cloud_curve, bump, bump_strength, calzetti_smo
 from popcat.sps.filters import FilterCurve
 
 _N_FINE = 3000
-_MAX_NODES = 14
-# (tau_ism, n_dust, tau_bc) in the corners of the prior.
-_HARD_DUST = ((3.0, 1.0, 0.0), (3.0, 0.0, 3.0), (3.0, -1.0, 0.0), (3.0, -2.0, 3.0), (1.0, -2.0, 0.0))
+# The diffuse curve is floored at zero beyond 3.1 micron. That kink converges slowly: WISE bands take all of these.
+_MAX_NODES = 20
+_N_REDSHIFT = 7
+# All over the prior: tau_ism, n_dust, tau_bc. What is hardest lies inside, just bright enough to count.
+_DUST = np.array(list(product((0.5, 1.0, 2.0, 3.0), (-2.0, -1.5, -1.0, -0.5, 0.0, 1.0), (0.0, 1.0, 3.0))))
+DARK = 1e-11
+"""Where less than this fraction of a segment's light comes through, nobody sees how wrong it is."""
 
 
 @dataclass(frozen=True)
@@ -86,30 +91,32 @@ def _make_segment(curve, low, high, spectra, z_range, tolerance) -> Segment:
     edges = np.linspace(low, high, _N_FINE + 1)
     wave = 0.5 * (edges[1:] + edges[:-1])
     weight = curve(wave) * wave * np.diff(edges)
-    cases = [_hard_cases(wave, z, spectra) for z in np.linspace(*z_range, 4)]
+    cases = [_Case(wave, weight, z, spectra) for z in np.linspace(*z_range, _N_REDSHIFT)]
     for n in range(2, _MAX_NODES + 1):
         nodes = gauss_nodes(wave, weight, n)
         basis = lagrange_basis(nodes, wave)
-        if max(_quadrature_error(wave, weight, nodes, basis, *case) for case in cases) < tolerance:
+        if max(case.error(nodes, basis) for case in cases) < tolerance:
             break
     return Segment(wave, weight, nodes, basis)
 
 
-def _hard_cases(wave, redshift, spectra):
-    """Spectra (n, n_fine) and attenuations (m, n_fine) as seen at a redshift."""
-    rest = wave / (1.0 + redshift)
-    light = np.stack([np.interp(rest, spectra[0], row) for row in spectra[1]])
-    log_attenuation = [
-        -tau_ism * (calzetti_smooth(rest) + bump_strength(n) * bump(rest)) * (rest / 5500.0) ** n
-        - tau_bc * birth_cloud_curve(rest)
-        for tau_ism, n, tau_bc in _HARD_DUST
-    ]
-    return light, np.exp(log_attenuation)
+class _Case:
+    """Spectra of a segment behind all kinds of dust, at one redshift: light (n, n_fine), exact integrals (n, m)."""
+
+    def __init__(self, wave, weight, redshift, spectra):
+        self.redshift = redshift
+        self.light = np.stack([np.interp(wave / (1.0 + redshift), spectra[0], row) for row in spectra[1]]) * weight
+        self.exact = self.light @ _attenuation(wave / (1.0 + redshift)).T
+        self.seen = self.exact > DARK * self.light.sum(axis=1, keepdims=True)
+
+    def error(self, nodes, basis) -> float:
+        """Largest relative error of the product integration with these nodes."""
+        approximate = (self.light @ basis.T) @ _attenuation(nodes / (1.0 + self.redshift)).T
+        return float(np.max(np.abs(approximate[self.seen] / self.exact[self.seen] - 1.0), initial=0.0))
 
 
-def _quadrature_error(wave, weight, nodes, basis, light, attenuation) -> float:
-    exact = (light * weight) @ attenuation.T
-    at_nodes = np.stack([np.interp(nodes, wave, row) for row in attenuation])
-    approximate = ((light * weight) @ basis.T) @ at_nodes.T
-    seen = exact > 1e-300
-    return float(np.max(np.abs(approximate[seen] / exact[seen] - 1.0), initial=0.0))
+def _attenuation(rest_aa) -> np.ndarray:
+    """Transmission (n_dust, n_wave) of `_DUST`, the step at 6300 A left out."""
+    tau_ism, n_dust, tau_bc = _DUST.T[:, :, None]
+    curve = (calzetti_smooth(rest_aa) + bump_strength(n_dust) * bump(rest_aa)) * (rest_aa / 5500.0) ** n_dust
+    return np.exp(-tau_ism * curve - tau_bc * birth_cloud_curve(rest_aa))

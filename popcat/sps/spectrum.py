@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from popcat.errors import PopcatError
-from popcat.prior import Prior
+from popcat.prior import make_prior
 from popcat.settings import Model
 from popcat.sps.ages import point_weights, row_weights
 from popcat.sps.dust import birth_cloud_curve, diffuse_curve
@@ -32,10 +32,11 @@ class Population:
 def population(theta: np.ndarray, redshift: float, model: GalaxyModel) -> Population:
     """The SSPs that make up a galaxy: one per time bin, and the burst.
 
-    theta is in the order of popcat.schema.PARAMETERS. A burst older than the universe has no mass (f_burst = 0).
+    theta is in the order of popcat.schema.parameter_fields. A burst older than the universe has no mass (f_burst = 0).
     """
     t_age = float(model.cosmology.age(redshift))
-    beta, f_burst, t_burst, gamma = theta[1:5], theta[5], theta[6], 10.0 ** theta[7:9]
+    n_sfh = len(model.bases.sfh)
+    beta, (f_burst, t_burst), gamma = theta[1 : 1 + n_sfh], theta[1 + n_sfh : 3 + n_sfh], 10.0 ** theta[3 + n_sfh : -3]
     f_burst = f_burst if t_burst <= t_age else 0.0
     edges = model.bins.edges_gyr
     edges = np.append(edges[edges < t_age], t_age)
@@ -67,7 +68,7 @@ def rest_spectrum(
     for i, mass in enumerate(stars.mass):
         light[bool(stars.young[i])] += mass * _ssp(model.grid, stars.age_weights[i], stars.log_z[i])
     old, young = (np.interp(wave, model.grid.wave_aa, light[key]) for key in (False, True))
-    tau_bc, tau_ism, n_dust = theta[9:12]
+    tau_bc, tau_ism, n_dust = theta[-3:]
     through_clouds = old + young * np.exp(-tau_bc * birth_cloud_curve(wave))
     return 10.0 ** theta[0] * through_clouds * np.exp(-tau_ism * diffuse_curve(wave, n_dust))
 
@@ -143,20 +144,23 @@ def spectrum(
 ) -> Spectrum:
     """The observed spectrum of one galaxy, exactly as the reference computes it.
 
-    theta: the 12 parameters by name, or in the order of `popcat.schema.PARAMETERS`. wave_aa: observed wavelengths
-    (n_wave,), by default the SSP grid's, redshifted. sigma_v_km_s: stars' velocity dispersion, a Gaussian in
-    ln(wavelength) of width sigma_v / c; below the grid's sampling (300 km/s at 5000 A in the embedded grid) it does
-    nothing that can be seen, so build a full grid for it (`popcat ssp build --full`).
+    theta: the galaxy model's parameters by name, or in the order of `popcat.schema.parameter_fields`.
+    wave_aa: observed wavelengths (n_wave,), by default the SSP grid's, redshifted.
+    sigma_v_km_s: stars' velocity dispersion, a Gaussian in ln(wavelength) of width sigma_v / c; below the grid's
+    sampling (300 km/s at 5000 A in the embedded grid) it does nothing that can be seen, so build a full grid for it
+    (`popcat ssp build --full`).
 
     Raises PopcatError for parameters that are missing or unknown, a redshift outside the cosmology's table, or a
     negative dispersion.
 
-    >>> galaxy = dict.fromkeys(Prior.names, 0.25) | {"log_mstar_formed": 10.5, "log_gamma1": -2.0, "log_gamma2": -2.0}
+    >>> names = make_prior(Model()).names
+    >>> galaxy = dict.fromkeys(names, 0.25) | {"log_mstar_formed": 10.5, "log_gamma1": -2.0, "log_gamma2": -2.0}
     >>> found = spectrum(galaxy, 0.1, wave_aa=np.array([4000.0, 6000.0]))
     >>> bool(found.f_nu_nmgy[1] > found.f_nu_nmgy[0] > 0)
     True
     """
-    row, model = _theta_row(theta), build_model(settings or Model())
+    settings = settings or Model()
+    row, model = _theta_row(theta, make_prior(settings).names), build_model(settings)
     if not np.isfinite(redshift) or redshift <= 0.0:
         raise PopcatError(f"redshift must be positive, got {redshift}")
     if sigma_v_km_s < 0.0:
@@ -187,16 +191,16 @@ def broaden(wave_aa: np.ndarray, flux: np.ndarray, sigma_v_km_s: float) -> np.nd
     return np.interp(ln_wave, uniform, smooth)
 
 
-def _theta_row(theta) -> np.ndarray:
-    """theta as (12,) float64 in the order of PARAMETERS."""
+def _theta_row(theta, names: tuple[str, ...]) -> np.ndarray:
+    """theta as a row of float64 in the order of names."""
     if isinstance(theta, Mapping):
-        wrong = sorted(set(theta) ^ set(Prior.names))
+        wrong = sorted(set(theta) ^ set(names))
         if wrong:
             raise PopcatError(
-                f"expected exactly the parameters {', '.join(Prior.names)}; missing or unknown: {', '.join(wrong)}"
+                f"expected exactly the parameters {', '.join(names)}; missing or unknown: {', '.join(wrong)}"
             )
-        theta = [theta[name] for name in Prior.names]
+        theta = [theta[name] for name in names]
     row = np.asarray(theta, dtype=float)
-    if row.shape != (len(Prior.names),) or not np.all(np.isfinite(row)):
-        raise PopcatError(f"expected {len(Prior.names)} finite parameters, got shape {row.shape}")
+    if row.shape != (len(names),) or not np.all(np.isfinite(row)):
+        raise PopcatError(f"expected {len(names)} finite parameters, got shape {row.shape}")
     return row

@@ -13,8 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from popcat.sps.fastmath import fast_exp, fast_log, kernel
-from popcat.sps.lookups import LN_10, metal_cell, time_metallicity, universe
+from popcat.sps.fastmath import fast_log, kernel
+from popcat.sps.lookups import (
+    burst,
+    column_mixture,
+    metal_cell,
+    mixture,
+    sfh_weights,
+    time_metallicity,
+    universe,
+    zh_weights,
+)
 from popcat.sps.tables import N_MOMENT
 
 MERGE_LN_Z = 0.05
@@ -64,25 +73,21 @@ def burst_age(t_burst, ln_age):
     return i, (clipped - ln_age[i]) / width, slope
 
 
-@kernel()
-def _merge(theta, g1, g2, scale, h, t, rows):
+@kernel(inline="always")
+def _merge(beta, gamma, scale, h, t, rows):
     """The young bins as two rows of three moments, if they can be: the number of bins that this takes care of."""
     n_merged, zh_mid, mid, line, ln_z, per_cell = h.n_merged, h.zh_mid, h.mid, h.sfh_line, h.ln_z, h.per_cell
     last = n_merged - 1
     if last < 0:
         return 0
-    z_a = g1 * zh_mid[0, 0] + g2 * zh_mid[1, 0]
-    z_b = g1 * zh_mid[0, last] + g2 * zh_mid[1, last]
+    z_a, z_b = column_mixture(gamma, zh_mid, 0), column_mixture(gamma, zh_mid, last)
     q, f_a = metal_cell(z_a, ln_z, per_cell)
     q_b, f_b = metal_cell(z_b, ln_z, per_cell)
     if q != q_b or abs(f_b - f_a) > MERGE_LN_Z * per_cell[q]:
         return 0
     slope = (f_b - f_a) / (mid[last] - mid[0])
     start = f_a - slope * mid[0]
-    s0, s1 = 0.0, 0.0
-    for k in range(4):
-        s0 += scale * theta[1 + k] * line[0, k]
-        s1 += scale * theta[1 + k] * line[1, k]
+    s0, s1 = scale * mixture(beta, line[0]), scale * mixture(beta, line[1])
     row, metal, young, weight, first = rows.row, rows.cell, rows.young, rows.weight, t.first_merged
     for i in range(2 * N_MOMENT):
         row[i] = first + i
@@ -97,20 +102,20 @@ def _merge(theta, g1, g2, scale, h, t, rows):
     return n_merged
 
 
-@kernel()
+@kernel(inline="always")
 def fill_rows(theta, ln1pz, h, t, rows):
     """Rows of one galaxy, per Msun formed: their number, and that of the bins merged; a possible burst comes last."""
     _, t_age, total = universe(ln1pz, h, theta)
-    g1, g2, t_burst = fast_exp(LN_10 * theta[7]), fast_exp(LN_10 * theta[8]), theta[6]
-    f_burst = theta[5] if t_burst <= t_age else 0.0
+    beta, gamma = sfh_weights(theta, h), zh_weights(theta, h)
+    f_burst, t_burst = burst(theta, t_age, h)
     scale = (1.0 - f_burst) / total
-    n_merged = _merge(theta, g1, g2, scale, h, t, rows)
+    n_merged = _merge(beta, gamma, scale, h, t, rows)
     shift = n_merged - 2 * N_MOMENT if n_merged > 0 else 0
-    n = _fill_bins(theta, g1, g2, total, scale, t_age, n_merged, shift, h, t, rows)
+    n = _fill_bins(beta, gamma, total, scale, t_age, n_merged, shift, h, t, rows)
     if t_burst > t_age:
         return n, n_merged
     row, metal, young, weight, z, fraction = rows.row, rows.cell, rows.young, rows.weight, rows.z, rows.fraction
-    z_burst = time_metallicity(g1, g2, h.zh_time, h.zh_value, t_burst)
+    z_burst = time_metallicity(gamma, h.zh_time, h.zh_value, t_burst)
     q, f = metal_cell(z_burst, h.ln_z, h.per_cell)
     age, f_age, _ = burst_age(t_burst, t.burst_ln_age)
     first, is_young = t.first_burst + age, t_burst < h.birth_cloud_age
@@ -124,12 +129,11 @@ def fill_rows(theta, ln1pz, h, t, rows):
     return n + 2, n_merged
 
 
-@kernel()
-def _fill_bins(theta, g1, g2, total, scale, t_age, start, shift, h, t, rows):
+@kernel(inline="always")
+def _fill_bins(beta, gamma, total, scale, t_age, start, shift, h, t, rows):
     """Rows of the time bins from `start` on, the last one cut at the age of the universe: the number of rows so far."""
     edges, cumulative, by_basis, zh = h.edges, h.cumulative, h.formed, h.zh_mid
     row, young, formed, z, n_young = rows.row, rows.young, rows.formed, rows.z, h.n_young
-    b1, b2, b3, b4 = theta[1], theta[2], theta[3], theta[4]
     last = t.first_cut
     while edges[last + 1] < t_age:
         last += 1
@@ -137,19 +141,18 @@ def _fill_bins(theta, g1, g2, total, scale, t_age, start, shift, h, t, rows):
     skip = _U(shift)
     for i in range(first, n):
         j = i + skip
-        formed[i] = b1 * by_basis[0, j] + b2 * by_basis[1, j] + b3 * by_basis[2, j] + b4 * by_basis[3, j]
-        z[i] = g1 * zh[0, j] + g2 * zh[1, j]
+        formed[i] = column_mixture(beta, by_basis, j)
+        z[i] = column_mixture(gamma, zh, j)
         row[i] = j
         young[i] = j < n_young
-    below = b1 * cumulative[last, 0] + b2 * cumulative[last, 1] + b3 * cumulative[last, 2] + b4 * cumulative[last, 3]
-    formed[n - 1] = total - below
-    z[n - 1] = time_metallicity(g1, g2, h.zh_time, h.zh_value, 0.5 * (edges[last] + t_age))
+    formed[n - 1] = total - mixture(beta, cumulative[last])
+    z[n - 1] = time_metallicity(gamma, h.zh_time, h.zh_value, 0.5 * (edges[last] + t_age))
     row[n - 1] = t.n_whole + last - t.first_cut
     _weigh(scale, first, n, h, rows)
     return last + 1 - shift
 
 
-@kernel()
+@kernel(inline="always")
 def _weigh(scale, first, n, h, rows):
     """Metallicity cells, fractions and weights of rows first to n, in loops without branches."""
     ln_z, per_cell, z, metal, fraction = h.ln_z, h.per_cell, rows.z, rows.cell, rows.fraction

@@ -27,7 +27,7 @@ from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
 CELL_LN1PZ = 1.4e-3
 """Width of a redshift cell in ln(1 + z): linear interpolation is then good to about 2e-4."""
-NODE_TOLERANCE = 5e-4
+NODE_TOLERANCE = 2e-4
 BURST_MIN_GYR = 0.01
 STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
 """Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
@@ -35,7 +35,7 @@ N_MOMENT = 3
 """Moments in time of the light of the merged bins."""
 N_LANE = 16
 """Columns come in multiples of this, so that vector instructions leave no rest."""
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """An output folder is finished by rerunning, never holds two runs, and reads plainly."""
 
+import errno
 import hashlib
 import os
 import pickle
@@ -14,8 +15,9 @@ import pytest
 from popcat.catalog import atomic
 from popcat.catalog.atomic import write_json_atomic, write_parquet_atomic
 from popcat.catalog.partitions import OutputFolder, open_catalog, read_manifest
-from popcat.errors import PopcatError
+from popcat.errors import DiskFullError, PopcatError
 from popcat.schema import posterior_schema, to_pandas
+from popcat.timing import recording, stage
 
 RUN = {"seed": 1, "model": {"grid": "bc03", "beta": "flat"}}
 PARTS = 3
@@ -120,6 +122,62 @@ def test_a_part_that_a_crash_left_half_done_is_done_again(start, finished, crash
     again.write_part(1, part(1))
     again.finish({})
     assert ids(finished.path) == ALL_IDS
+
+
+def flip(path, at=-20):
+    """Change one byte and leave the time of change as it was, as a failing disk does."""
+    status, data = path.stat(), bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_part_that_was_written_to_is_done_again(start, finished):
+    data = bytearray(finished.part_path(1).read_bytes())
+    data[-20] ^= 0xFF
+    finished.part_path(1).write_bytes(data)
+    assert start().pending() == [1]
+
+
+def test_a_part_that_rotted_is_found_by_the_full_check_and_not_forgotten(start, finished):
+    flip(finished.part_path(1))
+    assert start().pending() == []
+    assert start().resume(check=True) == [1]
+    assert start().pending() == [1]  # a run that is killed now must not take it for whole
+    with pytest.raises(PopcatError, match="2 of 3 parts"):
+        read_manifest(finished.path)
+
+
+def test_a_copy_with_new_times_is_still_done(start, finished):
+    for index in range(PARTS):
+        os.utime(finished.part_path(index))
+    assert start().resume() == []
+    assert read_manifest(finished.path)["rows"] == 12
+
+
+def test_a_run_of_more_parts_than_names_is_refused(start):
+    with pytest.raises(PopcatError, match="at most 1000000"):
+        start(n_parts=1_000_001)
+
+
+def test_a_full_disk_is_an_error_of_its_own_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.pq, "write_table", full)
+    with pytest.raises(DiskFullError, match="disk is full"):
+        write_parquet_atomic(tmp_path / "a.parquet", part(0))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_manifest_sums_up_the_seconds_of_the_stages(start):
+    folder = start()
+    for index in folder.pending():
+        with recording("worker"):
+            with stage("sample"):
+                table = part(index)
+            folder.write_part(index, table)
+    assert set(folder.finish()["stages"]) == {"sample", "write"}
 
 
 def test_what_dead_writers_leave_is_not_read_and_goes_away(start, finished):

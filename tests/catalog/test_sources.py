@@ -1,5 +1,6 @@
 """Chunks of a catalogue file: they cover it once, in order, whatever the format."""
 
+import os
 import pickle
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from popcat.catalog.partitions import OutputFolder
-from popcat.catalog.sources import plan_chunks, read_chunk, whole_files
+from popcat.catalog.sources import plan_chunks, read_chunk, read_fields, whole_files
 from popcat.errors import PopcatError
 
 FORMATS = ["cat.parquet", "cat.csv", "cat.fits", "cat.fits.gz"]
@@ -99,8 +100,91 @@ def test_fits_nulls_of_integer_columns_and_scaled_columns_have_their_values(tmp_
                fits.Column("u", "J", bzero=2**31, array=np.array([2**31 + 5, 1, 2], dtype="u4"))]
     fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
     frame = read_chunk(plan_chunks(tmp_path / "a.fits", rows_per_partition=2)[0], ["id", "n", "u"])
-    assert frame["n"].tolist()[0] == 5 and np.isnan(frame["n"][1])
+    assert frame["n"].tolist()[0] == 5 and pd.isna(frame["n"][1])
     assert frame["u"].tolist() == [2**31 + 5, 1]
+
+
+def test_a_chunk_of_a_fits_file_larger_than_memory_costs_only_its_rows(tmp_path):
+    """A sparse file of 40 GB: rows of zeros that take no disk."""
+    import tracemalloc
+
+    from astropy.io import fits
+
+    columns = [fits.Column("id", "K"), fits.Column("wide", "990E"), fits.Column("z", "D")]
+    fits.BinTableHDU.from_columns(columns, nrows=1).writeto(tmp_path / "big.fits")
+    rows, width = 10**7, 8 + 990 * 4 + 8
+    with fits.open(tmp_path / "big.fits", mode="update") as hdus:
+        start = hdus[1].fileinfo()["datLoc"]
+    content = bytearray((tmp_path / "big.fits").read_bytes())
+    card = content.index(b"NAXIS2  =")
+    content[card:card + 30] = b"NAXIS2  = %20d" % rows
+    (tmp_path / "big.fits").write_bytes(content)
+    os.truncate(tmp_path / "big.fits", -(-(start + rows * width) // 2880) * 2880)
+    chunks = plan_chunks(tmp_path / "big.fits", rows_per_partition=2500)
+    tracemalloc.start()
+    frame = read_chunk(chunks[-1], ["id", "z", "wide[989]"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(chunks) == 4000 and len(frame) == 2500 and (frame == 0).all(axis=None)
+    assert peak < 60e6
+
+
+def test_a_hats_catalogue_is_read_by_its_pixels_and_nothing_beside_them(raw, write, tmp_path):
+    pixels = {"Norder=1/Dir=0/Npix=9": raw[:8], "Norder=1/Dir=0/Npix=10": raw[8:15], "Norder=2/Dir=0/Npix=3": raw[15:]}
+    for name, part in pixels.items():
+        write(part.reset_index(drop=True), f"hats/dataset/{name}.parquet")
+    write(raw, "hats/dataset/data_thumbnail.parquet")
+    write(raw, "hats/dataset/_metadata.parquet")
+    (tmp_path / "hats" / "hats.properties").write_text("dataproduct_type=object\n")
+    chunks = plan_chunks(tmp_path / "hats")
+    frame = pd.concat([read_chunk(chunk, list(raw)) for chunk in chunks], ignore_index=True)
+    pd.testing.assert_frame_equal(frame, raw)
+
+
+def test_a_hats_catalogue_without_pixels_is_refused(tmp_path):
+    (tmp_path / "hats" / "dataset").mkdir(parents=True)
+    (tmp_path / "hats" / "hats.properties").touch()
+    with pytest.raises(PopcatError, match="says that it is a HATS catalogue, but holds no"):
+        plan_chunks(tmp_path / "hats")
+
+
+@pytest.mark.parametrize("content", ["<VOTABLE", "no xml", '<?xml version="1.0"?><VOTABLE version="1.4"></VOTABLE>'])
+def test_a_file_that_is_no_votable_is_refused_by_name(tmp_path, content):
+    (tmp_path / "a.vot").write_text(content)
+    with pytest.raises(PopcatError, match=r"a\.vot"):
+        plan_chunks(tmp_path / "a.vot")
+
+
+def test_an_ecsv_file_states_its_units_and_its_delimiter(tmp_path):
+    from astropy.table import Table
+
+    table = Table({"id": [1, 2, 3], "f r": [1.0, 2.5, 3.0]}, units={"f r": "nJy"})
+    for delimiter in (" ", ","):
+        table.write(tmp_path / "a.ecsv", delimiter=delimiter, overwrite=True)
+        chunks = plan_chunks(tmp_path / "a.ecsv", rows_per_partition=2)
+        assert [read_chunk(chunk, ["f r"])["f r"].tolist() for chunk in chunks] == [[1.0, 2.5], [3.0]]
+        assert read_fields(tmp_path / "a.ecsv")["f r"].unit == "nJy"
+
+
+def test_a_line_of_casjobs_before_the_header_is_skipped_and_a_header_that_begins_with_a_hash_is_not(tmp_path):
+    (tmp_path / "a.csv").write_text("#Table1\nid,z\n1,0.5\n")
+    (tmp_path / "b.csv").write_text("#id,z\n1,0.5\n")
+    assert read_chunk(plan_chunks(tmp_path / "a.csv")[0], ["id"])["id"].tolist() == [1]
+    assert list(read_fields(tmp_path / "b.csv")) == ["#id", "z"]
+
+
+def test_integers_with_nulls_keep_all_their_digits(tmp_path):
+    flags = [2**62 + 1, None, 3]
+    pq.write_table(pa.table({"id": [1, 2, 3], "flags": pa.array(flags, pa.int64())}), tmp_path / "a.parquet")
+    frame = read_chunk(plan_chunks(tmp_path / "a.parquet")[0], ["flags", "flags & 1 == 1"])
+    assert frame["flags"][0] == 2**62 + 1 and pd.isna(frame["flags"][1])
+    assert frame["flags & 1 == 1"].tolist() == [True, False, True]
+
+
+def test_a_column_whose_name_reads_like_an_expression_is_that_column(tmp_path):
+    pd.DataFrame({"mag-g": [1.0], "mag": [5.0], "g": [2.0]}).to_csv(tmp_path / "a.csv", index=False)
+    frame = read_chunk(plan_chunks(tmp_path / "a.csv")[0], ["mag-g", "mag - g"])
+    assert frame.iloc[0].tolist() == [1.0, 3.0]
 
 
 def test_the_first_table_of_a_fits_file_is_taken(raw, tmp_path):

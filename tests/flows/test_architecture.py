@@ -4,7 +4,8 @@ import pydantic
 import pytest
 import torch
 
-from popcat.flows.architecture import Architecture, build_flow, made_blocks
+from popcat.flows.architecture import Architecture, architecture_for, build_flow, made_blocks
+from popcat.settings import Training
 
 SMALL = Architecture(features=2, context=3, n_blocks=2, hidden=16, n_layers=1)
 
@@ -37,7 +38,22 @@ def test_the_context_changes_the_density():
     assert flow.log_prob(x, torch.zeros(1, 3)).item() != flow.log_prob(x, torch.ones(1, 3)).item()
 
 
-@pytest.mark.parametrize("wrong", [{"family": "nsf"}, {"features": 1}, {"context": 0}, {"n_blocks": 0}, {"depth": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"family": "nsf"}, {"features": 1}, {"context": 0}, {"n_blocks": 0}, {"depth": 3}, {"activation": "step"}]
+)
 def test_an_architecture_that_cannot_be_built_is_refused(wrong):
     with pytest.raises(pydantic.ValidationError, match=next(iter(wrong))):
         Architecture.model_validate(SMALL.model_dump() | wrong)
+
+
+def test_training_settings_name_an_architecture():
+    settings = Training(n_blocks=3, hidden=40, n_layers=1, activation="silu")
+    expected = Architecture(features=5, context=4, n_blocks=3, hidden=40, n_layers=1, activation="silu")
+    assert architecture_for(settings, features=5, context=4) == expected
+
+
+def test_an_untrained_flow_is_about_as_wide_as_its_base():
+    torch.manual_seed(0)
+    flow = build_flow(Architecture(features=11, context=12, n_blocks=8, hidden=128, n_layers=2))
+    draws = flow.sample(1, torch.randn(2000, 12)).detach()[:, 0]
+    assert ((draws.std(0) > 0.8) & (draws.std(0) < 1.5)).all()

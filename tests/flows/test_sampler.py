@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from popcat.flows import incremental
 from popcat.flows import sampler as sampler_module
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.sampler import Sampler
@@ -14,6 +15,12 @@ SHAPES = {
     "one layer": Architecture(features=5, context=3, n_blocks=3, hidden=24, n_layers=1),
     "deep": Architecture(features=4, context=3, n_blocks=2, hidden=33, n_layers=4),
     "fewer units than dimensions": Architecture(features=9, context=2, n_blocks=2, hidden=5, n_layers=2),
+    "SiLU": Architecture(features=6, context=4, n_blocks=3, hidden=32, n_layers=2, activation="silu"),
+    "spline": Architecture(family="spline", features=5, context=3, n_blocks=3, hidden=24, n_layers=2),
+    "spline of three bins": Architecture(
+        family="spline", features=4, context=2, n_blocks=1, hidden=9, n_layers=1, n_bins=3
+    ),
+    "coupling": Architecture(family="coupling", features=7, context=3, n_blocks=4, hidden=24, n_layers=2),
     "odd": Architecture(features=7, context=13, n_blocks=5, hidden=17, n_layers=3),
 }
 SCALES = {"initial": 1.0, "trained": 2.0}
@@ -115,6 +122,32 @@ def test_sampling_needs_and_keeps_no_gradient():
     assert not draws.requires_grad and not log_q.requires_grad
     assert all(value.grad is None for value in flow.parameters())
     assert torch.equal(noise, before)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_density_of_draws_is_the_log_q_that_came_with_them(shape):
+    flow = make_flow(SHAPES[shape]).double()
+    sampler, (noise, context) = Sampler(flow), inputs(SHAPES[shape], dtype=torch.float64)
+    draws, log_q = sampler.transform(noise, context)
+    torch.testing.assert_close(sampler.log_prob(draws, context), log_q, rtol=1e-9, atol=1e-9)
+
+
+def test_the_density_takes_any_points_in_chunks(monkeypatch):
+    monkeypatch.setattr(sampler_module, "CHUNK", 30)
+    architecture = SHAPES["as embedded"]
+    flow, (points, context) = make_flow(architecture), inputs(architecture, n_galaxy=7)
+    with torch.no_grad():
+        expected = flow.log_prob(points.flatten(0, 1), context.repeat_interleave(10, dim=0)).reshape(7, 10)
+    torch.testing.assert_close(Sampler(flow).log_prob(points, context), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("panel", [1, 3, 11])
+def test_panels_do_not_change_the_draws(monkeypatch, panel):
+    architecture = SHAPES["as embedded"]
+    flow, (noise, context) = make_flow(architecture), inputs(architecture)
+    draws, _ = Sampler(flow).transform(noise, context)
+    monkeypatch.setattr(incremental, "PANEL", panel)
+    assert deviation(Sampler(flow).transform(noise, context)[0], draws) < 1e-5
 
 
 @pytest.mark.parametrize(("n_galaxy", "n_draw"), [(0, 4), (3, 1), (1, 5000)])

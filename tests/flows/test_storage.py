@@ -40,6 +40,17 @@ def test_a_stored_flow_comes_back_bit_for_bit(flow, path):
     assert torch.equal(again.log_prob(x, context), flow.eval().log_prob(x, context))
 
 
+@pytest.mark.parametrize("family", ["maf", "spline", "coupling"])
+def test_every_family_comes_back(path, family):
+    architecture = ARCHITECTURE.model_copy(update={"family": family, "n_bins": 5, "activation": "silu"})
+    flow = build_flow(architecture).eval()
+    path.write_bytes(flow_to_bytes(flow, architecture))
+    again, stored = flow_from_file(path)
+    x, context = torch.randn(9, 3), torch.randn(9, 2)
+    assert stored == architecture
+    assert torch.equal(again.log_prob(x, context), flow.log_prob(x, context))
+
+
 def test_the_same_flow_gives_the_same_bytes(flow, path):
     path.write_bytes(flow_to_bytes(flow, ARCHITECTURE))
     assert flow_to_bytes(*flow_from_file(path)) == path.read_bytes()

@@ -38,6 +38,15 @@ def test_the_mean_log_probability_nears_minus_the_entropy(trained):
     assert history.validation[history.best_epoch] == pytest.approx(closed_form, abs=0.06)
 
 
+@pytest.mark.parametrize("family", ["spline", "coupling"])
+def test_every_family_learns_the_toy(family):
+    architecture = ARCHITECTURE.model_copy(update={"family": family})
+    settings = QUICK.model_copy(update={"max_epochs": 4})
+    _, history = train_flow(architecture, lambda epoch: toy(8000, 10 + epoch), toy(4000, 1), settings)
+    closed_form = -sum(0.5 * math.log(2 * math.pi * math.e * sigma**2) for sigma in SIGMA)
+    assert history.validation[history.best_epoch] == pytest.approx(closed_form, abs=0.1)
+
+
 def test_draws_have_the_moments_of_the_toy(trained):
     flow, _ = trained
     torch.manual_seed(0)

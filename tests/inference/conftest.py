@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from popcat.inference.learn import Library, train_posterior
+from popcat.inference.learn import train_posterior
+from popcat.inference.library import Library
 from popcat.noise import BandNoise, NoiseModel
 from popcat.prior import make_prior
 from popcat.settings import Model, Training, load_survey
 from popcat.sps.photometry import Photometry
 
 N = 3000
-TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=32, learning_rate=1e-2, max_epochs=2, seed=5)
+TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=32, learning_rate=1e-2, max_epochs=2, redshift_epochs=2,
+                    redshift_hidden=16, seed=5)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,7 @@ def trained(library, survey, model, noise):
 @pytest.fixture
 def observed(library, survey, noise):
     """Fluxes, errors, redshifts and identifiers of forty galaxies that pass the selection."""
-    from popcat.inference.learn import observe
+    from popcat.inference.library import observe
 
     flux, err, rows = observe(library, survey, noise, (1, 2, 3))
     return flux[:40], err[:40], library.redshift[rows[:40]], np.arange(40) * 10**12 - 7

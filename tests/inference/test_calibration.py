@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from popcat.inference.calibration import KS_CRITICAL_1, KS_CRITICAL_5, coverage, ks_distance, ranks, summarise
+from popcat.inference.calibration import (
+    KS_CRITICAL_1,
+    KS_CRITICAL_5,
+    binned_coverage,
+    coverage,
+    ks_critical,
+    ks_distance,
+    ranks,
+    summarise,
+    tarp_ranks,
+)
 
 
 @pytest.fixture
@@ -59,3 +69,29 @@ def test_the_summary_names_every_quantity(rng):
     assert result["ks"]["b"] > result["ks"]["a"]
     assert set(result["coverage_68"]) == {"a", "b"}
     assert result["ks_critical_5_percent"] == pytest.approx(0.1358, abs=1e-4)
+
+
+def test_the_critical_distance_is_that_of_kolmogorov_and_grows_with_the_number_of_tests():
+    assert ks_critical(2000) == pytest.approx(KS_CRITICAL_1 / np.sqrt(2000), rel=1e-3)
+    assert ks_critical(2000, 48) > 1.2 * ks_critical(2000)
+
+
+@pytest.mark.parametrize(("scale", "is_exact"), [(1.0, True), (0.7, False), (1.4, False)])
+def test_tarp_ranks_are_uniform_for_the_exact_joint_posterior_alone(rng, scale, is_exact):
+    n, k, d = 1500, 200, 4
+    centre = rng.standard_normal((n, d))
+    truth = centre + 0.3 * rng.standard_normal((n, d))
+    draws = centre[:, None] + 0.3 * scale * rng.standard_normal((n, k, d))
+    distance = ks_distance(tarp_ranks(truth, draws, 2.0 * rng.standard_normal((n, d))))
+    assert (distance < ks_critical(n)) == is_exact
+
+
+def test_coverage_in_bins_finds_where_a_posterior_is_too_narrow(rng):
+    by = rng.uniform(size=6000)
+    width = np.where(by < 1 / 3, 0.4, 1.0)
+    values = ranks(rng.standard_normal(6000), width[:, None] * rng.standard_normal((6000, 200)))
+    found = binned_coverage({"x": values}, by)
+    assert [part["n"] for part in found] == pytest.approx([2000] * 3, abs=1)
+    assert found[0]["coverage_68"]["x"] < 0.4
+    assert found[1]["coverage_68"]["x"] == pytest.approx(0.68, abs=0.04)
+    assert found[0]["high"] == pytest.approx(1 / 3, abs=0.03)

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from popcat.inference.features import Features, asinh_mag, fit_features, n_features, raw_features
-from popcat.settings import load_survey
+from popcat.inference.features import Features, asinh_mag, fit_features, raw_features
 from popcat.units import nmgy_to_ab_mag
 
 SOFTENING = np.array(0.05)
@@ -54,8 +53,8 @@ def test_raw_features_are_magnitudes_errors_redshift_and_modulus(training_set):
     from astropy.cosmology import Planck13
 
     flux, err, redshift = training_set
-    raw = raw_features(flux, err, redshift, np.full(N_BAND, 0.05), "Planck13")
-    assert raw.shape == (5000, n_features(load_survey("sdss"))) == (5000, 2 * N_BAND + 2)
+    raw = raw_features(flux, err, np.full(N_BAND, 0.05), redshift, "Planck13")
+    assert raw.shape == (5000, 2 * N_BAND + 2)
     np.testing.assert_array_equal(raw[:, :N_BAND], asinh_mag(flux, 0.05))
     np.testing.assert_array_equal(raw[:, N_BAND : 2 * N_BAND], np.log10(err))
     np.testing.assert_array_equal(raw[:, -2], redshift)
@@ -63,7 +62,9 @@ def test_raw_features_are_magnitudes_errors_redshift_and_modulus(training_set):
 
 
 def test_whitened_features_have_mean_zero_and_unit_covariance(training_set, features):
-    white = features(*training_set).astype(float)
+    found = features(*training_set)
+    assert found.shape == (5000, features.n_features) and np.all(found[:, -N_BAND:] == 0.0)
+    white = found[:, :-N_BAND].astype(float)
     np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=1e-4)
     np.testing.assert_allclose(np.cov(white.T), np.eye(2 * N_BAND + 2), atol=1e-3)
 
@@ -89,6 +90,46 @@ def test_features_are_row_by_row(training_set, features):
     whole = features(*training_set)
     part = features(*(values[100:150] for values in training_set))
     np.testing.assert_allclose(part, whole[100:150], rtol=0, atol=1e-5)
+
+
+def test_without_a_redshift_the_features_are_the_photometry_alone(training_set):
+    flux, err, redshift = training_set
+    features = fit_features(flux, err, None, "Planck13")
+    assert features(flux, err).shape == (5000, 3 * N_BAND)
+    assert np.array_equal(features(flux, err, redshift), features(flux, err))
+
+
+@pytest.mark.parametrize("missing", [[0], [1, 3], [0, 1, 2, 3, 4]])
+def test_a_missing_band_is_predicted_from_the_others_and_said_to_be_missing(training_set, features, missing):
+    flux, err, redshift = (values.copy() for values in training_set)
+    raw = raw_features(flux, err, features.softening, redshift, "Planck13")
+    gone = [*missing, *(b + N_BAND for b in missing)]
+    kept = [j for j in range(raw.shape[1]) if j not in gone]
+    design = np.column_stack([np.ones(len(raw)), raw[:, kept]])
+    filled = raw.copy()
+    filled[:, gone] = design @ np.linalg.lstsq(design, raw[:, gone], rcond=None)[0]
+    flux[:, missing] = np.nan
+    found = features(flux, err, redshift)
+    values, vectors = np.linalg.eigh(np.cov(raw.T))
+    np.testing.assert_allclose(found[:, :-N_BAND], (filled - raw.mean(0)) @ (vectors / np.sqrt(values)), atol=2e-3)
+    assert np.array_equal(found[0, -N_BAND:], np.isin(np.arange(N_BAND), missing))
+
+
+def test_what_a_missing_band_holds_does_not_matter(training_set, features):
+    flux, err, redshift = (values[:100].copy() for values in training_set)
+    hidden = err.copy()
+    hidden[:, 1] = 0.0
+    expected = features(flux, hidden, redshift)
+    flux[:, 1] = np.nan
+    assert np.array_equal(features(flux, err, redshift), expected)
+
+
+def test_masks_may_differ_from_row_to_row(training_set, features):
+    flux, err, redshift = (values[:200].copy() for values in training_set)
+    flux[np.random.default_rng(1).uniform(size=flux.shape) < 0.4] = np.nan
+    whole = features(flux, err, redshift)
+    alone = np.concatenate([features(flux[i : i + 1], err[i : i + 1], redshift[i : i + 1]) for i in range(200)])
+    np.testing.assert_allclose(whole, alone, atol=1e-5)
 
 
 def test_features_survive_json(training_set, features):

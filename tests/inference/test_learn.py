@@ -1,16 +1,24 @@
 """A library becomes a posterior: what is observed passes the selection, and nothing else decides."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 
 from popcat import stages
 from popcat.catalog.partitions import OutputFolder
 from popcat.errors import PopcatError
-from popcat.inference.learn import Library, observe, open_library, train_posterior
+from popcat.inference.learn import CHECKPOINTS, train, train_posterior
+from popcat.inference.library import Library, observe, open_library
+from popcat.inference.posterior import load_posterior
 from popcat.noise import add_noise
 from popcat.prior import make_prior
 from popcat.settings import Selection, Training
 from popcat.units import nmgy_to_ab_mag
+
+TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=64, learning_rate=1e-2, max_epochs=2, redshift_epochs=2,
+                    redshift_hidden=16, seed=5)  # fmt: skip
 
 
 def narrowed(survey, **changes):
@@ -97,6 +105,90 @@ def test_a_library_on_disk_is_the_one_in_memory(survey, model, noise, tmp_path):
     np.testing.assert_array_equal(loaded.flux, flux.astype(np.float32))
 
 
+@pytest.fixture
+def on_disk(survey, model, noise, tmp_path):
+    """Eight parts of 500 galaxies."""
+    made = {"survey": survey, "model": model, "noise": noise}
+    fingerprint = {key: value.model_dump(mode="json") for key, value in made.items()} | {"seed": 3, "grid": "a grid"}
+    folder = OutputFolder.open(tmp_path / "library", fingerprint, 8, kind="library")
+    for i in range(8):
+        stages.write_library_part(folder, i, 500 * i, 500 * i + 500, survey, model, noise, 3)
+    folder.finish()
+    return tmp_path / "library"
+
+
+def test_a_library_larger_than_memory_is_read_in_shards_that_hold_each_galaxy_once(on_disk, monkeypatch):
+    from popcat.inference import library as module
+
+    monkeypatch.setattr(module, "SHARD_GALAXIES", 1000)
+    opened = open_library(on_disk)
+    streamed, whole = opened.source(0.1, max_in_memory=100), opened.source(0.1)
+    shards = list(streamed.shards())
+    assert [len(shard) for shard in shards] == [1000, 1000, 1000, 500]
+    assert streamed.n == 3500 and len(streamed.held_out) == 500
+    assert whole.n == 3600 and len(whole.held_out) == 400
+    together = np.concatenate([shard.redshift for shard in [*shards, streamed.held_out]])
+    assert np.array_equal(together, opened.load().redshift)
+    assert [len(shard) for shard in streamed.shards()] == [len(shard) for shard in shards]
+
+
+def test_a_library_of_one_part_too_large_for_memory_is_refused(on_disk):
+    opened = open_library(on_disk)
+    one = {"rows": 4000, "parts": [{"file": "x", "rows": 4000}]}
+    single = dataclasses.replace(opened, manifest=opened.manifest | one)
+    with pytest.raises(PopcatError, match="too large to be read one at a time"):
+        single.source(0.1, max_in_memory=100)
+
+
+def test_training_from_shards_works_and_leaves_no_checkpoints(on_disk, tmp_path, monkeypatch):
+    from popcat.inference import library as module
+
+    monkeypatch.setattr(module, "MAX_IN_MEMORY", 100)
+    monkeypatch.setattr(module.LibraryFolder.source, "__kwdefaults__", {"max_in_memory": 100})
+    monkeypatch.setattr(module, "SHARD_GALAXIES", 2000)
+    _, history = train(on_disk, tmp_path / "model", settings=TRAINING)
+    assert history.validation[-1] > -17 and len(history.train) == 2
+    assert not (tmp_path / "model" / CHECKPOINTS).exists()
+
+
+def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(on_disk, tmp_path):
+    whole, _ = train(on_disk, tmp_path / "whole", settings=TRAINING)
+
+    def stop(epoch, history):
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(on_disk, tmp_path / "cut", settings=TRAINING, report=stop)
+    again, _ = train(on_disk, tmp_path / "cut", settings=TRAINING)
+    for ours, theirs in zip(again.flows[0].parameters(), whole.flows[0].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(again.redshift_density.parameters(), whole.redshift_density.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_an_ensemble_is_a_mixture_of_different_flows(on_disk, tmp_path, observed):
+    two = TRAINING.model_copy(update={"members": 2})
+    posterior, _ = train(on_disk, tmp_path / "model", settings=two)
+    assert len(posterior.flows) == len(posterior.provenance["history"]) == 2
+    first, second = (next(flow.parameters()) for flow in posterior.flows)
+    assert not torch.equal(first, second)
+    draws = load_posterior(tmp_path / "model").sample(*observed, 50, 1)
+    members = [dataclasses.replace(posterior, flows=(flow,)).sample(*observed, 50, 1).theta for flow in posterior.flows]
+    of_first, of_second = (np.isclose(draws.theta, theta, atol=1e-3).all(axis=2) for theta in members)
+    assert np.all(of_first | of_second) and 0.4 < of_first.mean() < 0.6
+
+
+def test_members_trained_as_tasks_are_those_trained_here(on_disk, tmp_path):
+    from popcat.distributed import SYNCHRONOUS, train_ensemble
+
+    two = TRAINING.model_copy(update={"members": 2})
+    here, _ = train(on_disk, tmp_path / "here", settings=two)
+    there, _ = train_ensemble(on_disk, tmp_path / "there", settings=two, scheduler=SYNCHRONOUS)
+    for ours, theirs in zip(here.flows, there.flows, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
 def test_a_catalogue_is_not_a_library(tmp_path):
     OutputFolder.open(tmp_path / "catalogue", {}, 0, kind="posterior").finish()
     with pytest.raises(PopcatError, match=r"holds posterior, not a library: name a folder that `popcat simulate`"):
@@ -109,7 +201,7 @@ def test_training_records_what_it_did(trained, library):
     assert posterior.provenance["made_by"] == "a test"
     assert posterior.provenance["n_library"] == len(library)
     assert posterior.provenance["training"]["seed"] == 5
-    assert posterior.provenance["validation_log_prob"] == max(history.validation)
+    assert posterior.provenance["validation_log_prob"] == [max(history.validation)]
 
 
 def test_training_beats_the_prior(trained):
@@ -120,8 +212,8 @@ def test_training_beats_the_prior(trained):
 def test_training_twice_gives_the_same_weights(trained, library, survey, model, noise):
     settings = Training.model_validate(trained[0].provenance["training"])
     again, _ = train_posterior(library, survey, model, noise, settings, provenance={})
-    for name, value in again.flow.state_dict().items():
-        assert np.array_equal(value, trained[0].flow.state_dict()[name])
+    for name, value in again.flows[0].state_dict().items():
+        assert np.array_equal(value, trained[0].flows[0].state_dict()[name])
 
 
 def test_too_few_galaxies_within_the_selection_are_refused(library, survey, model, noise):
@@ -130,6 +222,6 @@ def test_too_few_galaxies_within_the_selection_are_refused(library, survey, mode
 
 
 def test_a_validation_set_without_galaxies_is_refused(library, survey, model, noise):
-    settings = Training(validation_fraction=1e-5)
+    settings = Training(validation_fraction=1e-5, redshift_epochs=1)
     with pytest.raises(PopcatError, match=r"none of 0 galaxies held out .* raise validation_fraction \(1e-05\)"):
         train_posterior(library, survey, model, noise, settings, provenance={})

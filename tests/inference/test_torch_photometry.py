@@ -9,6 +9,7 @@ import torch
 from popcat.inference.torch_photometry import TorchPhotometry
 from popcat.prior import make_prior
 from popcat.settings import Model, load_survey
+from popcat.sps.histories import load_bases
 from popcat.sps.photometry import Photometry
 
 SURVEY = load_survey("sdss")
@@ -28,10 +29,10 @@ def precise(photometry):
     return result
 
 
-def draws(n, seed=1, changes=None):
-    """theta (n, 12) and redshift (n,) from the prior, with parameters changed by the number of their column."""
-    rng = np.random.default_rng(seed)
-    theta = make_prior(Model()).from_unit(rng.random((n, 11)))
+def draws(n, seed=1, changes=None, settings=None):
+    """theta (n, d) and redshift (n,) from the prior, with parameters changed by the number of their column."""
+    rng, prior = np.random.default_rng(seed), make_prior(settings or Model())
+    theta = prior.from_unit(rng.random((n, prior.n_unconstrained)))
     for column, value in (changes or {}).items():
         theta[:, column] = value
     return theta, rng.uniform(*SURVEY.redshift_range, n)
@@ -73,11 +74,22 @@ def test_single_precision_is_good_to_a_few_parts_in_a_hundred_thousand(photometr
     assert np.quantile(error, 0.99) < 2e-5
 
 
-@pytest.mark.parametrize("settings", [{"binning": "midpoint"}, {"birth_cloud_age_gyr": 0.0}], ids=str)
-def test_variants_of_the_model_agree(settings):
+@pytest.fixture
+def three_and_one(tmp_path):
+    """A CSV file of three star-formation bases and one of metallicity."""
+    popcat = load_bases("popcat")
+    table = np.column_stack([popcat.lookback_gyr, *popcat.sfh[:3], popcat.zh[0]])[:-1]
+    np.savetxt(tmp_path / "b.csv", table, delimiter=",", header="lookback_gyr,sfh1,sfh2,sfh3,zh1", comments="")
+    return str(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("settings", [{"binning": "midpoint"}, {"birth_cloud_age_gyr": 0.0},
+                                      {"metallicity": "constant"}, {"bases": "three and one"}], ids=str)  # fmt: skip
+def test_variants_of_the_model_agree(settings, three_and_one):
     narrow = SURVEY.model_copy(update={"redshift_range": (0.3, 0.34)})
-    photometry = Photometry(narrow, Model(**settings))
-    theta, _ = draws(50)
+    settings = Model(**settings | ({"bases": three_and_one} if "bases" in settings else {}))
+    photometry = Photometry(narrow, settings)
+    theta, _ = draws(50, settings=settings)
     redshift = np.linspace(0.3, 0.34, 50)
     twin = TorchPhotometry(photometry, dtype=torch.float64)
     flux = twin(torch.tensor(theta), torch.tensor(redshift)).numpy()

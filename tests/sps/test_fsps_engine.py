@@ -247,6 +247,56 @@ def test_one_metallicity_may_be_read_by_itself_and_assembled(grid, home, tmp_pat
         assemble_metallicities([tmp_path / "words.npz"])
 
 
+@pytest.fixture
+def first_two(grid, monkeypatch):
+    """FSPS is said to have two metallicities: reading all thirteen takes a process each."""
+    from popcat.distributed import grids
+
+    facts = {"z_abs": grid.z_abs[:2].tolist()}
+    monkeypatch.setattr(grids, "probe_fsps", lambda home: facts)
+    return grids
+
+
+@pytest.mark.parametrize("where", [["--workers", "2"], ["--scheduler", "synchronous"]], ids=["processes", "here"])
+def test_one_metallicity_a_task_makes_the_same_grid(home, grid, first_two, tmp_path, where):
+    path = tmp_path / "grid.npz"
+    arguments = ["ssp", "build", "--engine", "fsps", "--sps-home", str(home), "--full", "-o", str(path), *where]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.iterdir()) == [path]
+    again = load_grid(path)
+    for name in ("lum", "mstar", "log_z_abs"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(grid, name)[:2])
+    assert {**again.provenance, "closure": None} == {**grid.provenance, "closure": None}
+    assert "Warning: FSPS 4.0" in result.output
+
+
+def test_every_metallicity_that_fails_is_named(home, first_two, tmp_path, monkeypatch):
+    def read(index, folder, sps_home, *, imf):
+        raise PopcatError(f"no {index}")
+
+    monkeypatch.setattr(first_two, "read_metallicity", read)
+    expected = r"^2 of 2 metallicities of FSPS failed\. 1 \(Z = \S+\): no 1; 2 \(Z = \S+\): no 2$"
+    with pytest.raises(PopcatError, match=expected):
+        first_two.build_fsps_grid(home, folder=tmp_path, scheduler="synchronous")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_metallicity_that_a_worker_cannot_read_is_named(tree, first_two, tmp_path):
+    """Fortran alone misses this file, and ends its process with status 0."""
+    broken = tree("ISOCHRONES/MIST/isoc_feh_m050_afe_p0_vvcrit0.4_full.dat")
+    with pytest.raises(PopcatError, match=r"2 of 2 .* 1 \(Z = .*isochrone files cannot be opened"):
+        first_two.build_fsps_grid(broken, folder=tmp_path, workers=2)
+
+
+@pytest.mark.parametrize("engine", ["bc03", "dsps"])
+def test_workers_are_for_fsps_alone(engine, tmp_path):
+    arguments = ["ssp", "build", "--engine", engine, "--workers", "2", "-o", str(tmp_path / "grid.npz")]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, PopcatError)
+    assert "leave out --workers and --scheduler" in str(result.exception)
+
+
 def test_a_metallicity_that_fsps_has_not_is_refused_in_its_own_words(home, tmp_path):
     with pytest.raises(PopcatError, match=r"zmet=99 out of range \[1, 13\]"):
         read_metallicity(99, tmp_path, home)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from popcat.sps import quadrature
+from popcat.sps.dust import birth_cloud_curve, diffuse_curve
 from popcat.sps.filters import make_curve
 from popcat.sps.quadrature import gauss_nodes, hat_weights, lagrange_basis, make_segments
 
@@ -68,3 +70,30 @@ def test_a_tighter_tolerance_takes_more_nodes():
     counts = [len(make_segments(curve, flat, (0.01, 0.5), tol)[0].nodes_aa) for tol in (1e-1, 1e-3, 1e-5)]
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
+
+
+def test_no_nodes_are_spent_on_light_that_does_not_come_through(monkeypatch):
+    curve = make_curve("hat", np.linspace(1400, 2400, 201), np.ones(201))
+    flat = (np.array([1000.0, 20000.0]), np.ones((1, 2)))
+
+    def number():
+        return len(make_segments(curve, flat, (0.01, 0.02), 2e-4)[0].nodes_aa)
+
+    some = number()
+    monkeypatch.setattr(quadrature, "DARK", 0.0)
+    assert some < number()
+
+
+@pytest.mark.parametrize("redshift", [0.01, 0.3, 0.6])
+def test_dust_between_the_cases_is_as_good_as_the_cases(redshift):
+    curve = make_curve("hat", np.linspace(3000, 4200, 201), 1.0 - np.linspace(-1, 1, 201) ** 2)
+    light = (np.geomspace(1000.0, 20000.0, 50), np.linspace(2.0, 1.0, 50)[None])
+    (segment,) = make_segments(curve, light, (0.01, 0.6), 2e-4)
+    rng = np.random.default_rng(3)
+    rest, at_nodes = segment.wave_aa / (1 + redshift), segment.nodes_aa / (1 + redshift)
+    seen = segment.weight * np.interp(rest, light[0], light[1][0])
+    for tau_ism, n_dust, tau_bc in zip(*rng.uniform([0, -2, 0], [3, 1, 3], (300, 3)).T, strict=True):
+        exact, interpolated = (np.exp(-tau_ism * diffuse_curve(w, n_dust) - tau_bc * birth_cloud_curve(w))
+                               for w in (rest, at_nodes))  # fmt: skip
+        if seen @ exact > 1e-9 * seen.sum():
+            assert (seen @ segment.basis.T) @ interpolated == pytest.approx(seen @ exact, rel=1e-3)

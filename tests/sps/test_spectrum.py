@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.prior import Prior
+from popcat.schema import PARAMETERS
 from popcat.sps.ages import point_weights
 from popcat.sps.filters import make_curve
 from popcat.sps.spectrum import (
@@ -93,7 +93,7 @@ def test_a_narrow_band_reads_the_spectrum_at_its_wavelength(model, galaxy):
 def test_the_public_spectrum_is_the_reference_by_name_or_by_order(model, galaxy):
     row = galaxy()
     wave, f_nu = observed_spectrum(row, 0.1, model)
-    by_name = spectrum(dict(zip(Prior.names, row, strict=True)), 0.1)
+    by_name = spectrum(dict(zip(PARAMETERS, row, strict=True)), 0.1)
     np.testing.assert_array_equal(by_name.wave_aa, wave)
     np.testing.assert_array_equal(by_name.f_nu_nmgy, f_nu)
     np.testing.assert_array_equal(spectrum(row, 0.1).f_nu_nmgy, f_nu)

@@ -5,9 +5,10 @@ process, each process holds one StellarPopulation, and it counts as done only wh
 `read_fsps` reads all metallicities in one process. `read_metallicity` reads one and may be mapped over many workers;
 `assemble_metallicities` joins what they wrote:
 
-    n = len(probe_fsps(home)["z_abs"])
-    parts = client.gather(client.map(read_metallicity, range(1, n + 1), folder=shared_folder, sps_home=home))
+    parts = [read_metallicity(i + 1, folder, home) for i in range(len(probe_fsps(home)["z_abs"]))]
     grid = assemble_metallicities(parts)
+
+which `popcat.distributed.build_fsps_grid` does on Dask.
 """
 
 import importlib.util

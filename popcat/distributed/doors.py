@@ -1,40 +1,46 @@
-"""Dask, and only here: stages mapped over partitions, lazily as Dask dataframes or from files to files.
+"""Two doors to the stages: lazily as Dask dataframes, or from files to files.
 
 Lazy: `read_catalog`, `simulate`, `infer` return Dask dataframes for ad hoc work. Files to files: `simulate_library`,
-`infer_catalog` write one part a partition, atomically, through a bounded window of tasks; a rerun finishes what is
-missing.
+`infer_catalog` write one part a partition, atomically, through a bounded window of tasks (window.py) on whatever
+cluster there is (cluster.py); a rerun finishes what is missing.
 """
 
 import contextlib
-import logging
-import sys
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import dask
 import dask.dataframe as dd
-import distributed
 
 from popcat import stages
 from popcat.calibrating import require_calibrated
-from popcat.catalog.partitions import OutputFolder, read_manifest
+from popcat.catalog.atomic import write_json_atomic
+from popcat.catalog.partitions import META, OutputFolder, read_manifest
 from popcat.catalog.readers import check_catalog, plan_chunks
+from popcat.catalog.records import Sidecar, read_or_none
 from popcat.catalog.sources import content_digest
-from popcat.errors import PopcatError
+from popcat.distributed.cluster import (
+    SYNCHRONOUS,
+    check_performance_report,
+    check_scheduler,
+    connect,
+    performance_reported,
+)
+from popcat.distributed.progress import Reporter
+from popcat.distributed.sizing import cut, model_location
+from popcat.distributed.window import Window, run_synchronous
+from popcat.errors import DiskFullError, PopcatError
 from popcat.inference.certify import effort_for
-from popcat.inference.posterior import embedded_posteriors, load_posterior
+from popcat.inference.posterior import load_posterior
 from popcat.inference.reweight import load_prior
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
 from popcat.prior import make_prior
-from popcat.schema import library_meta, photometry_meta, posterior_meta
+from popcat.schema import library_meta, library_schema, photometry_meta, posterior_meta, posterior_schema
 from popcat.settings import Model, Survey, load_survey
 from popcat.sps.filters import load_curves
-
-SYNCHRONOUS = "synchronous"
-"""Instead of a scheduler's address: run everything in this process, for debuggers and small inputs."""
-_TASKS_PER_THREAD = 2
-_RETRIES = 2
 
 
 def read_catalog(path: str | Path, survey: "str | Path | Survey", *, rows_per_partition: int = 2500) -> dd.DataFrame:
@@ -68,7 +74,7 @@ def simulate(
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     starts, stops = zip(*_spans(n, rows_per_partition), strict=True)
     options = {"survey": survey, "model": model, "noise": noise, "seed": seed}
-    return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey))
+    return dd.from_map(stages.simulate_partition, starts, stops, **options, meta=library_meta(survey, model))
 
 
 def infer(
@@ -91,7 +97,7 @@ def infer(
     require_calibrated(model, allow=allow_uncalibrated)
     posterior = load_posterior(model)
     _check_bands(catalog, posterior.survey)
-    meta = posterior_meta(posterior.survey)
+    meta = posterior_meta(posterior.survey, posterior.model)
     options = {"meta": meta, "enforce_metadata": False}
     return catalog.map_partitions(
         stages.infer_partition, str(model), draws, seed, effort_for(certify, budget_ms, target_ess), **options
@@ -112,40 +118,50 @@ def fit_noise(catalog: dd.DataFrame, survey: "str | Path | Survey") -> NoiseMode
 def simulate_library(
     output: str | Path, survey: "str | Path | Survey", n: int, *, model: Model | None = None,
     noise: NoiseModel | None = None, seed: int = 0, rows_per_partition: int = 50_000,
-    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+    scheduler: str | None = None, workers: int | None = None, progress: bool = False, check: bool = False,
+    log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> dict:  # fmt: skip
-    """Write a simulated library of n galaxies to a folder and return its manifest.
+    """Write a simulated library of n galaxies to a folder and return its manifest; options as `infer_catalog`.
 
     Raises PopcatError if the folder holds another run's output; a rerun of the same run finishes it.
     """
+    how = _How(scheduler, workers, progress, check, log, performance_report)
+    label = survey.name if isinstance(survey, Survey) else str(survey)
     survey, model = load_survey(survey), model or Model()
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     spans = _spans(n, rows_per_partition)
     settings = {"survey": survey.model_dump(mode="json"), "model": model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": stages.grid_hash(model),
-                "rows_per_partition": rows_per_partition}  # fmt: skip
-    _check_scheduler(scheduler)
-    folder = OutputFolder.open(output, settings, len(spans), kind="library")
+                "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey, model))}  # fmt: skip
+    how.check_door()
+    arguments = {"survey": label, "n": n, "seed": seed}
+    folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
     stages.forward_for(survey, model)  # build the tables once, before the workers look for them
-    jobs = {i: (folder, i, *spans[i], survey, model, noise, seed) for i in folder.pending()}
-    rows = [stop - start for start, stop in spans]
-    with connect(scheduler, workers=workers, tasks=len(jobs)) as client:
-        _run(client, stages.write_library_part, jobs, rows, "simulating", progress)
+    jobs = {i: (folder, i, *spans[i], survey, model, noise, seed) for i in folder.resume(check=check)}
+    _run(folder, stages.write_library_part, jobs, [stop - start for start, stop in spans], "simulating", how)
     return folder.finish()
 
 
 def infer_catalog(
     source: str | Path, output: str | Path, *, model: str | Path = "sdss", draws: int = 100, seed: int = 0,
-    rows_per_partition: int = 2500, hide_redshift: bool = False, allow_uncalibrated: bool = False,
+    rows_per_partition: int | None = None, hide_redshift: bool = False, allow_uncalibrated: bool = False,
     certify: bool | None = None, budget_ms: float | None = None, target_ess: float | None = None,
     scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+    check: bool = False, log: str | Path | None = None,
+    performance_report: str | Path | None = None,
 ) -> dict:  # fmt: skip
     """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
 
-    `scheduler` is the address of a Dask scheduler; None starts a local cluster of `workers` processes (one a core).
-    `hide_redshift` infers every redshift, also where the catalogue has one. Parts that are there already are kept. A
-    partition that fails is named and does not stop the others. In a script, call it under
-    `if __name__ == "__main__":`, because local workers are new processes that import the script.
+    `hide_redshift` infers every redshift, also where the catalogue has one. `rows_per_partition` None makes parts of
+    64 MB in memory, and at least 16 of them. `scheduler` is the address of a Dask scheduler or its scheduler file; None
+    starts a local cluster of `workers` processes (one a core). Where workers have the resource "GPU", only those are
+    given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
+    that import the script.
+
+    Parts that are there already are kept: `check` reads every byte of them first, and does damaged ones again. A
+    partition that fails is named and does not stop the others. `progress` shows a bar on stderr; `log` is a file for
+    one JSON object an event; `performance_report` a file for Dask's own report. Seconds by stage, workers and failures
+    go to _popcat/summary.json in the folder.
 
     `certify` corrects every posterior by the exact likelihood (popcat.inference.certify), for at most `budget_ms`
     nominal milliseconds a galaxy and core. By default it is on where a budget is named that pays for it. `target_ess`
@@ -157,25 +173,29 @@ def infer_catalog(
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
     calibrated = require_calibrated(model, allow=allow_uncalibrated)
+    how = _How(scheduler, workers, progress, check, log, performance_report)
     posterior = load_posterior(model)
-    chunks = plan_chunks(source, rows_per_partition=rows_per_partition)
+    schema = posterior_schema(posterior.survey, posterior.model)
+    chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
+    rows = [chunk.stop - chunk.start for chunk in chunks]
     check_catalog(source, posterior.survey, chunks)
     settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
-                "catalog": content_digest(chunks), "hide_redshift": hide_redshift}  # fmt: skip
+                "catalog": content_digest(chunks), "n": sum(rows), "schema": _digest(schema),
+                "hide_redshift": hide_redshift}  # fmt: skip
     effort = effort_for(certify, budget_ms, target_ess)
     if effort is not None:
         settings["effort"] = vars(effort)
-    _check_scheduler(scheduler)
-    folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors")
-    pending = folder.pending()
+    how.check_door()
+    where = model_location(model)
+    arguments = {"source": str(source), "model": where, "draws": draws, "seed": seed,
+                 "rows_per_partition": rows_per_partition, "hide_redshift": hide_redshift}  # fmt: skip
+    folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
+    pending = folder.resume(check=check)
     if pending:
         stages.forward_for(posterior.survey, posterior.model)
-    where = str(model) if str(model) in embedded_posteriors() else str(Path(model).absolute())
     jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort) for i in pending}
-    rows = [chunk.stop - chunk.start for chunk in chunks]
     start = time.monotonic()
-    with connect(scheduler, workers=workers, tasks=len(jobs)) as client:
-        _run(client, stages.write_posterior_part, jobs, rows, "inferring", progress)
+    _run(folder, stages.write_posterior_part, jobs, rows, "inferring", how)
     extra = {
         "source": str(source),
         "model": where,
@@ -208,128 +228,86 @@ def reweight_catalog(
     new = load_prior(prior, make_prior(model), survey.redshift_range) if is_file else prior
     text = Path(prior).read_text(encoding="utf-8") if is_file else getattr(prior, "__name__", "function")
     settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
-    _check_scheduler(scheduler)
+    how = _How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
+    how.check_door()
     folder = OutputFolder.open(output, settings, len(manifest["parts"]), kind="posteriors")
     parts = [str(Path(posteriors).absolute() / part["file"]) for part in manifest["parts"]]
-    jobs = {i: (folder, i, parts[i], new, survey, model, seed) for i in folder.pending()}
+    jobs = {i: (folder, i, parts[i], new, survey, model, seed) for i in folder.resume(check=False)}
     rows = [part["rows"] for part in manifest["parts"]]
-    with connect(scheduler if is_file else SYNCHRONOUS, workers=workers, tasks=len(jobs)) as client:
-        _run(client, stages.write_reweighted_part, jobs, rows, "reweighting", progress)
+    _run(folder, stages.write_reweighted_part, jobs, rows, "reweighting", how)
     return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
 
 
-@contextlib.contextmanager
-def connect(
-    scheduler: str | None, *, workers: int | None = None, tasks: int | None = None
-) -> Iterator[distributed.Client | None]:
-    """A client of a scheduler, of a local cluster of one-threaded processes, or None for `SYNCHRONOUS` or no tasks.
+@dataclass(frozen=True)
+class _How:
+    """How a run is carried out; decides nothing about what it writes."""
 
-    Raises PopcatError if nothing answers at the address.
-    """
-    if scheduler == SYNCHRONOUS or tasks == 0:
-        yield None
-    elif scheduler is not None:
-        with _remote(scheduler) as client:
-            yield client
-    else:
-        # kernels and torch are single-threaded: Dask does the parallelism
-        threads = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, "NUMBA_NUM_THREADS": 1}
-        n = min(workers or dask.system.CPU_COUNT, tasks or sys.maxsize)
-        with (
-            dask.config.set({"distributed.nanny.pre-spawn-environ": threads}),
-            distributed.LocalCluster(
-                n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
-            ) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            yield client
+    scheduler: str | None
+    workers: int | None
+    progress: bool
+    check: bool
+    log: str | Path | None
+    performance_report: str | Path | None
+
+    def check_door(self) -> None:
+        """PopcatError for what cannot work, before an output folder is begun."""
+        check_scheduler(self.scheduler)
+        check_performance_report(self.performance_report)
 
 
-def _check_scheduler(scheduler: str | None) -> None:
-    """PopcatError if nothing answers at the address: asked before an output folder is begun."""
-    if scheduler not in (None, SYNCHRONOUS):
-        _remote(scheduler).close()
+def _run(folder: OutputFolder, task: Callable, jobs: dict[int, tuple], rows: list[int], verb: str, how: _How) -> None:
+    """Run task(*jobs[i]) for every i, a bounded window at a time, and write the summary; failures are named."""
+    with Reporter(verb, rows, list(jobs), show=how.progress, log=how.log) as reporter:
+        try:
+            with connect(how.scheduler, workers=how.workers, tasks=len(jobs)) as client:
+                if client is not None:
+                    reporter.say(f"dashboard: {client.dashboard_link}")
+                    reporter.note("connected", scheduler=client.scheduler.address, dashboard=client.dashboard_link)
+                with performance_reported(client, how.performance_report):
+                    errors = _outcomes(client, folder, task, jobs, reporter)
+        finally:
+            with contextlib.suppress(PopcatError):  # a full disk has an error of its own
+                write_json_atomic(Path(folder.path) / META / "summary.json", reporter.summary())
+        _raise_failures(errors, folder, len(jobs))
 
 
-def _remote(address: str) -> distributed.Client:
-    try:
-        return distributed.Client(address, timeout="10s")
-    except (OSError, ValueError, TimeoutError) as error:
+def _outcomes(client, folder: OutputFolder, task, jobs, reporter: Reporter) -> dict[int, Exception]:
+    """Errors by partition. A full disk begins nothing more: every other partition would meet it too."""
+    errors: dict[int, Exception] = {}
+    window = None if client is None else Window(client, task, jobs, reporter.note)
+    for index, error in run_synchronous(task, jobs) if window is None else window:
+        if error is None:
+            sidecar = read_or_none(folder.sidecar_path(index), Sidecar)
+            reporter.done(index, sidecar.made if sidecar else {})
+            continue
+        errors[index] = error
+        reporter.failed(index, error)
+        if isinstance(error, DiskFullError):
+            if window is None:
+                break
+            window.stop()
+    return errors
+
+
+def _raise_failures(errors: dict[int, Exception], folder: OutputFolder, n_jobs: int) -> None:
+    full = [error for error in errors.values() if isinstance(error, DiskFullError)]
+    if full:
+        raise DiskFullError(
+            f"{full[0]}; the run has stopped, its parts are kept and none is half written: make room and give the "
+            "same command again"
+        ) from full[0]
+    if errors:
+        first, error = min(errors.items())
         raise PopcatError(
-            f"no Dask scheduler answers at {address}: {error}; start one with `dask scheduler`, check the "
-            "address with `popcat doctor --scheduler`, or leave --scheduler out"
-        ) from error
-
-
-def _run(client, task: Callable, jobs: dict[int, tuple], rows: list[int], verb: str, progress: bool) -> None:
-    """Run task(*jobs[i]) for every i, a bounded window at a time; every failure is named at the end."""
-    failed = {}
-    with _progress_bar(verb, rows, jobs, progress) as advance:
-        for index, error in _synchronous(task, jobs) if client is None else _windowed(client, task, jobs):
-            if error is not None:
-                failed[index] = error
-            advance(rows[index])
-    if failed:
-        first, error = min(failed.items())
-        raise PopcatError(
-            f"{len(failed)} of {len(jobs)} partitions failed ({', '.join(map(str, sorted(failed)[:10]))}); the "
+            f"{len(errors)} of {n_jobs} partitions failed ({', '.join(map(str, sorted(errors)[:10]))}); the "
             f"others are written, and the same command finishes the rest. Partition {first}: "
             f"{type(error).__name__}: {error}"
         ) from error
 
 
-def _synchronous(task, jobs) -> Iterator[tuple[int, Exception | None]]:
-    for index, arguments in jobs.items():
-        try:
-            task(*arguments)
-            yield index, None
-        except Exception as error:
-            yield index, error
-
-
-def _windowed(client, task, jobs) -> Iterator[tuple[int, Exception | None]]:
-    """At most a few tasks a thread are in flight, so no stage floods memory ahead of another."""
-    queue = iter(jobs.items())
-    index_of = {}
-
-    def submit() -> list:
-        item = next(queue, None)
-        if item is None:
-            return []
-        future = client.submit(task, *item[1], pure=False, retries=_RETRIES)
-        index_of[future.key] = item[0]
-        return [future]
-
-    window = _TASKS_PER_THREAD * max(sum(client.nthreads().values()), 1)
-    running = distributed.as_completed([future for _ in range(window) for future in submit()])
-    for future in running:
-        yield index_of.pop(future.key), future.exception() if future.status == "error" else None
-        future.release()
-        running.update(submit())
-
-
-@contextlib.contextmanager
-def _progress_bar(verb, rows, jobs, show: bool):
-    """A function that takes galaxies done; a rich bar on the terminal if `show`."""
-    if not show:
-        yield lambda n: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("galaxies"),
-               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        total = sum(rows)
-        task = bar.add_task(verb, total=total, completed=total - sum(rows[i] for i in jobs))
-        yield lambda n: bar.advance(task, n)
+def _digest(schema) -> str:
+    """A hash of names, types and order of the columns: a folder never mixes two layouts."""
+    return hashlib.sha256(schema.to_string(show_field_metadata=False, show_schema_metadata=False).encode()).hexdigest()
 
 
 def _spans(n: int, rows: int) -> list[tuple[int, int]]:

@@ -1,0 +1,94 @@
+"""The API reference, from docstrings: python docs/build.py -o build/docs
+
+Writes api.md (every public name, and the methods of what it returns), cli.md (every command with its options) and
+columns.md (the columns of catalogues).
+"""
+
+import argparse
+import inspect
+from pathlib import Path
+
+import popcat
+from popcat.catalog.lake import export
+from popcat.catalog.queries import Catalog, Stack
+from popcat.errors import PopcatError
+from popcat.schema import column_table, library_schema, posterior_schema
+from popcat.settings import Band, Columns, Model, Selection, Survey, Training, load_survey
+
+BESIDE = (Catalog, Stack, export, Survey, Band, Columns, Selection, Model, Training)
+"""What public functions take and give back."""
+
+
+def main() -> None:
+    """Write the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/docs"))
+    output = parser.parse_args().output
+    output.mkdir(parents=True, exist_ok=True)
+    pages = {"api.md": api(), "cli.md": commands(), "columns.md": columns()}
+    for name, text in pages.items():
+        (output / name).write_text(text, encoding="utf-8")
+
+
+def api() -> str:
+    """Every public name of popcat, in the order of __all__, and the classes beside them."""
+    names = [name for name in popcat.__all__ if name != "__version__"]
+    public = [entry(f"popcat.{name}", getattr(popcat, name)) for name in names]
+    beside = [entry(f"{item.__module__}.{item.__name__}", item) for item in BESIDE]
+    return "\n".join([f"# popcat {popcat.__version__}: reference\n", *public, "# What they take and give\n", *beside])
+
+
+def entry(title: str, item) -> str:
+    """One name: signature, docstring, and for a class its public methods and properties."""
+    lines = [f"## {title}{signature(item)}\n", documentation(item)]
+    if inspect.isclass(item) and not issubclass(item, PopcatError):
+        for name, member in vars(item).items():
+            target = member.fget if isinstance(member, property) else getattr(member, "func", member)
+            if not name.startswith("_") and inspect.isfunction(target) and target.__doc__:
+                lines += [f"### .{name}{signature(target, skip_self=True)}\n", documentation(target)]
+        fields = getattr(item, "model_fields", {})
+        lines += [f"- `{name}` = `{field.default!r}`" for name, field in fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def signature(item, *, skip_self: bool = False) -> str:
+    """The arguments of a function; nothing for a class of settings."""
+    if inspect.isclass(item):
+        return ""
+    found = inspect.signature(item)
+    kept = [value for name, value in found.parameters.items() if not (skip_self and name == "self")]
+    return str(found.replace(parameters=kept))
+
+
+def documentation(item) -> str:
+    """The docstring as it stands: examples and tables keep their lines."""
+    return f"```text\n{inspect.getdoc(item)}\n```\n"
+
+
+def commands() -> str:
+    """Every command with its help."""
+    import typer
+
+    from popcat.cli import app
+
+    def walk(command, path):
+        yield path, command
+        for name, child in sorted(getattr(command, "commands", {}).items()):
+            yield from walk(child, f"{path} {name}")
+
+    pages = []
+    for path, command in walk(typer.main.get_command(app), "popcat"):
+        options = [f"- `{' '.join(option.opts)}`: {getattr(option, 'help', None) or ''}" for option in command.params]
+        pages.append("\n".join([f"## {path}\n", (command.help or "").strip() + "\n", *options, ""]))
+    return "\n".join(["# Commands\n", *pages])
+
+
+def columns() -> str:
+    """The columns of a posterior catalogue and of a library, for the survey sdss."""
+    survey = load_survey("sdss")
+    return (f"# Columns (survey sdss)\n\n## Posterior catalogue\n\n{column_table(posterior_schema(survey))}\n\n"
+            f"## Library\n\n{column_table(library_schema(survey))}\n")
+
+
+if __name__ == "__main__":
+    main()

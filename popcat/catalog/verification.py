@@ -1,0 +1,248 @@
+"""Whether an output folder is what its manifest says: every byte, row, identifier and column.
+
+    checksums     sha256 of each part, against its sidecar and the manifest
+    rows          of each file, against its sidecar; their sum, against the manifest and the input
+    schema        of each part (names, types, units), against the first's
+    identifiers   object_id without nulls, each once in the whole catalogue
+
+Nothing in the folder is trusted, and no more than `ids_at_once` identifiers are in memory: a larger catalogue is gone
+through several times, each time for the identifiers whose hash falls into one bucket.
+"""
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from popcat.catalog.atomic import sha256_of
+from popcat.catalog.partitions import META, READERS, OutputFolder, fingerprint_hash, read_run
+from popcat.catalog.records import Manifest, Run, Sidecar, read_or_none, read_record
+from popcat.errors import PopcatError
+
+IDS_AT_ONCE = 2**25
+"""A quarter of a gigabyte of identifiers."""
+_MAX_NAMED = 5
+_BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_OPTIONS = {"posteriors": ("infer", ("model", "draws", "seed", "rows_per_partition")),
+            "library": ("simulate", ("survey", "n", "seed"))}  # fmt: skip
+
+
+class Problem(NamedTuple):
+    """What is wrong, in which file or files, and what mends it."""
+
+    where: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found."""
+
+    path: str
+    kind: str
+    parts: int
+    rows: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part that could be read, or what is wrong with it."""
+
+    index: int
+    rows: int = 0
+    bytes: int = 0
+    schema: pa.Schema | None = None
+    wrong: str = ""
+
+
+def verify(
+    path: str | Path, *, ids_at_once: int = IDS_AT_ONCE, report: Callable[[int], None] | None = None
+) -> Verification:
+    """Check a whole output folder of popcat, whatever it holds; `report` is called with each part that is done.
+
+    Raises PopcatError only if the folder is no output of popcat: everything else is a problem in the result.
+
+    >>> import tempfile
+    >>> folder = OutputFolder.open(tempfile.mkdtemp(), {"n": 2}, 1, kind="demo")
+    >>> _ = folder.write_part(0, pa.table({"object_id": [1, 1]}))
+    >>> _ = folder.finish()
+    >>> [problem.what for problem in verify(folder.path).problems]
+    ['1 identifiers are there more than once: 1']
+    """
+    run = read_run(path)
+    folder = OutputFolder(str(Path(path)), run.fingerprint_sha256, run.n_parts)
+    again = rerun_command(run, path)
+    parts = []
+    with ThreadPoolExecutor(READERS) as pool:
+        for part in pool.map(lambda index: _look(folder, index), range(run.n_parts)):
+            parts.append(part)
+            if report is not None:
+                report(part.index)
+    sound = [part for part in parts if not part.wrong]
+    problems = [Problem(folder.part_path(part.index).name, part.wrong, again) for part in parts if part.wrong]
+    problems += _schemas(folder, sound, again)
+    problems += _manifest(folder, run, parts, again)
+    problems += _strangers(folder)
+    problems += _identifiers(folder, sound, ids_at_once)
+    rows, size = sum(part.rows for part in sound), sum(part.bytes for part in sound)
+    return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems))
+
+
+def rerun_command(run: Run, path: str | Path) -> str:
+    """The command that finishes or mends a run; it names only options that popcat has, and quotes their values."""
+    command, options = _OPTIONS.get(run.kind, ("", ()))
+    given = run.arguments
+    if not command or not {*options} <= {*given} or any(not str(value).isprintable() for value in given.values()):
+        return "give the command that wrote it again, with --check"
+    words = ["popcat", command]
+    words += [str(given["source"])] if "source" in given else []
+    for name in options:
+        words += [f"--{name.replace('_', '-')}", str(given[name])]
+    words += [f"--{name.replace('_', '-')}" for name, value in given.items() if value is True]
+    return shlex.join([*words, "-o", str(path), "--check"])
+
+
+def _look(folder: OutputFolder, index: int) -> _Part:
+    """Sidecar, checksum, footer and schema of one part."""
+    try:
+        sidecar = read_record(folder.sidecar_path(index), Sidecar)
+    except (FileNotFoundError, NotADirectoryError):
+        there = folder.part_path(index).exists()
+        return _Part(index, wrong="has no sidecar: its writer did not finish" if there else "is missing")
+    except PopcatError as error:
+        return _Part(index, wrong=f"its sidecar {error}")
+    path = folder.part_path(index)
+    try:
+        wrong = _wrong(folder, path, sidecar)
+        return _Part(index, sidecar.rows, sidecar.bytes, None if wrong else pq.read_schema(path), wrong)
+    except FileNotFoundError:
+        return _Part(index, wrong="is missing")
+    except _BROKEN as error:
+        return _Part(index, wrong=f"cannot be read: {_line(error)}")
+
+
+def _wrong(folder: OutputFolder, path: Path, sidecar: Sidecar) -> str:
+    if sidecar.fingerprint_sha256 != folder.fingerprint_sha256 or sidecar.file != path.name:
+        return "its sidecar is of another run or part"
+    if path.stat().st_size != sidecar.bytes:
+        return f"has {path.stat().st_size} bytes, expected {sidecar.bytes}"
+    if sha256_of(path) != sidecar.sha256:
+        return "its checksum is not the one it was written with: the file has changed since"
+    rows = pq.read_metadata(path).num_rows
+    return "" if rows == sidecar.rows else f"has {rows} rows, expected {sidecar.rows}"
+
+
+def _schemas(folder: OutputFolder, sound: list[_Part], again: str) -> Iterator[Problem]:
+    for part in sound[1:]:
+        if not part.schema.equals(sound[0].schema, check_metadata=True):
+            first, name = folder.part_path(sound[0].index).name, folder.part_path(part.index).name
+            what = f"its columns differ from those of {first}: {_difference(sound[0].schema, part.schema)}"
+            yield Problem(name, what, f"remove {name} and its sidecar, then {again}")
+
+
+def _difference(first: pa.Schema, other: pa.Schema) -> str:
+    names = dict.fromkeys([*first.names, *other.names])
+    differ = [name for name in names if _field(first, name) != _field(other, name)]
+    return ", ".join(map(_printable, differ[:_MAX_NAMED])) or "order or metadata"
+
+
+def _field(schema: pa.Schema, name: str):
+    at = schema.get_field_index(name)
+    return None if at < 0 else (schema.field(at).type, schema.field(at).metadata)
+
+
+def _manifest(folder: OutputFolder, run: Run, parts: list[_Part], again: str) -> Iterator[Problem]:
+    """Manifest against sidecars and the run."""
+    name = f"{META}/manifest.json"
+    if fingerprint_hash(run.fingerprint) != run.fingerprint_sha256:
+        yield Problem(f"{META}/run.json", "its fingerprint has changed since it was written", "remove the folder")
+    try:
+        manifest = read_record(Path(folder.path) / name, Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        yield Problem(name, "is missing: the run did not finish", again)
+        return
+    except PopcatError as error:
+        yield Problem(name, str(error), again)
+        return
+    sidecars = [read_or_none(folder.sidecar_path(part.index), Sidecar) for part in parts]
+    listed = [sidecar.model_dump(include={"file", "rows", "bytes", "sha256"}) for sidecar in sidecars if sidecar]
+    if [part.model_dump() for part in manifest.parts] != listed:
+        yield Problem(name, "lists other parts, rows, bytes or checksums than the sidecars", again)
+    for total in ("rows", "bytes"):
+        expected = sum(getattr(part, total) for part in manifest.parts)
+        if getattr(manifest, total) != expected:
+            yield Problem(name, f"says {getattr(manifest, total)} {total}, its parts have {expected}", again)
+    wanted = run.fingerprint.get("n")
+    if isinstance(wanted, int) and manifest.rows != wanted:
+        yield Problem(name, f"says {manifest.rows} rows, the input has {wanted}", again)
+    if manifest.fingerprint_sha256 != run.fingerprint_sha256:
+        yield Problem(name, "is of another run", again)
+
+
+def _strangers(folder: OutputFolder) -> Iterator[Problem]:
+    """Files that readers of the whole folder would take for parts."""
+    known = {folder.part_path(index).name for index in range(folder.n_parts)}
+    for entry in sorted(entry.name for entry in os.scandir(folder.path)):
+        if entry not in known and not entry.startswith((".", "_")):
+            yield Problem(_printable(entry), "is no part of this run, but readers of the folder would read it",
+                          "move it elsewhere")  # fmt: skip
+
+
+def _identifiers(folder: OutputFolder, sound: list[_Part], ids_at_once: int) -> Iterator[Problem]:
+    """Identifiers that are null, no int64, or there more than once."""
+    usable = []
+    for part in sound:
+        if _field(part.schema, "object_id") is None or part.schema.field("object_id").type != pa.int64():
+            where = folder.part_path(part.index).name
+            yield Problem(where, "has no column object_id of int64", "give the command that wrote it again")
+        else:
+            usable.append(part)
+    repeated, buckets = [], -(-sum(part.rows for part in usable) // ids_at_once)
+    try:
+        for bucket in range(buckets):
+            repeated += _repeated(folder, usable, bucket, buckets)
+    except _BROKEN as error:
+        yield Problem("object_id", f"cannot be read: {_line(error)}", "give the command that wrote it again")
+        return
+    if repeated:
+        named = ", ".join(map(str, repeated[:_MAX_NAMED])) + (", ..." if len(repeated) > _MAX_NAMED else "")
+        yield Problem("object_id", f"{len(repeated)} identifiers are there more than once: {named}",
+                      "give the galaxies of the input one identifier each, and write another folder")  # fmt: skip
+
+
+def _repeated(folder: OutputFolder, parts: list[_Part], bucket: int, buckets: int) -> list[int]:
+    found = []
+    for part in parts:
+        column = pq.read_table(folder.part_path(part.index), columns=["object_id"])["object_id"]
+        if column.null_count:
+            raise ValueError(f"{folder.part_path(part.index).name} has {column.null_count} nulls")
+        ids = column.to_numpy()
+        found.append(ids[(ids.view(np.uint64) * _GOLDEN >> np.uint64(40)) % np.uint64(buckets) == bucket])
+    ids = np.sort(np.concatenate(found))
+    return np.unique(ids[1:][ids[1:] == ids[:-1]]).tolist()
+
+
+def _line(error: BaseException) -> str:
+    """An error as one printable line."""
+    return _printable(" ".join(str(error).split())[:200] or type(error).__name__)
+
+
+def _printable(text: str) -> str:
+    """A name without the control characters that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -1,0 +1,96 @@
+"""What a run will take, before it is begun: one part is made on one local worker, and the rest follows from it.
+
+    seconds   = start + parts per worker x rows of a part x seconds a galaxy
+    memory    = what the worker had when small + what the measured rows added, scaled to a whole part
+    limit     = memory / 0.7, above which a Dask worker begins to spill
+"""
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from popcat import stages
+from popcat.catalog.chunk import Chunk
+from popcat.catalog.partitions import OutputFolder
+from popcat.catalog.readers import check_catalog
+from popcat.catalog.records import Sidecar, read_record
+from popcat.distributed.cluster import connect
+from popcat.distributed.sizing import cut, model_location
+from popcat.distributed.window import Window, run_synchronous
+from popcat.errors import PopcatError
+from popcat.inference.posterior import Posterior, load_posterior
+from popcat.schema import posterior_schema
+
+MEASURED_ROWS = 2000
+_WARM_ROWS = 50
+_SPILL = 0.7
+
+
+def plan(
+    source: str | Path, *, model: str | Path = "sdss", draws: int = 100, workers: int = 1, gpus: int = 0,
+    rows_per_partition: int | None = None, scheduler: str | None = None,
+) -> dict:  # fmt: skip
+    """Parts, memory, time and output size of `infer_catalog` with these options, from a measurement of some seconds.
+
+    `workers` are one-threaded processes like those of this machine; with `gpus`, those that share the GPUs. Sampling on
+    a GPU is not measured: `seconds` then counts all but the sampling, and `sampling_counted` is False. `scheduler` may
+    be "synchronous", to measure in this process.
+
+    Raises PopcatError for a catalogue or model that cannot work.
+    """
+    if draws < 1 or workers < 1 or gpus < 0:
+        raise PopcatError(f"expected at least 1 draw, 1 worker and 0 gpus, got {draws}, {workers}, {gpus}")
+    posterior = load_posterior(model)
+    schema = posterior_schema(posterior.survey, posterior.model)
+    chunks, rows = cut(source, schema, draws, rows_per_partition)
+    check_catalog(source, posterior.survey, chunks)
+    stages.forward_for(posterior.survey, posterior.model)
+    measured = _measure(chunks[len(chunks) // 2], model, posterior, draws, scheduler)
+    n = sum(chunk.stop - chunk.start for chunk in chunks)
+    counted = {name: one for name, one in measured["stages"].items() if name != "sample" or not gpus}
+    per_galaxy = sum(counted.values()) / measured["rows"]
+    waves = -(-len(chunks) // workers)
+    peak = measured["start_rss_mb"] + measured["added_mb_per_row"] * min(rows, n)
+    return {
+        "galaxies": n, "draws": draws, "parts": len(chunks), "rows_per_partition": min(rows, n),
+        "workers": workers, "gpus": gpus, "sampling_counted": not gpus,
+        "seconds": round(measured["start_s"] + min(waves * rows, n) * per_galaxy, 1),
+        "galaxies_per_s_per_worker": round(1 / per_galaxy, 1),
+        "worker_peak_mb": round(peak), "worker_limit_mb": round(peak / _SPILL),
+        "output_mb": round(measured["bytes"] / measured["rows"] * n / 1e6, 1),
+        "measured": measured,
+    }  # fmt: skip
+
+
+def _measure(chunk: Chunk, model, posterior: Posterior, draws: int, scheduler: str | None) -> dict:
+    """Make a few rows, to load and compile everything, then some more, on one worker."""
+    rows = min(chunk.stop - chunk.start, MEASURED_ROWS)
+    sizes = [min(_WARM_ROWS, rows), rows]
+    with tempfile.TemporaryDirectory(prefix="popcat-plan-") as path:
+        folder = OutputFolder.open(Path(path) / "out", {}, len(sizes), kind="plan")
+        parts = [replace(chunk, index=index, stop=chunk.start + size) for index, size in enumerate(sizes)]
+        jobs = [(folder, part, model_location(model), posterior.name, draws, 0) for part in parts]
+        marks = [time.monotonic()]
+        with connect(scheduler, workers=1) as client:
+            for job in enumerate(jobs):
+                _make(client, dict([job]))
+                marks.append(time.monotonic())
+        warm, full = (read_record(folder.sidecar_path(index), Sidecar) for index in range(len(sizes)))
+    start_s = marks[1] - marks[0]
+    before, after = (one.made["peak_rss_mb"] or 0.0 for one in (warm, full))
+    return {
+        "rows": full.rows, "bytes": full.bytes, "stages": full.made["seconds"], "start_s": round(start_s, 2),
+        "start_rss_mb": before, "added_mb_per_row": (after - before) / max(sizes[1] - sizes[0], 1),
+    }  # fmt: skip
+
+
+def _make(client, job: dict[int, tuple]) -> None:
+    task = stages.write_posterior_part
+    for outcome in run_synchronous(task, job) if client is None else Window(client, task, job, _silent):
+        if outcome.error is not None:
+            raise outcome.error
+
+
+def _silent(event: str, **fields) -> None:
+    """No log for a measurement."""

@@ -1,0 +1,137 @@
+"""Long work shows itself: a bar on the terminal, a log of JSON lines, a summary."""
+
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from popcat.errors import PopcatError
+
+_LINE_EVERY_S = 60.0
+
+
+class Reporter:
+    """Tells of a run as it goes: `note` any event, `done` and `failed` for partitions; `summary` at the end.
+
+    show: a rich bar with galaxies/s, time left and failures on stderr; where stderr is no terminal, a line a minute.
+    log: a file to which each event is appended as one JSON object a line, with its time (UTC).
+    """
+
+    def __init__(self, verb: str, rows: list[int], pending: list[int], *, show: bool, log: str | Path | None):
+        self.verb, self.rows, self.show = verb, rows, show
+        self.total, self.kept = sum(rows), sum(rows) - sum(rows[index] for index in pending)
+        self.parts, self.pending = len(rows), len(pending)
+        self.galaxies, self.failures, self.retries = 0, {}, 0
+        self._first = None
+        self.stages, self.workers = Counter(), {}
+        self._log = _open_log(log)
+        self._bar = self._task = None
+
+    def __enter__(self) -> "Reporter":
+        self.started, self._start = datetime.now(UTC), time.monotonic()
+        self._said = self._start
+        if self.show:
+            self._bar = _bar()
+            self._task = self._bar.add_task(self.verb, total=self.total, completed=self.kept, rate="", failed="")
+            if self._bar.console.is_terminal:
+                self._bar.start()
+        self.note("run_started", parts=self.parts, pending=self.pending, galaxies=self.total)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.note("run_ended", error=str(error) if error else None, **self.summary())
+        if self._bar is not None:
+            self._bar.stop()
+        if self._log is not None:
+            self._log.close()
+
+    def say(self, text: str) -> None:
+        """A line for the user, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, event: str, **fields) -> None:
+        """One line of the log; the log never stops a run."""
+        self.retries += event == "part_retried"
+        if self._log is not None:
+            line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
+            with suppress(OSError, ValueError):
+                self._log.write(json.dumps(line, default=str) + "\n")
+
+    def done(self, index: int, made: dict) -> None:
+        """A part is written; `made` is what its sidecar says of how."""
+        self.galaxies += self.rows[index]
+        self.stages.update(made.get("seconds", {}))
+        worker = self.workers.setdefault(made.get("worker", ""), {"parts": 0, "gpu": made.get("gpu", False)})
+        worker |= {"parts": worker["parts"] + 1, "peak_rss_mb": made.get("peak_rss_mb")}
+        self.note("part_done", part=index, rows=self.rows[index], **made)
+        self._advance(self.rows[index])
+
+    def failed(self, index: int, error: Exception) -> None:
+        """A partition is given up."""
+        self.failures[index] = f"{type(error).__name__}: {error}"
+        self.note("part_failed", part=index, error=self.failures[index])
+        self._advance(0)
+
+    def summary(self) -> dict:
+        """What the run did, as JSON: galaxies per second, seconds by stage, workers, failures."""
+        seconds = time.monotonic() - self._start
+        return {
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "galaxies": self.galaxies,
+            "galaxies_per_s": round(self.galaxies / seconds, 2) if seconds > 0 else None,
+            "parts": {"total": self.parts, "kept": self.parts - self.pending, "failed": len(self.failures)},
+            "retries": self.retries,
+            "stages": {name: round(value, 3) for name, value in self.stages.items()},
+            "workers": self.workers,
+            "failures": [{"part": index, "error": error} for index, error in sorted(self.failures.items())],
+        }
+
+    def _advance(self, galaxies: int) -> None:
+        if self._bar is None:
+            return
+        now = time.monotonic()
+        rate = self._rate(now)
+        failed = f"{len(self.failures)} failed" if self.failures else ""
+        self._bar.update(self._task, advance=galaxies, rate=f"{rate:,.0f} galaxies/s", failed=failed)
+        if not self._bar.console.is_terminal and now - self._said > _LINE_EVERY_S:
+            self._said, done = now, self.kept + self.galaxies
+            left = (self.total - done) / rate / 60 if rate else float("inf")
+            self.say(f"{self.verb} {done:,} of {self.total:,} galaxies, {rate:,.0f}/s, {left:.0f} min left {failed}")
+
+    def _rate(self, now: float) -> float:
+        """Galaxies per second since the first part was done: before that, workers load and compile."""
+        if self._first is None:
+            self._first = now, self.galaxies
+        since, before = self._first
+        if self.galaxies > before:
+            return (self.galaxies - before) / max(now - since, 1e-9)
+        return self.galaxies / max(now - self._start, 1e-9)
+
+
+def _open_log(path: str | Path | None):
+    if path is None:
+        return None
+    try:
+        return open(path, "a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise PopcatError(f"cannot write the log {path}: {error}") from error
+
+
+def _bar():
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("[red]{task.fields[failed]}"))  # fmt: skip
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,261 @@
+"""What is deployed elsewhere is checked here, offline: schemas, linters, and the stance that every file must keep."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+SCRIPTS = sorted([*DEPLOY.glob("*.sh"), *DEPLOY.glob("slurm/*")])
+DOCKERFILES = sorted((DEPLOY / "docker").glob("Dockerfile.*"))
+BIN = Path(sys.executable).parent
+
+yaml = pytest.importorskip("yaml")
+
+
+def documents(path):
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C: schemas are long
+    return [one for one in yaml.load_all(path.read_text(), loader) if one]
+
+
+def lint(program, *arguments):
+    """Run a linter that pip installs; what it prints."""
+    found = shutil.which(program, path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(f"{program} is not installed: pip install -c constraints.txt -e '.[test]'")
+    done = subprocess.run([found, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def pod_specs():
+    """(file, pod spec) of everything that runs."""
+    for path in MANIFESTS:
+        for one in documents(path):
+            spec = one.get("spec", {})
+            if one["kind"] == "DaskCluster":
+                yield path.name, spec["worker"]["spec"]
+                yield path.name, spec["scheduler"]["spec"]
+            elif one["kind"] == "DaskWorkerGroup":
+                yield path.name, spec["worker"]["spec"]
+            elif one["kind"] == "Job":
+                yield path.name, spec["template"]["spec"]
+
+
+PODS = list(pod_specs())
+
+
+def closed(schema):
+    """A Kubernetes schema that forbids keys it does not know."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: closed(value) for key, value in schema.items()}
+    is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
+    if isinstance(schema.get("properties"), dict) and not is_open:
+        result["additionalProperties"] = False
+    if schema.get("x-kubernetes-int-or-string"):
+        result = {"type": ["integer", "string"]}
+    return result
+
+
+@pytest.fixture(scope="module")
+def validators():
+    """kind -> validator of the operator's resources, from the package that installs them."""
+    jsonschema = pytest.importorskip("jsonschema")
+    found = importlib.util.find_spec("dask_kubernetes")
+    if found is None:
+        pytest.skip("dask-kubernetes is not installed: pip install -c constraints.txt -e '.[test]'")
+    made = {}
+    for path in Path(found.origin).parent.glob("operator/deployment/helm/*/crds/*.yaml"):
+        for crd in documents(path):
+            (version,) = [one for one in crd["spec"]["versions"] if one["served"]]
+            schema = closed(version["schema"]["openAPIV3Schema"])
+            # what every object of Kubernetes has, and no resource's own schema lists
+            schema["properties"] |= {"apiVersion": {"const": f"{crd['spec']['group']}/{version['name']}"},
+                                     "kind": {"const": crd["spec"]["names"]["kind"]}, "metadata": {"type": "object"}}
+            made[crd["spec"]["names"]["kind"]] = jsonschema.Draft202012Validator(schema)
+    return made
+
+
+def dask_resources():
+    return [one for path in MANIFESTS for one in documents(path) if one["kind"].startswith("Dask")]
+
+
+def test_the_operators_own_schemas_accept_the_cluster_and_its_gpu_workers(validators):
+    assert {one["kind"] for one in dask_resources()} == {"DaskCluster", "DaskWorkerGroup"}
+    for one in dask_resources():
+        assert [error.message for error in validators[one["kind"]].iter_errors(one)] == []
+
+
+@pytest.mark.parametrize("wrong", ["replica", "spec.container", "spec.containers.0.imag"])
+def test_the_schemas_refuse_a_key_that_is_misspelt(validators, wrong):
+    (cluster,) = [one for one in dask_resources() if one["kind"] == "DaskCluster"]
+    at = cluster["spec"]["worker"]
+    *path, last = wrong.split(".")
+    for key in path:
+        at = at[int(key) if key.isdigit() else key]
+    at[last] = "x"
+    (error,) = validators["DaskCluster"].iter_errors(cluster)
+    assert f"'{last}' was unexpected" in error.message
+
+
+@pytest.mark.parametrize(("name", "pod"), PODS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(PODS)])
+def test_every_pod_has_least_privileges_limits_and_certificates(name, pod):
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert pod["automountServiceAccountToken"] is False
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["tls"]["secret"]["secretName"] == "popcat-tls"
+    for container in pod["containers"]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"]["drop"] == ["ALL"]
+        for bound in ("requests", "limits"):
+            assert {"cpu", "memory"} <= set(container["resources"][bound])
+        assert re.fullmatch(r"[\w./-]+:\d[\w.-]+", container["image"])
+        assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+
+
+def test_only_workers_with_a_gpu_claim_one():
+    for name, pod in PODS:
+        for container in pod["containers"]:
+            asks = "nvidia.com/gpu" in container["resources"]["limits"]
+            assert asks == ("GPU=1" in container["args"]) == (name == "gpu-workers.yaml")
+
+
+def test_long_lived_pods_have_probes():
+    for _, pod in PODS:
+        for container in pod["containers"]:
+            if "infer" not in container["args"]:
+                assert {"readinessProbe", "livenessProbe"} <= set(container)
+
+
+def test_every_port_that_leaves_a_host_speaks_tls():
+    for path in [*MANIFESTS, *SCRIPTS, DEPLOY / "docker" / "compose.yaml"]:
+        assert "tcp://" not in path.read_text()
+    for _, pod in PODS:
+        words = " ".join(pod["containers"][0]["args"])
+        if "scheduler" in words.split():
+            assert "--protocol tls" in words and "--dashboard-address 127.0.0.1" in words
+    assert "--protocol tls" in (DEPLOY / "slurm" / "scheduler.sbatch").read_text()
+    config = yaml.safe_load((DEPLOY / "dask.yaml").read_text())
+    assert config["distributed"]["comm"]["require-encryption"] is True
+
+
+def test_compose_gives_no_service_more_than_it_needs():
+    compose = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())
+    for service in compose["services"].values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["user"] == "10001:10001"
+        assert "no-new-privileges:true" in service["security_opt"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert (DEPLOY / "docker" / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_is_pinned_and_runs_without_root(path):
+    text = path.read_text()
+    bases = re.findall(r"^FROM (\S+)", text, re.M)
+    assert bases and all(re.fullmatch(r"python:\d+\.\d+\.\d+-[\w-]+@sha256:[0-9a-f]{64}", base) for base in bases)
+    assert re.findall(r"^USER (\S+)", text, re.M)[-1] == "10001:10001"
+    assert "-c constraints.txt" in text
+    for source in re.findall(r"^COPY (?!--from)(?:--chmod=\d+ )?(.+) \S+$", text, re.M):
+        assert all((ROOT / name).exists() for name in source.split())
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_hadolint_finds_nothing(path):
+    assert lint("hadolint", path) == ""
+
+
+def test_shellcheck_finds_nothing():
+    assert lint("shellcheck", "-x", *SCRIPTS) == ""
+
+
+def test_yamllint_finds_nothing():
+    assert lint("yamllint", "-c", ROOT / ".yamllint.yaml", "--strict", DEPLOY) == ""
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """Certificates as deploy/tls.sh makes them."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls") / "tls"
+    subprocess.run([DEPLOY / "tls.sh", folder], check=True, capture_output=True)
+    return folder
+
+
+def test_certificates_are_private_and_made_once(tls):
+    assert {path.name for path in tls.iterdir()} == {"ca.pem", "node.pem", "node.key"}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in [tls, *tls.iterdir()])
+    before = (tls / "node.key").read_bytes()
+    said = subprocess.run([DEPLOY / "tls.sh", tls], check=True, capture_output=True, text=True).stdout
+    assert "still valid" in said
+    assert (tls / "node.key").read_bytes() == before
+
+
+@pytest.fixture
+def fake_slurm(tmp_path):
+    """An sbatch that only writes down how it was called."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "sbatch").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\nwc -l <{tmp_path}/calls\n')
+    (commands / "sbatch").chmod(0o755)
+    return {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "POPCAT_RUN": str(tmp_path / "run"),
+            "HOME": str(tmp_path)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("gpu", "workers"), [("0", "cpu-workers.sbatch"), ("1", "gpu-workers.sbatch")])
+def test_submit_starts_scheduler_workers_and_client(fake_slurm, tls, tmp_path, gpu, workers):
+    command = [DEPLOY / "slurm" / "submit.sh", "my galaxies.parquet", "-o", "out"]
+    subprocess.run(command, env={**fake_slurm, "GPU": gpu}, check=True, capture_output=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [Path(re.search(r"\S+\.sbatch", call)[0]).name for call in calls] == [
+        "scheduler.sbatch", workers, "infer.sbatch"]
+    assert calls[2].endswith("infer.sbatch my galaxies.parquet -o out")
+    assert (tmp_path / "run" / "jobs").read_text().split() == ["1", "2"]
+    assert (tmp_path / "run" / "tls" / "node.key").is_file()
+    assert (tmp_path / "run").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+def test_the_deployed_configuration_makes_a_cluster_that_speaks_tls_alone(tls, tmp_path):
+    environment = {**os.environ, "POPCAT_TLS": str(tls), "DASK_CONFIG": str(DEPLOY / "dask.yaml")}
+    file = tmp_path / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    with open(tmp_path / "log", "w") as log:
+        options = {"env": environment, "stdout": log, "stderr": log}
+        running = [subprocess.Popen([*dask, "scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", "0",
+                                     "--scheduler-file", file, "--no-dashboard"], **options)]  # fmt: skip
+        try:
+            while not file.exists():
+                time.sleep(0.1)
+            address = json.loads(file.read_text())["address"]
+            assert address.startswith("tls://")
+            running.append(subprocess.Popen([*dask, "worker", "--scheduler-file", file, "--nthreads", "1",
+                                             "--no-dashboard", "--no-nanny"], **options))  # fmt: skip
+            simulate = [sys.executable, "-m", "popcat", "simulate", "-n", "50", "-o", tmp_path / "library",
+                        "--scheduler", file]  # fmt: skip
+            subprocess.run(simulate, env=environment, check=True, capture_output=True)
+            assert '"worker": "tls://' in (tmp_path / "library" / "_popcat" / "000000.json").read_text()
+            plain = [*simulate[:-3], tmp_path / "other", "--scheduler", file]
+            refused = subprocess.run(plain, capture_output=True, text=True)
+            assert refused.returncode == 2
+            assert "no Dask scheduler answers" in refused.stderr
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()

@@ -1,0 +1,59 @@
+"""Every script in examples/ runs and prints what it promises."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import popcat
+from popcat.schema import QUANTITIES
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name, *arguments):
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    path = os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def posteriors(galaxies, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examples") / "posteriors"
+    popcat.infer_catalog(galaxies, folder, draws=10, scheduler="synchronous")
+    return folder
+
+
+def test_a_survey_of_ones_own(tmp_path):
+    out = run("own_survey.py", tmp_path)
+    assert len(re.findall(r"^[ugriz]: 500 observed in uJy", out, re.M)) == 5
+    assert "10 galaxies fail the quality cut" in out
+    posteriors, mass = re.search(r"(\d+) posteriors, median log_mstar ([\d.]+)", out).groups()
+    assert int(posteriors) > 490 and 10 < float(mass) < 11.2
+
+
+def test_a_cluster(galaxies, tmp_path):
+    out = run("cluster.py", galaxies, tmp_path / "out")
+    assert "150 galaxies in 3 parts" in out and "log_mstar_p50" in out
+
+
+def test_a_lake(posteriors, tmp_path):
+    for package in ("cdshealpix", "deltalake", "duckdb"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is of the extra `lake`: make test-lake")
+    out = run("lake.py", posteriors, tmp_path)
+    assert "hats: 150 galaxies added, 150 in all" in out and "delta: 150 galaxies added" in out
+    assert re.search(r"^[\d.]+ galaxies are quiescent", out, re.M)
+    assert "hats: 0 galaxies added, 150 in all" in run("lake.py", posteriors, tmp_path)
+
+
+@pytest.mark.skipif("redshift" not in QUANTITIES, reason="this version infers no redshifts")
+def test_photometric_redshifts(galaxies, tmp_path):
+    out = run("photo_z.py", galaxies, tmp_path / "out")
+    assert float(re.search(r"sigma_NMAD ([\d.]+)", out)[1]) < 0.1
