@@ -24,13 +24,13 @@ _N_CORNERS = 6
 
 
 def crosscheck(
-    posteriors: str | Path, n: int = 50, *, output: str | Path | None = None, seed: int = 0, sampler: str = "emcee",
+    posteriors: str | Path, n: int = 50, *, output: str | Path | None = None, seed: int = 0, sampler: str = "prior",
     max_steps: int = 60_000, only: Sequence[str] | None = None, report: Callable = lambda text: None,
 ) -> dict:  # fmt: skip
     """Compare the posteriors of n random galaxies of a catalogue with an independent sampler's, and return the summary.
 
-    sampler : "emcee" or "nautilus". only : routes to draw the galaxies from; all by default. With `output`, a folder,
-    also writes crosscheck.json and crosscheck.html, with overlaid corner plots.
+    sampler : "prior" (accepted draws of the prior), "emcee" or "nautilus". only : routes to draw the galaxies from; all
+    by default. With `output`, a folder, also writes crosscheck.json and crosscheck.html, with overlaid corner plots.
 
     The summary has n (galaxies whose referee converged), n_not_converged, quantile_shift_median ({quantity: median of
     |shift of p16, p50, p84| in the referee's sigma}), c2st_median, and each galaxy's own under `galaxies`.
