@@ -48,7 +48,8 @@ def crosscheck(
     for number, row in enumerate(rows):
         result, corner = _check(row, survey, model, seed, sampler, max_steps)
         results.append(result)
-        report(f"{number + 1}/{len(rows)}  {row['object_id']}  C2ST {result['c2st']:.3f}")
+        score = "no convergence" if not result["converged"] else f"C2ST {result['c2st'] or np.nan:.3f}"
+        report(f"{number + 1}/{len(rows)}  {row['object_id']}  {score}")
         if len(corners) < _N_CORNERS and result["converged"]:
             corners.append((result, corner))
     summary = {"catalog": str(posteriors), "model": manifest["fingerprint"].get("model"), "sampler": sampler,
@@ -82,7 +83,7 @@ def _check(row: dict, survey: Survey, model: Model, seed: int, sampler: str, max
     start = galaxy.to_w(theta, ours["redshift"])
     entropy = SeedSequence([seed, row["object_id"] % 2**63]).generate_state(1)[0]
     chain = sample_galaxy(galaxy, start, int(entropy), sampler=sampler, max_steps=max_steps)
-    found = stages.derive(*galaxy.to_theta(chain.w), survey, model)
+    found = stages.derive(*galaxy.to_theta(chain.w), survey, model) if len(chain.w) else {}
     shifts = {name: quantile_shifts(ours[name], values) for name, values in found.items()
               if name in ours and np.ptp(values) > 0}  # fmt: skip
     result = {

@@ -38,7 +38,7 @@ def accept_from_prior(
         log_uniform = np.log(random.uniform(size=_BATCH))
         top = max(top, float(log_weight.max()))
         log_sum = float(np.logaddexp(log_sum, np.logaddexp.reduce(log_weight)))
-        good = log_uniform < log_weight - top
+        good = (log_weight > -np.inf) & (log_uniform + top < log_weight)
         kept.append((theta[good], redshift[good], log_weight[good], log_uniform[good]))
         n += _BATCH
     theta, redshift = _accepted(kept, top)
@@ -64,5 +64,5 @@ def _accepted(kept, top) -> tuple[np.ndarray, np.ndarray]:
     if not kept:
         return np.empty((0, 0)), np.empty(0)
     theta, redshift, log_weight, log_uniform = (np.concatenate(values) for values in zip(*kept, strict=True))
-    good = log_uniform < log_weight - top
+    good = log_uniform + top < log_weight
     return theta[good], redshift[good]
