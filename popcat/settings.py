@@ -58,6 +58,22 @@ class Band(_Settings):
         return self
 
 
+class RestFrameFilter(_Settings):
+    """A filter that absolute magnitudes are given in."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
+    filter: str
+    """As in `Band`."""
+    wave_range_aa: tuple[float, float] | None = None
+    """As in `Band`, in the rest frame."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        if self.wave_range_aa is not None:
+            _ascending("wave_range_aa", *self.wave_range_aa)
+        return self
+
+
 class Columns(_Settings):
     """Columns of a catalogue that are not photometry."""
 
@@ -95,12 +111,17 @@ class Survey(_Settings):
     columns: Columns = Columns()
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
     selection: Selection
+    absolute_magnitudes: tuple[RestFrameFilter, ...] = ()
+    """Filters of the rest-frame absolute magnitudes that every posterior draw has: columns abs_mag_<name>."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
         names = self.band_names
         if len(set(names)) != len(names):
             raise ValueError(f"band names must differ, got {', '.join(names)}")
+        absolute = [item.name for item in self.absolute_magnitudes]
+        if len(set(absolute)) != len(absolute):
+            raise ValueError(f"names of absolute_magnitudes must differ, got {', '.join(absolute)}")
         if self.selection.band not in names:
             raise ValueError(f'selection.band "{self.selection.band}": {did_you_mean(self.selection.band, names)}')
         low, high = self.redshift_range

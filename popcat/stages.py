@@ -24,10 +24,10 @@ from popcat.schema import (
     CHI2_TAIL,
     FLAGS,
     PERCENTILES,
-    PROPERTIES,
     library_schema,
     parameter_fields,
     posterior_schema,
+    property_fields,
     to_pandas,
 )
 from popcat.settings import Model, Survey
@@ -60,7 +60,7 @@ def forward_for(survey: Survey, model: Model) -> Forward:
     with _lock:
         if key not in _forwards:
             photometry = Photometry(survey, model)
-            _forwards[key] = Forward(photometry, Properties(photometry.model))
+            _forwards[key] = Forward(photometry, Properties(survey, photometry.model))
             if len(_forwards) > _MAX_FORWARDS:
                 _forwards.popitem(last=False)
         return _forwards[key]
@@ -127,7 +127,7 @@ def _sample(frame, posterior, draws, seed) -> tuple[dict[str, np.ndarray], np.nd
     flux, err = _bands(frame, "flux", survey), _bands(frame, "flux_err", survey)
     redshift, object_id = frame["redshift"].to_numpy(), frame["object_id"].to_numpy()
     photometry = forward_for(survey, posterior.model).photometry
-    names = (*posterior.prior.names, *PROPERTIES)
+    names = (*posterior.prior.names, *property_fields(survey))
     out = {name: np.empty((len(frame), draws), dtype=np.float32) for name in names}
     chi2 = np.empty(len(frame))
     step = max(_BATCH_DRAWS // draws, 1)

@@ -9,7 +9,7 @@ import pytest
 from popcat import calibrating, stages
 from popcat.errors import PopcatError
 from popcat.inference.posterior import load_posterior
-from popcat.schema import QUANTITIES
+from popcat.schema import PARAMETERS, property_fields
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,10 @@ def folder(tiny_model, tmp_path_factory):
     return output
 
 
-def test_every_parameter_and_property_has_ranks_and_a_distance(folder):
+def test_every_parameter_and_property_has_ranks_and_a_distance(folder, tiny_model):
     result = calibrating.read_calibration(folder)
-    assert set(result["ks"]) == set(result["ranks"]) == set(QUANTITIES)
+    names = {*PARAMETERS, *property_fields(load_posterior(tiny_model).survey)}
+    assert set(result["ks"]) == set(result["ranks"]) == names
     assert all(len(values) == 60 and values.min() > 0 and values.max() < 1 for values in result["ranks"].values())
 
 
