@@ -21,7 +21,16 @@ from popcat.catalog.partitions import read_manifest
 from popcat.errors import PopcatError
 from popcat.inference.calibration import coverage
 from popcat.inference.posterior import embedded_posteriors, posterior_folder
-from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, PROPERTIES, REDSHIFT, STATUS, parameter_fields, to_pandas
+from popcat.schema import (
+    FLAGS,
+    PARAMETERS,
+    PERCENTILES,
+    REDSHIFT,
+    STATUS,
+    parameter_fields,
+    property_fields,
+    to_pandas,
+)
 from popcat.settings import Model, Survey
 from popcat.sps.filters import load_curves
 from popcat.sps.spectrum import observed_spectrum
@@ -55,7 +64,7 @@ _DETAILS = ("fingerprint", "extra.survey.", "extra.galaxy_model.", "extra.proven
 _SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
 _SCALARS = ["object_id", "redshift_p50", "status", "flags", "chi2_best",
             *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES)]
-_TABLES = ((*PROPERTIES, "redshift"), ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst"))
+_PARAMETER_TABLE = ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst")
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,7 @@ def read_provenance(folder: Path) -> list[tuple[str, str]]:
 
 def _galaxy_columns(survey, parameters):
     bands = [f"{kind}_{name}" for kind in ("flux", "flux_err") for name in survey.band_names]
-    names = (*parameters, *PROPERTIES, *REDSHIFT)
+    names = (*parameters, *property_fields(survey), *REDSHIFT)
     quantiles = [f"{name}_p{q}" for name in names for q in PERCENTILES]
     draws = [f"{name}_draws" for name in names]
     scalars = ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", "worst_band"]
@@ -214,7 +223,8 @@ def _population_figures(ok, status, n_bands):
 
 def _galaxy(row, why, survey, parameters, curves, forward, spectrum):
     """What the template shows of one galaxy."""
-    fields = {**parameters, **PROPERTIES, **REDSHIFT}
+    properties = {**property_fields(survey), **REDSHIFT}
+    fields = {**parameters, **properties}
     draws = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in fields}
     theta = np.column_stack([draws[name] for name in parameters])
     redshift = float(row["redshift_p50"])
@@ -228,7 +238,7 @@ def _galaxy(row, why, survey, parameters, curves, forward, spectrum):
         "has_position": all(row[name] is not None and np.isfinite(row[name]) for name in ("ra", "dec")),
         "chi2": row["chi2_best"], "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
         "tables": [[(name, *(row[f"{name}_p{q}"] for q in PERCENTILES), *fields[name]) for name in names]
-                   for names in _TABLES],
+                   for names in (properties, _PARAMETER_TABLE)],
         "sed": plots.figure_to_data_uri(sed), "corner": plots.figure_to_data_uri(corner),
     }
 

@@ -71,6 +71,22 @@ class Band(_Settings):
         return self
 
 
+class RestFrameFilter(_Settings):
+    """A filter that absolute magnitudes are given in."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
+    filter: str
+    """As in `Band`."""
+    wave_range_aa: tuple[float, float] | None = None
+    """As in `Band`, in the rest frame."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        if self.wave_range_aa is not None:
+            _ascending("wave_range_aa", *self.wave_range_aa)
+        return self
+
+
 class Columns(_Settings):
     """Columns of a catalogue that are not photometry; each may be an expression, as in `Band`."""
 
@@ -123,6 +139,8 @@ class Survey(_Settings):
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
     selection: Selection
     calibration: CalibrationLimits = CalibrationLimits()
+    absolute_magnitudes: tuple[RestFrameFilter, ...] = ()
+    """Filters of the rest-frame absolute magnitudes that every posterior draw has: columns abs_mag_<name>."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
@@ -130,6 +148,10 @@ class Survey(_Settings):
         if len({name.lower() for name in names}) != len(names):
             raise ValueError(f"band names must differ, and not in case alone (columns of them would be one to DuckDB), "
                              f"got {', '.join(names)}")
+        absolute = [item.name.lower() for item in self.absolute_magnitudes]
+        if len(set(absolute)) != len(absolute):
+            raise ValueError("names of absolute_magnitudes must differ, and not in case alone, got "
+                             f"{', '.join(item.name for item in self.absolute_magnitudes)}")
         if self.selection.band not in names:
             raise ValueError(f'selection.band "{self.selection.band}": {did_you_mean(self.selection.band, names)}')
         low, high = self.redshift_range

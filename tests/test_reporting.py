@@ -12,7 +12,7 @@ import pytest
 from popcat import reporting
 from popcat.errors import PopcatError
 from popcat.reporting import build_report, pick_galaxies
-from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, QUANTITIES, STATUS, posterior_schema
+from popcat.schema import FLAGS, PARAMETERS, PERCENTILES, STATUS, posterior_schema, property_fields
 from popcat.settings import load_survey
 
 SURVEY = load_survey("sdss")
@@ -60,7 +60,7 @@ def toy_draws(rng, n_galaxies, n_draws):
     quiescent = rng.random(n_galaxies) < 1 / (1 + np.exp(-(mass - 10.6) / 0.25))
     share = np.where(quiescent, 0.03, 0.3)[:, None] * 10 ** scatter(0.04)
     tau = np.abs(np.where(quiescent, 0.15, 0.7)[:, None] * 10 ** rng.normal(0, 0.15, (n_galaxies, 1)) + scatter(0.05))
-    draws = {name: rng.uniform(0.05, 0.9, (n_galaxies, n_draws)) for name in QUANTITIES}
+    draws = {name: rng.uniform(0.05, 0.9, (n_galaxies, n_draws)) for name in (*PARAMETERS, *property_fields(SURVEY))}
     draws |= {"beta1": share, "f_burst": 0.02 * rng.random((n_galaxies, n_draws)), "tau_ism": tau,
               "n_dust": np.clip(scatter(0.1) - 0.3, -2, 1), "t_burst": rng.uniform(0.01, 12, (n_galaxies, n_draws)),
               "tau_bc": rng.uniform(0, 3, (n_galaxies, n_draws)),
