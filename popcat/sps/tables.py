@@ -25,8 +25,9 @@ from popcat.sps.model import GalaxyModel, build_model
 from popcat.sps.quadrature import Segment, hat_weights, lagrange_basis, make_segments
 from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
-CELL_LN1PZ = 1.4e-3
-"""Width of a redshift cell in ln(1 + z): linear interpolation is then good to about 2e-4."""
+CELL_LN1PZ = 1.0e-3
+"""Width of a redshift cell in ln(1 + z): linear interpolation is then good to 2e-4, and to 4e-4 where a break of the
+spectrum crosses the edge of a filter."""
 NODE_TOLERANCE = 2e-4
 REST_CELL_LN1PZ = 8e-3
 """The same for rest-frame tables, of which only the cut bins change with redshift: good to about 5e-5."""
