@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from popcat.prior import make_prior
-from popcat.settings import Model, RestFrameFilter, Survey, embedded_surveys, load_survey
+from popcat.settings import Filter, Model, Survey, embedded_surveys, load_survey
 from popcat.sps.cosmology import cosmology_table
 from popcat.sps.filters import load_curves
 from popcat.sps.photometry import Photometry
@@ -38,7 +38,7 @@ from simulation import simulate
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 N_SPEED, N_REFERENCE, N_BAGPIPES = 200_000, 50, 100
 SEEN = 1e-10
-ABSOLUTE_MAGNITUDES = tuple(RestFrameFilter(name=band, filter=f"sdss2010-{band}") for band in "gr")
+ABSOLUTE_MAGNITUDES = tuple(Filter(name=band, filter=f"sdss2010-{band}") for band in "gr")
 
 
 def main():

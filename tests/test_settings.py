@@ -9,8 +9,8 @@ from popcat.errors import PopcatError
 from popcat.settings import (
     FLUX_UNITS,
     Band,
+    Filter,
     Model,
-    RestFrameFilter,
     Survey,
     Training,
     embedded_surveys,
@@ -150,7 +150,7 @@ def test_names_of_absolute_magnitudes_differ(tmp_path):
 
 def test_the_range_of_a_rest_frame_filter_ascends():
     with pytest.raises(pydantic.ValidationError, match="wave_range_aa must be low < high"):
-        RestFrameFilter(name="r", filter="sdss2010-r", wave_range_aa=(7000.0, 5000.0))
+        Filter(name="r", filter="sdss2010-r", wave_range_aa=(7000.0, 5000.0))
 
 
 MODEL = {

@@ -7,7 +7,7 @@ universe cuts. Held to popcat.sps.spectrum.reference_rest_fluxes by tests.
 
 import numpy as np
 
-from popcat.settings import RestFrameFilter, Survey
+from popcat.settings import Filter, Survey
 from popcat.sps.filters import FilterCurve, load_curve
 from popcat.sps.light import kernel_tables
 from popcat.sps.lookups import make_histories
@@ -15,7 +15,7 @@ from popcat.sps.model import GalaxyModel
 from popcat.sps.photometry import check_theta, flux_kernel, in_place_of, nearly_ascending, scratch
 from popcat.sps.tables import load_rest_tables
 
-V_BAND = RestFrameFilter(name="V", filter="bessell-V")
+V_BAND = Filter(name="V", filter="bessell-V")
 """The filter of the attenuation a_v."""
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from popcat.errors import PopcatError
 from popcat.prior import make_prior
-from popcat.settings import Model, RestFrameFilter, load_survey
+from popcat.settings import Filter, Model, load_survey
 from popcat.sps import tables
 from popcat.sps.filters import load_curve
 from popcat.sps.model import build_model
@@ -123,7 +123,7 @@ def test_stars_are_those_of_the_epoch_and_not_of_today(rest, galaxy):
 
 def test_properties_have_a_column_a_filter(model, draw):
     survey = load_survey("lsst").model_copy(
-        update={"absolute_magnitudes": (RestFrameFilter(name="J", filter="twomass-J"), V_BAND)}
+        update={"absolute_magnitudes": (Filter(name="J", filter="twomass-J"), V_BAND)}
     )
     theta, redshift = draw(5)
     out = Properties(survey, model)(theta, redshift)
@@ -148,7 +148,7 @@ def test_rest_frame_tables_are_apart_from_observed_ones(survey, model, monkeypat
 
 
 def test_a_filter_beyond_the_grid_is_refused_by_name(survey, model):
-    far = RestFrameFilter(name="W4", filter="wise2010-W4")
+    far = Filter(name="W4", filter="wise2010-W4")
     with pytest.raises(PopcatError, match='band "W4" at redshift 0 needs'):
         RestFrame(survey.model_copy(update={"absolute_magnitudes": (far,)}), model)
 
