@@ -1,0 +1,101 @@
+"""Commands that judge: catalogues, models against each other, this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from popcat.cli.options import (
+    PosteriorsArgument,
+    SeedOption,
+    say,
+)
+
+app = typer.Typer()
+_MAX_SHOWN = 50
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
+) -> None:
+    """Check every checksum, row count, identifier and column; exit status 1 with what is wrong and what mends it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from popcat.catalog.verification import verify as verify_folder
+
+    found = verify_folder(folder)
+    typer.echo(f"{folder}: {found.kind}, {found.parts:,} sound parts, {found.rows:,} rows, {found.bytes / 1e6:,.0f} MB")
+    if found.ok:
+        typer.echo("nothing is wrong")
+        return
+    table = Table("where", "what is wrong", title=f"{len(found.problems)} problems", title_justify="left")
+    for problem in found.problems[:_MAX_SHOWN]:
+        table.add_row(escape(problem.where), escape(problem.what))
+    Console().print(table)
+    if len(found.problems) > _MAX_SHOWN:
+        typer.echo(f"and {len(found.problems) - _MAX_SHOWN} more")
+    for remedy in dict.fromkeys(problem.remedy for problem in found.problems):
+        typer.echo(f"-> {remedy}")
+    raise typer.Exit(1)
+
+
+@app.command()
+def crosscheck(
+    posteriors: PosteriorsArgument,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies, drawn at random.")] = 50,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the page and the numbers.")] = Path(
+        "crosscheck"
+    ),
+    sampler: Annotated[str, typer.Option(help="emcee or nautilus (extra bench).")] = "emcee",
+    seed: SeedOption = 0,
+) -> None:
+    """Referee: sample some of a catalogue's galaxies anew, with an independent sampler, and compare."""
+    from popcat.crosschecking import crosscheck as crosscheck_catalog
+
+    found = crosscheck_catalog(posteriors, n, output=output, seed=seed, sampler=sampler, report=say)
+    typer.echo(f"{found['n']} galaxies ({found['n_not_converged']} more without a converged referee)")
+    for name, value in found["quantile_shift_median"].items():
+        typer.echo(f"median |shift| of {name:14s} {value:.3f} sigma")
+    if found["c2st_median"] is not None:
+        typer.echo(f"median C2ST {found['c2st_median']:.3f}")
+    say(f"page and numbers in {output}")
+
+
+@app.command()
+def compare(
+    first: PosteriorsArgument,
+    second: PosteriorsArgument,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Parquet file of the factors.")] = None,
+) -> None:
+    """Bayes factors of two models, from catalogues inferred with --certify: per galaxy and summed."""
+    import pyarrow as pa
+
+    from popcat.catalog.atomic import write_parquet_atomic
+    from popcat.inference.compare import STRONG
+    from popcat.inference.compare import compare as compare_catalogs
+
+    frame, found = compare_catalogs(first, second)
+    if output is not None:
+        write_parquet_atomic(output, pa.Table.from_pandas(frame, preserve_index=False))
+    typer.echo(f"ln B = ln p(data | {first}) - ln p(data | {second})")
+    typer.echo(f"{found['n']:,} certified galaxies ({found['n_not_certified']:,} others left out)")
+    if found["n"]:
+        typer.echo(f"sum     {found['sum']:+.1f} +- {found['sum_error']:.1f}")
+        typer.echo(f"median  {found['median']:+.3f}")
+        strong = f"{found['n_strong_first']:,} for {first}, {found['n_strong_second']:,} for {second}"
+        typer.echo(f"|ln B| > {STRONG:g}: {strong}")
+
+
+@app.command()
+def doctor(scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None) -> None:
+    """Say what works on this machine, and what to do about what does not."""
+    from popcat.doctor import checks
+
+    found = checks(scheduler=scheduler)
+    for check in found:
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.ok]
+        typer.echo(f"{mark} {check.name:10s} {check.detail}" + (f"\n     -> {check.remedy}" if check.remedy else ""))
+    raise typer.Exit(1 if any(check.ok is False for check in found) else 0)
