@@ -76,7 +76,9 @@ class IncrementalBlock:
 
     def context_term(self, context: torch.Tensor) -> torch.Tensor:
         """What the context (n_galaxy, n_context) adds to the first layer, its bias included: (units, n_galaxy)."""
-        term = self.activate(matmul(self.context_weight, context.t()).add_(self.context_bias))
+        # in double, so that it does not depend on how many galaxies there are
+        product = (self.context_weight.double() @ context.t().double()).to(context.dtype)
+        term = self.activate(product.add_(self.context_bias))
         return term.add_(self.first_bias)
 
     def work(self, n: int, like: torch.Tensor) -> "Work":

@@ -17,8 +17,8 @@ from popcat.prior import Prior
 SAMPLERS = ("emcee", "nautilus")
 N_WALKERS, _BLOCK, MAX_STEPS = 64, 1000, 60_000
 """Walkers; steps between looks at the autocorrelation time; steps at most."""
-LONG_ENOUGH = 40.0
-"""A chain has converged when it is so many autocorrelation times long."""
+LONG_ENOUGH = 25.0
+"""A chain has converged when it is so many autocorrelation times long: 64 walkers then hold 1,300 independent draws."""
 _EDGE = 1e-9
 _MIN_C2ST = 40
 
