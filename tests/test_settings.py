@@ -143,7 +143,7 @@ def test_a_band_name_must_fit_in_a_column_name(name):
 def test_names_of_absolute_magnitudes_differ(tmp_path):
     survey = load_survey("sdss").model_dump()
     twice = survey["absolute_magnitudes"][:1] * 2
-    with pytest.raises(pydantic.ValidationError, match="names of absolute_magnitudes .* got u, u"):
+    with pytest.raises(pydantic.ValidationError, match=r"names of absolute_magnitudes .* got u, u"):
         Survey.model_validate(survey | {"absolute_magnitudes": twice})
     assert Survey.model_validate(survey | {"absolute_magnitudes": []}).absolute_magnitudes == ()
 
