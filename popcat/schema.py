@@ -58,9 +58,6 @@ PROPERTIES = {
 
 REDSHIFT = {"redshift": ("1", "redshift: as given, within its error, or inferred from the photometry")}
 
-QUANTITIES = {**PARAMETERS, **PROPERTIES, **REDSHIFT}
-"""Parameters of the default galaxy model, what is derived, and the redshift."""
-
 
 FLAGS = {
     "missing_band": 1,

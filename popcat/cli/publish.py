@@ -19,12 +19,15 @@ def report(
     posteriors: Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("report.html"),
     galaxy: Annotated[list[int] | None, typer.Option(help="object_id of a galaxy to show; may be repeated.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Folder from `popcat calibrate`.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Folder from `popcat calibrate`; else the model's.")] = None,
+    crosscheck: Annotated[Path | None, typer.Option(help="Folder from `popcat crosscheck`, to be shown too.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page; by default the folder's name.")] = None,
 ) -> None:
-    """Write one HTML page: population, three galaxies in full, status counts."""
+    """Write one HTML page to send round: what to trust, galaxies to sort, filter and look at, the population."""
     from popcat.reporting import report as write_report
 
-    say(f"report in {write_report(posteriors, output, galaxies=galaxy or None, calibration=calibration)}")
+    shown = {"galaxies": galaxy or None, "calibration": calibration, "crosscheck": crosscheck, "title": title}
+    say(f"report in {write_report(posteriors, output, **shown)}")
 
 
 @app.command()
