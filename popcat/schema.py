@@ -239,6 +239,21 @@ def _field(name, kind, unit, description):
     return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
 
 
+def column_list(schema: pa.Schema) -> list[dict[str, str]]:
+    """The columns of a schema as dicts of name, type, unit, ucd and description.
+
+    >>> column_list(pa.schema([_field("ra", pa.float64(), "deg", "right ascension")]))[0]["unit"]
+    'deg'
+    """
+    found = []
+    for field in schema:
+        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
+        found.append({"name": field.name, "type": kind,
+                      **{key: text.get(key, "") for key in ("unit", "ucd", "description")}})  # fmt: skip
+    return found
+
+
 def column_table(schema: pa.Schema) -> str:
     """The columns of a schema as a markdown table: name, type, unit, UCD, description.
 
@@ -248,9 +263,7 @@ def column_table(schema: pa.Schema) -> str:
     | `ra` | double | deg | pos.eq.ra;meta.main | right ascension |
     """
     lines = ["| column | type | unit | UCD | description |", "|---|---|---|---|---|"]
-    for field in schema:
-        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
-        cells = (f"`{field.name}`", kind, *(text.get(key, "") for key in ("unit", "ucd", "description")))
-        lines.append(f"| {' | '.join(cells)} |")
+    for column in column_list(schema):
+        name, *others = column.values()
+        lines.append(f"| {' | '.join([f'`{name}`', *others])} |")
     return "\n".join(lines)

@@ -10,17 +10,24 @@ import typer
 
 from popcat import __version__
 from popcat.cli import catalogs, checks, models, publish, ssp, survey
+from popcat.cli.options import MODEL, examples
 from popcat.errors import PopcatError
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Tables of galaxy photometry into probabilistic catalogues.",
+    epilog=examples(
+        "popcat demo",
+        "popcat infer galaxies.parquet --model sdss -o posteriors",
+        "popcat report posteriors -o report.html",
+        "popcat --install-completion",
+    ),
 )
-for topic in (catalogs, models, checks, publish):
+for topic in (catalogs, checks, publish, models):
     app.add_typer(topic.app)
-app.add_typer(survey.app, name="survey")
-app.add_typer(ssp.app, name="ssp")
+app.add_typer(survey.app, name="survey", rich_help_panel=MODEL)
+app.add_typer(ssp.app, name="ssp", rich_help_panel=MODEL)
 
 
 def main() -> None:

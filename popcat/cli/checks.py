@@ -1,23 +1,31 @@
 """Commands that judge: catalogues, models against each other, this machine."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from popcat.cli.options import (
+    READ,
+    START,
+    JsonOption,
     PosteriorsArgument,
     SeedOption,
+    examples,
+    print_json,
     say,
+    teller,
 )
 
 app = typer.Typer()
 _MAX_SHOWN = 50
 
 
-@app.command()
+@app.command(rich_help_panel=READ, epilog=examples("popcat verify posteriors"))
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
+    json: JsonOption = False,
 ) -> None:
     """Check every checksum, row count, identifier and column; exit status 1 with what is wrong and what mends it."""
     from rich.console import Console
@@ -27,22 +35,27 @@ def verify(
     from popcat.catalog.verification import verify as verify_folder
 
     found = verify_folder(folder)
-    typer.echo(f"{folder}: {found.kind}, {found.parts:,} sound parts, {found.rows:,} rows, {found.bytes / 1e6:,.0f} MB")
+    if json:
+        problems = [problem._asdict() for problem in found.problems]
+        counts = {key: getattr(found, key) for key in ("kind", "parts", "rows", "bytes", "ok")}
+        print_json({"folder": str(folder), **counts, "problems": problems})
+    tell = teller(json)
+    tell(f"{folder}: {found.kind}, {found.parts:,} sound parts, {found.rows:,} rows, {found.bytes / 1e6:,.0f} MB")
     if found.ok:
-        typer.echo("nothing is wrong")
+        tell("nothing is wrong")
         return
     table = Table("where", "what is wrong", title=f"{len(found.problems)} problems", title_justify="left")
     for problem in found.problems[:_MAX_SHOWN]:
         table.add_row(escape(problem.where), escape(problem.what))
-    Console().print(table)
+    Console(stderr=json).print(table)
     if len(found.problems) > _MAX_SHOWN:
-        typer.echo(f"and {len(found.problems) - _MAX_SHOWN} more")
+        tell(f"and {len(found.problems) - _MAX_SHOWN} more")
     for remedy in dict.fromkeys(problem.remedy for problem in found.problems):
-        typer.echo(f"-> {remedy}")
+        tell(f"-> {remedy}")
     raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=READ, epilog=examples("popcat crosscheck posteriors -n 50 --sampler emcee"))
 def crosscheck(
     posteriors: PosteriorsArgument,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies, drawn at random.")] = 50,
@@ -51,24 +64,29 @@ def crosscheck(
     ),
     sampler: Annotated[str, typer.Option(help="emcee or nautilus (extra bench).")] = "emcee",
     seed: SeedOption = 0,
+    json: JsonOption = False,
 ) -> None:
     """Referee: sample some of a catalogue's galaxies anew, with an independent sampler, and compare."""
     from popcat.crosschecking import crosscheck as crosscheck_catalog
 
     found = crosscheck_catalog(posteriors, n, output=output, seed=seed, sampler=sampler, report=say)
-    typer.echo(f"{found['n']} galaxies ({found['n_not_converged']} more without a converged referee)")
+    if json:
+        print_json(found)
+    tell = teller(json)
+    tell(f"{found['n']} galaxies ({found['n_not_converged']} more without a converged referee)")
     for name, value in found["quantile_shift_median"].items():
-        typer.echo(f"median |shift| of {name:14s} {value:.3f} sigma")
+        tell(f"median |shift| of {name:14s} {value:.3f} sigma")
     if found["c2st_median"] is not None:
-        typer.echo(f"median C2ST {found['c2st_median']:.3f}")
+        tell(f"median C2ST {found['c2st_median']:.3f}")
     say(f"page and numbers in {output}")
 
 
-@app.command()
+@app.command(rich_help_panel=READ, epilog=examples("popcat compare posteriors_a posteriors_b -o factors.parquet"))
 def compare(
     first: PosteriorsArgument,
     second: PosteriorsArgument,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Parquet file of the factors.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Bayes factors of two models, from catalogues inferred with --certify: per galaxy and summed."""
     import pyarrow as pa
@@ -80,22 +98,31 @@ def compare(
     frame, found = compare_catalogs(first, second)
     if output is not None:
         write_parquet_atomic(output, pa.Table.from_pandas(frame, preserve_index=False))
-    typer.echo(f"ln B = ln p(data | {first}) - ln p(data | {second})")
-    typer.echo(f"{found['n']:,} certified galaxies ({found['n_not_certified']:,} others left out)")
+    if json:
+        print_json({"first": str(first), "second": str(second), **found})
+    tell = teller(json)
+    tell(f"ln B = ln p(data | {first}) - ln p(data | {second})")
+    tell(f"{found['n']:,} certified galaxies ({found['n_not_certified']:,} others left out)")
     if found["n"]:
-        typer.echo(f"sum     {found['sum']:+.1f} +- {found['sum_error']:.1f}")
-        typer.echo(f"median  {found['median']:+.3f}")
+        tell(f"sum     {found['sum']:+.1f} +- {found['sum_error']:.1f}")
+        tell(f"median  {found['median']:+.3f}")
         strong = f"{found['n_strong_first']:,} for {first}, {found['n_strong_second']:,} for {second}"
-        typer.echo(f"|ln B| > {STRONG:g}: {strong}")
+        tell(f"|ln B| > {STRONG:g}: {strong}")
 
 
-@app.command()
-def doctor(scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None) -> None:
+@app.command(rich_help_panel=START, epilog=examples("popcat doctor --scheduler tcp://node1:8786"))
+def doctor(
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None,
+    json: JsonOption = False,
+) -> None:
     """Say what works on this machine, and what to do about what does not."""
     from popcat.doctor import checks
 
     found = checks(scheduler=scheduler)
+    if json:
+        print_json({"ok": all(check.ok is not False for check in found), "checks": [asdict(check) for check in found]})
+    tell = teller(json)
     for check in found:
         mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.ok]
-        typer.echo(f"{mark} {check.name:10s} {check.detail}" + (f"\n     -> {check.remedy}" if check.remedy else ""))
+        tell(f"{mark} {check.name:10s} {check.detail}" + (f"\n     -> {check.remedy}" if check.remedy else ""))
     raise typer.Exit(1 if any(check.ok is False for check in found) else 0)

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from popcat.cli.options import (
+    MODEL,
     CheckOption,
     GalaxyModelOption,
+    JsonOption,
     LogOption,
     ModelOption,
     PerformanceOption,
@@ -15,17 +17,23 @@ from popcat.cli.options import (
     SeedOption,
     SurveyOption,
     WorkersOption,
+    examples,
     galaxy_model,
+    print_json,
     say,
+    teller,
+    written,
 )
 from popcat.errors import PopcatError
 
 app = typer.Typer()
 noise = typer.Typer(no_args_is_help=True, help="The empirical noise model of a survey.")
-app.add_typer(noise, name="noise")
+app.add_typer(noise, name="noise", rich_help_panel=MODEL)
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL, epilog=examples(
+    "popcat simulate --survey gama --noise noise.json -n 1000000 -o library",
+))
 def simulate(
     survey: SurveyOption = "sdss",
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies.")] = 1_000_000,
@@ -38,6 +46,7 @@ def simulate(
     check: CheckOption = False,
     log: LogOption = None,
     performance_report: PerformanceOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
     from popcat.distributed import simulate_library
@@ -53,9 +62,11 @@ def simulate(
         progress=True, check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
+    if json:
+        print_json(written(manifest, output))
 
 
-@noise.command("fit")
+@noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))
 def noise_fit(
     catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet, FITS or CSV.")],
     survey: SurveyOption = "sdss",
@@ -70,7 +81,10 @@ def noise_fit(
     say(f"noise of {', '.join(noise.bands)} from up to {noise.n_galaxies:,} galaxies a band in {output}")
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL, epilog=examples(
+    "popcat train --library library -o model",
+    "popcat train --library library --members 4 --scheduler tcp://node1:8786",
+))
 def train(
     library: Annotated[Path, typer.Option(help="Library from `popcat simulate`.")] = Path("library"),
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")] = Path("model"),
@@ -117,7 +131,7 @@ def train(
         _calibrate(output, output / "calibration")
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL, epilog=examples("popcat calibrate --model model"))
 def calibrate(
     model: ModelOption = "sdss",
     n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks in each run.")] = 2000,
@@ -127,23 +141,27 @@ def calibrate(
     ] = None,
     seed: SeedOption = 1,
     draws: Annotated[int, typer.Option(min=20, help="Posterior draws a mock.")] = 500,
+    json: JsonOption = False,
 ) -> None:
     """Test a model on fresh mocks, as it is used: SBC, p-p, KS, TARP; `infer` asks for the verdict."""
     from popcat.calibrating import default_output
 
-    _calibrate(model, default_output(model) if output is None else output, n=n, seed=seed, draws=draws)
+    _calibrate(model, default_output(model) if output is None else output, n=n, seed=seed, draws=draws, json=json)
 
 
-def _calibrate(model, folder: Path, **options) -> None:
+def _calibrate(model, folder: Path, *, json: bool = False, **options) -> None:
     from popcat.calibrating import calibrate as calibrate_model
 
     result = calibrate_model(model, output=folder, report=lambda name: say(f"calibrating: {name}"), **options)
+    if json:
+        print_json(result)
+    tell = teller(json)
     runs = result["runs"]
     rows = {name: [run["ks"].get(name) for run in runs.values()] for run in runs.values() for name in run["ks"]}
     rows["TARP, all at once"] = [run["tarp_max_deviation"] for run in runs.values()]
-    typer.echo(" ".join(f"{name:>18s}" for name in ("KS distance", *runs)))
+    tell(" ".join(f"{name:>18s}" for name in ("KS distance", *runs)))
     for name, values in rows.items():
-        typer.echo(f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values))
-    typer.echo(f"1% critical KS for {result['n']} mocks: {result['ks_critical_1_percent']:.4f}")
-    typer.echo("passed" if result["passed"] else "FAILED: " + "; ".join(result["failures"]))
+        tell(f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values))
+    tell(f"1% critical KS for {result['n']} mocks: {result['ks_critical_1_percent']:.4f}")
+    tell("passed" if result["passed"] else "FAILED: " + "; ".join(result["failures"]))
     say(f"figures and calibration.json in {folder}")

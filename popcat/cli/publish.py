@@ -6,7 +6,11 @@ from typing import Annotated
 import typer
 
 from popcat.cli.options import (
+    READ,
+    JsonOption,
     SurveyOption,
+    examples,
+    print_json,
     say,
 )
 from popcat.errors import PopcatError
@@ -14,7 +18,10 @@ from popcat.errors import PopcatError
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=READ, epilog=examples(
+    "popcat report posteriors -o report.html",
+    "popcat report posteriors --galaxy 4711 --galaxy 42",
+))
 def report(
     posteriors: Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("report.html"),
@@ -30,23 +37,31 @@ def report(
     say(f"report in {write_report(posteriors, output, **shown)}")
 
 
-@app.command()
+@app.command(rich_help_panel=READ, epilog=examples(
+    "popcat schema --survey sdss",
+    "popcat schema --kind library --json",
+))
 def schema(
     survey: SurveyOption = "sdss",
     kind: Annotated[str, typer.Option(help="Which columns: posterior or library.")] = "posterior",
+    json: JsonOption = False,
 ) -> None:
     """Print the columns of a catalogue as a markdown table: type, unit, UCD, description."""
     from popcat.errors import did_you_mean
-    from popcat.schema import column_table, library_schema, posterior_schema
+    from popcat.schema import column_list, column_table, library_schema, posterior_schema
     from popcat.settings import load_survey
 
     schemas = {"posterior": posterior_schema, "library": library_schema}
     if kind not in schemas:
         raise PopcatError(f'no columns of kind "{kind}"; {did_you_mean(kind, schemas)}')
-    typer.echo(column_table(schemas[kind](load_survey(survey))))
+    columns = schemas[kind](load_survey(survey))
+    if json:
+        print_json({"survey": survey, "kind": kind, "columns": column_list(columns)})
+    else:
+        typer.echo(column_table(columns))
 
 
-@app.command()
+@app.command(rich_help_panel=READ, epilog=examples("popcat export posteriors --to hats -o lake"))
 def export(
     posteriors: Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")],
     to: Annotated[str, typer.Option(help="hats, delta, iceberg or parquet.")] = "hats",

@@ -8,15 +8,19 @@ from typing import Annotated
 import typer
 
 from popcat.cli.options import (
+    JsonOption,
     SchedulerOption,
+    examples,
+    print_json,
     say,
+    teller,
 )
 from popcat.errors import PopcatError
 
 app = typer.Typer(no_args_is_help=True, help="Grids of simple stellar populations.")
 
 
-@app.command("build")
+@app.command("build", epilog=examples("popcat ssp build --engine fsps --sps-home fsps --workers 4 -o grid.npz"))
 def ssp_build(
     engine: Annotated[str, typer.Option(help="Stellar population engine: bc03, fsps or dsps.")] = "bc03",
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).")] = Path("grid.npz"),
@@ -79,15 +83,23 @@ def _closure(provenance: dict) -> str:
     return f"closure: the integrated spectra are {low:.3f} to {high:.3f} of the bolometric light"
 
 
-@app.command("info")
-def ssp_info(grid: Annotated[str, typer.Argument(help="Name of an embedded grid, or a file.")] = "bc03_miles") -> None:
+@app.command("info", epilog=examples("popcat ssp info bc03_miles"))
+def ssp_info(
+    grid: Annotated[str, typer.Argument(help="Name of an embedded grid, or a file.")] = "bc03_miles",
+    json: JsonOption = False,
+) -> None:
     """Describe an SSP grid."""
     from popcat.sps.grid import load_grid
 
     loaded = load_grid(grid)
-    typer.echo(f"metallicity  {', '.join(f'{z:.2g}' for z in loaded.z_abs)} (absolute)")
-    typer.echo(f"age          {len(loaded.age_gyr)}, {loaded.age_gyr[0]:.2g} to {loaded.age_gyr[-1]:.3g} Gyr")
-    typer.echo(f"wavelength   {len(loaded.wave_aa)}, {loaded.wave_aa[0]:.3g} to {loaded.wave_aa[-1]:.3g} A")
+    if json:
+        print_json({"grid": grid, "z_abs": loaded.z_abs, "age_gyr": loaded.age_gyr, "n_wave": len(loaded.wave_aa),
+                    "wave_aa": [loaded.wave_aa[0], loaded.wave_aa[-1]], "provenance": loaded.provenance,
+                    "hash": loaded.content_hash()})  # fmt: skip
+    tell = teller(json)
+    tell(f"metallicity  {', '.join(f'{z:.2g}' for z in loaded.z_abs)} (absolute)")
+    tell(f"age          {len(loaded.age_gyr)}, {loaded.age_gyr[0]:.2g} to {loaded.age_gyr[-1]:.3g} Gyr")
+    tell(f"wavelength   {len(loaded.wave_aa)}, {loaded.wave_aa[0]:.3g} to {loaded.wave_aa[-1]:.3g} A")
     for key, value in loaded.provenance.items():
-        typer.echo(f"{key:12s} {value}")
-    typer.echo(f"hash         {loaded.content_hash()}")
+        tell(f"{key:12s} {value}")
+    tell(f"hash         {loaded.content_hash()}")
