@@ -5,12 +5,17 @@
 - mocks: fresh ones from the prior and the noise model. Share with an effective sample size of 100 after the rescue; KS
   distances of SBC ranks before and after the correction; milliseconds of one core for 1,000 proposals, weighed.
 - real: the embedded galaxies.
-- crosscheck: emcee (extra bench) on random real galaxies, of a catalogue with 1,000 draws a galaxy.
+- crosscheck: draws of the prior accepted by the exact likelihood, without any flow, for random real galaxies of a
+  catalogue with 1,000 draws a galaxy; and for some of those that fit badly. `--sampler emcee` or `nautilus` (extra
+  bench) takes another referee.
 - wrong: real galaxies spoilt on purpose. None should be certified, and every one flagged.
+- power: share of real galaxies flagged `band_off` when one band is off by so many magnitudes, by the model alone and
+  with the catalogue's own galaxies; off by 0 is the false alarms.
 """
 
 import tempfile
 import time
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,18 +24,31 @@ import pandas as pd
 
 from popcat import stages
 from popcat.catalog.photometry import to_photometry
+from popcat.certifying import certified_quantities
 from popcat.crosschecking import crosscheck
 from popcat.distributed import SYNCHRONOUS, infer_catalog
 from popcat.inference.calibration import ks_critical, ks_distance, ranks
 from popcat.inference.certify import N_PROPOSALS, Effort
+from popcat.inference.peers import fit_peers
 from popcat.inference.posterior import load_posterior
 from popcat.inference.target import Target
 from popcat.inference.weights import importance
-from popcat.schema import CERTIFIED_ESS, FLAGS, PARAMETERS, PROPERTIES, ROUTES, UNCERTIFIED
+from popcat.schema import (
+    CERTIFIED_ESS,
+    FLAGS,
+    PARAMETERS,
+    PEERS_TAIL,
+    PROPERTIES,
+    ROUTES,
+    SUPPORT_TAIL,
+    UNCERTIFIED,
+)
 
 from environment import conclude, parser, print_table
 
 DRAWS = 200
+ODD_CHI2, N_ODD = 5.0, 15
+OFFSETS = (0.0, 0.2, 0.3, 0.5, 0.7, 1.0)
 STARS = {"M dwarf": (2.5, 1.4, 1.2, 0.7), "A star": (1.1, -0.2, -0.2, -0.1), "white dwarf": (-0.3, -0.4, -0.3, -0.3)}
 """u - g, g - r, r - i, i - z."""
 
@@ -41,12 +59,19 @@ def main():
     effort = Effort(budget_ms=arguments.budget_ms)
     raw = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet")
     some = raw.sample(min(arguments.real, len(raw)), random_state=arguments.seed)
-    result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort),
-                            "real": on_galaxies(to_photometry(some, posterior.survey), posterior, effort)}}  # fmt: skip
+    frame = to_photometry(some, posterior.survey)
+    data = stages.observation(frame, posterior.survey)
+    peers = fit_peers(data.flux, data.flux_err, data.redshift, data.redshift_err, posterior.features.softening)
+    real, catalog = on_galaxies(frame, posterior, effort, peers)
+    result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort), "real": real}}
+    result["power"] = power(data, posterior, peers)
     if arguments.wrong:
-        result["wrong"] = on_wrong(to_photometry(some[: arguments.wrong], posterior.survey), posterior, effort)
+        result["wrong"] = on_wrong(frame[: arguments.wrong], posterior, effort, peers)
     if arguments.crosscheck:
         result["crosscheck"] = referee(some, arguments)
+        odd = some[catalog["route"].isin(["flow+is", "smc"]).to_numpy() & (catalog["chi2_best"] > ODD_CHI2).to_numpy()]
+        if len(odd):
+            result["crosscheck_badly_fitted"] = referee(odd[:N_ODD], arguments)
     report(result)
     conclude(arguments.json, result)
 
@@ -58,6 +83,7 @@ def options():
     arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
     arguments.add_argument("--wrong", type=int, default=50, help="number of real galaxies that are spoilt; 0 for none")
     arguments.add_argument("--crosscheck", type=int, default=50, help="number of galaxies with a referee; 0 for none")
+    arguments.add_argument("--sampler", default="prior", help="referee: prior, emcee or nautilus")
     arguments.add_argument("--budget-ms", type=float, default=Effort().budget_ms, help="nominal, a galaxy")
     arguments.add_argument("--seed", type=int, default=11)
     return arguments.parse_args()
@@ -71,7 +97,9 @@ def on_mocks(posterior, n, seed, effort) -> dict:
     truth = stages.derive(theta, data.redshift, posterior.survey, posterior.model)
     plain, _ = stages.sample_quantities(data, posterior, DRAWS, seed)
     started = time.process_time()
-    corrected, proof = stages.certified_quantities(data, posterior, DRAWS, seed, effort)
+    forward = stages.forward_for(posterior.survey, posterior.model).photometry.flux
+    derive = partial(stages.derive, survey=posterior.survey, model=posterior.model)
+    corrected, proof = certified_quantities(data, posterior, forward, derive, DRAWS, seed, effort)
     total_ms = 1e3 * (time.process_time() - started) / n
     return {
         **summary(proof),
@@ -84,49 +112,78 @@ def on_mocks(posterior, n, seed, effort) -> dict:
     }
 
 
-def on_galaxies(frame, posterior, effort) -> dict:
-    """The same of real galaxies, and which route made each posterior."""
+def on_galaxies(frame, posterior, effort, peers) -> tuple[dict, pd.DataFrame]:
+    """The same of real galaxies, and which route made each posterior; and chi2 and route of each."""
     started = time.process_time()
-    table = stages.infer_table(frame, posterior, DRAWS, 0, effort)
+    table = stages.infer_table(frame, posterior, DRAWS, 0, effort, peers)
     ms = 1e3 * (time.process_time() - started) / len(frame)
     ok = table["status"].to_numpy() == "ok"
     ess, route = table["ess"].to_numpy()[ok], table["route"].to_numpy()[ok]
     counts = {name: int(np.sum(route == name)) for name in ROUTES}
-    return {
+    flags = table["flags"].to_numpy()[ok]
+    summary = {
         "efficiency_median": float(np.median(table["efficiency"].to_numpy()[ok])),
         "ess100_fraction": float(np.mean((ess >= CERTIFIED_ESS) & (route != "failed"))),
         "routes": counts,
         "certified_fraction": float(np.mean(table["certified"].to_numpy()[ok])),
-        "flagged_fraction": float(np.mean((table["flags"].to_numpy()[ok] & uncertified()) != 0)),
+        "flagged_fraction": float(np.mean((flags & uncertified()) != 0)),
+        "flags": {name: float(np.mean(flags & FLAGS[name] != 0)) for name in UNCERTIFIED},
         "ms_per_galaxy_with_rescue": ms,
         "n": int(ok.sum()),
     }
+    return summary, table.select(["chi2_best", "route"]).to_pandas()
 
 
-def on_wrong(frame, posterior, effort) -> dict:
+def power(data, posterior, peers) -> dict:
+    """Share flagged band_off by band and offset in magnitudes, brighter and fainter, by the model alone and in all."""
+    result = {}
+    for b, band in enumerate(posterior.survey.band_names):
+        for offset in [sign * value for value in OFFSETS for sign in (1, -1)][1:]:
+            factor = np.ones(data.flux.shape[1])
+            factor[b] = 10 ** (0.4 * offset)
+            flux, err = data.flux * factor, data.flux_err * factor
+            alone = posterior.support.band_tails(flux, err, data.redshift)[0] < SUPPORT_TAIL
+            both = alone | (peers.band_tails(flux, err, data.redshift, data.redshift_err)[0] < PEERS_TAIL)
+            shares = {"model": float(np.mean(alone)), "model_and_peers": float(np.mean(both))}
+            result.setdefault(band, {})[f"{abs(offset) if offset == 0 else offset:+g} mag"] = shares
+    return result
+
+
+def on_wrong(frame, posterior, effort, peers) -> dict:
     """Share certified and share flagged of galaxies that are not what the model knows."""
     kinds = {f"{band} off by 0.5 mag": off(frame, band) for band in posterior.survey.band_names}
     kinds["errors understated 5x"] = frame.assign(**{name: frame[name] / 5 for name in frame if "flux_err" in name})
     kinds |= {name: as_star(frame, colours) for name, colours in STARS.items()}
     result = {}
     for name, spoilt in kinds.items():
-        table = stages.infer_table(spoilt, posterior, DRAWS, 0, effort)
+        table = stages.infer_table(spoilt, posterior, DRAWS, 0, effort, peers)
         flagged = (table["flags"].to_numpy() & uncertified()) != 0
         result[name] = {"certified": float(np.mean(table["certified"].to_numpy())), "flagged": float(np.mean(flagged))}
     return result
 
 
 def referee(raw, arguments) -> dict:
-    """A catalogue of some real galaxies, and emcee's opinion of it."""
+    """A catalogue of some real galaxies, and a referee's opinion of it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "galaxies.parquet"
         raw[: 2 * arguments.crosscheck].to_parquet(source)
         infer_catalog(source, Path(folder) / "posteriors", model=arguments.model, draws=1000, certify=True,
                       budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True,
                       scheduler=SYNCHRONOUS)  # fmt: skip
-        found = crosscheck(Path(folder) / "posteriors", arguments.crosscheck, seed=arguments.seed, report=print)
+        started = time.process_time()
+        found = crosscheck(Path(folder) / "posteriors", arguments.crosscheck, seed=arguments.seed, report=print,
+                           sampler=arguments.sampler)  # fmt: skip
+        seconds = time.process_time() - started
+    good = [one for one in found["galaxies"] if one["converged"]]
     keys = ("n", "n_not_converged", "quantile_shift_median", "c2st_median", "sampler")
-    return {key: found[key] for key in keys}
+    certified = [one["c2st"] for one in good if one["certified"] and one["c2st"] is not None]
+    evidence = [abs(one["log_evidence"] - one["log_evidence_referee"]) for one in good if one["log_evidence_referee"]]
+    return {key: found[key] for key in keys} | {
+        "c2st_largest": max((one["c2st"] for one in good if one["c2st"] is not None), default=None),
+        "c2st_largest_of_certified": max(certified, default=None),
+        "log_evidence_difference_median": float(np.median(evidence)) if evidence else None,
+        "seconds_per_galaxy": seconds / max(len(found["galaxies"]), 1),
+    }
 
 
 def proposal_ms(data, posterior, seed) -> float:
@@ -188,8 +245,10 @@ def report(result: dict) -> None:
                  for name, value in mocks["ks"].items()], "SBC")  # fmt: skip
     if "wrong" in result:
         print_table([{"galaxies": name, **values} for name, values in result["wrong"].items()], "wrong on purpose")
-    if "crosscheck" in result:
-        print(result["crosscheck"])
+    print_table([{"band": band, "off": off, **shares} for band, some in result["power"].items()
+                 for off, shares in some.items()], "flagged band_off")  # fmt: skip
+    for name in ("crosscheck", "crosscheck_badly_fitted"):
+        print(name, result.get(name))
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ _N_CORNERS = 6
 
 
 def crosscheck(
-    posteriors: str | Path, n: int = 50, *, output: str | Path | None = None, seed: int = 0, sampler: str = "emcee",
+    posteriors: str | Path, n: int = 50, *, output: str | Path | None = None, seed: int = 0, sampler: str = "prior",
     max_steps: int = 60_000, only: Sequence[str] | None = None, report: Callable = lambda text: None,
 ) -> dict:  # fmt: skip
     """Compare the posteriors of n random galaxies of a catalogue with an independent sampler's, and return the summary.
 
-    sampler : "emcee" or "nautilus". only : routes to draw the galaxies from; all by default. With `output`, a folder,
-    also writes crosscheck.json and crosscheck.html, with overlaid corner plots.
+    sampler : "prior" (accepted draws of the prior), "emcee" or "nautilus". only : routes to draw the galaxies from; all
+    by default. With `output`, a folder, also writes crosscheck.json and crosscheck.html, with overlaid corner plots.
 
     The summary has n (galaxies whose referee converged), n_not_converged, quantile_shift_median ({quantity: median of
     |shift of p16, p50, p84| in the referee's sigma}), c2st_median, and each galaxy's own under `galaxies`.
@@ -48,7 +48,8 @@ def crosscheck(
     for number, row in enumerate(rows):
         result, corner = _check(row, survey, model, seed, sampler, max_steps)
         results.append(result)
-        report(f"{number + 1}/{len(rows)}  {row['object_id']}  C2ST {result['c2st']:.3f}")
+        score = "no convergence" if not result["converged"] else f"C2ST {result['c2st'] or np.nan:.3f}"
+        report(f"{number + 1}/{len(rows)}  {row['object_id']}  {score}")
         if len(corners) < _N_CORNERS and result["converged"]:
             corners.append((result, corner))
     summary = {"catalog": str(posteriors), "model": manifest["fingerprint"].get("model"), "sampler": sampler,
@@ -82,7 +83,7 @@ def _check(row: dict, survey: Survey, model: Model, seed: int, sampler: str, max
     start = galaxy.to_w(theta, ours["redshift"])
     entropy = SeedSequence([seed, row["object_id"] % 2**63]).generate_state(1)[0]
     chain = sample_galaxy(galaxy, start, int(entropy), sampler=sampler, max_steps=max_steps)
-    found = stages.derive(*galaxy.to_theta(chain.w), survey, model)
+    found = stages.derive(*galaxy.to_theta(chain.w), survey, model) if len(chain.w) else {}
     shifts = {name: quantile_shifts(ours[name], values) for name, values in found.items()
               if name in ours and np.ptp(values) > 0}  # fmt: skip
     result = {

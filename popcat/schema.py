@@ -71,6 +71,7 @@ FLAGS = {
     "unusual_noise": 256,
     "unusual_colours": 512,
     "quality_cut": 1024,
+    "band_off": 2048,
 }
 """Bits of the column `flags`.
 
@@ -81,11 +82,15 @@ high_chi2: no draw fits the photometry (chi2_best above the 1e-4 tail). negative
 which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the survey's, given the
 magnitudes. unusual_colours: colours, or a brightness, that no model has. Both are tail probabilities below 1e-3 among
 the galaxies that the model was trained on. quality_cut: the row fails a condition of the survey's `quality`; its
-posterior is inferred nevertheless.
+posterior is inferred nevertheless. band_off: one band, `worst_band`, is not what the others let expect, by the model
+(tail_band below 1e-3) or by the catalogue's own galaxies (tail_peers below 0.01).
 """
 
 SUPPORT_TAIL = 1e-3
-"""unusual_noise, unusual_colours: a galaxy of the training set is this rare."""
+"""unusual_noise, unusual_colours, band_off: a galaxy of the training set is this rare."""
+
+PEERS_TAIL = 0.01
+"""band_off: a galaxy like the others of its catalogue is this rare."""
 
 CHI2_TAIL = 1e-4
 """high_chi2: pure noise exceeds this chi2 with this probability, for as many degrees of freedom as bands."""
@@ -93,7 +98,7 @@ CHI2_TAIL = 1e-4
 CERTIFIED_ESS = 100.0
 """A posterior is certified with at least so many effective draws."""
 
-UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours")
+UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off")
 """Flags with which no posterior is certified: the model, or the survey's noise, is not this galaxy's."""
 
 ROUTES = ("flow", "flow+is", "smc", "failed")
@@ -190,6 +195,8 @@ def posterior_schema(survey: Survey, model: Model | None = None) -> pa.Schema:
         _field("chi2_best", pa.float32(), "1", "smallest chi2 of the draws, over the bands that are used"),
         _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
+        _field("tail_band", pa.float32(), "1", "fraction of training galaxies with a band that the others expect less"),
+        _field("tail_peers", pa.float32(), "1", "the same by the catalogue's own galaxies; null if not certified"),
         _field("worst_band", pa.string(), "", "of a galaxy that fails a test: the band without which it passes best"),
     ]
     fields += certificate_fields()

@@ -6,6 +6,8 @@ Everything here runs without Dask; popcat.distributed maps it over partitions.
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,21 +17,27 @@ import pyarrow.parquet as pq
 from popcat import rng
 from popcat.catalog.chunk import Chunk
 from popcat.catalog.partitions import OutputFolder
-from popcat.catalog.readers import catalog_columns, has_posterior, observed, read_chunk, status_of, to_photometry
+from popcat.catalog.readers import (
+    catalog_columns,
+    has_posterior,
+    observed,
+    plan_chunks,
+    read_chunk,
+    status_of,
+    to_photometry,
+)
+from popcat.certifying import certificate_columns, certified_quantities, judge, others, scatter
 from popcat.errors import PopcatError
-from popcat.inference.certify import Certified, Effort, certify
+from popcat.inference.certify import Effort
+from popcat.inference.peers import N_FIT, Peers, fit_peers
 from popcat.inference.posterior import Posterior, load_posterior
 from popcat.inference.reweighted import reweight_table
-from popcat.inference.trust import N_DRAWS, chi2_of, worst_bands
+from popcat.inference.trust import chi2_of
 from popcat.noise import NoiseModel, add_noise
 from popcat.prior import make_prior
 from popcat.schema import (
-    CERTIFIED_ESS,
-    CHI2_TAIL,
     FLAGS,
     PERCENTILES,
-    SUPPORT_TAIL,
-    UNCERTIFIED,
     library_schema,
     parameter_fields,
     posterior_schema,
@@ -47,8 +55,6 @@ _MAX_FORWARDS = 4
 _MAX_MOCK_BATCHES = 100
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
 _BATCH_DRAWS = 200_000
-# Of a redshift over 1 + z: with a wider error it says little about colours.
-_WIDE_REDSHIFT = 0.01
 
 
 @dataclass(frozen=True)
@@ -109,47 +115,47 @@ def simulate_partition(
 
 
 def infer_partition(
-    frame: pd.DataFrame, model: str, draws: int, seed: int, effort: Effort | None = None
+    frame: pd.DataFrame, model: str, draws: int, seed: int, effort: Effort | None = None, peers: Peers | None = None
 ) -> pd.DataFrame:
     """Posteriors of one photometry frame: columns of popcat.schema.posterior_schema.
 
     `model` is the folder or embedded name of a posterior; it is loaded once a process. Rows without a posterior keep
-    their photometry, a status that says why, and nulls. With an `effort` the exact likelihood corrects the draws.
+    their photometry, a status that says why, and nulls. With an `effort` the exact likelihood corrects the draws; with
+    `peers` the catalogue's own galaxies say whether a band is off.
     """
-    return to_pandas(infer_table(frame, load_posterior(model), draws, seed, effort))
+    return to_pandas(infer_table(frame, load_posterior(model), draws, seed, effort, peers))
 
 
 def infer_table(
-    frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None
-) -> pa.Table:
+    frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None,
+    peers: Peers | None = None,
+) -> pa.Table:  # fmt: skip
     """`infer_partition` as an Arrow table with units in its field metadata."""
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
-    rows = np.flatnonzero(has_posterior(flags))
+    rows, n = np.flatnonzero(has_posterior(flags)), len(frame)
     data = observation(frame.iloc[rows], survey)
+    forward = forward_for(survey, posterior.model).photometry.flux
     if effort is None:
         (quantities, chi2), proof = sample_quantities(data, posterior, draws, seed), None
     else:
-        quantities, proof = certified_quantities(data, posterior, draws, seed, effort)
+        derived = partial(derive, survey=survey, model=posterior.model)
+        quantities, proof = certified_quantities(data, posterior, forward, derived, draws, seed, effort)
         chi2 = proof.chi2_best
-    n_bands = observed(data.flux, data.flux_err).sum(axis=1)
-    noise, colours = _tails(data, posterior)
-    found = {"high_chi2": chi2 > _chi2_limit(n_bands), "unusual_noise": noise < SUPPORT_TAIL,
-             "unusual_colours": colours < SUPPORT_TAIL}  # fmt: skip
-    flags[rows] |= sum(FLAGS[name] * mask for name, mask in found.items()).astype(flags.dtype)
-    n = len(frame)
+    found = judge(data, posterior, forward, chi2, seed, peers)
+    flags[rows] |= found.flags.astype(flags.dtype)
     columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift", "redshift_err")}
     columns |= {"status": status_of(flags), "flags": flags, "n_bands": np.zeros(n, dtype=np.int32)}
-    columns["n_bands"][rows] = n_bands
-    columns |= {"chi2_best": _scatter(chi2, rows, n), "tail_noise": _scatter(noise, rows, n),
-                "tail_colours": _scatter(colours, rows, n)}  # fmt: skip
-    columns["worst_band"] = _names(_worst(data, found, posterior, seed), rows, n, survey)
-    columns |= _certificate(proof, flags, rows, n)
+    columns["n_bands"][rows] = observed(data.flux, data.flux_err).sum(axis=1)
+    columns["chi2_best"] = scatter(chi2, rows, n)
+    columns |= {name: scatter(tail, rows, n, nan_is_null=True) for name, tail in found.tails.items()}
+    columns["worst_band"] = _names(found.worst, rows, n, survey)
+    columns |= certificate_columns(proof, flags, rows)
     for band in survey.band_names:
         columns |= {name: frame[name].to_numpy() for name in (f"flux_{band}", f"flux_err_{band}")}
     for name, values in quantities.items():
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
-            columns[f"{name}_p{q}"] = _scatter(column, rows, n)
+            columns[f"{name}_p{q}"] = scatter(column, rows, n)
         columns[f"{name}_draws"] = _lists(values, rows, n)
     schema = posterior_schema(survey, posterior.model)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
@@ -179,6 +185,23 @@ def observation(frame: pd.DataFrame, survey: Survey) -> Observation:
                        *(frame[name].to_numpy() for name in names))  # fmt: skip
 
 
+def find_peers(source: str | Path, posterior: Posterior, *, hide_redshift: bool = False) -> Peers | None:
+    """A description of a catalogue's own galaxies, of parts spread evenly over it; None if they are too few.
+
+    A function of the catalogue alone, not of how a run cuts it.
+    """
+    chunks = plan_chunks(source)
+    rows = sum(chunk.stop - chunk.start for chunk in chunks) / max(len(chunks), 1)
+    n = min(len(chunks), int(np.ceil(2 * N_FIT / max(rows, 1.0))))
+    chosen = [chunks[i] for i in np.unique(np.linspace(0, len(chunks) - 1, n).astype(int))]
+    frame = pd.concat([read_partition(chunk, posterior.survey) for chunk in chosen], ignore_index=True)
+    frame = without_redshift(frame) if hide_redshift else frame
+    flags = frame["flags"].to_numpy()
+    good = has_posterior(flags) & (flags & FLAGS["quality_cut"] == 0)
+    data = observation(frame[good], posterior.survey)
+    return fit_peers(data.flux, data.flux_err, data.redshift, data.redshift_err, posterior.features.softening)
+
+
 def sample_quantities(
     data: Observation, posterior: Posterior, draws: int, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -201,58 +224,6 @@ def sample_quantities(
         for name, values in derive(flat, z, survey, posterior.model).items():
             out[name][part] = values.reshape(-1, draws)
     return out, chi2
-
-
-def certified_quantities(
-    data: Observation, posterior: Posterior, draws: int, seed: int, effort: Effort
-) -> tuple[dict[str, np.ndarray], Certified]:
-    """Draws of every quantity, {name: (n, draws) float32}, corrected by the exact likelihood, and the proof of each."""
-    survey, model = posterior.survey, posterior.model
-    forward = forward_for(survey, model).photometry.flux
-    found = certify(
-        posterior, forward, data.flux, data.flux_err, data.redshift, data.object_id, draws, seed,
-        redshift_err=data.redshift_err, effort=effort,
-    )  # fmt: skip
-    theta, z = found.theta.reshape(len(data) * draws, -1), found.redshift.ravel()
-    quantities = derive(theta, z, survey, model)
-    return {name: values.reshape(-1, draws).astype(np.float32) for name, values in quantities.items()}, found
-
-
-def _certificate(proof: Certified | None, flags, rows, n) -> dict[str, pa.Array]:
-    """The columns of popcat.schema.certificate_fields; without a proof they say so."""
-    route, why = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
-    route[rows] = "flow" if proof is None else proof.route
-    certified = np.zeros(n, dtype=bool)
-    numbers = ("log_evidence", "ess", "efficiency", "pareto_k")
-    columns = {name: pa.nulls(n, pa.float32()) for name in numbers} | {"n_proposals": np.zeros(n, dtype=np.int32)}
-    if proof is not None:
-        why[rows] = np.where(proof.route_why == "", None, proof.route_why)
-        passed = (flags[rows] & sum(FLAGS[name] for name in UNCERTIFIED)) == 0
-        certified[rows] = passed & np.isin(proof.route, ("flow+is", "smc")) & (proof.ess >= CERTIFIED_ESS)
-        columns |= {name: _scatter(getattr(proof, name), rows, n, nan_is_null=True) for name in numbers}
-        columns["n_proposals"][rows] = proof.n_proposals
-    text = {"route": pa.array(route, type=pa.string()), "route_why": pa.array(why, type=pa.string())}
-    return {"certified": certified, **text, **columns}
-
-
-def _tails(data: Observation, posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
-    """Tail probabilities of noise and colours; a redshift with a wide error is no coordinate of the colours."""
-    is_wide = data.redshift_err > _WIDE_REDSHIFT * (1.0 + data.redshift)
-    return posterior.support.tails(data.flux, data.flux_err, np.where(is_wide, np.nan, data.redshift))
-
-
-def _worst(data: Observation, found: dict[str, np.ndarray], posterior: Posterior, seed: int) -> np.ndarray:
-    """Index of the band that is off where a galaxy fails a test, else -1: by its flux, or else by its error."""
-    worst = np.full(len(data), -1)
-    rows = np.flatnonzero(found["unusual_noise"])
-    worst[rows] = posterior.support.unusual_noise(data.flux[rows], data.flux_err[rows])
-    rows = np.flatnonzero(found["high_chi2"] | found["unusual_colours"])
-    forward = forward_for(posterior.survey, posterior.model).photometry.flux
-    step = max(_BATCH_DRAWS // N_DRAWS, 1)
-    for start in range(0, len(rows), step):
-        some = data[rows[start : start + step]]
-        worst[rows[start : start + step]] = worst_bands(posterior, forward, *vars(some).values(), seed)
-    return worst
 
 
 def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, model: Model) -> dict[str, np.ndarray]:
@@ -286,27 +257,12 @@ def _bands(frame, column, survey) -> np.ndarray:
     return np.column_stack([frame[f"{column}_{band}"].to_numpy(dtype=np.float64) for band in survey.band_names])
 
 
-def _chi2_limit(n_bands: np.ndarray) -> np.ndarray:
-    """chi2 that pure noise exceeds with probability CHI2_TAIL: even the best of all models would not fit."""
-    from scipy.stats import chi2
-
-    return chi2.isf(CHI2_TAIL, n_bands)
-
-
-def _scatter(values, rows, n, *, nan_is_null: bool = False) -> pa.Array:
-    """A float32 column with nulls in the other rows."""
-    full = np.zeros(n, dtype=np.float32)
-    with np.errstate(over="ignore"):  # a chi2 beyond float32 is infinite
-        full[rows] = values
-    return pa.array(full, mask=_missing(rows, n) | (np.isnan(full) & nan_is_null))
-
-
 def _lists(values, rows, n) -> pa.Array:
     """A list<float32> column with nulls in the other rows."""
     lengths = np.zeros(n, dtype=np.int32)
     lengths[rows] = values.shape[1]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(_missing(rows, n)))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(others(rows, n)))
 
 
 def _names(index, rows, n, survey: Survey) -> pa.Array:
@@ -314,13 +270,6 @@ def _names(index, rows, n, survey: Survey) -> pa.Array:
     names = np.full(n, None, dtype=object)
     names[rows] = [survey.band_names[i] if i >= 0 else None for i in index]
     return pa.array(names, type=pa.string())
-
-
-def _missing(rows, n) -> np.ndarray:
-    """Which of n rows are not among `rows`, (n,) bool."""
-    missing = np.ones(n, dtype=bool)
-    missing[rows] = False
-    return missing
 
 
 def _arrow(values, kind) -> pa.Array:
@@ -337,7 +286,7 @@ def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, 
 
 def write_posterior_part(
     folder: OutputFolder, chunk: Chunk, model: str, name: str, draws: int, seed: int, hide_redshift: bool = False,
-    effort: Effort | None = None,
+    effort: Effort | None = None, peers: Peers | None = None,
 ) -> int:  # fmt: skip
     """Read one chunk, infer its posteriors and write the part; the number of rows.
 
@@ -353,7 +302,7 @@ def write_posterior_part(
         frame = read_partition(chunk, posterior.survey)
         frame = without_redshift(frame) if hide_redshift else frame
     with stage("derive"):
-        table = infer_table(frame, posterior, draws, seed, effort)
+        table = infer_table(frame, posterior, draws, seed, effort, peers)
     status = {
         str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
     }

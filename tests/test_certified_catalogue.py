@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from popcat import crosschecking, stages
+from popcat import certifying, crosschecking, stages
 from popcat.catalog.partitions import open_catalog, read_manifest
 from popcat.crosschecking import crosscheck
 from popcat.distributed import SYNCHRONOUS, infer_catalog, reweight_catalog
@@ -57,7 +57,7 @@ def certified(few, tiny_model, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("certified") / "posteriors"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "certify", perfect)
+        patch.setattr(certifying, "certify", perfect)
         infer(few, tiny_model, folder, certify=True)
     return folder
 

@@ -53,6 +53,11 @@ def test_every_ucd_is_one_of_the_ivoa(kind, survey):
     assert wrong == {}
 
 
+@pytest.mark.parametrize("field", schema.certificate_fields(), ids=lambda field: field.name)
+def test_no_column_of_the_proof_is_described_as_a_fitted_parameter(field):
+    assert not field.metadata[b"ucd"].startswith(b"stat.fit.param")
+
+
 def test_the_table_of_columns_has_a_row_for_each():
     table = schema.column_table(SCHEMAS["posterior"]).splitlines()
     assert len(table) == 2 + len(SCHEMAS["posterior"])
@@ -95,7 +100,7 @@ def test_the_posterior_schema_has_quantiles_and_draws_of_every_quantity():
     for quantity in quantities:
         assert {f"{quantity}_p16", f"{quantity}_p50", f"{quantity}_p84", f"{quantity}_draws"} <= set(names)
     assert {field.name for field in schema.certificate_fields()} <= set(names)
-    fixed = 12 + len(schema.certificate_fields())
+    fixed = 14 + len(schema.certificate_fields())
     assert len(names) == fixed + 2 * len(SURVEY.bands) + 4 * len(quantities)
 
 

@@ -165,7 +165,8 @@ def infer_catalog(
 
     `certify` corrects every posterior by the exact likelihood (popcat.inference.certify), for at most `budget_ms`
     nominal milliseconds a galaxy and core. By default it is on where a budget is named that pays for it. `target_ess`
-    (200) is how many effective draws it asks for.
+    (200) is how many effective draws it asks for. Then the catalogue's own galaxies, read before the run, also judge
+    whether a band of one of them is off (popcat.inference.peers).
 
     Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
     its calibration, unless allow_uncalibrated), and at the end for failed partitions.
@@ -193,7 +194,8 @@ def infer_catalog(
     pending = folder.resume(check=check)
     if pending:
         stages.forward_for(posterior.survey, posterior.model)
-    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort) for i in pending}
+    peers = stages.find_peers(source, posterior, hide_redshift=hide_redshift) if pending and effort else None
+    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort, peers) for i in pending}
     start = time.monotonic()
     _run(folder, stages.write_posterior_part, jobs, rows, "inferring", how)
     extra = {

@@ -1,6 +1,8 @@
 """Independent samplers with the exact likelihood, one galaxy at a time, and how their posteriors compare with ours.
 
-They share nothing with popcat's inference but the forward model and the prior: no flow, no weights.
+They share nothing with popcat's inference but the forward model and the prior: no flow, no weights of it. "prior"
+accepts draws of the prior (popcat.inference.from_prior): for a few bands it is the quickest, and cannot fail to
+converge unnoticed. "emcee" and "nautilus" serve where it accepts too little: many or precise bands.
 """
 
 from collections.abc import Callable
@@ -11,12 +13,15 @@ from scipy.special import ndtr, ndtri
 
 from popcat.catalog.photometry import observed
 from popcat.errors import PopcatError
+from popcat.inference.from_prior import accept_from_prior
 from popcat.inference.posterior import MIN_REDSHIFT_ERR
 from popcat.prior import Prior
 
-SAMPLERS = ("emcee", "nautilus")
+SAMPLERS = ("prior", "emcee", "nautilus")
 N_WALKERS, _BLOCK, MAX_STEPS = 64, 1000, 60_000
 """Walkers; steps between looks at the autocorrelation time; steps at most."""
+# Of the sampler "prior": draws of the prior that stand for a step; accepted ones with which it has converged.
+_PER_STEP, _ENOUGH = 256, 1000
 LONG_ENOUGH = 25.0
 """A chain has converged when it is so many autocorrelation times long: 64 walkers then hold 1,300 independent draws."""
 _EDGE = 1e-9
@@ -63,6 +68,15 @@ class Galaxy:
         low, high = self.redshift_range
         return np.column_stack([w, ndtri(np.clip((redshift - low) / (high - low), _EDGE, 1.0 - _EDGE))])
 
+    def draw_prior(self, random: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """theta (n, n_parameter) and redshift (n,) of the prior; a measured redshift is of its own Gaussian."""
+        theta, redshift = self.to_theta(random.standard_normal((n, self.n_dim)))
+        if self.is_free and not np.isnan(self.redshift):
+            low, high = ((bound - self.redshift) / self.redshift_err for bound in self.redshift_range)
+            inside = ndtr(low) + (ndtr(high) - ndtr(low)) * random.uniform(size=n)
+            redshift = np.clip(self.redshift + self.redshift_err * ndtri(inside), *self.redshift_range)
+        return theta, redshift
+
     def log_likelihood(self, w: np.ndarray) -> np.ndarray:
         """ln p(photometry, measured redshift | w), (n,)."""
         theta, redshift = self.to_theta(w)
@@ -84,7 +98,7 @@ class Galaxy:
 class Chain:
     """Draws w (n, n_dim) of a galaxy's posterior and whether they can be believed.
 
-    n_effective : independent draws among them. steps, autocorrelation : of emcee. log_evidence : of nautilus.
+    n_effective : independent draws among them. steps, autocorrelation : of emcee. log_evidence : not of emcee.
     """
 
     w: np.ndarray
@@ -96,13 +110,30 @@ class Chain:
 
 
 def sample_galaxy(galaxy: Galaxy, start: np.ndarray, seed: int, *, sampler: str, max_steps: int = MAX_STEPS) -> Chain:
-    """The posterior of one galaxy. start (n, n_dim) is where walkers may begin; nautilus begins with the prior.
+    """The posterior of one galaxy. start (n, n_dim) is where emcee's walkers may begin; others begin with the prior.
 
     Raises PopcatError if the sampler is not installed or unknown.
     """
     if sampler not in SAMPLERS:
-        raise PopcatError(f'no sampler "{sampler}": expected {" or ".join(SAMPLERS)}')
-    return (_emcee if sampler == "emcee" else _nautilus)(galaxy, start, seed, max_steps)
+        raise PopcatError(f'no sampler "{sampler}": expected {", ".join(SAMPLERS[:-1])} or {SAMPLERS[-1]}')
+    return {"prior": _prior, "emcee": _emcee, "nautilus": _nautilus}[sampler](galaxy, start, seed, max_steps)
+
+
+def _prior(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
+    """Accepted draws of the prior; converged if they are _ENOUGH."""
+    seen, prior = observed(galaxy.flux, galaxy.flux_err), galaxy.prior
+
+    def forward(theta, redshift):
+        return galaxy.forward(theta, redshift)[:, seen]
+
+    theta, redshift, log_evidence = accept_from_prior(
+        forward, (float(prior.low[0]), float(prior.high[0])), galaxy.draw_prior, galaxy.flux[seen],
+        galaxy.flux_err[seen], seed, max_evaluations=_PER_STEP * max_steps,
+    )  # fmt: skip
+    low, high = galaxy.redshift_range
+    is_measured = galaxy.is_free and not np.isnan(galaxy.redshift)
+    log_evidence -= np.log(high - low) if is_measured else 0.0
+    return Chain(galaxy.to_w(theta, redshift), len(theta) >= _ENOUGH, float(len(theta)), log_evidence=log_evidence)
 
 
 def _emcee(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:

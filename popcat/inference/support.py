@@ -1,12 +1,13 @@
-"""Is a galaxy like those the model was trained on? Tail probabilities of its noise and of its colours.
+"""Is a galaxy like those the model was trained on? Tail probabilities of its noise, its colours and each of its bands.
 
 A Gaussian mixture describes the inputs of the training set: magnitudes, log errors and redshift. A mixture can be
-marginalised and conditioned in closed form, so any band and the redshift may be missing. Two questions are asked:
+marginalised and conditioned in closed form, so any band and the redshift may be missing. Three questions are asked:
 
 - noise: p(log errors | magnitudes), small where the errors are far from the survey's locus;
-- colours: p(magnitudes, redshift), small where no model has such colours or such a brightness.
+- colours: p(magnitudes, redshift), small where no model has such colours or such a brightness;
+- bands: p(magnitude | the other magnitudes, redshift) of each band, small where one band is off.
 
-Each density becomes a tail probability by its rank among those of a reference sample with the same bands, so it is
+Each answer becomes a tail probability by its rank among those of a reference sample with the same bands, so it is
 calibrated however well the mixture fits: of galaxies from the training set, a fraction p has a score below p.
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from popcat.catalog.photometry import observed
 from popcat.inference.features import asinh_mag
+from popcat.inference.leave_one_out import least, two_sided
 
 N_COMPONENTS, N_FIT, N_REFERENCE = 32, 60_000, 5000
 _MAX_PATTERNS = 2048
@@ -64,18 +66,48 @@ class Support:
             score[seen, b] = both - alone
         return np.where(np.isfinite(score).any(axis=1), np.argmin(score, axis=1), -1)
 
-    def _pattern_tails(self, x, pattern):
-        """Ranks among the reference seen through the same pattern."""
-        key = pattern.tobytes()
+    def band_tails(self, flux, flux_err, redshift) -> tuple[np.ndarray, np.ndarray]:
+        """Tail probability of the band that its others expect least, and its index, each (n,).
+
+        NaN and -1 with fewer than three bands, of which none could be named.
+        """
+        x = _inputs(np.asarray(flux, dtype=float), np.asarray(flux_err, dtype=float), redshift, self.softening)
+        patterns, which = np.unique(~np.isnan(x), axis=0, return_inverse=True)
+        tail, band = np.full(len(x), np.nan), np.full(len(x), -1)
+        for i, pattern in enumerate(patterns):
+            rows = np.flatnonzero(which == i)
+            score, band[rows] = self._least_band(x[rows], pattern)
+            key = (b"band", pattern.tobytes())
+            known = self._remember(key, lambda p=pattern: np.sort(self._least_band(self.reference.astype(float), p)[0]))
+            tail[rows] = np.where(np.isnan(score), np.nan, _rank(score, known))
+        return tail, band
+
+    def _least_band(self, x, pattern):
+        """`least` of the probabilities of each observed band given the others and, where it is seen, the redshift."""
+        n_band = len(self.softening)
+        columns = [j for j in np.flatnonzero(pattern) if j < n_band or j == 2 * n_band]
+        probability = np.full((len(x), n_band), np.nan)
+        if columns:
+            precision = np.linalg.inv(self.covariances[:, columns][:, :, columns])[:, None]
+            found = two_sided(x[:, columns] - self.means[:, None, columns], precision, np.log(self.weights))
+            bands = [j for j in columns if j < n_band]
+            probability[:, bands] = found[:, : len(bands)]
+        return least(probability)
+
+    def _remember(self, key, make):
+        """What belongs to a pattern of bands, made once."""
         if key not in self._cache:
             if len(self._cache) >= _MAX_PATTERNS:
                 self._cache.clear()
-            self._cache[key] = [np.sort(values) for values in self._scores(self.reference.astype(float), pattern)]
-        found = self._scores(x, pattern)
-        return [
-            (1.0 + np.searchsorted(known, values, side="right")) / (1.0 + len(known))
-            for known, values in zip(self._cache[key], found, strict=True)
-        ]
+            self._cache[key] = make()
+        return self._cache[key]
+
+    def _pattern_tails(self, x, pattern):
+        """Ranks among the reference seen through the same pattern."""
+        known = self._remember(
+            pattern.tobytes(), lambda: [np.sort(score) for score in self._scores(self.reference.astype(float), pattern)]
+        )
+        return [_rank(values, sorted_) for sorted_, values in zip(known, self._scores(x, pattern), strict=True)]
 
     def _scores(self, x, pattern):
         """ln p(log errors | magnitudes) and ln p(magnitudes, redshift) over the observed columns."""
@@ -99,6 +131,11 @@ class Support:
     @cached_property
     def _cache(self) -> dict:
         return {}
+
+
+def _rank(values, known):
+    """Share of sorted `known` that is not above each value, counting the value itself."""
+    return (1.0 + np.searchsorted(known, values, side="right")) / (1.0 + len(known))
 
 
 def fit_support(flux, flux_err, redshift, softening, *, seed: int = 0) -> Support:

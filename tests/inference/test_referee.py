@@ -78,7 +78,7 @@ def test_coordinates_and_parameters_are_inverse():
 
 
 def test_an_unknown_sampler_is_refused(linear):
-    with pytest.raises(PopcatError, match='no sampler "hmc": expected emcee or nautilus'):
+    with pytest.raises(PopcatError, match='no sampler "hmc": expected prior, emcee or nautilus'):
         sample_galaxy(linear, np.zeros((10, 2)), 1, sampler="hmc")
 
 
