@@ -91,6 +91,7 @@ def toy_columns(rng, n_galaxies, n_draws):
                "dec": rng.uniform(-5, 60, n_galaxies), "redshift": redshift, "chi2_best": chi2_best,
                "redshift_err": np.full(n_galaxies, np.nan), "n_bands": np.full(n_galaxies, 5, dtype="int32"),
                "tail_noise": rng.uniform(size=n_galaxies), "tail_colours": rng.uniform(size=n_galaxies),
+               "tail_band": rng.uniform(size=n_galaxies), "tail_peers": None,
                "worst_band": np.where(chi2_best > 25.7, "u", None),
                "certified": np.zeros(n_galaxies, dtype=bool), "route": np.full(n_galaxies, "flow", dtype=object),
                **dict.fromkeys(("route_why", "log_evidence", "ess", "efficiency", "pareto_k", "n_proposals")),
