@@ -51,6 +51,10 @@ def calibrate(
     ranks.parquet and the figures there.
 
     Raises PopcatError for no such model, no such run, or fewer than 20 mocks.
+
+    >>> found = calibrate("sdss", 40, draws=40, runs=("exact",))
+    >>> list(found["runs"]), found["outside_prior"]
+    (['exact'], 0)
     """
     if n < 20 or draws < 20:
         raise PopcatError(f"calibration needs at least 20 mocks and 20 draws each, got {n} and {draws}")

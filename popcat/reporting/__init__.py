@@ -30,6 +30,9 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     filter and look at, the population, what made it.
 
     Returns the path of the page. Raises PopcatError if the folder holds no finished posterior catalogue.
+
+    >>> report("posteriors", "report.html", title="Forty galaxies").name
+    'report.html'
     """
     manifest = read_manifest(posteriors)
     if manifest["kind"] != "posteriors":

@@ -77,7 +77,7 @@ def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequ
         "details": [key for key, _ in provenance if key.startswith(_DETAILS)],
         "verdicts": verdicts(population, calibration, badges, reweighted=reweighted),
         "status_rows": [(name, population.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
-        "flag_rows": [(bit, name, population.flags[name], FLAG_MEANING[name]) for name, bit in FLAGS.items()],
+        "flag_rows": [(bit, name, population.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
         "figures": _population_figures(ok, population.status, len(survey.bands)),
         "galaxies": [still_figures(row, first[row["object_id"]], drawing) for row in in_full],
         "table": _table(records, choice, population, len(scalars), n_groups), "records": Markup(as_json(records)),

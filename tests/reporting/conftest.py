@@ -126,6 +126,7 @@ def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=FA
     schema = posterior_schema(SURVEY)
     nothing = [None] * n_galaxies
     filled = {name: pa.array(nothing if values is None else values) for name, values in columns.items()}
+    filled |= {name: pa.array(nothing) for name in schema.names if name not in filled}
     table = pa.table({name: filled[name].cast(schema.field(name).type) for name in schema.names}, schema)
     folder.mkdir(parents=True, exist_ok=True)
     half = n_galaxies // 2
