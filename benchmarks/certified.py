@@ -68,10 +68,10 @@ def main():
     if arguments.wrong:
         result["wrong"] = on_wrong(frame[: arguments.wrong], posterior, effort, peers)
     if arguments.crosscheck:
-        result["crosscheck"] = referee(some, arguments)
+        result["crosscheck"] = referee(some[: 2 * arguments.crosscheck], arguments, arguments.crosscheck)
         odd = some[catalog["route"].isin(["flow+is", "smc"]).to_numpy() & (catalog["chi2_best"] > ODD_CHI2).to_numpy()]
         if len(odd):
-            result["crosscheck_badly_fitted"] = referee(odd[:N_ODD], arguments)
+            result["crosscheck_badly_fitted"] = referee(odd[:N_ODD], arguments, N_ODD)
     report(result)
     conclude(arguments.json, result)
 
@@ -162,22 +162,23 @@ def on_wrong(frame, posterior, effort, peers) -> dict:
     return result
 
 
-def referee(raw, arguments) -> dict:
-    """A catalogue of some real galaxies, and a referee's opinion of it."""
+def referee(raw, arguments, n) -> dict:
+    """A catalogue of real galaxies, and a referee's opinion of it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "galaxies.parquet"
-        raw[: 2 * arguments.crosscheck].to_parquet(source)
+        raw.to_parquet(source)
         infer_catalog(source, Path(folder) / "posteriors", model=arguments.model, draws=1000, certify=True,
                       budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True,
                       scheduler=SYNCHRONOUS)  # fmt: skip
         started = time.process_time()
-        found = crosscheck(Path(folder) / "posteriors", arguments.crosscheck, seed=arguments.seed, report=print,
+        found = crosscheck(Path(folder) / "posteriors", n, seed=arguments.seed, report=print,
                            sampler=arguments.sampler)  # fmt: skip
         seconds = time.process_time() - started
     good = [one for one in found["galaxies"] if one["converged"]]
     keys = ("n", "n_not_converged", "quantile_shift_median", "c2st_median", "sampler")
     certified = [one["c2st"] for one in good if one["certified"] and one["c2st"] is not None]
-    evidence = [abs(one["log_evidence"] - one["log_evidence_referee"]) for one in good if one["log_evidence_referee"]]
+    evidence = [abs(one["log_evidence"] - one["log_evidence_referee"]) for one in good
+                if None not in (one["log_evidence"], one["log_evidence_referee"])]  # fmt: skip
     return {key: found[key] for key in keys} | {
         "c2st_largest": max((one["c2st"] for one in good if one["c2st"] is not None), default=None),
         "c2st_largest_of_certified": max(certified, default=None),

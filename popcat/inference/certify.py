@@ -28,6 +28,9 @@ N_PROPOSALS = 1000
 """Of a galaxy's first round; each later one doubles them."""
 PROPOSAL_US, MOVE_US = 18.0, 20.0
 """Nominal cost, on one core of 2023, of a proposal and of a move of a particle: the flow is nearly all of both."""
+# Particles that fewer independent ones stand behind have not forgotten a start that missed most of the posterior: their
+# evidences scatter by e or more from seed to seed.
+_RESCUED_ESS = 2.0 * CERTIFIED_ESS
 _MAX_ROUNDS = 4
 _MIN_SWEEPS = 10
 # Galaxies at a time: bounds memory, and gives the particles of a rescue company enough for numpy.
@@ -207,7 +210,7 @@ class _Batch:
             return part.weigh(part.transform(x))[0]
 
         found = temper(log_ratio, some.n_numbers, ids, self.seed, max_sweeps=sweeps)
-        there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= CERTIFIED_ESS))
+        there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= _RESCUED_ESS))
         self._take(rows[there], some[there], ids[there], found.x[there])
         at = rows[there]
         out.log_evidence[at], out.ess[at], out.route[at] = found.log_evidence[there], found.ess[there], SMC
