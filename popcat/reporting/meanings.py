@@ -16,7 +16,6 @@ FLAG_MEANING = {
     "no_photometry": "no band is observed with a valid error",
     "unusual_noise": "errors far from the survey's own, given the magnitudes: see worst_band",
     "unusual_colours": "colours or a brightness that no model galaxy has: see worst_band",
-    "band_off": "one band is not what the others let expect: see worst_band",
     "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
     "band_off": "one band is not what the others let expect: see worst_band, tail_band, tail_peers",
 }
