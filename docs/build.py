@@ -79,8 +79,15 @@ def commands() -> str:
     pages = []
     for path, command in walk(typer.main.get_command(app), "popcat"):
         options = [f"- `{' '.join(option.opts)}`: {getattr(option, 'help', None) or ''}" for option in command.params]
-        pages.append("\n".join([f"## {path}\n", (command.help or "").strip() + "\n", *options, ""]))
+        text = [f"## {path}\n", (command.help or "").strip() + "\n", *options, ""]
+        pages.append("\n".join([*text, *_examples(command)]))
     return "\n".join(["# Commands\n", *pages])
+
+
+def _examples(command) -> list[str]:
+    """The commands at the end of its help, as a block to copy."""
+    lines = [line for line in (command.epilog or "").splitlines() if line.startswith("popcat ")]
+    return ["```", *lines, "```", ""] if lines else []
 
 
 def columns() -> str:

@@ -51,6 +51,10 @@ def calibrate(
     ranks.parquet and the figures there.
 
     Raises PopcatError for no such model, no such run, or fewer than 20 mocks.
+
+    >>> found = calibrate("sdss", 40, draws=40, runs=("exact",))
+    >>> list(found["runs"]), found["outside_prior"]
+    (['exact'], 0)
     """
     if n < 20 or draws < 20:
         raise PopcatError(f"calibration needs at least 20 mocks and 20 draws each, got {n} and {draws}")
@@ -79,7 +83,8 @@ def _run(posterior: Posterior, name: str, n: int, seed: int, draws: int) -> tupl
     parameters = posterior.prior.names
     theta = mocks[list(parameters)].to_numpy(dtype=np.float64)
     truth = stages.derive(theta, z_true, survey, posterior.model)
-    names = [q for q in quantity_fields(posterior.model) if q != "redshift" or name in ("gaussian", "unknown")]
+    is_drawn = {"redshift": name in ("gaussian", "unknown")}
+    names = [q for q in quantity_fields(survey, posterior.model) if is_drawn.get(q, True)]
     all_ranks = {q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names}
     sampled = np.stack([quantities[q] for q in parameters], axis=-1).astype(np.float64)
     outside = ~posterior.prior.contains(sampled.reshape(-1, len(parameters)), tolerance=1e-5)

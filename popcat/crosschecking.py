@@ -36,6 +36,10 @@ def crosscheck(
     |shift of p16, p50, p84| in the referee's sigma}), c2st_median, and each galaxy's own under `galaxies`.
 
     Raises PopcatError if the folder holds no posteriors, or the sampler is not installed.
+
+    >>> found = crosscheck("posteriors", n=1, max_steps=100)
+    >>> found["n"] + found["n_not_converged"]
+    1
     """
     manifest = read_manifest(posteriors, kind="posteriors")
     survey = Survey.model_validate(manifest["extra"]["survey"])

@@ -35,7 +35,7 @@ def run_demo(
         catalog, folder / "posteriors", model=MODEL, draws=draws, seed=seed, workers=workers, progress=progress
     )
     seconds = time.monotonic() - start
-    report(folder / "posteriors", folder / "report.html")
+    report(folder / "posteriors", folder / "report.html", title="10,000 galaxies of the SDSS")
     summary = {
         "n_in": _rows(catalog),
         "n_out": manifest["rows"],

@@ -8,6 +8,12 @@ class PopcatError(Exception):
     """Something the user can mend: the message says what was expected, what came, and what to do.
 
     The command line prints it as one line and exits with status 2.
+
+    >>> from popcat.settings import load_survey
+    >>> load_survey("sdds")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: ... did you mean "sdss"...
     """
 
 

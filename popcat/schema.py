@@ -52,18 +52,11 @@ PROPERTIES = {
     "log_ssfr": ("log10(1/yr)", "log_sfr_1gyr - log_mstar"),
     "log_z_mw": ("log10(1)", "mass-weighted absolute metallicity"),
     "age_mw_gyr": ("Gyr", "mass-weighted stellar age"),
+    "a_v": ("mag", "attenuation of the galaxy's light in rest-frame V"),
 }
-"""Derived for every posterior draw: unit and meaning."""
+"""Derived for every posterior draw, whatever the survey: unit and meaning."""
 
 REDSHIFT = {"redshift": ("1", "redshift: as given, within its error, or inferred from the photometry")}
-
-QUANTITIES = {**PARAMETERS, **PROPERTIES, **REDSHIFT}
-"""Parameters of the default galaxy model, what is derived, and the redshift."""
-
-
-def quantity_fields(model: Model) -> dict[str, tuple[str, str]]:
-    """Unit and meaning of everything that is drawn or derived under a galaxy model."""
-    return {**parameter_fields(model), **PROPERTIES, **REDSHIFT}
 
 
 FLAGS = {
@@ -116,6 +109,25 @@ STATUS = ("ok", "no_photometry", "redshift_out_of_range")
 """Column `status`: "ok" where there is a posterior, else the first reason, in this order, why there is none."""
 
 PERCENTILES = (16, 50, 84)
+
+
+def property_fields(survey: Survey) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of what is derived for every posterior draw: PROPERTIES and the survey's absolute magnitudes.
+
+    >>> from popcat.settings import load_survey
+    >>> list(property_fields(load_survey("sdss")))[-2:]
+    ['abs_mag_g', 'abs_mag_r']
+    """
+    magnitudes = {
+        f"abs_mag_{item.name}": ("mag", f"rest-frame absolute AB magnitude in {item.filter}, dust included")
+        for item in survey.absolute_magnitudes
+    }
+    return {**PROPERTIES, **magnitudes}
+
+
+def quantity_fields(survey: Survey, model: Model) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of everything that is drawn or derived: parameters, properties, redshift."""
+    return {**parameter_fields(model), **property_fields(survey), **REDSHIFT}
 
 
 def photometry_columns(survey: Survey) -> dict[str, str]:
@@ -191,7 +203,7 @@ def posterior_schema(survey: Survey, model: Model | None = None) -> pa.Schema:
     for name in survey.band_names:
         fields.append(_field(f"flux_{name}", pa.float32(), "nMgy", f"flux in {name}, as fitted"))
         fields.append(_field(f"flux_err_{name}", pa.float32(), "nMgy", f"error of flux_{name}, error floor included"))
-    quantities = quantity_fields(model or Model())
+    quantities = quantity_fields(survey, model or Model())
     for name, (unit, text) in quantities.items():
         fields += [_field(f"{name}_p{q}", pa.float32(), unit, f"{text}: {q}th percentile") for q in PERCENTILES]
     for name, (unit, text) in quantities.items():
@@ -234,6 +246,21 @@ def _field(name, kind, unit, description):
     return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
 
 
+def column_list(schema: pa.Schema) -> list[dict[str, str]]:
+    """The columns of a schema as dicts of name, type, unit, ucd and description.
+
+    >>> column_list(pa.schema([_field("ra", pa.float64(), "deg", "right ascension")]))[0]["unit"]
+    'deg'
+    """
+    found = []
+    for field in schema:
+        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
+        found.append({"name": field.name, "type": kind,
+                      **{key: text.get(key, "") for key in ("unit", "ucd", "description")}})  # fmt: skip
+    return found
+
+
 def column_table(schema: pa.Schema) -> str:
     """The columns of a schema as a markdown table: name, type, unit, UCD, description.
 
@@ -243,9 +270,7 @@ def column_table(schema: pa.Schema) -> str:
     | `ra` | double | deg | pos.eq.ra;meta.main | right ascension |
     """
     lines = ["| column | type | unit | UCD | description |", "|---|---|---|---|---|"]
-    for field in schema:
-        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
-        cells = (f"`{field.name}`", kind, *(text.get(key, "") for key in ("unit", "ucd", "description")))
-        lines.append(f"| {' | '.join(cells)} |")
+    for column in column_list(schema):
+        name, *others = column.values()
+        lines.append(f"| {' | '.join([f'`{name}`', *others])} |")
     return "\n".join(lines)

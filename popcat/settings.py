@@ -28,20 +28,31 @@ def _ascending(name: str, low: float, high: float) -> None:
         raise ValueError(f"{name} must be low < high, got {low:g}, {high:g}")
 
 
-class Band(_Settings):
-    """One photometric band: its filter curve, and where a catalogue keeps it.
-
-    A column is a name, one element of a vector column ("NMGY[2]"), or an expression of `popcat.expressions`.
-    """
+class Filter(_Settings):
+    """A filter curve by name: of an observed band, or one that absolute magnitudes are given in."""
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
     filter: str
     """The path of a file (two columns of Angstrom and response, or the SVO's VOTable), a speclite name such as
     "sdss2010-u", or a sedpy name such as "vista_vircam_J"."""
     wave_range_aa: tuple[float, float] | None = None
-    """Observed wavelengths outside this range are cut from the curve: here it is decided whether a leak counts."""
+    """Wavelengths outside this range are cut from the curve: here it is decided whether a leak counts."""
     trim: float = pydantic.Field(default=TRIM, ge=0.0, lt=0.5)
     """Response below this fraction of the peak is noise outside the band and its leaks; 0 keeps all."""
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self):
+        if self.wave_range_aa is not None:
+            _ascending("wave_range_aa", *self.wave_range_aa)
+        return self
+
+
+class Band(Filter):
+    """One photometric band: its filter curve, and where a catalogue keeps it.
+
+    A column is a name, one element of a vector column ("NMGY[2]"), or an expression of `popcat.expressions`.
+    """
+
     flux: str
     """Column of the flux (or magnitude, if the unit is "ab_mag")."""
     unit: Literal[(*FLUX_UNITS, COUNT_RATE)] | None = None
@@ -64,8 +75,6 @@ class Band(_Settings):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
-        if self.wave_range_aa is not None:
-            _ascending("wave_range_aa", *self.wave_range_aa)
         if (self.flux_err is None) == (self.flux_ivar is None):
             raise ValueError(f'band "{self.name}" needs exactly one of flux_err, flux_ivar')
         return self
@@ -123,6 +132,8 @@ class Survey(_Settings):
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
     selection: Selection
     calibration: CalibrationLimits = CalibrationLimits()
+    absolute_magnitudes: tuple[Filter, ...] = ()
+    """Filters of the rest-frame absolute magnitudes that every posterior draw has: columns abs_mag_<name>."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
@@ -130,6 +141,10 @@ class Survey(_Settings):
         if len({name.lower() for name in names}) != len(names):
             raise ValueError(f"band names must differ, and not in case alone (columns of them would be one to DuckDB), "
                              f"got {', '.join(names)}")
+        absolute = [item.name.lower() for item in self.absolute_magnitudes]
+        if len(set(absolute)) != len(absolute):
+            raise ValueError("names of absolute_magnitudes must differ, and not in case alone, got "
+                             f"{', '.join(item.name for item in self.absolute_magnitudes)}")
         if self.selection.band not in names:
             raise ValueError(f'selection.band "{self.selection.band}": {did_you_mean(self.selection.band, names)}')
         low, high = self.redshift_range

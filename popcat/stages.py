@@ -75,7 +75,7 @@ def forward_for(survey: Survey, model: Model) -> Forward:
     with _lock:
         if key not in _forwards:
             photometry = Photometry(survey, model)
-            _forwards[key] = Forward(photometry, Properties(photometry.model))
+            _forwards[key] = Forward(photometry, Properties(survey, photometry.model))
             if len(_forwards) > _MAX_FORWARDS:
                 _forwards.popitem(last=False)
         return _forwards[key]
@@ -208,7 +208,7 @@ def sample_quantities(
     """Draws of every quantity, {name: (n, draws) float32}, and chi2_best (n,), in batches of bounded memory."""
     survey = posterior.survey
     photometry = forward_for(survey, posterior.model).photometry
-    out = {name: np.empty((len(data), draws), dtype=np.float32) for name in quantity_fields(posterior.model)}
+    out = {name: np.empty((len(data), draws), dtype=np.float32) for name in quantity_fields(survey, posterior.model)}
     chi2 = np.empty(len(data))
     step = max(_BATCH_DRAWS // draws, 1)
     for start in range(0, len(data), step):

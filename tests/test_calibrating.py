@@ -10,7 +10,8 @@ import pytest
 from popcat import calibrating, stages
 from popcat.errors import PopcatError
 from popcat.inference.posterior import load_posterior
-from popcat.schema import QUANTITIES
+from popcat.schema import quantity_fields
+from popcat.settings import Model
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,10 @@ def folder(tiny_model, tmp_path_factory):
     return output
 
 
-def test_every_parameter_and_property_has_ranks_and_a_distance(folder):
+def test_every_parameter_and_property_has_ranks_and_a_distance(folder, tiny_model):
     result = calibrating.read_calibration(folder)
-    assert set(result["ks"]) == set(result["ranks"]) == set(QUANTITIES) - {"redshift"}
+    quantities = set(quantity_fields(load_posterior(tiny_model).survey, Model()))
+    assert set(result["ks"]) == set(result["ranks"]) == quantities - {"redshift"}
     assert set(result["runs"]) == set(calibrating.RUNS)
     assert "redshift" in result["runs"]["unknown"]["ks"] and "redshift" in result["runs"]["gaussian"]["ks"]
     assert all(len(values) == 60 and values.min() > 0 and values.max() < 1 for values in result["ranks"].values())

@@ -1,7 +1,9 @@
 """The command at the door: what works, and one clear line with exit status 2 for what cannot."""
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.resources import files
@@ -9,6 +11,7 @@ from importlib.resources import files
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from popcat import __version__
@@ -47,13 +50,58 @@ def test_the_installed_command_prints_its_version():
     assert done.stdout.strip() == __version__
 
 
+def leaves(command, path=()):
+    """Every command that does something, by its words."""
+    children = getattr(command, "commands", {})
+    for name, child in children.items():
+        yield from leaves(child, (*path, name))
+    if not children:
+        yield path, command
+
+
+LEAVES = dict(leaves(get_command(app)))
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_explains_itself_in_a_sentence_and_by_an_example_that_parses(path):
+    result = CliRunner().invoke(app, [*path, "--help"])
+    assert result.exit_code == 0 and "Usage" in result.output and "Example" in result.output
+    command = LEAVES[path]
+    assert re.fullmatch(r".{10,125}\.", command.help.split("\n\n")[0])
+    examples = [shlex.split(line) for line in command.epilog.splitlines() if line.startswith("popcat ")]
+    assert examples
+    for example in examples:
+        assert tuple(example[1:len(path) + 1]) == path
+        command.make_context("popcat", example[len(path) + 1:])
+    assert all(option.help for option in command.params if option.name != "help")
+
+
+def test_a_mistyped_option_or_command_is_answered_with_the_near_one():
+    assert "--draws" in CliRunner().invoke(app, ["infer", "x.parquet", "--drwas", "5"]).output
+    assert "infer" in CliRunner().invoke(app, ["infr"]).output
+
+
+def test_the_shell_completes_commands():
+    shell = {"_POPCAT_COMPLETE": "complete_bash", "COMP_WORDS": "popcat re", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv = ['popcat']; from popcat.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **shell})
+    assert set(done.stdout.split()) >= {"report", "reweight"}
+
+
 @pytest.mark.parametrize(
-    "command", ["simulate", "noise", "train", "infer", "calibrate", "report", "demo", "doctor", "ssp", "verify", "plan"]
+    ("arguments", "keys"),
+    [
+        (["schema", "--survey", "sdss"], {"survey", "kind", "columns"}),
+        (["ssp", "info"], {"grid", "z_abs", "age_gyr", "n_wave", "wave_aa", "provenance", "hash"}),
+        (["doctor"], {"ok", "checks"}),
+        (["survey", "check", "{galaxies}", "--survey", "sdss"], {"rows", "survey", "bands", "flags"}),
+    ],
 )
-def test_every_command_explains_itself(command):
-    result = CliRunner().invoke(app, [command, "--help"])
-    assert result.exit_code == 0
-    assert "Usage" in result.output
+def test_json_is_one_object_on_stdout_and_the_words_are_on_stderr(popcat, galaxies, arguments, keys):
+    status, out, err = popcat(*(argument.format(galaxies=galaxies) for argument in arguments), "--json")
+    assert status == 0
+    assert keys <= set(json.loads(out))
+    assert err or arguments[0] == "schema"
 
 
 def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, galaxies, tmp_path):
@@ -269,11 +317,16 @@ def test_a_catalogue_is_verified_and_what_is_wrong_has_its_remedy(popcat, galaxi
     assert popcat(*arguments)[0] == 0
     status, said, _ = popcat("verify", out)
     assert (status, "nothing is wrong" in said) == (0, True)
+    found = json.loads(popcat("verify", out, "--json")[1])
+    assert (found["ok"], found["rows"], found["problems"]) == (True, 150, [])
     (out / "part-000000.parquet").write_bytes(b"PAR1")
     status, said, _ = popcat("verify", out)
     assert status == 1
     assert "part-000000.parquet" in said and "--check" in said
-    assert popcat(*arguments)[0] == 0
+    status, said, _ = popcat("verify", out, "--json")
+    assert status == 1 and json.loads(said)["problems"][0]["where"] == "part-000000.parquet"
+    status, said, _ = popcat(*arguments, "--json")
+    assert status == 0 and json.loads(said)["rows"] == 150 and json.loads(said)["arguments"]["draws"] == 5
     assert popcat("verify", out)[0] == 0
     refused(popcat("verify", tmp_path), "not a popcat output")
 

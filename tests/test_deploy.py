@@ -227,13 +227,15 @@ def test_submit_starts_scheduler_workers_and_client(fake_slurm, tls, tmp_path, g
         "scheduler.sbatch", workers, "infer.sbatch"]
     assert calls[2].endswith("infer.sbatch my galaxies.parquet -o out")
     assert (tmp_path / "run" / "jobs").read_text().split() == ["1", "2"]
-    assert (tmp_path / "run" / "tls" / "node.key").is_file()
+    comm = yaml.safe_load((tmp_path / "run" / "dask.yaml").read_text())["distributed"]["comm"]
+    assert Path(comm["tls"]["ca-file"]).is_file() and Path(comm["tls"]["worker"]["key"]).is_file()
     assert (tmp_path / "run").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.slow
 def test_the_deployed_configuration_makes_a_cluster_that_speaks_tls_alone(tls, tmp_path):
-    environment = {**os.environ, "POPCAT_TLS": str(tls), "DASK_CONFIG": str(DEPLOY / "dask.yaml")}
+    config = (DEPLOY / "dask.yaml").read_text().replace("/etc/popcat-tls", str(tls))
+    (tmp_path / "dask.yaml").write_text(config)
+    environment = {**os.environ, "DASK_CONFIG": str(tmp_path / "dask.yaml")}
     file = tmp_path / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
     with open(tmp_path / "log", "w") as log:
@@ -242,6 +244,7 @@ def test_the_deployed_configuration_makes_a_cluster_that_speaks_tls_alone(tls, t
                                      "--scheduler-file", file, "--no-dashboard"], **options)]  # fmt: skip
         try:
             while not file.exists():
+                assert running[0].poll() is None, (tmp_path / "log").read_text()
                 time.sleep(0.1)
             address = json.loads(file.read_text())["address"]
             assert address.startswith("tls://")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import popcat
-from popcat.schema import QUANTITIES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -53,7 +52,6 @@ def test_a_lake(posteriors, tmp_path):
     assert "hats: 0 galaxies added, 150 in all" in run("lake.py", posteriors, tmp_path)
 
 
-@pytest.mark.skipif("redshift" not in QUANTITIES, reason="this version infers no redshifts")
 def test_photometric_redshifts(galaxies, tmp_path):
     out = run("photo_z.py", galaxies, tmp_path / "out")
     assert float(re.search(r"sigma_NMAD ([\d.]+)", out)[1]) < 0.1

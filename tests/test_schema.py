@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from popcat import schema
-from popcat.settings import load_survey
+from popcat.settings import Model, load_survey
 
 SURVEY = load_survey("sdss")
 SCHEMAS = {"library": schema.library_schema(SURVEY), "posterior": schema.posterior_schema(SURVEY)}
@@ -96,11 +96,12 @@ def test_a_frame_goes_back_to_the_table_it_came_from(kind):
 
 def test_the_posterior_schema_has_quantiles_and_draws_of_every_quantity():
     names = SCHEMAS["posterior"].names
-    for quantity in schema.QUANTITIES:
+    quantities = schema.quantity_fields(SURVEY, Model())
+    for quantity in quantities:
         assert {f"{quantity}_p16", f"{quantity}_p50", f"{quantity}_p84", f"{quantity}_draws"} <= set(names)
     assert {field.name for field in schema.certificate_fields()} <= set(names)
     fixed = 14 + len(schema.certificate_fields())
-    assert len(names) == fixed + 2 * len(SURVEY.bands) + 4 * len(schema.QUANTITIES)
+    assert len(names) == fixed + 2 * len(SURVEY.bands) + 4 * len(quantities)
 
 
 def test_the_library_schema_has_parameters_and_three_columns_a_band():
@@ -120,3 +121,27 @@ def test_lists_and_strings_stay_arrow_arrays():
     assert meta["status"].dtype == pd.ArrowDtype(pa.string())
     assert meta["log_mstar_draws"].dtype == pd.ArrowDtype(pa.list_(pa.float32()))
     assert meta["log_mstar_p50"].dtype == np.float32
+
+
+def test_a_galaxy_model_has_parameters_of_its_own():
+    constant = Model(metallicity="constant")
+    assert "log_z" in schema.library_schema(SURVEY, constant).names
+    assert "log_gamma1_p50" not in schema.posterior_schema(SURVEY, constant).names
+    assert list(schema.posterior_meta(SURVEY, constant)) == schema.posterior_schema(SURVEY, constant).names
+
+
+def test_parameters_are_those_of_the_default_model():
+    assert schema.parameter_fields(Model()) == schema.PARAMETERS
+    assert len(schema.PARAMETERS) == 12
+
+
+def test_a_survey_without_absolute_magnitudes_has_none():
+    bare = SURVEY.model_copy(update={"absolute_magnitudes": ()})
+    assert schema.property_fields(bare) == schema.PROPERTIES
+    assert [name for name in schema.posterior_schema(bare).names if name.startswith("abs_mag")] == []
+
+
+def test_an_absolute_magnitude_names_its_filter():
+    unit, text = schema.property_fields(SURVEY)["abs_mag_r"]
+    assert unit == "mag"
+    assert "sdss2010-r" in text

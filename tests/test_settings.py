@@ -6,7 +6,17 @@ import pydantic
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.settings import FLUX_UNITS, Band, Model, Survey, Training, embedded_surveys, load_survey, parse_toml
+from popcat.settings import (
+    FLUX_UNITS,
+    Band,
+    Filter,
+    Model,
+    Survey,
+    Training,
+    embedded_surveys,
+    load_survey,
+    parse_toml,
+)
 
 GOOD = """
 name = "mine"
@@ -130,7 +140,21 @@ def test_a_band_name_must_fit_in_a_column_name(name):
         Band(name=name, filter="f", flux="f", flux_err="e")
 
 
+def test_names_of_absolute_magnitudes_differ(tmp_path):
+    survey = load_survey("sdss").model_dump()
+    twice = survey["absolute_magnitudes"][:1] * 2
+    with pytest.raises(pydantic.ValidationError, match=r"names of absolute_magnitudes .* got u, u"):
+        Survey.model_validate(survey | {"absolute_magnitudes": twice})
+    assert Survey.model_validate(survey | {"absolute_magnitudes": []}).absolute_magnitudes == ()
+
+
+def test_the_range_of_a_rest_frame_filter_ascends():
+    with pytest.raises(pydantic.ValidationError, match="wave_range_aa must be low < high"):
+        Filter(name="r", filter="sdss2010-r", wave_range_aa=(7000.0, 5000.0))
+
+
 MODEL = {
+    'metallicity = "solar"': "metallicity: .*'evolving' or 'constant'.*got 'solar'",
     'beta = "dirichlet"': "beta: .*'flat' or 'provabgs_warped'.*got 'dirichlet'",
     'binning = "mean"': "binning: .*got 'mean'",
     "birth_cloud_age_gyr = -0.1": "birth_cloud_age_gyr: .*got -0.1",

@@ -21,7 +21,6 @@ from popcat.schema import (
     FLAGS,
     PARAMETERS,
     PERCENTILES,
-    QUANTITIES,
     certificate_fields,
     library_meta,
     library_schema,
@@ -29,12 +28,14 @@ from popcat.schema import (
     photometry_meta,
     posterior_meta,
     posterior_schema,
+    quantity_fields,
 )
 from popcat.settings import Model, load_survey
 from popcat.sps.properties import Properties
 from popcat.units import nmgy_to_ab_mag
 
 SURVEY, MODEL = load_survey("sdss"), Model()
+QUANTITIES = quantity_fields(SURVEY, MODEL)
 DRAWS, SEED = 60, 9
 # object_id, status and flags of the galaxies of `frame`, in its order
 EXPECTED = [
@@ -217,7 +218,7 @@ def test_draws_are_inside_the_prior_and_properties_are_theirs(table, posterior):
     theta = np.stack([draws_of(table, name) for name in PARAMETERS], axis=-1).reshape(-1, 12).astype(float)
     redshift = draws_of(table, "redshift").ravel().astype(float)
     assert posterior.prior.contains(theta, tolerance=1e-5).all()
-    expected = Properties(stages.forward_for(SURVEY, MODEL).photometry.model)(theta, redshift)
+    expected = Properties(SURVEY, stages.forward_for(SURVEY, MODEL).photometry.model)(theta, redshift)
     for name, values in expected.items():
         np.testing.assert_allclose(draws_of(table, name).ravel(), values, rtol=0, atol=2e-4)
 

@@ -10,7 +10,7 @@ source "$here/settings.sh"
 umask 077
 mkdir -p "$POPCAT_RUN"
 "$POPCAT_DEPLOY/tls.sh" "$POPCAT_TLS"
-cp "$POPCAT_DEPLOY/dask.yaml" "$DASK_CONFIG"
+sed "s|/etc/popcat-tls|$POPCAT_TLS|" "$POPCAT_DEPLOY/dask.yaml" >"$DASK_CONFIG"
 rm -f "$SCHEDULER_FILE"
 
 submit() { sbatch --parsable --export=ALL --output="$POPCAT_RUN/%x-%j.log" "$@"; }

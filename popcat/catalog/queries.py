@@ -52,6 +52,12 @@ def open_catalog(path: "str | Path") -> "Catalog":
     """A posterior catalogue, or any folder or file of Parquet with its columns, ready for questions.
 
     Raises PopcatError if there is no catalogue, or it is an output of popcat that is not finished.
+
+    >>> catalog = open_catalog("posteriors")
+    >>> len(catalog)
+    40
+    >>> list(catalog.to_pandas(["object_id", "log_mstar_p50"], where="status == 'ok'").columns)
+    ['object_id', 'log_mstar_p50']
     """
     path = Path(path)
     if is_output(path):

@@ -84,7 +84,7 @@ def performance_reported(client: distributed.Client | None, path: str | Path | N
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Dask's log of a lost connection is pages long; popcat says it in one line."""
-    loggers = [logging.getLogger(name) for name in ("distributed.client", "distributed.core", "distributed.comm")]
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("client", "core", "comm", "batched")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

@@ -108,6 +108,11 @@ def fit_noise(catalog: dd.DataFrame, survey: "str | Path | Survey") -> NoiseMode
     """The empirical noise model of a lazy photometry frame; independent of the partitioning.
 
     Raises PopcatError where a band has too few galaxies.
+
+    >>> from importlib.resources import files
+    >>> noise = fit_noise(read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss"), "sdss")
+    >>> tuple(noise.bands)
+    ('u', 'g', 'r', 'i', 'z')
     """
     survey = load_survey(survey)
     load_curves(survey)  # an unknown filter is said now, not when the library is simulated
@@ -124,6 +129,10 @@ def simulate_library(
     """Write a simulated library of n galaxies to a folder and return its manifest; options as `infer_catalog`.
 
     Raises PopcatError if the folder holds another run's output; a rerun of the same run finishes it.
+
+    >>> manifest = simulate_library("library", "sdss", 100, scheduler="synchronous")
+    >>> manifest["rows"]
+    100
     """
     how = _How(scheduler, workers, progress, check, log, performance_report)
     label = survey.name if isinstance(survey, Survey) else str(survey)
@@ -170,6 +179,10 @@ def infer_catalog(
 
     Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
     its calibration, unless allow_uncalibrated), and at the end for failed partitions.
+
+    >>> manifest = infer_catalog("galaxies.parquet", "posteriors", draws=20, scheduler="synchronous")
+    >>> manifest["rows"]
+    40
     """
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
@@ -222,6 +235,11 @@ def reweight_catalog(
     (n, k), that gives the ln of its density; a function runs in this process.
 
     Raises PopcatError for a prior that reaches outside the training prior, or a folder without posteriors.
+
+    >>> def less_dust(draws):
+    ...     return -draws["tau_ism"] / 0.5
+    >>> reweight_catalog("posteriors", "less_dusty", less_dust, scheduler="synchronous")["rows"]
+    40
     """
     manifest = read_manifest(posteriors, kind="posteriors")
     survey = Survey.model_validate(manifest["extra"]["survey"])

@@ -38,6 +38,10 @@ def plan(
     be "synchronous", to measure in this process.
 
     Raises PopcatError for a catalogue or model that cannot work.
+
+    >>> found = plan("galaxies.parquet", draws=20, workers=8, scheduler="synchronous")
+    >>> found["galaxies"], found["seconds"] > 0
+    (40, True)
     """
     if draws < 1 or workers < 1 or gpus < 0:
         raise PopcatError(f"expected at least 1 draw, 1 worker and 0 gpus, got {draws}, {workers}, {gpus}")

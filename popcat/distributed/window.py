@@ -30,7 +30,7 @@ from popcat.distributed.remote import GPU, run_on_worker
 from popcat.errors import PopcatError
 from popcat.timing import recording
 
-NO_WORKERS_S = 300
+NO_WORKERS_S = 600
 """How long a run waits for a worker when there is none."""
 TASKS_PER_THREAD = 2
 RETRIES = 2
@@ -96,7 +96,8 @@ class Window:
             return
         self.looked = now
         try:
-            workers = self.client.scheduler_info()["workers"]
+            # not client.scheduler_info(), whose periodic refresh forgets the workers for a moment
+            workers = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
         except (CommClosedError, OSError, TimeoutError):
             workers = None  # dead, or only too busy to answer
         if self.client.status != "running":

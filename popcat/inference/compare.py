@@ -21,6 +21,11 @@ def compare(first: str | Path, second: str | Path) -> tuple[pd.DataFrame, dict]:
     (as if they were drawn at random), median, and how many prefer either strongly.
 
     Raises PopcatError for catalogues without evidences, of other photometry, or without a galaxy in common.
+
+    >>> compare("posteriors", "posteriors")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: ...--certify...
     """
     tables = [_evidences(folder) for folder in (first, second)]
     both = tables[0].merge(tables[1], on="object_id", suffixes=("_a", "_b"), validate="one_to_one")

@@ -204,6 +204,13 @@ def train(
     A library too large for memory is streamed. A training that was cut off goes on from the checkpoints in `output`.
 
     Raises PopcatError if the library is not one, or `output` already holds something else.
+
+    >>> from popcat import simulate_library
+    >>> manifest = simulate_library("library_to_train_on", "sdss", 4000, scheduler="synchronous")
+    >>> small = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16)
+    >>> posterior, history = train("library_to_train_on", "my_model", settings=small)
+    >>> len(history.train)
+    1
     """
     folder, settings = open_library(library), settings or Training()
     output = Path(output)

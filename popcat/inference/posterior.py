@@ -262,6 +262,9 @@ def load_posterior(model: "str | Path") -> Posterior:
     """A posterior by folder or embedded name, checked against its hashes; kept in memory by content.
 
     Raises PopcatError if it is missing, damaged, or written by another version of the format.
+
+    >>> load_posterior("sdss").prior.names[:2]
+    ('log_mstar_formed', 'beta1')
     """
     folder = posterior_folder(model)
     content = (folder / _JSON).read_bytes()

@@ -220,6 +220,26 @@ def _sum(term):
 
 
 @kernel(inline="always")
+def sum_bands(s, t, factor, flux):
+    """Band fluxes of one galaxy from its columns' light and transmission."""
+    flux[:] = 0.0
+    light, light_young, old, young, band = s.light, s.light_young, s.old, s.young, t.band
+    for c in range(len(band)):
+        flux[band[c]] += factor * (old[c] * light[c] + young[c] * light_young[c])
+
+
+@kernel(inline="always")
+def clear_light(s, t):
+    """Light of one galaxy in the first band without dust."""
+    total = 0.0
+    for c in range(len(t.band)):
+        if t.band[c] == 0:
+            # the columns of the step are not light but its weight with the step
+            total += t.moves[c] * s.light[c] + t.moves[c] * s.light_young[c]
+    return total
+
+
+@kernel(inline="always")
 def distance_factor(log_mass, ln1pz, h):
     """M (10 pc / d_L)^2 / (1 + z), and its logarithmic derivative in ln(1 + z)."""
     x = ln1pz / h.ln1pz_max * (len(h.age) - 1)

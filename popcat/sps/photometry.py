@@ -11,18 +11,22 @@ from popcat.settings import Model, Survey
 from popcat.sps.fastmath import kernel
 from popcat.sps.light import (
     Columns,
+    KernelTables,
+    clear_light,
     distance_factor,
     gather,
     gather_gradient,
     kernel_tables,
     make_columns,
+    sum_bands,
     transmit,
     transmit_gradient,
 )
 from popcat.sps.lookups import LN_10, make_histories
+from popcat.sps.model import GalaxyModel
 from popcat.sps.stars import Rows, fill_rows, make_rows
 from popcat.sps.stars_gradient import rows_gradient
-from popcat.sps.tables import N_MOMENT, load_tables
+from popcat.sps.tables import load_tables, most_rows
 
 
 class Photometry:
@@ -47,10 +51,11 @@ class Photometry:
         Raises PopcatError if a redshift is outside the survey's range or the shapes disagree.
         """
         theta, redshift = check_theta(theta, redshift, self.model.n_theta, self.survey.redshift_range)
-        order = _nearly_ascending(redshift, self.survey.redshift_range)
+        order = nearly_ascending(redshift, self.survey.redshift_range)
         out = np.zeros((len(theta), self.tables.n_band))
-        _flux_kernel(theta[order], redshift[order], self.histories, self.kernel_tables, *self._scratch(), out)
-        return _in_place_of(order, out)
+        arguments = theta[order], redshift[order], self.histories, self.kernel_tables
+        flux_kernel(*arguments, *scratch(self.model, self.kernel_tables), False, out, np.empty(0))
+        return in_place_of(order, out)
 
     def flux_vjp(
         self, theta: np.ndarray, redshift: np.ndarray, v: np.ndarray
@@ -69,18 +74,17 @@ class Photometry:
         if v.shape != out.shape:
             raise PopcatError(f"expected one v a flux, {out.shape}, got {v.shape}")
         grad, grad_z = np.zeros(theta.shape), np.zeros(len(theta))
-        order = _nearly_ascending(redshift, self.survey.redshift_range)
-        rows, columns = self._scratch()
+        order = nearly_ascending(redshift, self.survey.redshift_range)
+        rows, columns = scratch(self.model, self.kernel_tables)
         d_weight = np.zeros((2, len(rows.row)))
         arguments = theta[order], redshift[order], v[order], self.histories, self.kernel_tables, rows, columns
         _vjp_kernel(*arguments, d_weight, out, grad, grad_z)
-        return tuple(_in_place_of(order, values) for values in (out, grad, grad_z))
+        return tuple(in_place_of(order, values) for values in (out, grad, grad_z))
 
-    def _scratch(self) -> tuple[Rows, Columns]:
-        """Room for one galaxy, new for each call: calls may run in threads."""
-        light = self.kernel_tables.light
-        n_row = len(self.histories.edges) + 2 * N_MOMENT
-        return make_rows(n_row, light.dtype), make_columns(light.shape[3], light.dtype)
+
+def scratch(model: GalaxyModel, t: KernelTables) -> tuple[Rows, Columns]:
+    """Room for one galaxy, new for each call: calls may run in threads."""
+    return make_rows(most_rows(model), t.light.dtype), make_columns(t.light.shape[3], t.light.dtype)
 
 
 def check_theta(theta, redshift, n_theta, z_range) -> tuple[np.ndarray, np.ndarray]:
@@ -96,37 +100,32 @@ def check_theta(theta, redshift, n_theta, z_range) -> tuple[np.ndarray, np.ndarr
     return theta, redshift
 
 
-def _nearly_ascending(redshift, z_range) -> np.ndarray:
+def nearly_ascending(redshift, z_range) -> np.ndarray:
     """An order in which galaxies next to each other read the same part of the tables; 16 bits sort fast."""
     key = (redshift - z_range[0]) * (65535.0 / (z_range[1] - z_range[0]))
     return np.argsort(key.astype(np.uint16), kind="stable")
 
 
-def _in_place_of(order, values) -> np.ndarray:
+def in_place_of(order, values) -> np.ndarray:
     """Values computed in this order, back in the galaxies' own."""
     out = np.empty_like(values)
     out[order] = values
     return out
 
 
-@kernel(inline="always")
-def _sum_bands(s, t, factor, flux):
-    flux[:] = 0.0
-    light, light_young, old, young, band = s.light, s.light_young, s.old, s.young, t.band
-    for c in range(len(band)):
-        flux[band[c]] += factor * (old[c] * light[c] + young[c] * light_young[c])
-
-
 @kernel()
-def _flux_kernel(theta, redshift, h, t, rows, s, out):
-    """Fluxes in nMgy for all galaxies."""
+def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, clear):
+    """Fluxes in nMgy for all galaxies. `at_rest`: per Msun formed, from 10 pc and not redshifted, and in `clear` the
+    first band's without dust; the same kernel, because compiling one takes seconds."""
     for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
         n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
         gather(rows, n, ln1pz, t, s)
-        transmit(theta[i], ln1pz, t, s)
+        transmit(theta[i], 0.0 if at_rest else ln1pz, t, s)
         factor, _ = distance_factor(theta[i, 0], ln1pz, h)
-        _sum_bands(s, t, factor, out[i])
+        sum_bands(s, t, 1.0 if at_rest else factor, out[i])
+        if at_rest:
+            clear[i] = clear_light(s, t)
 
 
 @kernel()
@@ -138,7 +137,7 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, out, grad, grad_z):
         gather(rows, n, ln1pz, t, s)
         transmit(theta[i], ln1pz, t, s)
         factor, slope = distance_factor(theta[i, 0], ln1pz, h)
-        _sum_bands(s, t, factor, out[i])
+        sum_bands(s, t, factor, out[i])
         total = 0.0
         for b in range(out.shape[1]):
             total += v[i, b] * out[i, b]

@@ -1,37 +1,39 @@
-"""Properties of galaxies from theta and redshift: surviving mass, star-formation rates, mass-weighted Z and age.
-
-Same time bins and histories as the photometry; no light, so no survey enters.
+"""Properties of galaxies from theta and redshift: surviving mass, star-formation rates, mass-weighted Z and age, and
+what popcat.sps.restframe knows of their light. Same time bins and histories as the photometry.
 """
 
-import numba
 import numpy as np
 
+from popcat.settings import Survey
 from popcat.sps.ages import row_weights
-from popcat.sps.lookups import burst, make_histories, metal_cell, sfh_weights, time_metallicity, universe, zh_weights
+from popcat.sps.fastmath import kernel
+from popcat.sps.lookups import burst, metal_cell, sfh_weights, time_metallicity, universe, zh_weights
 from popcat.sps.model import GalaxyModel
 from popcat.sps.photometry import check_theta
+from popcat.sps.restframe import RestFrame
 
-PROPERTY_NAMES = ("log_mstar", "log_sfr_100myr", "log_sfr_1gyr", "log_ssfr", "log_z_mw", "age_mw_gyr")
+PROPERTY_NAMES = ("log_mstar", "log_sfr_100myr", "log_sfr_1gyr", "log_ssfr", "log_z_mw", "age_mw_gyr", "a_v")
 SSFR_FLOOR = 1e-14
 """Star-formation rates are floored at this fraction of the formed mass per year, so a logarithm is never -inf."""
 _WINDOWS_GYR = (0.1, 1.0)
 
 
 class Properties:
-    """Derived properties under one galaxy model.
+    """Derived properties under one galaxy model, with the absolute magnitudes of one survey.
 
-    >>> from popcat.settings import Model
+    >>> from popcat.settings import Model, load_survey
     >>> from popcat.sps.model import build_model
     >>> theta = np.array([[10.5, 0.25, 0.25, 0.25, 0.25, 0.1, 1.0, -2.0, -2.0, 0.5, 0.3, -0.5]])
-    >>> properties = Properties(build_model(Model()))
-    >>> sorted(properties(theta, np.array([0.1])))[:2]
-    ['age_mw_gyr', 'log_mstar']
+    >>> properties = Properties(load_survey("sdss"), build_model(Model()))
+    >>> list(properties(theta, np.array([0.1])))[-3:]
+    ['abs_mag_u', 'abs_mag_g', 'abs_mag_r']
     """
 
-    def __init__(self, model: GalaxyModel):
-        self.histories = make_histories(model)
-        self._n_theta = model.n_theta
-        self._z_max = float(np.expm1(model.cosmology.ln1pz_max))
+    def __init__(self, survey: Survey, model: GalaxyModel):
+        self.rest_frame = RestFrame(survey, model)
+        self.histories = self.rest_frame.histories
+        self.names = (*PROPERTY_NAMES, *(f"abs_mag_{item.name}" for item in survey.absolute_magnitudes))
+        self._n_theta, self._z_range = model.n_theta, survey.redshift_range
         edges, ages = model.bins.edges_gyr, model.grid.age_gyr
         self._whole = np.ascontiguousarray(row_weights(model.bins, ages, edges[:-1], edges[1:]) @ model.grid.mstar.T)
         self._mstar = np.ascontiguousarray(model.grid.mstar.T)
@@ -39,21 +41,22 @@ class Properties:
         self._windows = np.ascontiguousarray(model.bases.cumulative_sfh(np.array(_WINDOWS_GYR)).T)
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
-        """Properties by name (PROPERTY_NAMES), each (n,) float64, of theta (n, d) at redshift (n,).
+        """Properties by name (`names`), each (n,) float64, of theta (n, d) at redshift (n,).
 
-        Raises PopcatError for shapes that disagree.
+        Raises PopcatError for shapes that disagree or redshifts outside the survey's range.
         """
-        theta, redshift = check_theta(theta, redshift, self._n_theta, (0.0, self._z_max))
+        theta, redshift = check_theta(theta, redshift, self._n_theta, self._z_range)
         out = np.empty((len(theta), 5))
         _properties_kernel(theta, redshift, self.histories, self._whole, self._mstar, self._ln_age, self._windows, out)
         log_formed = theta[:, 0]
         log_mstar = log_formed + np.log10(out[:, 0])
         sfr = log_formed[:, None] + np.log10(np.maximum(out[:, 1:3], SSFR_FLOOR))
-        columns = (log_mstar, sfr[:, 0], sfr[:, 1], sfr[:, 1] - log_mstar, np.log10(out[:, 3]), out[:, 4])
-        return dict(zip(PROPERTY_NAMES, columns, strict=True))
+        a_v, magnitudes = self.rest_frame(theta, redshift)
+        columns = (log_mstar, sfr[:, 0], sfr[:, 1], sfr[:, 1] - log_mstar, np.log10(out[:, 3]), out[:, 4], a_v)
+        return dict(zip(self.names, (*columns, *magnitudes.T), strict=True))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel(inline="always")
 def _surviving(table, ln_age, ln_t, iq, fq):
     """Surviving fraction of one SSP: linear in ln t and ln Z; table is (n_age, n_Z)."""
     x = min(max(ln_t, ln_age[0]), ln_age[-1])
@@ -64,7 +67,7 @@ def _surviving(table, ln_age, ln_t, iq, fq):
     return low * (1.0 - f) + high * f
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel()
 def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
     """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
     for n in range(len(theta)):

@@ -121,6 +121,19 @@ def reference_fluxes(
     return out
 
 
+def reference_rest_fluxes(
+    theta: np.ndarray, redshift: np.ndarray, model: GalaxyModel, curves: list[FilterCurve]
+) -> np.ndarray:
+    """Fluxes in nMgy at 10 pc in rest-frame filters, (n, n_curve): stars of the epoch seen, light not redshifted."""
+    out, per_nmgy = np.empty((len(theta), len(curves))), 4.0 * np.pi * (10.0 * PC_CM) ** 2 * C_AA_S * NMGY_FNU
+    for i, (row, z) in enumerate(zip(theta, np.asarray(redshift, dtype=float), strict=True)):
+        for k, curve in enumerate(curves):
+            wave = sampling(curve, 0.0, model)
+            f_nu = rest_spectrum(row, z, model, wave) * LSUN_ERG_S * wave**2 / per_nmgy
+            out[i, k] = band_flux(wave, f_nu, curve)
+    return out
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """An observed spectrum: vacuum wavelength in Angstrom and flux density f_nu in nMgy, both (n_wave,)."""

@@ -25,9 +25,12 @@ from popcat.sps.model import GalaxyModel, build_model
 from popcat.sps.quadrature import Segment, hat_weights, lagrange_basis, make_segments
 from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
-CELL_LN1PZ = 1.4e-3
-"""Width of a redshift cell in ln(1 + z): linear interpolation is then good to about 2e-4."""
+CELL_LN1PZ = 1.0e-3
+"""Width of a redshift cell in ln(1 + z): linear interpolation is then good to 2e-4, and to 4e-4 where a break of the
+spectrum crosses the edge of a filter."""
 NODE_TOLERANCE = 2e-4
+REST_CELL_LN1PZ = 8e-3
+"""The same for rest-frame tables, of which only the cut bins change with redshift: good to about 5e-5."""
 BURST_MIN_GYR = 0.01
 STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
 """Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
@@ -78,6 +81,11 @@ class BandTables:
         return self.first_burst - 2 * N_MOMENT
 
 
+def most_rows(model: GalaxyModel) -> int:
+    """More rows than any galaxy has."""
+    return len(model.bins.edges_gyr) + 2 * N_MOMENT
+
+
 def cut_bins(model: GalaxyModel, z_range) -> tuple[int, int]:
     """First and last bin that the age of the universe can cut within a redshift range."""
     youngest, oldest = model.cosmology.age(z_range[1]), model.cosmology.age(z_range[0])
@@ -103,33 +111,32 @@ def _moments(model: GalaxyModel, whole: np.ndarray):
     return (powers * young) @ whole[:n], (powers * ~young) @ whole[:n]
 
 
-def redshift_nodes(z_range) -> np.ndarray:
-    """Nodes uniform in ln(1 + z) that cover a redshift range."""
+def redshift_nodes(z_range, cell: float = CELL_LN1PZ) -> np.ndarray:
+    """Nodes uniform in ln(1 + z), not wider apart than `cell`, that cover a redshift range."""
     low, high = np.log1p(z_range[0]), np.log1p(z_range[1])
-    return np.linspace(low, high, max(int(np.ceil((high - low) / CELL_LN1PZ)), 1) + 1)
+    return np.linspace(low, high, max(int(np.ceil((high - low) / cell)), 1) + 1)
 
 
-def build_tables(survey: Survey, model: GalaxyModel, curves: list[FilterCurve]) -> BandTables:
-    """Project the grid on the filters at every redshift node.
+def build_tables(
+    survey: Survey, model: GalaxyModel, curves: list[FilterCurve], *, rest_frame: bool = False
+) -> BandTables:
+    """Project the grid on the filters at every redshift node; with `rest_frame`, never redshifted.
 
     Raises PopcatError, naming band and redshift, where the grid does not cover a filter.
     """
     z_range, grid = survey.redshift_range, model.grid
-    _check_coverage(curves, grid.wave_aa, z_range)
+    seen_at = (0.0, 0.0) if rest_frame else z_range
+    _check_coverage(curves, grid.wave_aa, seen_at)
     spectra = _test_spectra(model)
-    segments = [(b, s) for b, c in enumerate(curves) for s in make_segments(c, spectra, z_range, NODE_TOLERANCE)]
+    segments = [(b, s) for b, c in enumerate(curves) for s in make_segments(c, spectra, seen_at, NODE_TOLERANCE)]
     scale = np.array([_to_nmgy(curve) for curve in curves])
-    stepped = [b for b, curve in enumerate(curves) if _meets_step(curve, z_range)]
+    stepped = [b for b, curve in enumerate(curves) if _meets_step(curve, seen_at)]
     columns = _Columns(segments, stepped, scale)
-    ln1pz = redshift_nodes(z_range)
+    ln1pz = redshift_nodes(z_range, REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
-    flat = grid.lum.reshape(-1, len(grid.wave_aa)).astype(np.float32)
-    light = []
+    project, light = _Projection(grid, columns), []
     for z in np.expm1(ln1pz):
-        weights = columns.weights(grid.wave_aa, z)
-        used = np.flatnonzero(weights.any(axis=1))
-        span = slice(used[0], used[-1] + 1)
-        native = (flat[:, span] @ weights[span].astype(np.float32)).reshape(*grid.lum.shape[:2], -1)
+        native = project(0.0 if rest_frame else z)
         bins = np.einsum("ra,zac->zrc", bin_weights(model, z_range, z), native, optimize=True)
         light.append(np.concatenate([bins, native[:, burst_from:]], axis=1).astype(np.float32))
     return BandTables(
@@ -143,6 +150,24 @@ def build_tables(survey: Survey, model: GalaxyModel, curves: list[FilterCurve]) 
         step_band=np.array(stepped, dtype=np.int64),
         n_band=len(curves),
     )
+
+
+class _Projection:
+    """Light of the grid in every column, (n_Z, n_age, n_col) float32, at a redshift."""
+
+    def __init__(self, grid, columns: "_Columns"):
+        self.wave_aa, self.shape, self.columns = grid.wave_aa, grid.lum.shape[:2], columns
+        self._flat = grid.lum.reshape(-1, len(grid.wave_aa)).astype(np.float32)
+        self._last = (None, None)
+
+    def __call__(self, redshift: float) -> np.ndarray:
+        if self._last[0] != redshift:
+            weights = self.columns.weights(self.wave_aa, redshift)
+            used = np.flatnonzero(weights.any(axis=1))
+            span = slice(used[0], used[-1] + 1)
+            light = self._flat[:, span] @ weights[span].astype(np.float32)
+            self._last = redshift, light.reshape(*self.shape, -1)
+        return self._last[1]
 
 
 class _Columns:
@@ -210,14 +235,23 @@ def load_tables(survey: Survey, settings: Model) -> tuple[BandTables, GalaxyMode
     The key is a hash of everything that enters: grid, bins, filters, redshift range, cosmology. A folder appears under
     its final name only when complete, so any number of workers may build at once.
     """
-    model, curves = build_model(settings), load_curves(survey)
-    folder = cache_folder() / f"tables-{_table_key(survey, model, curves)[:32]}"
+    model = build_model(settings)
+    return _load(survey, model, load_curves(survey)), model
+
+
+def load_rest_tables(survey: Survey, model: GalaxyModel, curves: list[FilterCurve]) -> BandTables:
+    """Rest-frame tables for redshifts of a survey, from the same cache."""
+    return _load(survey, model, curves, rest_frame=True)
+
+
+def _load(survey, model, curves, *, rest_frame: bool = False) -> BandTables:
+    folder = cache_folder() / f"tables-{_table_key(survey, model, curves, rest_frame)[:32]}"
     if not folder.is_dir():
-        _store(build_tables(survey, model, curves), folder)
-    return _open(folder), model
+        _store(build_tables(survey, model, curves, rest_frame=rest_frame), folder)
+    return _open(folder)
 
 
-def _table_key(survey: Survey, model: GalaxyModel, curves) -> str:
+def _table_key(survey: Survey, model: GalaxyModel, curves, rest_frame: bool) -> str:
     digest = hashlib.sha256()
     for curve in curves:
         digest.update(curve.wave_aa.tobytes() + curve.response.tobytes())
@@ -230,7 +264,8 @@ def _table_key(survey: Survey, model: GalaxyModel, curves) -> str:
         "young_bins": [model.bins.n_young, straight_bins(model.bases, model.bins.edges_gyr)],
         "cosmology": cosmology,
         "redshift_range": survey.redshift_range,
-        "settings": [CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
+        "rest_frame": rest_frame,
+        "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
     }
     digest.update(json.dumps(rest, sort_keys=True).encode())
     return digest.hexdigest()

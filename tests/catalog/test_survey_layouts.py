@@ -226,11 +226,16 @@ def test_magnitudes_taken_for_fluxes_are_caught(tmp_path):
         photometry(path, survey.model_copy(update={"unit": "nMgy"}))
 
 
-def test_fluxes_in_another_unit_by_decades_are_caught(tmp_path):
-    path = write_layout("sdss_casjobs", tmp_path)
-    survey = load_survey("sdss_casjobs")
-    with pytest.raises(PopcatError, match=r"median r magnitude would be .* expected 5 to 35"):
-        photometry(path, survey.model_copy(update={"unit": "Jy"}))
+@pytest.mark.parametrize("name", sorted(set(LAYOUTS) - {"sdss_casjobs_mag"}))
+def test_fluxes_in_another_unit_by_decades_are_caught_where_the_file_states_none(name, tmp_path):
+    path = write_layout(name, tmp_path)
+    survey = load_survey(name)
+    right = survey.bands[0].unit or survey.unit
+    wrong = "nMgy" if right == "Jy" else "Jy"
+    bands = tuple(band.model_copy(update={"unit": None}) for band in survey.bands)
+    told = survey.model_copy(update={"unit": wrong, "bands": bands})
+    with pytest.raises(PopcatError, match=r"median \w+ magnitude would be .* expected 5 to 35|by its own account"):
+        photometry(path, told)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "ecsv", "vot", "parquet"])

@@ -222,7 +222,8 @@ def test_sampling_runs_on_workers_with_a_gpu_alone(scheduler, worker, infer, und
     worker(file, "--name", "gpu", "--resources", "GPU=1")
     with distributed.connect(str(file)) as client:
         client.wait_for_workers(2, timeout=PATIENCE_S)
-        gpu = {address for address, one in client.scheduler_info()["workers"].items() if one["resources"]}
+        workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    gpu = {address for address, one in workers.items() if one["resources"]}
     infer(tmp_path / "out", scheduler=str(file))
     sidecars = [(tmp_path / "out" / "_popcat" / f"{index:06d}.json").read_text() for index in range(PARTS)]
     assert all(f'"worker": "{address}"' in text for text in sidecars for address in gpu)

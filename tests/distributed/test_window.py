@@ -64,7 +64,7 @@ def made(folder):
 
 def test_every_partition_is_written_and_its_sidecar_says_by_whom(cluster, folder, jobs):
     client = cluster({}, {})
-    workers = set(client.scheduler_info()["workers"])
+    workers = set(client.nthreads())
     assert sorted(Window(client, write, jobs, silent)) == [Outcome(index, None) for index in range(6)]
     assert {one["worker"] for one in made(folder)} <= workers
     assert {one["gpu"] for one in made(folder)} == {False}
@@ -72,7 +72,8 @@ def test_every_partition_is_written_and_its_sidecar_says_by_whom(cluster, folder
 
 def test_partitions_go_to_workers_with_a_gpu_alone(cluster, folder, jobs):
     client = cluster({}, {"GPU": 1}, {}, {"GPU": 1})
-    with_gpu = {name for name, one in client.scheduler_info()["workers"].items() if one["resources"]}
+    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    with_gpu = {name for name, one in workers.items() if one["resources"]}
     list(Window(client, write, jobs, silent))
     assert {one["gpu"] for one in made(folder)} == {True}
     assert {one["worker"] for one in made(folder)} <= with_gpu
@@ -125,8 +126,15 @@ class FakeClient:
         self.flying = {}
         self.resources = set()
 
-    def scheduler_info(self):
+    def identity(self, n_workers):
         return {"workers": self.workers}
+
+    @property
+    def scheduler(self):
+        return self
+
+    def sync(self, function, **options):
+        return function(**options)
 
     def submit(self, *_, key, resources, **__):
         index = int(key.split("-")[1])
@@ -224,14 +232,14 @@ def test_a_client_that_lost_its_scheduler_says_so(run):
 
 def test_a_scheduler_that_is_too_busy_to_answer_is_not_given_up(run):
     client, driver = run(lambda *_: None)
-    answer, silent_looks = client.scheduler_info, iter([False, True, True])
+    answer, silent_looks = client.identity, iter([False, True, True])
 
-    def busy():
+    def busy(**options):
         if next(silent_looks, False):
             raise TimeoutError("no answer within 30 s")
-        return answer()
+        return answer(**options)
 
-    client.scheduler_info = busy
+    client.identity = busy
     assert len(list(driver)) == 10
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.schema import PROPERTIES
+from popcat.schema import PROPERTIES, property_fields
 from popcat.sps.properties import PROPERTY_NAMES, SSFR_FLOOR, Properties
 from popcat.sps.spectrum import population
 
@@ -12,8 +12,8 @@ BURST, T_BURST = 5, 6
 
 
 @pytest.fixture(scope="module")
-def properties(model):
-    return Properties(model)
+def properties(survey, model):
+    return Properties(survey, model)
 
 
 def surviving(model, age_weights, log_z):
@@ -22,8 +22,9 @@ def surviving(model, age_weights, log_z):
     return np.array([np.interp(z, model.grid.log_z_abs, row) for z, row in zip(log_z, by_z, strict=True)])
 
 
-def test_the_names_are_those_of_the_schema(properties, galaxy):
-    assert tuple(PROPERTIES) == PROPERTY_NAMES == tuple(properties(galaxy()[None], np.array([0.1])))
+def test_the_names_are_those_of_the_schema(properties, survey, galaxy):
+    assert tuple(PROPERTIES) == PROPERTY_NAMES
+    assert tuple(property_fields(survey)) == properties.names == tuple(properties(galaxy()[None], np.array([0.1])))
 
 
 @pytest.mark.parametrize("age", [0.02, 0.09, 0.5, 3.0, 12.0])
@@ -118,13 +119,19 @@ def test_extensive_properties_scale_with_mass_and_intensive_ones_do_not(properti
         np.testing.assert_allclose(after[name], before[name] + gain, atol=1e-10)
 
 
-def test_dust_changes_no_property(properties, galaxy):
+def test_dust_changes_no_property_but_the_light(properties, galaxy):
     clear, dusty = (properties(galaxy({9: tau, 10: tau})[None], np.array([0.1])) for tau in (0.0, 3.0))
-    assert clear == dusty
+    changed = {name for name in clear if clear[name] != dusty[name]}
+    assert changed == {"a_v", "abs_mag_u", "abs_mag_g", "abs_mag_r"}
 
 
 def test_no_galaxy_has_no_properties(properties):
     assert all(len(values) == 0 for values in properties(np.empty((0, 12)), np.empty(0)).values())
+
+
+def test_a_redshift_outside_the_survey_is_refused(properties, galaxy):
+    with pytest.raises(PopcatError, match="outside the survey's range"):
+        properties(galaxy()[None], np.array([0.7]))
 
 
 def test_wrong_shapes_are_refused(properties):

@@ -68,9 +68,9 @@ def test_names_columns_and_offsets_enter_no_table(cache, settings, make_survey):
 def test_two_builders_at_once_leave_one_folder_and_nothing_else(cache, settings, make_survey, monkeypatch):
     both, build, results = threading.Barrier(2, timeout=30), tables.build_tables, []
 
-    def build_together(*arguments):
+    def build_together(*arguments, **options):
         both.wait()
-        return build(*arguments)
+        return build(*arguments, **options)
 
     monkeypatch.setattr(tables, "build_tables", build_together)
     survey = make_survey()

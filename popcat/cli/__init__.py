@@ -1,0 +1,49 @@
+"""The `popcat` command: parses, calls, prints. Every command is a function of the same name in Python.
+
+Each module of this package has a `typer.Typer` with the commands of one topic; a new topic is one more `add_typer`.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from popcat import __version__
+from popcat.cli import catalogs, checks, models, publish, ssp, survey
+from popcat.cli.options import MODEL, examples
+from popcat.errors import PopcatError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Tables of galaxy photometry into probabilistic catalogues.",
+    epilog=examples(
+        "popcat demo",
+        "popcat infer galaxies.parquet --model sdss -o posteriors",
+        "popcat report posteriors -o report.html",
+        "popcat --install-completion",
+    ),
+)
+for topic in (catalogs, checks, publish, models):
+    app.add_typer(topic.app)
+app.add_typer(survey.app, name="survey", rich_help_panel=MODEL)
+app.add_typer(ssp.app, name="ssp", rich_help_panel=MODEL)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and exit status 2."""
+    try:
+        app()
+    except PopcatError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Tables of galaxy photometry into probabilistic catalogues."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
