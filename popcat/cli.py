@@ -11,6 +11,7 @@ import typer
 
 from popcat import __version__
 from popcat.errors import PopcatError
+from popcat.population_cli import app as population_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +25,8 @@ app.add_typer(ssp, name="ssp")
 app.add_typer(noise_app, name="noise")
 survey_app = typer.Typer(no_args_is_help=True, help="Survey files: what a catalogue's columns mean.")
 app.add_typer(survey_app, name="survey")
+
+app.add_typer(population_app, name="population")
 
 SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
 ModelOption = Annotated[str, typer.Option(help="Folder of a trained model, or the name of an embedded one.")]

@@ -1,0 +1,101 @@
+"""The hierarchical route: the population that makes the posteriors of single galaxies most probable together.
+
+    ln L = sum_i ln mean_k [ w_ik q(x_ik) / p(x_ik) ] - n ln alpha,    alpha = E_q[P(selected | x)]
+
+with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and alpha the share of the population that the
+survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the first
+term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them a galaxy suffice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from popcat.population.flow import draw, log_density
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import log_standard_normal
+from popcat.population.synthesis import Synthesis
+from popcat.population.wasserstein import split
+
+_TAKEN = 8
+"""Draws a galaxy that make the gradient."""
+_DETECTION_DRAWS = 1000
+_MAX_HELD = 1000
+_PRICE = 10.0
+"""Nats for each share of the population beyond the cuts that is too much."""
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class PosteriorDraws:
+    """Draws of n galaxies: x (n, k, d) float32, unconstrained, and log_weight (n, k) = ln w - ln p(x)."""
+
+    x: torch.Tensor
+    log_weight: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows) -> "PosteriorDraws":
+        return PosteriorDraws(self.x[rows], self.log_weight[rows])
+
+    @classmethod
+    def under_prior(cls, x: np.ndarray, log_importance: np.ndarray | None = None) -> "PosteriorDraws":
+        """Draws from posteriors under the training prior, standard normal in x, weighted or not."""
+        x = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        log_weight = -log_standard_normal(x)
+        if log_importance is not None:
+            log_weight = log_weight + torch.as_tensor(np.asarray(log_importance, dtype=np.float32))
+        return cls(x, log_weight)
+
+
+class HierarchicalLoss:
+    """The loss of a step and the score of a look, for one member; `synthesis` is needed where there are cuts."""
+
+    def __init__(self, flow, draws: PosteriorDraws, settings: PopulationSettings, seed: int,
+                 synthesis: Synthesis | None = None):  # fmt: skip
+        self.flow, self.settings, self.seed = flow, settings, seed
+        fitted, held = split(len(draws), settings.held_out, settings.seed)
+        self.draws, self.held = draws[fitted], draws[held[:_MAX_HELD]]
+        self.synthesis = synthesis if synthesis is not None and synthesis.cuts.cuts else None
+
+    def loss(self, step: int) -> torch.Tensor:
+        """A number whose gradient is that of -ln L a galaxy, on a random few galaxies."""
+        random = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + 500_009 + step)
+        rows = torch.randint(len(self.draws), (self.settings.galaxies,), generator=random)
+        some = self.draws[rows]
+        with torch.no_grad():
+            share = torch.softmax(evidence_terms(self.flow, some), 1)
+            share = torch.where(torch.isfinite(share), share, 0.0) + 1e-12
+            taken = torch.multinomial(share, _TAKEN, replacement=True, generator=random)
+        x = some.x.gather(1, taken[..., None].expand(-1, -1, some.x.shape[2]))
+        loss = -log_density(self.flow, x.flatten(0, 1)).mean()
+        return loss if self.synthesis is None else loss + self._unseen(random)
+
+    def score(self) -> float:
+        """-ln L a galaxy, of the held-out galaxies."""
+        value = -log_evidence(self.flow, self.held).mean().item()
+        if self.synthesis is None:
+            return value
+        return value + self._unseen(torch.Generator().manual_seed(9)).item()
+
+    def _unseen(self, random) -> torch.Tensor:
+        """ln alpha, and a price for more galaxies beyond the cuts than `max_hidden`: the likelihood is flat there."""
+        noise = torch.randn(_DETECTION_DRAWS, self.draws.x.shape[2], generator=random)
+        normals = torch.randn(_DETECTION_DRAWS, self.synthesis.n_band, generator=random)
+        alpha = self.synthesis.detection(draw(self.flow, noise), normals).mean().float()
+        return torch.log(alpha.clamp_min(1e-6)) + _PRICE * (1.0 - alpha - self.settings.max_hidden).clamp_min(0.0)
+
+
+def evidence_terms(flow, draws: PosteriorDraws) -> torch.Tensor:
+    """ln of w_ik q(x_ik) / p(x_ik), (n, k); no gradients."""
+    flat = draws.x.flatten(0, 1)
+    with torch.no_grad():
+        log_q = torch.cat([log_density(flow, part) for part in flat.split(_CHUNK)])
+    return log_q.view(draws.log_weight.shape) + draws.log_weight
+
+
+def log_evidence(flow, draws: PosteriorDraws) -> torch.Tensor:
+    """ln of each galaxy's evidence under the population over that under the prior, (n,)."""
+    return torch.logsumexp(evidence_terms(flow, draws), 1) - float(np.log(draws.x.shape[1]))
