@@ -1,4 +1,4 @@
-"""A mock survey with a realistic joint distribution of all parameters, and its truth: what benchmarks/population.py fits.
+"""A mock survey with a realistic joint distribution of all parameters: what benchmarks/population.py fits.
 
 Parents, uniform in comoving volume to z = 0.5, surviving mass above 10^8 Msun:
 - mass: double Schechter function of GAMA (Baldry et al. 2012): log M* = 10.66, phi = 3.96e-3 and 0.79e-3,
@@ -84,7 +84,7 @@ def _observed(parents, survey, model, noise, random):
     seen = noisy[:, survey.band_names.index("r")] > 10 ** (0.4 * (22.5 - FAINT_MAG))
     properties = forward.properties(theta[seen], z[seen])
     return {"theta": theta[seen], "redshift": z[seen], "quenched": parents["quenched"][seen], "flux": noisy[seen],
-            "err": err[seen], "log_mstar": properties["log_mstar"], "log_sfr_1gyr": properties["log_sfr_1gyr"]}  # fmt: skip
+            "err": err[seen], **{name: properties[name] for name in ("log_mstar", "log_sfr_1gyr")}}  # fmt: skip
 
 
 def _history_pool(survey, model, random):

@@ -262,7 +262,9 @@ PosteriorsArgument = Annotated[Path, typer.Argument(help="Posterior catalogue fr
 @app.command()
 def reweight(
     posteriors: PosteriorsArgument,
-    prior: Annotated[Path, typer.Option(help="TOML file with a table a parameter, such as [tau_ism].")],
+    prior: Annotated[
+        Path, typer.Option(help="TOML file with a table a parameter, such as [tau_ism]; or a population's folder.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the catalogue to write.")] = Path(
         "reweighted"
     ),

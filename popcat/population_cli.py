@@ -15,7 +15,7 @@ def _say(text: str) -> None:
 
 @app.command("fit")
 def fit(
-    catalog: Annotated[Path, typer.Argument(help="Catalogue of photometry, or a posterior catalogue of `popcat infer`.")],
+    catalog: Annotated[Path, typer.Argument(help="Catalogue of photometry, or posteriors of `popcat infer`.")],
     survey: Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")] = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the population.")] = Path("population"),
     model: Annotated[
@@ -54,8 +54,8 @@ def fit(
                    f"score {member.score:.4f}  weight {member.weight:.2f}"))  # fmt: skip
     measured = population.description.measured
     if "distance" in measured:
-        typer.echo(f"distance {measured['distance']:.4f}, sampling floor {measured['floor']:.4f} "
-                   f"({measured['compared']:,} galaxies): {measured['distance_over_floor']:.2f} times the floor")  # fmt: skip
+        typer.echo(f"distance {measured['distance']:.4f}, {measured['distance_over_floor']:.2f} times the sampling "
+                   f"floor of {measured['floor']:.4f} ({measured['compared']:,} galaxies)")  # fmt: skip
     _say(f"population in {output}; {write_report(output, output / 'report.html')}")
 
 

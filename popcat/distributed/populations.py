@@ -9,7 +9,7 @@ from popcat.distributed.cluster import check_scheduler, connect
 from popcat.distributed.doors import read_catalog
 from popcat.noise import NoiseModel, check_noise
 from popcat.population.ensemble import assemble
-from popcat.population.fitted import Member, Population, load_population, save_population
+from popcat.population.fitted import Population, load_population, save_population
 from popcat.population.jobs import job_of_photometry, job_of_posteriors, with_start
 from popcat.population.members import fit_member, read_job, write_job
 from popcat.population.sampling import sample_folder
@@ -60,8 +60,8 @@ def fit_population(
     return population
 
 
-def _fit_members(output: Path, n: int, device: str, scheduler, workers, report) -> list[tuple[Member, bytes] | Exception]:
-    """What every member came to, in order."""
+def _fit_members(output: Path, n: int, device: str, scheduler, workers, report) -> list:
+    """What every member came to, in order: a Member and its flow, or an exception."""
     with connect(scheduler, workers=workers, tasks=n) as client:
         if client is None:
             return [_said(i, _attempt(output, i, device), report) for i in range(n)]

@@ -1,6 +1,7 @@
 """Figures of a fitted population: photometry against the data, marginals, main sequence, mass function."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def sequence_slices(redshift: np.ndarray, log_mstar: np.ndarray, log_sfr: np.nda
     for (low, high), color in zip(_SLICES, (BLUE, GREEN, ORANGE, PURPLE), strict=True):
         inside = forming & (redshift >= low) & (redshift < high)
         rows = []
-        for left, right in zip(edges[:-1], edges[1:], strict=True):
+        for left, right in pairwise(edges):
             sfr = log_sfr[inside & (log_mstar >= left) & (log_mstar < right)]
             if len(sfr) >= _FEWEST:
                 rows.append((0.5 * (left + right), *np.percentile(sfr, [16, 50, 84])))

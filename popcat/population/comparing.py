@@ -49,7 +49,7 @@ def read_samples(path: "str | Path", *, selected: bool = True) -> pd.DataFrame:
     path = Path(path)
     file = path / "samples.parquet" if path.is_dir() else path
     if not file.is_file():
-        raise PopcatError(f"no samples at {path}: expected a folder that `popcat population fit` wrote, or a Parquet file")
+        raise PopcatError(f"no samples at {path}: expected a folder of `popcat population fit`, or a Parquet file")
     try:
         frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:

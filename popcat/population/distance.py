@@ -9,6 +9,7 @@ that a step costs the same whatever the number of galaxies; the synthetic galaxi
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,13 +36,14 @@ class Scaling:
 
     def __call__(self, flux: torch.Tensor, redshift: torch.Tensor | None = None) -> torch.Tensor:
         """Features of fluxes (n, n_band) in nMgy, in single precision."""
-        values = _raw(flux, torch.as_tensor(self.softening, device=flux.device), redshift if self.has_redshift else None)
+        softening = torch.as_tensor(self.softening, device=flux.device)
+        values = _raw(flux, softening, redshift if self.has_redshift else None)
         centre, spread = (torch.as_tensor(part, device=flux.device) for part in (self.centre, self.spread))
         return ((values - centre) / spread).float()
 
     def names(self, bands: tuple[str, ...]) -> list[str]:
         """Names of the features."""
-        colours = [f"{a}-{b}" for a, b in zip(bands, bands[1:], strict=False)]
+        colours = [f"{a}-{b}" for a, b in pairwise(bands)]
         return [*bands, *colours, *(["redshift"] if self.has_redshift else [])]
 
     def to_dict(self, bands: tuple[str, ...]) -> dict:

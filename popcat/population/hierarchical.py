@@ -2,8 +2,8 @@
 
     ln L = sum_i ln mean_k [ w_ik q(x_ik) / p(x_ik) ] - n ln alpha,    alpha = E_q[P(selected | x)]
 
-with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and alpha the share of the population that the
-survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the first
+with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and alpha the share of the population that
+the survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the first
 term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them a galaxy suffice.
 """
 
@@ -29,25 +29,35 @@ _CHUNK = 50_000
 
 @dataclass(frozen=True)
 class PosteriorDraws:
-    """Draws of n galaxies: x (n, k, d) float32, unconstrained, and log_weight (n, k) = ln w - ln p(x)."""
+    """Draws of n galaxies, float32.
+
+    x : (n, k, d), unconstrained. log_weight : (n, k) ln w - ln p(x). log_start : (n, k) ln of the weights with which
+    the draws are stacked to begin with.
+    """
 
     x: torch.Tensor
     log_weight: torch.Tensor
+    log_start: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows) -> "PosteriorDraws":
-        return PosteriorDraws(self.x[rows], self.log_weight[rows])
+        return PosteriorDraws(self.x[rows], self.log_weight[rows], self.log_start[rows])
 
     @classmethod
-    def under_prior(cls, x: np.ndarray, log_importance: np.ndarray | None = None) -> "PosteriorDraws":
-        """Draws from posteriors under the training prior, standard normal in x, weighted or not."""
+    def under_prior(
+        cls, x: np.ndarray, log_importance: np.ndarray | None = None, log_start: np.ndarray | None = None
+    ) -> "PosteriorDraws":
+        """Draws from posteriors under the training prior, standard normal in x, weighted or not.
+
+        log_start : (n, k) ln of the start's prior over the training prior, at the draws.
+        """
         x = torch.as_tensor(np.asarray(x, dtype=np.float32))
-        log_weight = -log_standard_normal(x)
-        if log_importance is not None:
-            log_weight = log_weight + torch.as_tensor(np.asarray(log_importance, dtype=np.float32))
-        return cls(x, log_weight)
+        nothing = torch.zeros(x.shape[:2])
+        importance, start = (nothing if one is None else torch.as_tensor(np.asarray(one, dtype=np.float32))
+                             for one in (log_importance, log_start))  # fmt: skip
+        return cls(x, importance - log_standard_normal(x), importance + start)
 
 
 class HierarchicalLoss:
@@ -66,7 +76,8 @@ class HierarchicalLoss:
         rows = torch.randint(len(self.draws), (self.settings.galaxies,), generator=random)
         some = self.draws[rows]
         with torch.no_grad():
-            share = torch.softmax(evidence_terms(self.flow, some), 1)
+            is_start = step < self.settings.stack_share * self.settings.start_steps
+            share = torch.softmax(some.log_start if is_start else evidence_terms(self.flow, some), 1)
             share = torch.where(torch.isfinite(share), share, 0.0) + 1e-12
             taken = torch.multinomial(share, _TAKEN, replacement=True, generator=random)
         x = some.x.gather(1, taken[..., None].expand(-1, -1, some.x.shape[2]))

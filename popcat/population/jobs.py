@@ -1,7 +1,7 @@
 """What is fitted: a catalogue's galaxies that pass the cuts, or the draws of a posterior catalogue."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
-from popcat.population.start import posterior_draws
+from popcat.population.start import posterior_draws, start_prior
 from popcat.population.wasserstein import Galaxies
 from popcat.prior import make_prior
 from popcat.settings import Model, Survey
@@ -69,7 +69,7 @@ def with_start(job: Job, model: "str | Path") -> Job:
                           f"{job.survey.redshift_range}: expected the same range")  # fmt: skip
     rows = np.random.default_rng((settings.seed, 23)).permutation(len(job.galaxies))[: settings.start_galaxies]
     draws = posterior_draws(posterior, Photometry(job.survey, job.model), job.galaxies[rows], job.space,
-                            draws=settings.start_draws, seed=settings.seed)  # fmt: skip
+                            draws=settings.start_draws, seed=settings.seed, prior=settings.start_prior)  # fmt: skip
     return dataclasses.replace(job, draws=draws)
 
 
@@ -78,7 +78,7 @@ def job_of_posteriors(
 ) -> Job:
     """The hierarchical route from a posterior catalogue, with the importance weights where there are any.
 
-    Only galaxies with a posterior that passes the cuts count. `noise`, for the share that the cuts hide, defaults to the
+    Only galaxies with a posterior that pass the cuts count. `noise`, for the share that the cuts hide, defaults to the
     survey's.
 
     Raises PopcatError if too few galaxies are left.
@@ -89,15 +89,16 @@ def job_of_posteriors(
     made = parse_cuts(cuts, survey.band_names)
     space = Space(make_prior(model), survey.redshift_range)
     paths = [Path(posteriors) / part["file"] for part in manifest["parts"]]
-    x, log_weight = zip(*(_draws_of(path, survey, space, made) for path in paths), strict=True)
+    start = start_prior(settings.start_prior, space)
+    x, *logs = zip(*(_draws_of(path, survey, space, made, start) for path in paths), strict=True)
     _enough(sum(map(len, x)), manifest["rows"], made)
     noise = noise or default_noise(survey)
-    draws = PosteriorDraws.under_prior(np.concatenate(x), np.concatenate(log_weight))
+    draws = PosteriorDraws.under_prior(np.concatenate(x), *map(np.concatenate, logs))
     return Job(survey, model, noise, made, settings, "hierarchical", None, draws, None)
 
 
-def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts) -> tuple[np.ndarray, np.ndarray]:
-    """Draws (n, k, d) of one part, unconstrained, and their ln weights (n, k)."""
+def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Callable) -> tuple[np.ndarray, ...]:
+    """Draws (n, k, d) of one part, unconstrained, their ln weights and ln ratios of the start's prior, (n, k)."""
     names = [*space.prior.names, "redshift"]
     bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]
     schema = pq.read_schema(path).names
@@ -107,13 +108,15 @@ def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts) -> tuple[np.
     kept = table["status"].to_numpy(zero_copy_only=False) == "ok"
     kept[kept] = cuts.passes(flux[kept], err[kept])
     rows = table.filter(kept)
-    lists = [rows[f"{name}_draws"].combine_chunks() for name in names] + [rows[name].combine_chunks() for name in weights]
+    lists = [rows[name].combine_chunks() for name in (*(f"{name}_draws" for name in names), *weights)]
     arrays = [one.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1) for one in lists]
     n, k = arrays[0].shape if len(rows) else (0, 1)
     theta = np.column_stack([one.ravel() for one in arrays[: len(names) - 1]])
-    x = space.unconstrained(theta, arrays[len(names) - 1].ravel()).reshape(n, k, -1)
+    theta, redshift = theta.astype(float), arrays[len(names) - 1].ravel().astype(float)
+    x = space.unconstrained(theta, redshift).reshape(n, k, -1)
+    ratio = start(theta, redshift).reshape(n, k)
     with np.errstate(divide="ignore"):
-        return x, np.log(arrays[-1]) if weights else np.zeros((n, k))
+        return x, np.log(arrays[-1]) if weights else np.zeros((n, k)), ratio
 
 
 def _enough(n: int, rows: int, cuts: Cuts) -> None:

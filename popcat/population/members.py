@@ -95,7 +95,7 @@ def read_job(output: Path) -> Job:
         galaxies = Galaxies(**safetensors.numpy.load_file(folder / _GALAXIES))
     if _DRAWS in stored["data"]:
         arrays = safetensors.numpy.load_file(folder / _DRAWS)
-        draws = PosteriorDraws(*(torch.from_numpy(arrays[name]) for name in ("x", "log_weight")))
+        draws = PosteriorDraws(*(torch.from_numpy(arrays[name]) for name in ("x", "log_weight", "log_start")))
     cuts = Cuts(survey.band_names, tuple(Cut(**cut) for cut in stored["cuts"]))
     scaling = None if stored["scaling"] is None else Scaling.from_dict(stored["scaling"])
     settings = PopulationSettings.model_validate(stored["settings"])
@@ -150,7 +150,8 @@ def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, device: str):
 
 def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str):
     made = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
-    return fit_flow(flow, made.loss, made.score, _plan(job, job.settings.steps, job.settings.training(), checkpoint, seed))
+    plan = _plan(job, job.settings.steps, job.settings.training(), checkpoint, seed)
+    return fit_flow(flow, made.loss, made.score, plan)
 
 
 def _plan(job: Job, n_steps: int, training, checkpoint: Path, seed: int) -> Plan:

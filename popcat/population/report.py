@@ -59,8 +59,9 @@ def _figures(frame: pd.DataFrame, redshift: np.ndarray | None) -> list:
 def _corner(frame: pd.DataFrame, data: np.ndarray, scaling: Scaling, population: Population):
     """r and the colours: the other magnitudes follow."""
     bands = population.survey.band_names
-    flux = torch.as_tensor(frame[[f"flux_{band}" for band in bands]].to_numpy(dtype=float, copy=True))
-    synthetic = _physical(scaling(flux, torch.as_tensor(frame["redshift"].to_numpy(dtype=float, copy=True))).numpy(), scaling)
+    flux, z = (torch.as_tensor(frame[name].to_numpy(dtype=float, copy=True))
+               for name in ([f"flux_{band}" for band in bands], "redshift"))  # fmt: skip
+    synthetic = _physical(scaling(flux, z).numpy(), scaling)
     names = scaling.names(bands)
     middle = len(bands) // 2
     columns = [middle, *range(len(bands), len(names))]

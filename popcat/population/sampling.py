@@ -1,4 +1,4 @@
-"""Draws of a population as a table: parameters, derived properties, what the survey would measure, and whether it would.
+"""Draws of a population as a table: parameters, properties, what the survey would measure, and whether it would.
 
 `selected` tells the two populations apart: all rows are the parent, the selected ones what the survey observes.
 """

@@ -51,9 +51,17 @@ class PopulationSettings(pydantic.BaseModel):
     """Looks without gain after which a fit stops."""
     start_steps: int = pydantic.Field(default=800, ge=0)
     """Of the hierarchical route, and of the Wasserstein route's start where a model of single galaxies is given."""
+    start_prior: str = "embedded"
+    """TOML file of `popcat reweight`, under which the posteriors are stacked that a fit starts from; "embedded" is
+    popcat/data/population_start.toml where the galaxy model has its parameters, "flat" the training prior itself."""
+    stack_share: float = pydantic.Field(default=0.2, ge=0, le=1)
+    """Of the hierarchical steps, the first ones, in which the flow learns that stack."""
     start_learning_rate: float = pydantic.Field(default=2e-3, gt=0)
     galaxies: int = pydantic.Field(default=128, ge=1)
     """A step of the hierarchical route."""
+    chains: int = pydantic.Field(default=4, ge=1)
+    moves: int = pydantic.Field(default=2, ge=1)
+    """Chains of every galaxy, and Metropolis moves of those in a step, where draws are renewed."""
     start_galaxies: int = pydantic.Field(default=20_000, ge=100)
     """Whose posteriors the start is made of."""
     start_draws: int = pydantic.Field(default=64, ge=2)

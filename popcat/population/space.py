@@ -1,6 +1,6 @@
 """Where a population's flow lives: the model's parameters and the redshift in probit space of the prior, in torch.
 
-The prior is standard normal there (popcat.prior), redshift uniform in the survey's range, so that no draw leaves either.
+The prior is standard normal there (popcat.prior), redshift uniform in the survey's range: no draw leaves either.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Space:
         n_stick = len(self.prior.stick)
         w, sticks = x[:, :-1], slice(1, 1 + n_stick)
         u = torch.special.ndtr(torch.cat([w[:, :1], w[:, 1 + n_stick :]], 1))
-        low, high = (torch.as_tensor(edge, dtype=x.dtype, device=x.device) for edge in (self.prior.low, self.prior.high))
+        low, high = (torch.as_tensor(edge).to(x) for edge in (self.prior.low, self.prior.high))
         rest = low + (high - low) * u
         theta = torch.cat([rest[:, :1], self._weights(w[:, sticks]), rest[:, 1:]], 1)
         z_low, z_high = self.redshift_range
