@@ -18,10 +18,6 @@ def fit(
     catalog: Annotated[Path, typer.Argument(help="Catalogue of photometry, or posteriors of `popcat infer`.")],
     survey: Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")] = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the population.")] = Path("population"),
-    model: Annotated[
-        str | None,
-        typer.Option(help="Trained model whose posteriors of single galaxies the fit starts from; else the prior."),
-    ] = None,
     cut: Annotated[
         list[str] | None, typer.Option(help='The survey\'s selection, such as "r<19.8" or "sn_u>3"; may be repeated.')
     ] = None,
@@ -46,7 +42,7 @@ def fit(
     chosen = population_settings(settings, preset, {key: value for key, value in given.items() if value is not None})
     made = load_noise(noise, load_survey(survey)) if noise else None
     population = fit_population(
-        catalog, output, survey=survey, model=model, noise=made, cuts=cut or (), settings=chosen, device=device,
+        catalog, output, survey=survey, noise=made, cuts=cut or (), settings=chosen, device=device,
         scheduler=scheduler, workers=workers, report=_say,
     )  # fmt: skip
     for member in population.description.members:

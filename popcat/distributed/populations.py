@@ -21,7 +21,7 @@ SAMPLES = 100_000
 
 
 def fit_population(
-    source: str | Path, output: str | Path, *, survey: "str | Path | Survey" = "sdss", model: str | Path | None = None,
+    source: str | Path, output: str | Path, *, survey: "str | Path | Survey" = "sdss",
     galaxy_model: Model | None = None, noise: NoiseModel | None = None, cuts: Sequence[str] = (),
     settings: PopulationSettings | None = None, device: str = "cpu", scheduler: str | None = None,
     workers: int | None = None, samples: int = SAMPLES, report: Callable[[str], None] = lambda text: None,
@@ -29,9 +29,7 @@ def fit_population(
     """Fit the population behind a catalogue, freeze it in `output`, and sample it there.
 
     `source` is a catalogue of photometry (the Wasserstein route) or a posterior catalogue from `popcat infer` (the
-    hierarchical route; its survey and galaxy model are then the catalogue's). `model` is a trained posterior, folder or
-    embedded name, from whose posteriors of single galaxies the Wasserstein route starts; without one it starts from the
-    prior. `noise` defaults to the catalogue's own. `cuts` are those of the survey, such as "r<19.8", applied to the
+    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own. `cuts` are those of the survey, such as "r<19.8", applied to the
     catalogue and to synthetic galaxies alike. A rerun to the same folder goes on where it was cut off.
 
     Raises PopcatError for a catalogue or cuts that cannot work, or if no member could be fitted.
@@ -46,9 +44,7 @@ def fit_population(
         frame = read_catalog(source, survey).compute()
         noise = noise and check_noise(noise, survey, "noise")
         job = job_of_photometry(frame, survey, galaxy_model or Model(), cuts, settings, noise=noise)
-        if model is not None:
-            report("posteriors of single galaxies to start from")
-            job = with_start(job, model)
+        job = with_start(job, report)
     write_job(job, output)
     Photometry(job.survey, job.model)  # builds the tables once, before the workers look for them
     outcomes = _fit_members(output, settings.members, device, scheduler, workers, report)

@@ -41,6 +41,7 @@ class Member(pydantic.BaseModel):
     """On held-out galaxies, lower is better: sliced distance, or -ln L a galaxy."""
     weight: float = 0.0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     steps: int = 0
     failure: str = ""
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -51,25 +50,15 @@ class Plan:
     made_for: dict = field(default_factory=dict)
 
 
-class Memory(Protocol):
-    """Tensors by name that the next step depends on."""
-
-    def state(self) -> dict[str, torch.Tensor]: ...
-
-    def restore(self, state: dict[str, torch.Tensor]) -> None: ...
-
-
 def fit_flow(
     flow: torch.nn.Module, loss: Callable[[int], torch.Tensor], score: Callable[[], float], plan: Plan,
-    report: Callable[[Progress], None] = lambda progress: None, *, memory: "Memory | None" = None,
+    report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:  # fmt: skip
     """Fit a flow in place: `loss(step)` is minimised, the averaged weights with the least `score()` are kept.
 
-    `memory` is what a loss remembers between steps; it goes into the checkpoints.
-
     Raises PopcatError if no look has a finite score, or the checkpoint is of another fit.
     """
-    run = _Run(flow, plan, memory)
+    run = _Run(flow, plan)
     while not run.finished():
         run.advance(loss, score)
         report(run.progress)
@@ -80,16 +69,14 @@ def fit_flow(
 class _Run:
     """A fit between two looks."""
 
-    def __init__(self, flow, plan: Plan, memory: "Memory | None"):
-        self.flow, self.plan, self.progress, self.best, self.memory = flow, plan, Progress(), None, memory
+    def __init__(self, flow, plan: Plan):
+        self.flow, self.plan, self.progress, self.best = flow, plan, Progress(), None
         self.optimizer = Optimizer(flow, plan.training, plan.n_steps)
         found = read_checkpoint(plan.checkpoint, plan.made_for) if plan.checkpoint else None
         if found:
             tensors, header = found
             self.progress = Progress(**header["history"])
             self.optimizer.restore(tensors, header["n_steps"])
-            if memory is not None:
-                memory.restore({name: tensors[name] for name in memory.state()})
             self.best = tensors["best"].to(self.optimizer.weights) if "best" in tensors else None
         self.start = time.monotonic() - (self.progress.seconds[-1] if self.progress.seconds else 0.0)
 
@@ -109,7 +96,6 @@ class _Run:
             self.best = self.optimizer.average.clone()
         if self.plan.checkpoint:
             tensors = self.optimizer.state() | ({} if self.best is None else {"best": self.best})
-            tensors |= {} if self.memory is None else self.memory.state()
             header = header_of(self.plan.made_for, self.progress, self.optimizer)
             write_checkpoint(self.plan.checkpoint, tensors, header)
 

@@ -3,8 +3,8 @@
     ln L = sum_i ln mean_k [ w_ik q(x_ik) / p(x_ik) ] - n ln alpha,    alpha = E_q[P(selected | x)]
 
 with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and alpha the share of the population that
-the survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the first
-term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them a galaxy suffice.
+the survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the
+first term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them a galaxy suffice.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from popcat.population.wasserstein import split
 
 _TAKEN = 8
 """Draws a galaxy that make the gradient."""
-_DETECTION_DRAWS = 1000
-_MAX_HELD = 1000
+_DETECTION_DRAWS = 400
+_MAX_HELD = 300
 _PRICE = 10.0
 """Nats for each share of the population beyond the cuts that is too much."""
 _CHUNK = 50_000
@@ -68,7 +68,7 @@ class HierarchicalLoss:
         self.flow, self.settings, self.seed = flow, settings, seed
         fitted, held = split(len(draws), settings.held_out, settings.seed)
         self.draws, self.held = draws[fitted], draws[held[:_MAX_HELD]]
-        self.synthesis = synthesis if synthesis is not None and synthesis.cuts.cuts else None
+        self.synthesis = synthesis
 
     def loss(self, step: int) -> torch.Tensor:
         """A number whose gradient is that of -ln L a galaxy, on a random few galaxies."""
@@ -82,21 +82,22 @@ class HierarchicalLoss:
             taken = torch.multinomial(share, _TAKEN, replacement=True, generator=random)
         x = some.x.gather(1, taken[..., None].expand(-1, -1, some.x.shape[2]))
         loss = -log_density(self.flow, x.flatten(0, 1)).mean()
-        return loss if self.synthesis is None else loss + self._unseen(random)
+        return loss + unseen_price(self.flow, self.synthesis, self.settings, random)
 
     def score(self) -> float:
         """-ln L a galaxy, of the held-out galaxies."""
-        value = -log_evidence(self.flow, self.held).mean().item()
-        if self.synthesis is None:
-            return value
-        return value + self._unseen(torch.Generator().manual_seed(9)).item()
+        price = unseen_price(self.flow, self.synthesis, self.settings, torch.Generator().manual_seed(9))
+        return -log_evidence(self.flow, self.held).mean().item() + float(price)
 
-    def _unseen(self, random) -> torch.Tensor:
-        """ln alpha, and a price for more galaxies beyond the cuts than `max_hidden`: the likelihood is flat there."""
-        noise = torch.randn(_DETECTION_DRAWS, self.draws.x.shape[2], generator=random)
-        normals = torch.randn(_DETECTION_DRAWS, self.synthesis.n_band, generator=random)
-        alpha = self.synthesis.detection(draw(self.flow, noise), normals).mean().float()
-        return torch.log(alpha.clamp_min(1e-6)) + _PRICE * (1.0 - alpha - self.settings.max_hidden).clamp_min(0.0)
+
+def unseen_price(flow, synthesis: Synthesis | None, settings: PopulationSettings, random: torch.Generator):
+    """ln alpha, and a price for more galaxies beyond the cuts than `max_hidden`: the likelihood is flat there."""
+    if synthesis is None or not synthesis.cuts.cuts:
+        return 0.0
+    noise = torch.randn(_DETECTION_DRAWS, synthesis.space.n_dim, generator=random)
+    normals = torch.randn(_DETECTION_DRAWS, synthesis.n_band, generator=random)
+    alpha = synthesis.detection(draw(flow, noise), normals).mean().float()
+    return torch.log(alpha.clamp_min(1e-6)) + _PRICE * (1.0 - alpha - settings.max_hidden).clamp_min(0.0)
 
 
 def evidence_terms(flow, draws: PosteriorDraws) -> torch.Tensor:

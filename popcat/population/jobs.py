@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from popcat.catalog.partitions import read_manifest
 from popcat.catalog.photometry import observed
 from popcat.errors import PopcatError
-from popcat.inference.posterior import load_posterior
 from popcat.noise import NoiseModel, default_noise, noise_counts, noise_from_counts
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import fit_scaling
@@ -19,7 +18,8 @@ from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
-from popcat.population.start import posterior_draws, start_prior
+from popcat.population.start_prior import start_prior
+from popcat.population.unfolding import unfold
 from popcat.population.wasserstein import Galaxies
 from popcat.prior import make_prior
 from popcat.settings import Model, Survey
@@ -55,22 +55,11 @@ def job_of_photometry(
     return Job(survey, model, noise, made, settings, "wasserstein", galaxies, None, scaling)
 
 
-def with_start(job: Job, model: "str | Path") -> Job:
-    """The same job, with posterior draws of some of its galaxies under a trained posterior to start from.
-
-    Raises PopcatError if the posterior is of other bands, another galaxy model or a narrower redshift range.
-    """
-    posterior, settings = load_posterior(model), job.settings
-    if posterior.survey.band_names != job.survey.band_names or posterior.model != job.model:
-        raise PopcatError(f"--model {model}: expected a posterior of the bands {', '.join(job.survey.band_names)} and "
-                          "of the same galaxy model; leave it out to start from the prior")  # fmt: skip
-    if posterior.survey.redshift_range != job.survey.redshift_range:
-        raise PopcatError(f"--model {model}: its redshifts are {posterior.survey.redshift_range}, the survey's "
-                          f"{job.survey.redshift_range}: expected the same range")  # fmt: skip
-    rows = np.random.default_rng((settings.seed, 23)).permutation(len(job.galaxies))[: settings.start_galaxies]
-    draws = posterior_draws(posterior, Photometry(job.survey, job.model), job.galaxies[rows], job.space,
-                            draws=settings.start_draws, seed=settings.seed, prior=settings.start_prior)  # fmt: skip
-    return dataclasses.replace(job, draws=draws)
+def with_start(job: Job, report: Callable[[str], None] = lambda text: None) -> Job:
+    """The same job, with the library that its flows learn first."""
+    if not job.settings.start_steps:
+        return job
+    return dataclasses.replace(job, start=unfold(job.synthesis(), job.galaxies, job.scaling, job.settings, report))
 
 
 def job_of_posteriors(
@@ -89,7 +78,7 @@ def job_of_posteriors(
     made = parse_cuts(cuts, survey.band_names)
     space = Space(make_prior(model), survey.redshift_range)
     paths = [Path(posteriors) / part["file"] for part in manifest["parts"]]
-    start = start_prior(settings.start_prior, space)
+    start = start_prior(settings.start_prior, space, Photometry(survey, model))
     x, *logs = zip(*(_draws_of(path, survey, space, made, start) for path in paths), strict=True)
     _enough(sum(map(len, x)), manifest["rows"], made)
     noise = noise or default_noise(survey)

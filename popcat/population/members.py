@@ -4,8 +4,10 @@ A fit's folder has, while it is under way, `_fit/`: galaxies.safetensors (what p
 (posterior draws, where there are any), job.json (everything else) and a checkpoint a member.
 """
 
+import dataclasses
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +28,15 @@ from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.synthesis import Synthesis
+from popcat.population.unfolding import Start, StartLoss
 from popcat.population.wasserstein import Galaxies, WassersteinLoss
 from popcat.prior import make_prior
 from popcat.settings import Model, Survey
 from popcat.sps.photometry import Photometry
 
 WORK = "_fit"
-_GALAXIES, _DRAWS, _JOB = "galaxies.safetensors", "draws.safetensors", "job.json"
+_GALAXIES, _DRAWS, _START = "galaxies.safetensors", "draws.safetensors", "start.safetensors"
+_JOB = "job.json"
 APART = 999
 """Between the seeds of two members."""
 
@@ -41,7 +45,7 @@ APART = 999
 class Job:
     """What all members share.
 
-    route : "wasserstein", or "hierarchical". galaxies : None on the second. draws : None without a start.
+    route : "wasserstein", or "hierarchical". galaxies, scaling, start : of the first; start may be None. draws : of the second.
     """
 
     survey: Survey
@@ -53,6 +57,7 @@ class Job:
     galaxies: Galaxies | None
     draws: PosteriorDraws | None
     scaling: Scaling | None
+    start: Start | None = None
     digest: str = ""
 
     @property
@@ -71,13 +76,14 @@ def write_job(job: Job, output: Path) -> None:
     if job.galaxies is not None:
         arrays = {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in vars(job.galaxies).items()}
         write_bytes_atomic(folder / _GALAXIES, safetensors.numpy.save(arrays))
-    if job.draws is not None:
-        arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in vars(job.draws).items()}
-        write_bytes_atomic(folder / _DRAWS, safetensors.numpy.save(arrays))
+    for name, part in ((_DRAWS, job.draws), (_START, job.start)):
+        if part is not None:
+            arrays = {key: np.ascontiguousarray(value.numpy()) for key, value in vars(part).items()}
+            write_bytes_atomic(folder / name, safetensors.numpy.save(arrays))
     stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "model", "noise", "settings")}
     stored |= {"cuts": job.cuts.to_list(), "route": job.route,
                "scaling": None if job.scaling is None else job.scaling.to_dict(job.survey.band_names)}  # fmt: skip
-    stored["data"] = {name: sha256_of(folder / name) for name in (_GALAXIES, _DRAWS) if (folder / name).exists()}
+    stored["data"] = {name: sha256_of(folder / name) for name, part in ((_GALAXIES, job.galaxies), (_DRAWS, job.draws), (_START, job.start)) if part is not None}
     write_json_atomic(folder / _JOB, stored)
 
 
@@ -90,18 +96,21 @@ def read_job(output: Path) -> Job:
     stored = json.loads(content)
     survey = Survey.model_validate(stored["survey"])
     noise = check_noise(NoiseModel.model_validate(stored["noise"]), survey, str(folder))
-    galaxies = draws = None
+    galaxies = draws = start = None
     if _GALAXIES in stored["data"]:
         galaxies = Galaxies(**safetensors.numpy.load_file(folder / _GALAXIES))
     if _DRAWS in stored["data"]:
         arrays = safetensors.numpy.load_file(folder / _DRAWS)
         draws = PosteriorDraws(*(torch.from_numpy(arrays[name]) for name in ("x", "log_weight", "log_start")))
+    if _START in stored["data"]:
+        arrays = safetensors.numpy.load_file(folder / _START)
+        start = Start(*(torch.from_numpy(arrays[name]) for name in ("x", "log_weight")))
     cuts = Cuts(survey.band_names, tuple(Cut(**cut) for cut in stored["cuts"]))
     scaling = None if stored["scaling"] is None else Scaling.from_dict(stored["scaling"])
     settings = PopulationSettings.model_validate(stored["settings"])
     digest = hashlib.sha256(content).hexdigest()
     return Job(survey, Model.model_validate(stored["model"]), noise, cuts, settings, stored["route"], galaxies, draws,
-               scaling, digest)  # fmt: skip
+               scaling, start, digest)  # fmt: skip
 
 
 def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, bytes]:
@@ -110,6 +119,7 @@ def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, b
     A member that is done already is read; one that was cut off goes on from its checkpoint.
     """
     torch.set_num_threads(1)
+    began = time.process_time()
     job = read_job(Path(output))
     folder = Path(output) / WORK
     done = _read_done(folder, number, job)
@@ -121,7 +131,7 @@ def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, b
     looks = [run(job, flow, seed, folder / f"{number}-{name}.safetensors", device) for name, run in _stages(job)]
     score = looks[-1].score[looks[-1].best]
     member = Member(number=number, seed=seed, score=score, seconds=sum(look.seconds[-1] for look in looks),
-                    steps=sum(look.step[-1] for look in looks))  # fmt: skip
+                    steps=sum(look.step[-1] for look in looks), cpu_seconds=time.process_time() - began)  # fmt: skip
     content = flow_to_bytes(flow.to("cpu").eval(), architecture)
     write_bytes_atomic(folder / f"{number}.flow", content)
     write_json_atomic(folder / f"{number}.json", {"job": job.digest, "member": member.model_dump(mode="json"),
@@ -130,10 +140,12 @@ def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, b
 
 
 def _stages(job: Job):
-    """The hierarchical stage where there are draws; the Wasserstein stage where there are galaxies."""
+    """The hierarchical stage from draws; the start from a library; the Wasserstein stage where there are galaxies."""
     stages = []
     if job.draws is not None and job.settings.start_steps:
         stages.append(("hierarchical", _hierarchical))
+    if job.start is not None and job.settings.start_steps:
+        stages.append(("start", _start))
     if job.route == "wasserstein" and job.settings.steps:
         stages.append(("wasserstein", _wasserstein))
     if not stages:
@@ -146,6 +158,14 @@ def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, device: str):
     made = HierarchicalLoss(flow, job.draws, job.settings, seed, synthesis)
     training = job.settings.training(learning_rate=job.settings.start_learning_rate)
     return fit_flow(flow, made.loss, made.score, _plan(job, job.settings.start_steps, training, checkpoint, seed))
+
+
+def _start(job: Job, flow, seed: int, checkpoint: Path, device: str):
+    made = StartLoss(flow, job.start, job.settings, seed)
+    judge = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
+    training = job.settings.training(learning_rate=job.settings.start_learning_rate)
+    plan = dataclasses.replace(_plan(job, job.settings.start_steps, training, checkpoint, seed), patience=10**9)
+    return fit_flow(flow, made.loss, judge.score, plan)
 
 
 def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str):

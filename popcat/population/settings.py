@@ -18,14 +18,14 @@ class PopulationSettings(pydantic.BaseModel):
     hidden: int = pydantic.Field(default=64, ge=16)
     n_layers: int = pydantic.Field(default=1, ge=1)
     n_bins: int = pydantic.Field(default=8, ge=2)
-    learning_rate: float = pydantic.Field(default=1e-3, gt=0)
+    learning_rate: float = pydantic.Field(default=5e-4, gt=0)
     """The highest of a one-cycle schedule."""
     average: float = pydantic.Field(default=0.05, ge=0, lt=1)
     """Weights are averaged over about this share of all steps."""
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
-    steps: int = pydantic.Field(default=600, ge=0)
+    steps: int = pydantic.Field(default=300, ge=0)
     """Of the Wasserstein route."""
-    batch: int = pydantic.Field(default=5000, ge=16)
+    batch: int = pydantic.Field(default=3000, ge=16)
     """Synthetic galaxies a step."""
     loss: Literal["sliced", "sinkhorn"] = "sliced"
     projections: int = pydantic.Field(default=64, ge=1)
@@ -49,23 +49,21 @@ class PopulationSettings(pydantic.BaseModel):
     """Steps between two looks at the held-out galaxies, and two checkpoints."""
     patience: int = pydantic.Field(default=8, ge=1)
     """Looks without gain after which a fit stops."""
-    start_steps: int = pydantic.Field(default=800, ge=0)
-    """Of the hierarchical route, and of the Wasserstein route's start where a model of single galaxies is given."""
-    start_prior: str = "embedded"
-    """TOML file of `popcat reweight`, under which the posteriors are stacked that a fit starts from; "embedded" is
-    popcat/data/population_start.toml where the galaxy model has its parameters, "flat" the training prior itself."""
+    start_steps: int = pydantic.Field(default=400, ge=0)
+    """Of the start, in which the flow learns a reweighted library, or of the hierarchical route; 0: no start."""
+    start_batch: int = pydantic.Field(default=2048, ge=16)
+    library: int = pydantic.Field(default=100_000, ge=500)
+    """Galaxies of the start's library."""
+    iterations: int = pydantic.Field(default=20, ge=0)
+    """Reweightings of it towards the data."""
+    start_prior: str = "physical"
+    """Where the fit starts in what photometry leaves open (popcat.population.start_prior): "physical", "flat" (the
+    training prior), or a TOML file of `popcat reweight`."""
     stack_share: float = pydantic.Field(default=0.2, ge=0, le=1)
-    """Of the hierarchical steps, the first ones, in which the flow learns that stack."""
+    """Of the hierarchical steps, the first ones, in which the flow learns the posteriors stacked under that prior."""
     start_learning_rate: float = pydantic.Field(default=2e-3, gt=0)
-    galaxies: int = pydantic.Field(default=128, ge=1)
+    galaxies: int = pydantic.Field(default=64, ge=1)
     """A step of the hierarchical route."""
-    chains: int = pydantic.Field(default=4, ge=1)
-    moves: int = pydantic.Field(default=2, ge=1)
-    """Chains of every galaxy, and Metropolis moves of those in a step, where draws are renewed."""
-    start_galaxies: int = pydantic.Field(default=20_000, ge=100)
-    """Whose posteriors the start is made of."""
-    start_draws: int = pydantic.Field(default=64, ge=2)
-    """Draws a galaxy; the gradient is that of a few of them, chosen by how probable the population makes them."""
     seed: int = pydantic.Field(default=0, ge=0)
 
     def training(self, *, learning_rate: float | None = None) -> Training:

@@ -80,6 +80,9 @@ class HalfSeen:
     class cuts:  # noqa: N801 (an attribute of the real one)
         cuts = (1,)
 
+    class space:  # noqa: N801
+        n_dim = 2
+
     n_band = 1
 
     def detection(self, x, normals):
