@@ -92,8 +92,7 @@ def read_job(output: Path) -> Job:
     folder = Path(output) / WORK
     if not (folder / _JOB).is_file():
         raise PopcatError(f"no population fit under way in {output}: expected {WORK}/{_JOB}")
-    content = (folder / _JOB).read_bytes()
-    stored = json.loads(content)
+    stored = json.loads((folder / _JOB).read_bytes())
     survey = Survey.model_validate(stored["survey"])
     noise = check_noise(NoiseModel.model_validate(stored["noise"]), survey, str(folder))
     galaxies = draws = start = None
@@ -108,9 +107,14 @@ def read_job(output: Path) -> Job:
     cuts = Cuts(survey.band_names, tuple(Cut(**cut) for cut in stored["cuts"]))
     scaling = None if stored["scaling"] is None else Scaling.from_dict(stored["scaling"])
     settings = PopulationSettings.model_validate(stored["settings"])
-    digest = hashlib.sha256(content).hexdigest()
     return Job(survey, Model.model_validate(stored["model"]), noise, cuts, settings, stored["route"], galaxies, draws,
-               scaling, start, digest)  # fmt: skip
+               scaling, start, _digest(stored))  # fmt: skip
+
+
+def _digest(stored: dict) -> str:
+    """What tells checkpoints of other fits apart; an ensemble may grow, so its size is no part of it."""
+    settings = {name: value for name, value in stored["settings"].items() if name != "members"}
+    return hashlib.sha256(json.dumps(stored | {"settings": settings}, sort_keys=True).encode()).hexdigest()
 
 
 def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, bytes]:

@@ -10,7 +10,7 @@ from popcat.distributed import SYNCHRONOUS, fit_population, populations
 from popcat.errors import PopcatError
 from popcat.population import members
 from popcat.population.fitted import load_population
-from popcat.population.jobs import job_of_photometry, with_start
+from popcat.population.jobs import job_of_photometry
 from popcat.population.members import fit_member, read_job
 
 
@@ -39,13 +39,13 @@ def test_a_rerun_reads_what_is_done(fitted, catalogue, survey_file, quick, monke
 def test_a_member_that_is_cut_off_ends_in_the_same_bits(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "cut")
     whole = (folder / "_fit" / "0.flow").read_bytes()
-    for name in ("0.flow", "0.json", "0-wasserstein.safetensors"):
+    for name in ("0.flow", "0.json", "0-start.safetensors", "0-wasserstein.safetensors"):
         (folder / "_fit" / name).unlink()
     looks, plain = [], members.WassersteinLoss.score
 
     def score(self):
         looks.append(1)
-        if len(looks) == 2:
+        if len(looks) == 3:  # the first of the Wasserstein stage
             raise KeyboardInterrupt
         return plain(self)
 
@@ -113,47 +113,13 @@ def test_the_noise_is_the_catalogues_own_and_not_widened(fitted, catalogue):
     assert json.loads((fitted / "population.json").read_text())["noise"]["n_galaxies"] == noise.n_galaxies
 
 
-def test_chains_of_a_start_fit_the_photometry(catalogue, survey_file, quick, tiny_model):
-    from popcat.distributed import read_catalog
-    from popcat.population.start import Target
-    from popcat.settings import Model, load_survey
-
-    frame = read_catalog(catalogue, survey_file).compute()
-    job = with_start(job_of_photometry(frame, load_survey(survey_file), Model(), ["r<20"], quick), tiny_model)
-    target = Target(job.synthesis().photometry, job.galaxies[job.start.rows.numpy()], job.space)
-    assert job.start.x.shape[:2] == (100, quick.chains)
-    better = target.likelihood(job.start.x).median() - target.likelihood(job.start.pool).median()
-    assert better > 1.0
+def test_without_a_start_the_flow_begins_at_the_training_prior(catalogue, survey_file, quick, tmp_path):
+    settings = quick.model_copy(update={"members": 1, "start_steps": 0})
+    fit(catalogue, survey_file, tmp_path / "prior", settings)
+    assert read_job(tmp_path / "prior").start is None
 
 
-def test_a_start_of_another_redshift_range_is_refused(catalogue, survey_file, quick, tiny_model):
-    from popcat.distributed import read_catalog
-    from popcat.settings import Model, load_survey
-
-    survey = load_survey(survey_file).model_copy(update={"redshift_range": (0.001, 0.4)})
-    job = job_of_photometry(read_catalog(catalogue, survey_file).compute(), survey, Model(), [], quick)
-    with pytest.raises(PopcatError, match="expected the same range"):
-        with_start(job, tiny_model)
-
-
-def test_chains_that_are_cut_off_end_in_the_same_bits(catalogue, survey_file, quick, tiny_model, tmp_path, monkeypatch):
-    from popcat.population.chains import ChainLoss
-
-    def run(folder):
-        return fit(catalogue, survey_file, folder, quick.model_copy(update={"members": 1, "steps": 0}), model=tiny_model)
-
-    run(tmp_path / "whole")
-    plain = ChainLoss.loss
-
-    def cut(self, step):
-        if step == 4:
-            raise RuntimeError("cut off")
-        return plain(self, step)
-
-    monkeypatch.setattr(ChainLoss, "loss", cut)
-    with pytest.raises(PopcatError, match="cut off"):
-        run(tmp_path / "cut")
-    monkeypatch.setattr(ChainLoss, "loss", plain)
-    run(tmp_path / "cut")
-    flows = [(tmp_path / name / "flow-0.safetensors").read_bytes() for name in ("whole", "cut")]
-    assert flows[0] == flows[1]
+def test_a_population_fits_on_dask_workers_too(fitted, catalogue, survey_file, quick, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "dask")
+    again = fit(catalogue, survey_file, folder, quick, scheduler=None, workers=1)
+    assert len(again.flows) == 2
