@@ -1,10 +1,11 @@
 """Populations of a mock survey, whose truth is known, and of the 10,000 real SDSS galaxies, whose redshifts are.
 
-mock: 100,000 galaxies (mock_survey.py says of what), r < 19.8, five flows. `w1_redshift`, `w1_log_mstar`: 1-D Wasserstein
-distances of what the survey selects from the truth. `distance_over_floor`: sliced distance of the photometry in units of
-that of two halves of the data. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10, 10.5. `start`: the
-weighted library before any flow. `flat_start`: the same from the training prior instead of the physical one.
-wrong: the same with errors taken twice as large, and with the cut left out.
+mock: 100,000 galaxies (mock_survey.py says of what), r < 19.8, five flows. `w1_redshift`, `w1_log_mstar`: 1-D
+Wasserstein distances of what the survey selects from the truth. `distance_over_floor`: sliced distance of the
+photometry in units of that of two halves of the data. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10,
+10.5.
+wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
+physical one, beside as small an ensemble with everything right.
 scaling: seconds of a step against the number of galaxies.
 real: redshifts hidden. `w1_redshift_wasserstein`, `w1_redshift_hierarchical`: of p(z) from the spectroscopic one;
 masses against kcorrect's at the true redshifts, where it is installed; photo-z of single galaxies under the flat prior,
@@ -21,16 +22,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from mock_survey import FAINT_MAG, main_sequence, make_mock
 from scipy.stats import wasserstein_distance
 
-from environment import conclude, parser, print_table
-from mock_survey import FAINT_MAG, main_sequence, make_mock
 from popcat.catalog.partitions import is_output
 from popcat.distributed import SYNCHRONOUS, fit_population, infer_catalog, reweight_catalog
 from popcat.noise import BandNoise, NoiseModel, default_noise
 from popcat.population.fitted import load_population
 from popcat.population.settings import PopulationSettings
 from popcat.settings import Model, Survey, load_survey
+
+from environment import conclude, parser, print_table
 
 CUT = f"r<{FAINT_MAG}"
 BANDS = ("u", "g", "r", "i", "z")
@@ -51,7 +53,7 @@ def main():
 
 def options():
     arguments = parser(__doc__)
-    arguments.add_argument("--folder", type=Path, help="for the fits, so that a second call goes on; default: temporary")
+    arguments.add_argument("--folder", type=Path, help="for the fits, so that a second call goes on")
     arguments.add_argument("--parts", default="mock,wrong,scaling,real", help="of mock,wrong,scaling,real")
     arguments.add_argument("--n", type=int, default=100_000, help="galaxies of the mock (100,000)")
     arguments.add_argument("--members", type=int, default=5, help="flows (5; of wrong and real: at most 2)")

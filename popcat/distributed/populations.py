@@ -29,8 +29,9 @@ def fit_population(
     """Fit the population behind a catalogue, freeze it in `output`, and sample it there.
 
     `source` is a catalogue of photometry (the Wasserstein route) or a posterior catalogue from `popcat infer` (the
-    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own. `cuts` are those of the survey, such as "r<19.8", applied to the
-    catalogue and to synthetic galaxies alike. A rerun to the same folder goes on where it was cut off.
+    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own.
+    `cuts` are those of the survey, such as "r<19.8", applied to the catalogue and to synthetic galaxies alike. A rerun
+    to the same folder goes on where it was cut off, also with more members.
 
     Raises PopcatError for a catalogue or cuts that cannot work, or if no member could be fitted.
     """

@@ -4,7 +4,7 @@
 
 with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and alpha the share of the population that
 the survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the
-first term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them a galaxy suffice.
+first term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them suffice.
 """
 
 from dataclasses import dataclass

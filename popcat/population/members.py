@@ -45,7 +45,8 @@ APART = 999
 class Job:
     """What all members share.
 
-    route : "wasserstein", or "hierarchical". galaxies, scaling, start : of the first; start may be None. draws : of the second.
+    route : "wasserstein", or "hierarchical". galaxies, scaling, start : of the first; start may be None. draws : of the
+    second.
     """
 
     survey: Survey
@@ -83,7 +84,8 @@ def write_job(job: Job, output: Path) -> None:
     stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "model", "noise", "settings")}
     stored |= {"cuts": job.cuts.to_list(), "route": job.route,
                "scaling": None if job.scaling is None else job.scaling.to_dict(job.survey.band_names)}  # fmt: skip
-    stored["data"] = {name: sha256_of(folder / name) for name, part in ((_GALAXIES, job.galaxies), (_DRAWS, job.draws), (_START, job.start)) if part is not None}
+    parts = {_GALAXIES: job.galaxies, _DRAWS: job.draws, _START: job.start}
+    stored["data"] = {name: sha256_of(folder / name) for name, part in parts.items() if part is not None}
     write_json_atomic(folder / _JOB, stored)
 
 

@@ -1,7 +1,7 @@
 """Where a population starts in what the photometry leaves open: a wide, physical prior, or one of the user's.
 
-Broad bands do not tell age, metallicity, dust and redshift apart in every galaxy, so different populations have the same
-photometry, and a fit ends at the one nearest to its start. "physical" is what any galaxy survey may assume:
+Broad bands do not tell age, metallicity, dust and redshift apart in every galaxy, so different populations have the
+same photometry, and a fit ends at the one nearest to its start. "physical" is what any galaxy survey may assume:
 
 - parents uniform in comoving volume, with Schechter's mass function (log M* = 11.0 in mass formed, alpha = -1.1);
 - half of them forming stars: SFH weights as in the training prior, tau_ism and tau_bc exponential (0.5, 0.7);

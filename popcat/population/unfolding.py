@@ -1,9 +1,10 @@
 """The start of the Wasserstein route: a library of the start's prior, reweighted until its photometry is the data's.
 
 A classifier that is to tell the data from the weighted library gives, at its optimum, the ratio of their densities in
-the space of the features, omega; each library galaxy's weight is multiplied by the mean of omega over its noise (OmniFold,
-Andreassen et al. 2020). That is expectation-maximisation of the hierarchical likelihood, with no posterior of any single
-galaxy. What the photometry says nothing about keeps the prior's distribution. The flow then learns the weighted library.
+the space of the features, omega; each library galaxy's weight is multiplied by the mean of omega over its noise
+(OmniFold, Andreassen et al. 2020). That is expectation-maximisation of the hierarchical likelihood, with no posterior
+of any single galaxy. What the photometry says nothing about keeps the prior's distribution. The flow then learns the
+weighted library.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,8 @@ _FIRST, _EACH = 250, 50
 _MAX_LOG_RATIO = 4.0
 _NEVER = -30.0
 _BINS = 40
+_FEWEST = 0.05
+"""Reweighting ends before fewer effective galaxies than this share are left: a flow would learn them one by one."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,23 @@ def unfold(
     log_weight = torch.zeros(len(x))
     features, seen = _noisy(synthesis, scaling, x, random)
     judge = _Judge(data, random)
+    i = loss = 0
     for i in range(settings.iterations):
         weight = (torch.softmax(log_weight, 0)[:, None] * seen).flatten()
         loss = judge.learn(features.flatten(0, 1), weight, _EACH if i else _FIRST)
         omega = (judge.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(1e-3)
-        log_weight = torch.where(seen.any(1), log_weight + torch.log(omega.clamp_min(1e-9)), _NEVER)
-    share = torch.softmax(log_weight, 0)
-    effective = 1.0 / float((share**2).sum())
-    report(f"start: {len(x):,} galaxies, {effective:,.0f} effective; classifier at {loss:.3f} (ln 4 = 1.386: cannot tell)")
+        update = torch.where(seen.any(1), log_weight + torch.log(omega.clamp_min(1e-9)), _NEVER)
+        if _effective(update) < _FEWEST * len(x):
+            break
+        log_weight = update
+    report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; "
+           f"classifier's loss {loss:.3f} after {i + 1} iterations (1.386: cannot tell)")
     return Start(x, log_weight)
+
+
+def _effective(log_weight: torch.Tensor) -> float:
+    """Effective number of galaxies, Kish's."""
+    return 1.0 / float((torch.softmax(log_weight.double(), 0) ** 2).sum())
 
 
 def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSettings):
@@ -77,16 +88,17 @@ def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSetti
         if found >= settings.library:
             break
     if found < 500:
-        raise PopcatError(f"the start's prior ({settings.start_prior}) has hardly any galaxy like those of the catalogue "
-                          f"({found:.0f} effective ones): check its units and cuts")  # fmt: skip
+        raise PopcatError(f"the start's prior ({settings.start_prior}) has hardly any galaxy like those of the "
+                          f"catalogue ({found:.0f} effective ones): check its units and cuts")  # fmt: skip
     rows = random.choice(len(weight), size=settings.library, p=weight / weight.sum())
     return torch.from_numpy(np.concatenate([x for x, _ in parts])[rows])
 
 
 def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, random):
     """x and ln weights of one batch of the prior; flux of the middle band as in the data."""
-    theta, redshift, log_weight = sample_start(settings.start_prior, _BATCH, synthesis.space, synthesis.photometry, random)
-    flux = synthesis.photometry.flux(theta, redshift)[:, band]
+    photometry = synthesis.photometry
+    theta, redshift, log_weight = sample_start(settings.start_prior, _BATCH, synthesis.space, photometry, random)
+    flux = photometry.flux(theta, redshift)[:, band]
     data = np.log(np.maximum(galaxies.flux[:, band], 1e-3))
     edges = np.linspace(*np.percentile(data, [0.05, 99.95]), _BINS + 1)
     place = np.searchsorted(edges, np.log(np.maximum(flux, 1e-30))) - 1
@@ -155,4 +167,5 @@ class StartLoss:
         """-ln q, the mean over a batch of the library."""
         random = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + 700_001 + step)
         at = torch.rand(self.settings.start_batch, generator=random, dtype=torch.float64) * self.cumulative[-1]
-        return -log_density(self.flow, self.x[torch.searchsorted(self.cumulative, at).clamp_max(len(self.x) - 1)]).mean()
+        rows = torch.searchsorted(self.cumulative, at).clamp_max(len(self.x) - 1)
+        return -log_density(self.flow, self.x[rows]).mean()

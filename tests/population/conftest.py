@@ -33,8 +33,8 @@ def catalogue(tmp_path_factory):
 
     frame = simulate_partition(0, 6000, load_survey("sdss"), Model(), default_noise(load_survey("sdss")), 3)
     frame = frame[(frame["flux_r"] > 10) & (frame["tau_ism"] < 1) & (frame["redshift"] < 0.3)]
-    kept = frame[["object_id", "redshift", *(f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err"))]][:500]
-    kept = kept.reset_index(drop=True).astype({f"flux_{band}": float for band in BANDS})
+    names = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err")]
+    kept = frame[["object_id", "redshift", *names]][:500].reset_index(drop=True)
     kept.loc[0, "flux_u"] = np.nan
     path = tmp_path_factory.mktemp("catalogue") / "catalogue.parquet"
     pd.DataFrame(kept).to_parquet(path)
@@ -47,7 +47,8 @@ def quick():
     from popcat.population.settings import PopulationSettings
 
     return PopulationSettings(members=2, n_blocks=2, hidden=16, n_bins=4, steps=6, batch=300, projections=8,
-                              check_every=3, start_steps=6, start_batch=200, library=1000, iterations=2, galaxies=32)  # fmt: skip
+                              check_every=3, start_steps=6, start_batch=200, library=1000, iterations=2,
+                              galaxies=32)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -103,8 +103,8 @@ def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_mod
 
     monkeypatch.setattr(jobs, "_FEWEST", 100)
     infer_catalog(galaxies, tmp_path / "flat", model=tiny_model, draws=16, hide_redshift=True, scheduler=SYNCHRONOUS)
-    population = fit_population(tmp_path / "flat", tmp_path / "made", settings=quick, scheduler=SYNCHRONOUS, samples=100,
-                                cuts=["r<21"])  # fmt: skip
+    population = fit_population(tmp_path / "flat", tmp_path / "made", settings=quick, scheduler=SYNCHRONOUS,
+                                samples=100, cuts=["r<21"])  # fmt: skip
     assert population.description.route == "hierarchical"
     assert population.weights.sum() == pytest.approx(1.0)
     assert len(pd.read_parquet(tmp_path / "made" / "samples.parquet")) == 100

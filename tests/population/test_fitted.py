@@ -48,7 +48,7 @@ def test_the_density_is_normalised(fitted):
 def test_samples_hold_parameters_properties_photometry_and_selection(fitted):
     frame = pd.read_parquet(fitted / "samples.parquet")
     assert len(frame) == 2000
-    assert {"log_mstar_formed", "tau_ism", "log_mstar", "log_ssfr", "redshift", "flux_r", "flux_err_u", "member"} < set(frame)
+    assert {"log_mstar_formed", "tau_ism", "log_mstar", "log_ssfr", "redshift", "flux_r", "flux_err_u"} < set(frame)
     bright = frame["flux_r"] > 10 ** (0.4 * (22.5 - 20.0))
     assert (bright == frame["selected"]).mean() > 0.999
     assert pq.read_schema(fitted / "samples.parquet").field("flux_r").metadata[b"unit"] == b"nMgy"
