@@ -47,7 +47,7 @@ from popcat.schema import (
 from environment import conclude, parser, print_table
 
 DRAWS = 200
-ODD_CHI2, N_ODD = 5.0, 15
+ODD_CHI2, N_ODD = 5.0, 6
 OFFSETS = (0.0, 0.2, 0.3, 0.5, 0.7, 1.0)
 STARS = {"M dwarf": (2.5, 1.4, 1.2, 0.7), "A star": (1.1, -0.2, -0.2, -0.1), "white dwarf": (-0.3, -0.4, -0.3, -0.3)}
 """u - g, g - r, r - i, i - z."""

@@ -1,4 +1,4 @@
-"""A referee: long runs of an independent sampler on some of a catalogue's galaxies, compared with its posteriors."""
+"""A referee: an independent sampler on some of a catalogue's galaxies, compared with its posteriors."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

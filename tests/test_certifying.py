@@ -79,3 +79,25 @@ def test_without_a_proof_the_columns_say_what_made_the_draws():
     columns = certificate_columns(None, np.zeros(3, dtype=int), np.array([0, 2]))
     assert columns["route"].to_pylist() == ["flow", None, "flow"]
     assert not columns["certified"].any() and columns["ess"].null_count == 3
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_catalogue_has_peers_with_redshifts_unless_they_are_hidden(posterior, hide):
+    from importlib.resources import files
+
+    from popcat.inference.peers import N_FIT
+
+    source = files("popcat") / "data" / "galaxies_sdss.parquet"
+    peers = stages.find_peers(source, posterior, hide_redshift=hide)
+    assert peers.n_galaxies == N_FIT
+    assert (peers.centre[-1] > 0.0) == (not hide)
+
+
+def test_a_catalogue_of_few_galaxies_has_none(posterior, tmp_path):
+    from importlib.resources import files
+
+    import pandas as pd
+
+    few = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet").head(50)
+    few.to_parquet(tmp_path / "few.parquet")
+    assert stages.find_peers(tmp_path / "few.parquet", posterior) is None

@@ -55,14 +55,14 @@ def verify(
     raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=READ, epilog=examples("popcat crosscheck posteriors -n 50 --sampler emcee"))
+@app.command(rich_help_panel=READ, epilog=examples("popcat crosscheck posteriors -n 50 -o crosscheck"))
 def crosscheck(
     posteriors: PosteriorsArgument,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies, drawn at random.")] = 50,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the page and the numbers.")] = Path(
         "crosscheck"
     ),
-    sampler: Annotated[str, typer.Option(help="emcee or nautilus (extra bench).")] = "emcee",
+    sampler: Annotated[str, typer.Option(help="prior, emcee or nautilus (the last two: extra bench).")] = "prior",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:

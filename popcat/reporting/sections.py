@@ -16,7 +16,8 @@ def crosscheck_section(folder: str | Path) -> Mapping:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         shifts, c2st = found["quantile_shift_median"], found["c2st_median"]
-        text = (f"{found['n']} galaxies, drawn at random, were sampled anew with {found['sampler']}, which shares with "
+        sampler = "accepted draws of the prior" if found["sampler"] == "prior" else found["sampler"]
+        text = (f"{found['n']} galaxies, drawn at random, were sampled anew with {sampler}, which shares with "
                 "popcat the galaxy model and nothing of the network. A shift of 0.1 sigma in a quantile is small; a "
                 "C2ST of 0.5 means that a classifier cannot tell the two sets of draws apart, 1 that it always can."
                 )  # fmt: skip
