@@ -19,7 +19,7 @@ from popcat.prior import make_prior
 from popcat.settings import Model, load_survey
 from popcat.sps.photometry import Photometry
 
-SETTINGS = PopulationSettings(library=4000, iterations=8)
+SETTINGS = PopulationSettings(library=4000, iterations=8, rounds=1)
 
 
 @pytest.fixture(scope="module", params=["evolving", "constant"])
@@ -130,3 +130,18 @@ def test_a_flow_learns_the_library_with_its_weights():
     made = StartLoss(flow, start, settings, 0)
     only = StartLoss(flow, Start(x[1:], torch.zeros(1)), settings, 0)
     assert made.loss(0).item() == pytest.approx(only.loss(0).item(), abs=1e-5)
+
+
+def test_regenerated_galaxies_are_distinct_and_keep_mean_and_covariance():
+    from popcat.population.unfolding import _regenerated
+
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, 2, generator=random) @ torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    log_weight = 0.8 * x[:, 0]
+    share = torch.softmax(log_weight, 0)
+    made = _regenerated(x, log_weight, random)
+    assert len(torch.unique(made[:, 0])) > 19_000
+    mean = (share[:, None] * x).sum(0)
+    torch.testing.assert_close(made.mean(0), mean, atol=0.06, rtol=0)
+    deviation = x - mean
+    torch.testing.assert_close(torch.cov(made.t()), (share[:, None] * deviation).t() @ deviation, atol=0.08, rtol=0)
