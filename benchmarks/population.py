@@ -3,7 +3,7 @@
 mock: 100,000 galaxies (mock_survey.py says of what), r < 19.8, five flows. `w1_redshift`, `w1_log_mstar`: 1-D
 Wasserstein distances of what the survey selects from the truth. `distance_over_floor`: sliced distance of the
 photometry in units of that of two halves of the data. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10,
-10.5.
+10.5. start: the reweighted library that the flows learn first.
 wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
 physical one, beside as small an ensemble with everything right.
 scaling: seconds of a step against the number of galaxies.
@@ -145,7 +145,26 @@ def joint(found: dict, truth: dict) -> list:
 def mock(folder: Path, arguments) -> dict:
     path, truth = mock_catalog(folder, arguments.n)
     found = fit(folder, "mock", path, arguments, survey=mock_survey(), cuts=[CUT])
-    return {"mock": against_truth(found, truth), "joint": joint(found, truth)}
+    return {"mock": against_truth(found, truth), "start": start_against_truth(folder / "mock", truth),
+            "joint": joint(found, truth)}  # fmt: skip
+
+
+def start_against_truth(folder: Path, truth: dict) -> dict:
+    """The reweighted library that the flows learn, against the truth."""
+    import torch
+
+    from popcat.population.members import read_job
+    from popcat.sps.properties import Properties
+
+    job = read_job(folder)
+    random = torch.Generator().manual_seed(0)
+    rows = torch.multinomial(torch.softmax(job.start.log_weight, 0), 50_000, replacement=True, generator=random)
+    synthesis = job.synthesis()
+    _, _, seen = synthesis.arrays(job.start.x[rows], torch.randn(50_000, 10, generator=random))
+    theta, redshift = job.space.arrays(job.start.x[rows][seen])
+    found = Properties(synthesis.photometry.model)(theta, redshift)
+    return {"w1_redshift": wasserstein_distance(redshift, truth["redshift"]),
+            "w1_log_mstar": wasserstein_distance(found["log_mstar"], truth["log_mstar"])}  # fmt: skip
 
 
 def wrong(folder: Path, arguments) -> dict:
