@@ -24,6 +24,7 @@ from popcat.population.wasserstein import Galaxies, features_of
 
 _BATCH = 200_000
 _MAX_BATCHES = 40
+_HOPELESS = 4
 _NOISES = 4
 _HIDDEN, _RATE, _PAIRS = 64, 3e-3, 2048
 _FIRST, _EACH = 250, 50
@@ -104,9 +105,9 @@ def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSetti
     for _ in range(_MAX_BATCHES):
         parts.append(_candidates(synthesis, settings, galaxies, band, random))
         log_weight = np.concatenate([weight for _, weight in parts])
-        weight = np.exp(log_weight - log_weight.max())
-        found = weight.sum() ** 2 / (weight**2).sum()
-        if found >= settings.library:
+        weight = np.exp(log_weight - log_weight.max(initial=-np.inf))
+        found = weight.sum() ** 2 / (weight**2).sum() if len(weight) else 0.0
+        if found >= settings.library or (len(parts) >= _HOPELESS and found < 1.0):
             break
     if found < 500:
         raise PopcatError(f"the start's prior ({settings.start_prior}) has hardly any galaxy like those of the "
@@ -125,6 +126,8 @@ def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, r
     place = np.searchsorted(edges, np.log(np.maximum(flux, 1e-30))) - 1
     inside = (place >= 0) & (place < _BINS)
     theta, redshift, log_weight, place = theta[inside], redshift[inside], log_weight[inside], place[inside]
+    if not inside.any():
+        return np.empty((0, synthesis.space.n_dim), dtype=np.float32), np.empty(0)
     wanted = np.histogram(data, edges)[0] + 0.5
     there = np.bincount(place, weights=np.exp(log_weight - log_weight.max()), minlength=_BINS)
     log_weight = log_weight - log_weight.max() + np.log(wanted / np.maximum(there, 1e-300))[place]
