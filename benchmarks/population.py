@@ -3,13 +3,13 @@
 mock: 100,000 galaxies (mock_survey.py says of what), r < 19.8, five flows. `w1_redshift`, `w1_log_mstar`: 1-D
 Wasserstein distances of what the survey selects from the truth. `distance_over_floor`: sliced distance of the
 photometry in units of that of two halves of the data. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10,
-10.5.
+10.5. start: the reweighted library that the flows learn first.
 wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
 physical one, beside as small an ensemble with everything right.
 scaling: seconds of a step against the number of galaxies.
 real: redshifts hidden. `w1_redshift_wasserstein`, `w1_redshift_hierarchical`: of p(z) from the spectroscopic one;
-masses against kcorrect's at the true redshifts, where it is installed; photo-z of single galaxies under the flat prior,
-and with either population as the prior.
+masses against kcorrect's at the true redshifts, where it is installed; photo-z of every fifth galaxy under the flat
+prior, and with either population as the prior.
 
 Times are wall clock and CPU seconds of the members: on a machine that others use, the second can be compared.
 """
@@ -25,7 +25,6 @@ import pandas as pd
 from mock_survey import FAINT_MAG, main_sequence, make_mock
 from scipy.stats import wasserstein_distance
 
-from popcat.catalog.partitions import is_output
 from popcat.distributed import SYNCHRONOUS, fit_population, infer_catalog, reweight_catalog
 from popcat.noise import BandNoise, NoiseModel, default_noise
 from popcat.population.fitted import load_population
@@ -59,6 +58,8 @@ def options():
     arguments.add_argument("--members", type=int, default=5, help="flows (5; of wrong and real: at most 2)")
     arguments.add_argument("--workers", type=int, default=2, help="processes; 0: this one")
     arguments.add_argument("--draws", type=int, default=200, help="posterior draws of a real galaxy (200)")
+    arguments.add_argument("--every", type=int, default=5, help="photo-z of every such galaxy (5)")
+    arguments.add_argument("--many", type=int, default=800, help="draws of each of those, to be reweighted (800)")
     return arguments.parse_args()
 
 
@@ -144,7 +145,26 @@ def joint(found: dict, truth: dict) -> list:
 def mock(folder: Path, arguments) -> dict:
     path, truth = mock_catalog(folder, arguments.n)
     found = fit(folder, "mock", path, arguments, survey=mock_survey(), cuts=[CUT])
-    return {"mock": against_truth(found, truth), "joint": joint(found, truth)}
+    return {"mock": against_truth(found, truth), "start": start_against_truth(folder / "mock", truth),
+            "joint": joint(found, truth)}  # fmt: skip
+
+
+def start_against_truth(folder: Path, truth: dict) -> dict:
+    """The reweighted library that the flows learn, against the truth."""
+    import torch
+
+    from popcat.population.members import read_job
+    from popcat.sps.properties import Properties
+
+    job = read_job(folder)
+    random = torch.Generator().manual_seed(0)
+    rows = torch.multinomial(torch.softmax(job.start.log_weight, 0), 50_000, replacement=True, generator=random)
+    synthesis = job.synthesis()
+    _, _, seen = synthesis.arrays(job.start.x[rows], torch.randn(50_000, 10, generator=random))
+    theta, redshift = job.space.arrays(job.start.x[rows][seen])
+    found = Properties(synthesis.survey, synthesis.photometry.model)(theta, redshift)
+    return {"w1_redshift": wasserstein_distance(redshift, truth["redshift"]),
+            "w1_log_mstar": wasserstein_distance(found["log_mstar"], truth["log_mstar"])}  # fmt: skip
 
 
 def wrong(folder: Path, arguments) -> dict:
@@ -202,10 +222,7 @@ def real(folder: Path, arguments) -> dict:
     z_spec = pd.read_parquet(catalog, columns=["object_id", "redshift"]).set_index("object_id")["redshift"]
     settings = PopulationSettings(members=min(arguments.members, 2))
     wasserstein = fit(folder, "real-wasserstein", catalog, arguments, survey="sdss", settings=settings)
-    posteriors = folder / "hidden"
-    if not is_output(posteriors) or not (posteriors / "_popcat" / "manifest.json").exists():
-        infer_catalog(catalog, posteriors, model="sdss", draws=arguments.draws, hide_redshift=True,
-                      workers=arguments.workers or 1)  # fmt: skip
+    posteriors = infer_hidden(folder / "hidden", catalog, arguments.draws, arguments)
     hierarchical = fit(folder, "real-hierarchical", posteriors, arguments, settings=settings)
     result = {
         "w1_redshift_wasserstein": distance_to(wasserstein, z_spec),
@@ -213,10 +230,14 @@ def real(folder: Path, arguments) -> dict:
         "distance_over_floor": wasserstein["description"].measured["distance_over_floor"],
         "seconds_wasserstein": wasserstein["seconds"], "seconds_hierarchical": hierarchical["seconds"],
     }  # fmt: skip
+    some = folder / "some.parquet"
+    pd.read_parquet(catalog).iloc[:: arguments.every].to_parquet(some)
+    posteriors = infer_hidden(folder / "hidden-some", some, arguments.many, arguments)
     result |= photoz(posteriors, z_spec, "flat")
     for name in ("hierarchical", "wasserstein"):
         output = folder / f"reweighted-{name}"
-        reweight_catalog(posteriors, output, folder / f"real-{name}", workers=arguments.workers or 1)
+        how = {"scheduler": SYNCHRONOUS} if not arguments.workers else {"workers": arguments.workers}
+        reweight_catalog(posteriors, output, folder / f"real-{name}", **how)
         result |= photoz(output, z_spec, "population" if name == "hierarchical" else "population_wasserstein")
     masses = kcorrect_masses(catalog)
     if masses is not None:
@@ -225,6 +246,13 @@ def real(folder: Path, arguments) -> dict:
             result[f"w1_log_mstar_kcorrect_{name}"] = wasserstein_distance(frame["log_mstar"], masses)
             result[f"mean_log_mstar_kcorrect_{name}"] = float(frame["log_mstar"].mean() - masses.mean())
     return {"real": result}
+
+
+def infer_hidden(folder: Path, catalog, draws: int, arguments) -> Path:
+    """Posteriors with the redshifts hidden, unless they are there."""
+    how = {"scheduler": SYNCHRONOUS} if not arguments.workers else {"workers": arguments.workers}
+    infer_catalog(catalog, folder, model="sdss", draws=draws, hide_redshift=True, **how)
+    return folder
 
 
 def distance_to(found: dict, z_spec: pd.Series) -> float:

@@ -45,7 +45,7 @@ def fit_population(
         frame = read_catalog(source, survey).compute()
         noise = noise and check_noise(noise, survey, "noise")
         job = job_of_photometry(frame, survey, galaxy_model or Model(), cuts, settings, noise=noise)
-        job = with_start(job, report)
+        job = with_start(job, output, report)
     write_job(job, output)
     Photometry(job.survey, job.model)  # builds the tables once, before the workers look for them
     outcomes = _fit_members(output, settings.members, device, scheduler, workers, report)

@@ -66,7 +66,8 @@ def sequence_slices(redshift: np.ndarray, log_mstar: np.ndarray, log_sfr: np.nda
             ax.fill_between(x, p16, p84, color=color, alpha=0.18, lw=0)
             ax.plot(x, p50, color=color, marker="o", ms=4, label=f"{low:g} < z < {high:g}")
     ax.set(xlabel=LABELS["log_mstar"], ylabel=LABELS["log_sfr_1gyr"])
-    ax.legend()
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend()
     return figure
 
 

@@ -15,7 +15,7 @@ from popcat.noise import NoiseModel, default_noise, noise_counts, noise_from_cou
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import fit_scaling
 from popcat.population.hierarchical import PosteriorDraws
-from popcat.population.members import Job
+from popcat.population.members import Job, known_start
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.start_prior import start_prior
@@ -55,11 +55,14 @@ def job_of_photometry(
     return Job(survey, model, noise, made, settings, "wasserstein", galaxies, None, scaling)
 
 
-def with_start(job: Job, report: Callable[[str], None] = lambda text: None) -> Job:
-    """The same job, with the library that its flows learn first."""
+def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda text: None) -> Job:
+    """The same job, with the library that its flows learn first; it may be in `output` from an earlier call."""
     if not job.settings.start_steps:
         return job
-    return dataclasses.replace(job, start=unfold(job.synthesis(), job.galaxies, job.scaling, job.settings, report))
+    start = known_start(job, output)
+    if start is None:
+        start = unfold(job.synthesis(), job.galaxies, job.scaling, job.settings, report)
+    return dataclasses.replace(job, start=start)
 
 
 def job_of_posteriors(

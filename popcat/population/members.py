@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from popcat.catalog.atomic import sha256_of, write_bytes_atomic, write_json_atomic
+from popcat.catalog.atomic import write_bytes_atomic, write_json_atomic
 from popcat.errors import PopcatError
 from popcat.flows.storage import flow_from_file, flow_to_bytes
 from popcat.noise import NoiseModel, check_noise
@@ -74,19 +74,41 @@ def write_job(job: Job, output: Path) -> None:
     """Put a job where the tasks find it."""
     folder = output / WORK
     folder.mkdir(parents=True, exist_ok=True)
-    if job.galaxies is not None:
-        arrays = {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in vars(job.galaxies).items()}
-        write_bytes_atomic(folder / _GALAXIES, safetensors.numpy.save(arrays))
-    for name, part in ((_DRAWS, job.draws), (_START, job.start)):
-        if part is not None:
-            arrays = {key: np.ascontiguousarray(value.numpy()) for key, value in vars(part).items()}
-            write_bytes_atomic(folder / name, safetensors.numpy.save(arrays))
-    stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "model", "noise", "settings")}
-    stored |= {"cuts": job.cuts.to_list(), "route": job.route,
-               "scaling": None if job.scaling is None else job.scaling.to_dict(job.survey.band_names)}  # fmt: skip
+    contents = _contents(job)
+    for name, content in contents.items():
+        write_bytes_atomic(folder / name, content)
+    write_json_atomic(folder / _JOB, _stored(job, contents))
+
+
+def known_start(job: Job, output: Path) -> Start | None:
+    """The start that an earlier call of the same fit has left; None without one."""
+    path = output / WORK / _JOB
+    if not path.is_file() or not (output / WORK / _START).is_file():
+        return None
+    before = json.loads(path.read_bytes())
+    before["data"].pop(_START, None)
+    return read_job(output).start if _digest(before) == _digest(_stored(job, _contents(job))) else None
+
+
+def _contents(job: Job) -> dict[str, bytes]:
+    """Files of the parts that a job has."""
     parts = {_GALAXIES: job.galaxies, _DRAWS: job.draws, _START: job.start}
-    stored["data"] = {name: sha256_of(folder / name) for name, part in parts.items() if part is not None}
-    write_json_atomic(folder / _JOB, stored)
+    return {name: safetensors.numpy.save({key: _array(value) for key, value in vars(part).items()})
+            for name, part in parts.items() if part is not None}  # fmt: skip
+
+
+def _array(value) -> np.ndarray:
+    return np.ascontiguousarray(value.numpy() if isinstance(value, torch.Tensor) else value)
+
+
+def _stored(job: Job, contents: dict[str, bytes]) -> dict:
+    """What job.json holds."""
+    stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "model", "noise", "settings")}
+    return stored | {
+        "cuts": job.cuts.to_list(), "route": job.route,
+        "scaling": None if job.scaling is None else job.scaling.to_dict(job.survey.band_names),
+        "data": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }  # fmt: skip
 
 
 def read_job(output: Path) -> Job:

@@ -23,7 +23,7 @@ class PopulationSettings(pydantic.BaseModel):
     average: float = pydantic.Field(default=0.05, ge=0, lt=1)
     """Weights are averaged over about this share of all steps."""
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
-    steps: int = pydantic.Field(default=300, ge=0)
+    steps: int = pydantic.Field(default=200, ge=0)
     """Of the Wasserstein route."""
     batch: int = pydantic.Field(default=3000, ge=16)
     """Synthetic galaxies a step."""
@@ -49,19 +49,20 @@ class PopulationSettings(pydantic.BaseModel):
     """Steps between two looks at the held-out galaxies, and two checkpoints."""
     patience: int = pydantic.Field(default=8, ge=1)
     """Looks without gain after which a fit stops."""
-    start_steps: int = pydantic.Field(default=400, ge=0)
+    start_steps: int = pydantic.Field(default=600, ge=0)
     """Of the start, in which the flow learns a reweighted library, or of the hierarchical route; 0: no start."""
     start_batch: int = pydantic.Field(default=2048, ge=16)
     library: int = pydantic.Field(default=100_000, ge=500)
     """Galaxies of the start's library."""
-    iterations: int = pydantic.Field(default=20, ge=0)
-    """Reweightings of it towards the data."""
+    rounds: int = pydantic.Field(default=3, ge=1)
+    iterations: int = pydantic.Field(default=8, ge=0)
+    """Rounds of so many reweightings of it towards the data; between two of them its galaxies are made distinct."""
     start_prior: str = "physical"
     """Where the fit starts in what photometry leaves open (popcat.population.start_prior): "physical", "flat" (the
     training prior), or a TOML file of `popcat reweight`."""
     stack_share: float = pydantic.Field(default=0.2, ge=0, le=1)
     """Of the hierarchical steps, the first ones, in which the flow learns the posteriors stacked under that prior."""
-    start_learning_rate: float = pydantic.Field(default=2e-3, gt=0)
+    start_learning_rate: float = pydantic.Field(default=4e-3, gt=0)
     galaxies: int = pydantic.Field(default=64, ge=1)
     """A step of the hierarchical route."""
     seed: int = pydantic.Field(default=0, ge=0)

@@ -17,12 +17,14 @@ from popcat.errors import PopcatError
 from popcat.population.distance import Scaling
 from popcat.population.flow import log_density
 from popcat.population.settings import PopulationSettings
+from popcat.population.space import W_MAX
 from popcat.population.start_prior import sample_start
 from popcat.population.synthesis import Synthesis
 from popcat.population.wasserstein import Galaxies, features_of
 
 _BATCH = 200_000
 _MAX_BATCHES = 40
+_HOPELESS = 4
 _NOISES = 4
 _HIDDEN, _RATE, _PAIRS = 64, 3e-3, 2048
 _FIRST, _EACH = 250, 50
@@ -30,6 +32,7 @@ _FIRST, _EACH = 250, 50
 _MAX_LOG_RATIO = 4.0
 _NEVER = -30.0
 _BINS = 40
+_SMOOTHING = 0.2
 _FEWEST = 0.05
 """Reweighting ends before fewer effective galaxies than this share are left: a flow would learn them one by one."""
 
@@ -52,12 +55,23 @@ def unfold(
     """
     random = torch.Generator().manual_seed(1_000_003 * (settings.seed + 1) + 31)
     data = features_of(galaxies, scaling)
-    x = _library(synthesis, galaxies, settings)
+    x, judge, loss = _library(synthesis, galaxies, settings), _Judge(data, random), 0.0
     log_weight = torch.zeros(len(x))
+    for i in range(settings.rounds):
+        if i:
+            x, log_weight = _regenerated(x, log_weight, random), torch.zeros(len(x))
+        log_weight, loss = _reweighted(synthesis, scaling, x, judge, settings.iterations, random)
+        report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; classifier's loss {loss:.3f} "
+               "(1.386: cannot tell)")  # fmt: skip
+    return Start(x, log_weight)
+
+
+def _reweighted(synthesis, scaling, x, judge: "_Judge", iterations: int, random) -> tuple[torch.Tensor, float]:
+    """ln weights of a library after some iterations, and the classifier's last loss."""
     features, seen = _noisy(synthesis, scaling, x, random)
-    judge = _Judge(data, random)
-    i = loss = 0
-    for i in range(settings.iterations):
+    log_weight = torch.where(seen.any(1), torch.zeros(len(x)), _NEVER)
+    loss = 0.0
+    for i in range(iterations):
         weight = (torch.softmax(log_weight, 0)[:, None] * seen).flatten()
         loss = judge.learn(features.flatten(0, 1), weight, _EACH if i else _FIRST)
         omega = (judge.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(1e-3)
@@ -65,9 +79,17 @@ def unfold(
         if _effective(update) < _FEWEST * len(x):
             break
         log_weight = update
-    report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; "
-           f"classifier's loss {loss:.3f} after {i + 1} iterations (1.386: cannot tell)")
-    return Start(x, log_weight)
+    return log_weight, loss
+
+
+def _regenerated(x: torch.Tensor, log_weight: torch.Tensor, random) -> torch.Tensor:
+    """As many distinct galaxies as before: a smoothed bootstrap that keeps mean and covariance (Liu & West 2001)."""
+    share = torch.softmax(log_weight.double(), 0)
+    at = torch.rand(len(x), generator=random, dtype=torch.float64) * share.sum()
+    rows = torch.searchsorted(torch.cumsum(share, 0), at).clamp_max(len(x) - 1)
+    some, mean = x[rows], x[rows].mean(0)
+    noise = torch.randn(x.shape, generator=random) @ torch.linalg.cholesky(torch.cov(some.t())).t()
+    return (mean + (1.0 - _SMOOTHING**2) ** 0.5 * (some - mean) + _SMOOTHING * noise).clamp(-W_MAX, W_MAX)
 
 
 def _effective(log_weight: torch.Tensor) -> float:
@@ -83,9 +105,9 @@ def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSetti
     for _ in range(_MAX_BATCHES):
         parts.append(_candidates(synthesis, settings, galaxies, band, random))
         log_weight = np.concatenate([weight for _, weight in parts])
-        weight = np.exp(log_weight - log_weight.max())
-        found = weight.sum() ** 2 / (weight**2).sum()
-        if found >= settings.library:
+        weight = np.exp(log_weight - log_weight.max(initial=-np.inf))
+        found = weight.sum() ** 2 / (weight**2).sum() if len(weight) else 0.0
+        if found >= settings.library or (len(parts) >= _HOPELESS and found < 1.0):
             break
     if found < 500:
         raise PopcatError(f"the start's prior ({settings.start_prior}) has hardly any galaxy like those of the "
@@ -104,6 +126,8 @@ def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, r
     place = np.searchsorted(edges, np.log(np.maximum(flux, 1e-30))) - 1
     inside = (place >= 0) & (place < _BINS)
     theta, redshift, log_weight, place = theta[inside], redshift[inside], log_weight[inside], place[inside]
+    if not inside.any():
+        return np.empty((0, synthesis.space.n_dim), dtype=np.float32), np.empty(0)
     wanted = np.histogram(data, edges)[0] + 0.5
     there = np.bincount(place, weights=np.exp(log_weight - log_weight.max()), minlength=_BINS)
     log_weight = log_weight - log_weight.max() + np.log(wanted / np.maximum(there, 1e-300))[place]

@@ -123,3 +123,14 @@ def test_a_population_fits_on_dask_workers_too(fitted, catalogue, survey_file, q
     folder = shutil.copytree(fitted, tmp_path / "dask")
     again = fit(catalogue, survey_file, folder, quick, scheduler=None, workers=1)
     assert len(again.flows) == 2
+
+
+def test_a_rerun_does_not_make_the_start_again(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
+    from popcat.population import jobs
+
+    folder = shutil.copytree(fitted, tmp_path / "known")
+    monkeypatch.setattr(jobs, "unfold", lambda *_: pytest.fail("made again"))
+    larger = fit(catalogue, survey_file, folder, quick.model_copy(update={"members": 3}))
+    assert [member.number for member in larger.description.members] == [0, 1, 2]
+    first, second = load_population(fitted).description.members, larger.description.members
+    assert first[0].score == second[0].score

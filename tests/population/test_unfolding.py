@@ -19,7 +19,7 @@ from popcat.prior import make_prior
 from popcat.settings import Model, load_survey
 from popcat.sps.photometry import Photometry
 
-SETTINGS = PopulationSettings(library=4000, iterations=8)
+SETTINGS = PopulationSettings(library=4000, iterations=8, rounds=1)
 
 
 @pytest.fixture(scope="module", params=["evolving", "constant"])
@@ -50,18 +50,20 @@ def test_draws_of_the_start_lie_inside_the_training_prior(any_model):
 
 def test_the_starts_draws_and_its_density_agree(any_model):
     space, photometry = any_model
-    random = np.random.default_rng(0)
-    theta, _, log_weight = sample_start("physical", 20_000, space, photometry, random)
-    prior = space.prior.from_unit(random.uniform(size=(200_000, space.prior.n_unconstrained)))
-    redshift = random.uniform(*space.redshift_range, len(prior))
-    ratio = PhysicalPrior.of(space, photometry)(prior, redshift)
-    weight = np.exp(ratio - ratio.max())
-    assert weight.sum() ** 2 / (weight**2).sum() > 100
+    theta, _, _ = sample_start("physical", 20_000, space, photometry, np.random.default_rng(0))
+    prior = PhysicalPrior.of(space, photometry)
     for name in ("tau_ism", "n_dust", "f_burst"):
         column = space.prior.names.index(name)
-        expected = np.average(prior[:, column], weights=weight)
-        found = np.average(theta[:, column], weights=np.exp(log_weight - log_weight.max()))
-        assert found == pytest.approx(expected, abs=0.25 * prior[:, column].std())
+        # along one parameter, everything else as in one galaxy that forms stars
+        low, high = np.percentile(theta[:, column], [1, 99])
+        line = np.repeat(theta[:1], 400, axis=0)
+        line[:, 1 : 2 + len(space.prior.stick)] = 1.0 / (1 + len(space.prior.stick))
+        line[:, column] = np.linspace(low, high, 400)
+        density = np.exp(prior(line, np.full(400, 0.1)))
+        assert np.isfinite(density).all()
+        mean = np.average(line[:, column], weights=density)
+        chosen = theta[theta[:, prior.youngest] > 0.1][:, column]
+        assert mean == pytest.approx(chosen[(chosen > low) & (chosen < high)].mean(), abs=0.35 * chosen.std())
 
 
 def test_a_flat_start_is_the_training_prior(any_model):
@@ -130,3 +132,18 @@ def test_a_flow_learns_the_library_with_its_weights():
     made = StartLoss(flow, start, settings, 0)
     only = StartLoss(flow, Start(x[1:], torch.zeros(1)), settings, 0)
     assert made.loss(0).item() == pytest.approx(only.loss(0).item(), abs=1e-5)
+
+
+def test_regenerated_galaxies_are_distinct_and_keep_mean_and_covariance():
+    from popcat.population.unfolding import _regenerated
+
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, 2, generator=random) @ torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    log_weight = 0.8 * x[:, 0]
+    share = torch.softmax(log_weight, 0)
+    made = _regenerated(x, log_weight, random)
+    assert len(torch.unique(made[:, 0])) > 19_000
+    mean = (share[:, None] * x).sum(0)
+    torch.testing.assert_close(made.mean(0), mean, atol=0.06, rtol=0)
+    deviation = x - mean
+    torch.testing.assert_close(torch.cov(made.t()), (share[:, None] * deviation).t() @ deviation, atol=0.08, rtol=0)
