@@ -92,8 +92,10 @@ def noise_counts(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
     return np.array(counts).astype(np.int64)
 
 
-def noise_from_counts(counts: np.ndarray, survey: Survey) -> NoiseModel:
-    """The noise model of summed `noise_counts`.
+def noise_from_counts(
+    counts: np.ndarray, survey: Survey, *, widen: float = WIDEN, min_scatter: float = MIN_SCATTER
+) -> NoiseModel:
+    """The noise model of summed `noise_counts`, its scatter `widen` times the catalogue's and at least `min_scatter`.
 
     Raises PopcatError where a band has too few galaxies with positive flux and error.
     """
@@ -104,11 +106,11 @@ def noise_from_counts(counts: np.ndarray, survey: Survey) -> NoiseModel:
                 f'noise fit, band "{name}": expected at least {2 * _MIN_COUNT} galaxies with positive '
                 f"flux and error, got {int(table.sum())}; fit on more of the catalogue"
             )
-        bands[name] = _fit_band(table)
+        bands[name] = _fit_band(table, widen, min_scatter)
     return NoiseModel(survey=survey.name, n_galaxies=int(counts.sum(axis=(1, 2)).max()), bands=bands)
 
 
-def _fit_band(table: np.ndarray) -> BandNoise:
+def _fit_band(table: np.ndarray, widen: float, min_scatter: float) -> BandNoise:
     """Median and 16-84 half-width of ln(error) in groups of neighbouring flux bins that hold enough galaxies."""
     flux_mid, err_mid = 0.5 * (_LN_FLUX[1:] + _LN_FLUX[:-1]), 0.5 * (_LN_ERR[1:] + _LN_ERR[:-1])
     nodes, medians, scatters = [], [], []
@@ -124,7 +126,7 @@ def _fit_band(table: np.ndarray) -> BandNoise:
             low, median, high = err_mid[np.searchsorted(cumulative, [0.16, 0.5, 0.84])]
             nodes.append(float(weight / group.sum()))
             medians.append(float(median))
-            scatters.append(float(max(WIDEN * 0.5 * (high - low), MIN_SCATTER)))
+            scatters.append(float(max(widen * 0.5 * (high - low), min_scatter)))
             group, weight = np.zeros(table.shape[1]), 0.0
     if len(nodes) == 1:
         nodes, medians, scatters = [nodes[0], nodes[0] + 1.0], medians * 2, scatters * 2

@@ -52,6 +52,16 @@ def test_a_lake(posteriors, tmp_path):
     assert "hats: 0 galaxies added, 150 in all" in run("lake.py", posteriors, tmp_path)
 
 
+def test_a_population(tmp_path):
+    import pyarrow.parquet as pq
+
+    whole = Path(popcat.__file__).parent / "data" / "galaxies_sdss.parquet"
+    pq.write_table(pq.read_table(whole).slice(0, 1000), tmp_path / "some.parquet")
+    out = run("population.py", tmp_path / "some.parquet", tmp_path / "out")
+    redshift, mass = re.search(r"median redshift ([\d.]+), median log_mstar ([\d.]+)", out).groups()
+    assert 0.03 < float(redshift) < 0.25 and 9.5 < float(mass) < 11.5
+
+
 def test_photometric_redshifts(galaxies, tmp_path):
     out = run("photo_z.py", galaxies, tmp_path / "out")
     assert float(re.search(r"sigma_NMAD ([\d.]+)", out)[1]) < 0.1

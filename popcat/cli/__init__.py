@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from popcat import __version__
-from popcat.cli import catalogs, checks, models, publish, ssp, survey
-from popcat.cli.options import MODEL, examples
+from popcat.cli import catalogs, checks, models, population, publish, ssp, survey
+from popcat.cli.options import CATALOGUE, MODEL, examples
 from popcat.errors import PopcatError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for topic in (catalogs, checks, publish, models):
     app.add_typer(topic.app)
+app.add_typer(population.app, name="population", rich_help_panel=CATALOGUE)
 app.add_typer(survey.app, name="survey", rich_help_panel=MODEL)
 app.add_typer(ssp.app, name="ssp", rich_help_panel=MODEL)
 

@@ -146,7 +146,9 @@ def infer(
 ))
 def reweight(
     posteriors: PosteriorsArgument,
-    prior: Annotated[Path, typer.Option(help="TOML file with a table a parameter, such as [tau_ism].")],
+    prior: Annotated[
+        Path, typer.Option(help="TOML file with a table a parameter, such as [tau_ism]; or a population's folder.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the catalogue to write.")] = Path(
         "reweighted"
     ),

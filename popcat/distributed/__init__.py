@@ -10,6 +10,7 @@ _HOME = {
     "build_fsps_grid": "grids",
     "connect": "cluster",
     "fit_noise": "doors",
+    "fit_population": "populations",
     "infer": "doors",
     "infer_catalog": "doors",
     "read_catalog": "doors",

@@ -37,7 +37,8 @@ from popcat.inference.certify import effort_for
 from popcat.inference.posterior import load_posterior
 from popcat.inference.reweight import load_prior
 from popcat.noise import NoiseModel, check_noise, default_noise, noise_counts, noise_from_counts
-from popcat.prior import make_prior
+from popcat.population.as_prior import population_prior
+from popcat.prior import Prior, make_prior
 from popcat.schema import library_meta, library_schema, photometry_meta, posterior_meta, posterior_schema
 from popcat.settings import Model, Survey, load_survey
 from popcat.sps.filters import load_curves
@@ -231,8 +232,9 @@ def reweight_catalog(
 ) -> dict:  # fmt: skip
     """Write a posterior catalogue under another prior, inside the training prior; its manifest.
 
-    `prior` is a TOML file (popcat.inference.reweight says what it holds), or a function of the draws by name, each
-    (n, k), that gives the ln of its density; a function runs in this process.
+    `prior` is a TOML file (popcat.inference.reweight says what it holds), the folder of a fitted population, which
+    every worker must see, or a function of the draws by name, each (n, k), that gives the ln of its density; a function
+    runs in this process.
 
     Raises PopcatError for a prior that reaches outside the training prior, or a folder without posteriors.
 
@@ -245,8 +247,8 @@ def reweight_catalog(
     survey = Survey.model_validate(manifest["extra"]["survey"])
     model = Model.model_validate(manifest["extra"]["galaxy_model"])
     is_file = not callable(prior)
-    new = load_prior(prior, make_prior(model), survey.redshift_range) if is_file else prior
-    text = Path(prior).read_text(encoding="utf-8") if is_file else getattr(prior, "__name__", "function")
+    new, text = _new_prior(prior, make_prior(model), survey.redshift_range) if is_file else (prior, None)
+    text = text or getattr(prior, "__name__", "function")
     settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
     how = _How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
     how.check_door()
@@ -256,6 +258,14 @@ def reweight_catalog(
     rows = [part["rows"] for part in manifest["parts"]]
     _run(folder, stages.write_reweighted_part, jobs, rows, "reweighting", how)
     return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
+
+
+def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, str]:
+    """A population's folder or a TOML file as a prior, and what the manifest says of it."""
+    if Path(path).is_dir():
+        new = population_prior(path, prior, redshift_range)
+        return new, f"population {new.name}"
+    return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

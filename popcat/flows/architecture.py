@@ -68,7 +68,7 @@ def build_flow(architecture: Architecture) -> Flow:
     permute, build = _FAMILIES[architecture.family]
     transforms = []
     for i in range(architecture.n_blocks):
-        transforms += [permute(architecture.features), build(architecture, i)]
+        transforms += [permute(architecture.features, i), build(architecture, i)]
     return Flow(CompositeTransform(transforms), StandardNormal([architecture.features]))
 
 
@@ -143,14 +143,20 @@ def _start_near_identity(bias, *, n_out, slopes):
     bias.view(-1, n_out)[:, slopes] = math.log(math.expm1(1 - SMALLEST))
 
 
-def _shuffled(features):
-    """Evens, then odds: with alternating masks each dimension meets every other one within a few blocks."""
+def _reversed(features, _):
+    return ReversePermutation(features)
+
+
+def _shuffled(features, i):
+    """Evens, then odds, before every second block: with alternating masks each dimension is transformed once in every
+    two blocks, and meets every other one within a few.
+    """
     order = torch.arange(features)
-    return Permutation(torch.cat([order[0::2], order[1::2]]))
+    return Permutation(order if i % 2 else torch.cat([order[0::2], order[1::2]]))
 
 
 _FAMILIES = {
-    "maf": (ReversePermutation, _affine),
-    "spline": (ReversePermutation, _spline),
+    "maf": (_reversed, _affine),
+    "spline": (_reversed, _spline),
     "coupling": (_shuffled, _coupling),
 }

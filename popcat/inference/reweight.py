@@ -242,11 +242,12 @@ def log_training(prior: Prior, redshift_range, draws: Mapping[str, np.ndarray], 
 def log_ratio_of(
     new: "NewPrior | Callable", prior: Prior, redshift_range, draws: Mapping[str, np.ndarray], is_free: np.ndarray
 ) -> np.ndarray:
-    """ln new / training prior of draws. A function takes draws by name to the ln of its density in the parameters.
+    """ln new / training prior of draws. A function takes draws by name to the ln of its density in the parameters;
+    what has a `log_ratio` of its own, as a fitted population does, is asked for that.
 
     Its measure is that of all parameters but the last SFH weight, and of redshift where that is inferred.
     """
-    if isinstance(new, NewPrior):
+    if hasattr(new, "log_ratio"):
         return new.log_ratio(draws, is_free)
     return np.asarray(new(draws), dtype=float) - log_training(prior, redshift_range, draws, is_free)
 

@@ -4,7 +4,7 @@ import pydantic
 import pytest
 import torch
 
-from popcat.flows.architecture import Architecture, architecture_for, build_flow, made_blocks
+from popcat.flows.architecture import Architecture, architecture_for, build_flow, made_blocks, permuted_transforms
 from popcat.settings import Training
 
 SMALL = Architecture(features=2, context=3, n_blocks=2, hidden=16, n_layers=1)
@@ -57,3 +57,14 @@ def test_an_untrained_flow_is_about_as_wide_as_its_base():
     flow = build_flow(Architecture(features=11, context=12, n_blocks=8, hidden=128, n_layers=2))
     draws = flow.sample(1, torch.randn(2000, 12)).detach()[:, 0]
     assert ((draws.std(0) > 0.8) & (draws.std(0) < 1.5)).all()
+
+
+@pytest.mark.parametrize("features", [2, 3, 5, 12])
+def test_a_coupling_flow_transforms_every_dimension_once_in_two_blocks(features):
+    shape = Architecture(family="coupling", features=features, context=1, n_blocks=6, hidden=16, n_layers=1)
+    position, count = torch.arange(features), torch.zeros(features)
+    for i, (permutation, transform) in enumerate(permuted_transforms(build_flow(shape))):
+        position = position[permutation]
+        count[position[transform.transform_features]] += 1
+        if i % 2:
+            assert (count == (i + 1) // 2).all()

@@ -1,0 +1,30 @@
+"""The population behind a catalogue: p(theta, z) of all its galaxies at once, from photometry alone.
+
+    python examples/population.py CATALOG OUTPUT
+
+No redshift is used and no single galaxy is fitted. A real fit has five flows and some hundred steps (the defaults of
+`popcat population fit`); this one is small, to run in a minute.
+"""
+
+import sys
+
+import pandas as pd
+
+from popcat.distributed import fit_population
+from popcat.population.settings import PopulationSettings
+
+QUICK = PopulationSettings(members=1, steps=10, start_steps=60, library=5000, n_blocks=3, hidden=32,
+                           batch=1000, check_every=10)  # fmt: skip
+
+
+def main(path: str, output: str) -> None:
+    """Fit a population and print what it is made of."""
+    population = fit_population(path, output, settings=QUICK, scheduler="synchronous", samples=20_000, report=print)
+    galaxies = pd.read_parquet(f"{output}/samples.parquet")
+    print(f"{population.description.measured['galaxies']} galaxies were fitted")
+    print(f"median redshift {galaxies['redshift'].median():.2f}, median log_mstar {galaxies['log_mstar'].median():.1f}")
+    print(f"{(galaxies['log_ssfr'] < -11).mean():.0%} are quiescent")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3] or ("demo/catalog.parquet", "demo/population"))

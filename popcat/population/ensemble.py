@@ -1,0 +1,92 @@
+"""From fitted members to one population: weights by held-out loss, what failed left out and said."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from popcat import __version__
+from popcat.errors import PopcatError
+from popcat.flows.mixture import stacking_weights
+from popcat.population.distance import sliced_distance
+from popcat.population.fitted import Description, Member, Population
+from popcat.population.flow import draw
+from popcat.population.hierarchical import log_evidence
+from popcat.population.members import Job, flow_of
+from popcat.population.wasserstein import features_of, floor_of, split
+
+_MEASURED = 50_000
+"""Galaxies of either side of the distance that is published."""
+
+
+def assemble(job: Job, outcomes: list[tuple[Member, bytes] | Exception], output: Path, source: str) -> Population:
+    """The population of the members that were fitted.
+
+    Raises PopcatError if none was.
+    """
+    fitted = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+    if not fitted:
+        first = outcomes[0]
+        raise PopcatError(f"none of {len(outcomes)} flows could be fitted: {type(first).__name__}: {first}") from first
+    flows, architecture = [], None
+    for _, content in fitted:
+        flow, architecture = flow_of(content, output)
+        flows.append(flow)
+    weights = iter(_weights(job, [member for member, _ in fitted], flows))
+    members = [_member(i, outcome, weights) for i, outcome in enumerate(outcomes)]
+    kept = tuple(flow for flow, (member, _) in zip(flows, fitted, strict=True) if members[member.number].weight > 0.0)
+    description = Description(
+        survey=job.survey, model=job.model, noise=job.noise, cuts=tuple(job.cuts.to_list()), route=job.route,
+        settings=job.settings, members=tuple(members), measured=_measured(job, flows, members),
+        provenance={"popcat": __version__, "source": source, "job": job.digest},
+    )  # fmt: skip
+    return Population(description, kept, architecture)
+
+
+def _member(number: int, outcome, weights) -> Member:
+    if isinstance(outcome, Exception):
+        return Member(number=number, seed=-1, failure=f"{type(outcome).__name__}: {outcome}")
+    weight = float(next(weights))
+    # a share that no sample would show is none
+    return outcome[0].model_copy(update={"weight": weight if weight > 1e-3 else 0.0})
+
+
+def _weights(job: Job, members: list[Member], flows) -> np.ndarray:
+    """Sliced distance: exp(-(d - least) / floor). Posteriors: those that make the held-out galaxies most probable."""
+    if job.route == "hierarchical":
+        _, held = split(len(job.draws), job.settings.held_out, job.settings.seed)
+        return stacking_weights(torch.stack([log_evidence(flow, job.draws[held[:300]]) for flow in flows])).numpy()
+    scores = np.array([member.score for member in members])
+    weights = np.exp(-(scores - scores.min()) / floor_of(job.galaxies, job.scaling))
+    return weights / weights.sum()
+
+
+def _measured(job: Job, flows, members) -> dict:
+    """Distance of the whole ensemble's photometry from the data, beside the sampling floor at the same size."""
+    if job.galaxies is None:
+        return {"galaxies": len(job.draws)}
+    data = features_of(job.galaxies, job.scaling)
+    half = min(len(data) // 2, _MEASURED)
+    data = data[torch.randperm(len(data), generator=torch.Generator().manual_seed(3))]
+    synthesis = job.synthesis()
+    weights = np.array([member.weight for member in members if member.score is not None])
+    seen = [_synthetic(flow, job, synthesis, int(np.ceil(1.5 * half * w)) + 1)
+            for flow, w in zip(flows, weights / weights.sum(), strict=True)]  # fmt: skip
+    features = torch.cat([one for one, _ in seen])
+    share = np.mean(np.concatenate([selected for _, selected in seen]))
+    features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(4))][:half]
+    floor = sliced_distance(data[half : 2 * half], data[:half])
+    distance = sliced_distance(features, data[:half])
+    return {"galaxies": len(data), "compared": half, "distance": distance, "floor": floor,
+            "distance_over_floor": distance / floor, "selected_fraction": float(share),
+            "features": job.scaling.to_dict(job.survey.band_names)}  # fmt: skip
+
+
+def _synthetic(flow, job: Job, synthesis, n: int):
+    """Features of the selected of n synthetic galaxies, and which those are."""
+    random = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        x = draw(flow, torch.randn(n, job.space.n_dim, generator=random))
+        seen = synthesis.observe(x, torch.randn(n, 2 * synthesis.n_band, generator=random), width=None)
+    selected = seen.weight > 0
+    return job.scaling(seen.flux, seen.redshift)[selected], selected.numpy()

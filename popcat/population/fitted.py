@@ -1,0 +1,160 @@
+"""A fitted population: a weighted mixture of flows, kept as a folder of safetensors and JSON.
+
+population.json has the survey, the galaxy model, noise, cuts, settings, how each member fared, and the hash of every
+other file; flow-<e>.safetensors are the members. samples.parquet and report.html are made from it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pydantic
+import torch
+
+from popcat.catalog.atomic import sha256_of, write_bytes_atomic, write_json_atomic
+from popcat.errors import PopcatError
+from popcat.flows.architecture import Architecture
+from popcat.flows.storage import flow_from_file, flow_to_bytes
+from popcat.noise import NoiseModel, check_noise
+from popcat.population.cuts import Cut, Cuts
+from popcat.population.flow import draw, log_density
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import Space
+from popcat.prior import make_prior
+from popcat.settings import Model, Survey, validation_summary
+
+JSON = "population.json"
+_FORMAT = 1
+_CHUNK = 20_000
+
+
+class Member(pydantic.BaseModel):
+    """How one flow of an ensemble fared; a failed one has no score and no weight."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    number: int
+    seed: int
+    score: float | None = None
+    """On held-out galaxies, lower is better: sliced distance, or -ln L a galaxy."""
+    weight: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    steps: int = 0
+    failure: str = ""
+
+
+class Description(pydantic.BaseModel):
+    """What population.json holds."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    format: int = _FORMAT
+    survey: Survey
+    model: Model
+    noise: NoiseModel
+    cuts: tuple[dict, ...]
+    route: str
+    settings: PopulationSettings
+    members: tuple[Member, ...]
+    measured: dict = {}
+    """Galaxies, sampling floor, distance, features of the distance."""
+    provenance: dict = {}
+    files: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Population:
+    """A fitted population, ready to sample.
+
+    flows : of the members with a weight, in their order. architecture : their shape. name : SHA-256 of its description.
+    """
+
+    description: Description
+    flows: tuple[torch.nn.Module, ...]
+    architecture: Architecture
+    name: str = field(default="")
+
+    @property
+    def survey(self) -> Survey:
+        return self.description.survey
+
+    @property
+    def model(self) -> Model:
+        return self.description.model
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of the flows, summing to one."""
+        values = np.array([member.weight for member in self.description.members if member.weight > 0.0])
+        return values / values.sum()
+
+    @property
+    def cuts(self) -> Cuts:
+        return Cuts(self.survey.band_names, tuple(Cut(**cut) for cut in self.description.cuts))
+
+    @cached_property
+    def space(self) -> Space:
+        return Space(make_prior(self.model), self.survey.redshift_range)
+
+    def draw(self, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """x (n, d) float32 of the whole mixture, and the number of each draw's member (n,), in order of the members."""
+        member = np.sort(np.random.default_rng((seed, 3)).choice(len(self.flows), size=n, p=self.weights))
+        noise = torch.randn(n, self.space.n_dim, generator=torch.Generator().manual_seed(seed))
+        parts = [_chunked(draw, flow, noise[member == e]) for e, flow in enumerate(self.flows)]
+        return torch.cat(parts).numpy(), member
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """ln q (n,) of x (n, d): of the unconstrained coordinates."""
+        x = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        each = torch.stack([_chunked(log_density, flow, x) for flow in self.flows])
+        return torch.logsumexp(each.double() + torch.log(torch.as_tensor(self.weights))[:, None], 0).numpy()
+
+
+def _chunked(call, flow, values):
+    with torch.no_grad():
+        return torch.cat([call(flow, part) for part in values.split(_CHUNK)]) if len(values) else values
+
+
+def save_population(population: Population, folder: "str | Path") -> str:
+    """Write a population and return its name; the description comes last, so a torn folder has none."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = [member.number for member in population.description.members if member.weight > 0.0]
+    files = {}
+    for number, flow in zip(kept, population.flows, strict=True):
+        name = f"flow-{number}.safetensors"
+        write_bytes_atomic(folder / name, flow_to_bytes(flow, population.architecture))
+        files[name] = sha256_of(folder / name)
+    description = population.description.model_copy(update={"files": files})
+    write_json_atomic(folder / JSON, description.model_dump(mode="json"))
+    return sha256_of(folder / JSON)
+
+
+def load_population(folder: "str | Path") -> Population:
+    """A population that `popcat population fit` wrote, checked against its hashes.
+
+    Raises PopcatError if there is none, or it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / JSON).is_file():
+        raise PopcatError(f"no population at {folder}: expected a folder that `popcat population fit` wrote ({JSON})")
+    content = (folder / JSON).read_bytes()
+    try:
+        description = Description.model_validate(json.loads(content))
+    except (ValueError, UnicodeDecodeError) as error:
+        text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
+        raise PopcatError(f"population {folder}: {JSON} is damaged: {text}") from error
+    if description.format != _FORMAT:
+        raise PopcatError(f"population {folder} has format {description.format}; this popcat reads {_FORMAT}")
+    for name, digest in description.files.items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
+            raise PopcatError(f"population {folder}: {name} is missing or not the file that was fitted: fit it again")
+    loaded = [flow_from_file(folder / name) for name in description.files]
+    if not loaded:
+        raise PopcatError(f"population {folder} has no member that was fitted")
+    noise = check_noise(description.noise, description.survey, f"population {folder}")
+    description = description.model_copy(update={"noise": noise})
+    flows = tuple(flow for flow, _ in loaded)
+    return Population(description, flows, loaded[0][1], hashlib.sha256(content).hexdigest())

@@ -1,0 +1,113 @@
+"""The hierarchical route: the population that makes the posteriors of single galaxies most probable together.
+
+    ln L = sum_i ln mean_k [ w_ik q(x_ik) / p(x_ik) ] - n ln alpha,    alpha = E_q[P(selected | x)]
+
+with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and alpha the share of the population that
+the survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the
+first term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them suffice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from popcat.population.flow import draw, log_density
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import log_standard_normal
+from popcat.population.synthesis import Synthesis
+from popcat.population.wasserstein import split
+
+_TAKEN = 8
+"""Draws a galaxy that make the gradient."""
+_DETECTION_DRAWS = 400
+_MAX_HELD = 300
+_PRICE = 10.0
+"""Nats for each share of the population beyond the cuts that is too much."""
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class PosteriorDraws:
+    """Draws of n galaxies, float32.
+
+    x : (n, k, d), unconstrained. log_weight : (n, k) ln w - ln p(x). log_start : (n, k) ln of the weights with which
+    the draws are stacked to begin with.
+    """
+
+    x: torch.Tensor
+    log_weight: torch.Tensor
+    log_start: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows) -> "PosteriorDraws":
+        return PosteriorDraws(self.x[rows], self.log_weight[rows], self.log_start[rows])
+
+    @classmethod
+    def under_prior(
+        cls, x: np.ndarray, log_importance: np.ndarray | None = None, log_start: np.ndarray | None = None
+    ) -> "PosteriorDraws":
+        """Draws from posteriors under the training prior, standard normal in x, weighted or not.
+
+        log_start : (n, k) ln of the start's prior over the training prior, at the draws.
+        """
+        x = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        nothing = torch.zeros(x.shape[:2])
+        importance, start = (nothing if one is None else torch.as_tensor(np.asarray(one, dtype=np.float32))
+                             for one in (log_importance, log_start))  # fmt: skip
+        return cls(x, importance - log_standard_normal(x), importance + start)
+
+
+class HierarchicalLoss:
+    """The loss of a step and the score of a look, for one member; `synthesis` is needed where there are cuts."""
+
+    def __init__(self, flow, draws: PosteriorDraws, settings: PopulationSettings, seed: int,
+                 synthesis: Synthesis | None = None):  # fmt: skip
+        self.flow, self.settings, self.seed = flow, settings, seed
+        fitted, held = split(len(draws), settings.held_out, settings.seed)
+        self.draws, self.held = draws[fitted], draws[held[:_MAX_HELD]]
+        self.synthesis = synthesis
+
+    def loss(self, step: int) -> torch.Tensor:
+        """A number whose gradient is that of -ln L a galaxy, on a random few galaxies."""
+        random = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + 500_009 + step)
+        rows = torch.randint(len(self.draws), (self.settings.galaxies,), generator=random)
+        some = self.draws[rows]
+        with torch.no_grad():
+            is_start = step < self.settings.stack_share * self.settings.start_steps
+            share = torch.softmax(some.log_start if is_start else evidence_terms(self.flow, some), 1)
+            share = torch.where(torch.isfinite(share), share, 0.0) + 1e-12
+            taken = torch.multinomial(share, _TAKEN, replacement=True, generator=random)
+        x = some.x.gather(1, taken[..., None].expand(-1, -1, some.x.shape[2]))
+        loss = -log_density(self.flow, x.flatten(0, 1)).mean()
+        return loss + unseen_price(self.flow, self.synthesis, self.settings, random)
+
+    def score(self) -> float:
+        """-ln L a galaxy, of the held-out galaxies."""
+        price = unseen_price(self.flow, self.synthesis, self.settings, torch.Generator().manual_seed(9))
+        return -log_evidence(self.flow, self.held).mean().item() + float(price)
+
+
+def unseen_price(flow, synthesis: Synthesis | None, settings: PopulationSettings, random: torch.Generator):
+    """ln alpha, and a price for more galaxies beyond the cuts than `max_hidden`: the likelihood is flat there."""
+    if synthesis is None or not synthesis.cuts.cuts:
+        return 0.0
+    noise = torch.randn(_DETECTION_DRAWS, synthesis.space.n_dim, generator=random)
+    normals = torch.randn(_DETECTION_DRAWS, synthesis.n_band, generator=random)
+    alpha = synthesis.detection(draw(flow, noise), normals).mean().float()
+    return torch.log(alpha.clamp_min(1e-6)) + _PRICE * (1.0 - alpha - settings.max_hidden).clamp_min(0.0)
+
+
+def evidence_terms(flow, draws: PosteriorDraws) -> torch.Tensor:
+    """ln of w_ik q(x_ik) / p(x_ik), (n, k); no gradients."""
+    flat = draws.x.flatten(0, 1)
+    with torch.no_grad():
+        log_q = torch.cat([log_density(flow, part) for part in flat.split(_CHUNK)])
+    return log_q.view(draws.log_weight.shape) + draws.log_weight
+
+
+def log_evidence(flow, draws: PosteriorDraws) -> torch.Tensor:
+    """ln of each galaxy's evidence under the population over that under the prior, (n,)."""
+    return torch.logsumexp(evidence_terms(flow, draws), 1) - float(np.log(draws.x.shape[1]))

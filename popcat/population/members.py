@@ -1,0 +1,225 @@
+"""One member of an ensemble: from the files of a fit to a flow; what a Dask task runs.
+
+A fit's folder has, while it is under way, `_fit/`: galaxies.safetensors (what passes the cuts), draws.safetensors
+(posterior draws, where there are any), job.json (everything else) and a checkpoint a member.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import torch
+
+from popcat.catalog.atomic import write_bytes_atomic, write_json_atomic
+from popcat.errors import PopcatError
+from popcat.flows.storage import flow_from_file, flow_to_bytes
+from popcat.noise import NoiseModel, check_noise
+from popcat.population.cuts import Cut, Cuts
+from popcat.population.distance import Scaling
+from popcat.population.fitted import Member
+from popcat.population.fitting import Plan, fit_flow
+from popcat.population.flow import new_flow
+from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import Space
+from popcat.population.synthesis import Synthesis
+from popcat.population.unfolding import Start, StartLoss
+from popcat.population.wasserstein import Galaxies, WassersteinLoss
+from popcat.prior import make_prior
+from popcat.settings import Model, Survey
+from popcat.sps.photometry import Photometry
+
+WORK = "_fit"
+_GALAXIES, _DRAWS, _START = "galaxies.safetensors", "draws.safetensors", "start.safetensors"
+_JOB = "job.json"
+APART = 999
+"""Between the seeds of two members."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all members share.
+
+    route : "wasserstein", or "hierarchical". galaxies, scaling, start : of the first; start may be None. draws : of the
+    second.
+    """
+
+    survey: Survey
+    model: Model
+    noise: NoiseModel
+    cuts: Cuts
+    settings: PopulationSettings
+    route: str
+    galaxies: Galaxies | None
+    draws: PosteriorDraws | None
+    scaling: Scaling | None
+    start: Start | None = None
+    digest: str = ""
+
+    @property
+    def space(self) -> Space:
+        return Space(make_prior(self.model), self.survey.redshift_range)
+
+    def synthesis(self, device: str = "cpu") -> Synthesis:
+        """The forward model of this survey."""
+        return Synthesis(Photometry(self.survey, self.model), self.noise, self.cuts, self.space, device)
+
+
+def write_job(job: Job, output: Path) -> None:
+    """Put a job where the tasks find it."""
+    folder = output / WORK
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = _contents(job)
+    for name, content in contents.items():
+        write_bytes_atomic(folder / name, content)
+    write_json_atomic(folder / _JOB, _stored(job, contents))
+
+
+def known_start(job: Job, output: Path) -> Start | None:
+    """The start that an earlier call of the same fit has left; None without one."""
+    path = output / WORK / _JOB
+    if not path.is_file() or not (output / WORK / _START).is_file():
+        return None
+    before = json.loads(path.read_bytes())
+    before["data"].pop(_START, None)
+    return read_job(output).start if _digest(before) == _digest(_stored(job, _contents(job))) else None
+
+
+def _contents(job: Job) -> dict[str, bytes]:
+    """Files of the parts that a job has."""
+    parts = {_GALAXIES: job.galaxies, _DRAWS: job.draws, _START: job.start}
+    return {name: safetensors.numpy.save({key: _array(value) for key, value in vars(part).items()})
+            for name, part in parts.items() if part is not None}  # fmt: skip
+
+
+def _array(value) -> np.ndarray:
+    return np.ascontiguousarray(value.numpy() if isinstance(value, torch.Tensor) else value)
+
+
+def _stored(job: Job, contents: dict[str, bytes]) -> dict:
+    """What job.json holds."""
+    stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "model", "noise", "settings")}
+    return stored | {
+        "cuts": job.cuts.to_list(), "route": job.route,
+        "scaling": None if job.scaling is None else job.scaling.to_dict(job.survey.band_names),
+        "data": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }  # fmt: skip
+
+
+def read_job(output: Path) -> Job:
+    """The job in a fit's folder; PopcatError if there is none."""
+    folder = Path(output) / WORK
+    if not (folder / _JOB).is_file():
+        raise PopcatError(f"no population fit under way in {output}: expected {WORK}/{_JOB}")
+    stored = json.loads((folder / _JOB).read_bytes())
+    survey = Survey.model_validate(stored["survey"])
+    noise = check_noise(NoiseModel.model_validate(stored["noise"]), survey, str(folder))
+    galaxies = draws = start = None
+    if _GALAXIES in stored["data"]:
+        galaxies = Galaxies(**safetensors.numpy.load_file(folder / _GALAXIES))
+    if _DRAWS in stored["data"]:
+        arrays = safetensors.numpy.load_file(folder / _DRAWS)
+        draws = PosteriorDraws(*(torch.from_numpy(arrays[name]) for name in ("x", "log_weight", "log_start")))
+    if _START in stored["data"]:
+        arrays = safetensors.numpy.load_file(folder / _START)
+        start = Start(*(torch.from_numpy(arrays[name]) for name in ("x", "log_weight")))
+    cuts = Cuts(survey.band_names, tuple(Cut(**cut) for cut in stored["cuts"]))
+    scaling = None if stored["scaling"] is None else Scaling.from_dict(stored["scaling"])
+    settings = PopulationSettings.model_validate(stored["settings"])
+    return Job(survey, Model.model_validate(stored["model"]), noise, cuts, settings, stored["route"], galaxies, draws,
+               scaling, start, _digest(stored))  # fmt: skip
+
+
+def _digest(stored: dict) -> str:
+    """What tells checkpoints of other fits apart; an ensemble may grow, so its size is no part of it."""
+    settings = {name: value for name, value in stored["settings"].items() if name != "members"}
+    return hashlib.sha256(json.dumps(stored | {"settings": settings}, sort_keys=True).encode()).hexdigest()
+
+
+def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, bytes]:
+    """Fit one member of the fit in `output`: how it fared, and its flow as a safetensors file.
+
+    A member that is done already is read; one that was cut off goes on from its checkpoint.
+    """
+    torch.set_num_threads(1)
+    began = time.process_time()
+    job = read_job(Path(output))
+    folder = Path(output) / WORK
+    done = _read_done(folder, number, job)
+    if done is not None:
+        return done
+    seed = job.settings.seed + APART * number
+    flow, architecture = new_flow(job.settings, job.space.n_dim, seed)
+    flow.to(device)
+    looks = [run(job, flow, seed, folder / f"{number}-{name}.safetensors", device) for name, run in _stages(job)]
+    score = looks[-1].score[looks[-1].best]
+    member = Member(number=number, seed=seed, score=score, seconds=sum(look.seconds[-1] for look in looks),
+                    steps=sum(look.step[-1] for look in looks), cpu_seconds=time.process_time() - began)  # fmt: skip
+    content = flow_to_bytes(flow.to("cpu").eval(), architecture)
+    write_bytes_atomic(folder / f"{number}.flow", content)
+    write_json_atomic(folder / f"{number}.json", {"job": job.digest, "member": member.model_dump(mode="json"),
+                                                  "looks": [vars(look) for look in looks]})  # fmt: skip
+    return member, content
+
+
+def _stages(job: Job):
+    """The hierarchical stage from draws; the start from a library; the Wasserstein stage where there are galaxies."""
+    stages = []
+    if job.draws is not None and job.settings.start_steps:
+        stages.append(("hierarchical", _hierarchical))
+    if job.start is not None and job.settings.start_steps:
+        stages.append(("start", _start))
+    if job.route == "wasserstein" and job.settings.steps:
+        stages.append(("wasserstein", _wasserstein))
+    if not stages:
+        raise PopcatError("nothing to fit: expected steps of the Wasserstein route, or posteriors and start_steps")
+    return stages
+
+
+def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, device: str):
+    synthesis = job.synthesis() if job.cuts.cuts else None
+    made = HierarchicalLoss(flow, job.draws, job.settings, seed, synthesis)
+    training = job.settings.training(learning_rate=job.settings.start_learning_rate)
+    return fit_flow(flow, made.loss, made.score, _plan(job, job.settings.start_steps, training, checkpoint, seed))
+
+
+def _start(job: Job, flow, seed: int, checkpoint: Path, device: str):
+    made = StartLoss(flow, job.start, job.settings, seed)
+    judge = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
+    training = job.settings.training(learning_rate=job.settings.start_learning_rate)
+    plan = dataclasses.replace(_plan(job, job.settings.start_steps, training, checkpoint, seed), patience=10**9)
+    return fit_flow(flow, made.loss, judge.score, plan)
+
+
+def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str):
+    made = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
+    plan = _plan(job, job.settings.steps, job.settings.training(), checkpoint, seed)
+    return fit_flow(flow, made.loss, made.score, plan)
+
+
+def _plan(job: Job, n_steps: int, training, checkpoint: Path, seed: int) -> Plan:
+    settings = job.settings
+    made_for = {"job": job.digest, "seed": seed}
+    return Plan(n_steps, settings.check_every, settings.patience, training, checkpoint, made_for)
+
+
+def _read_done(folder: Path, number: int, job: Job) -> tuple[Member, bytes] | None:
+    path = folder / f"{number}.json"
+    if not path.is_file() or not (folder / f"{number}.flow").is_file():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if stored["job"] != job.digest:
+        return None
+    return Member.model_validate(stored["member"]), (folder / f"{number}.flow").read_bytes()
+
+
+def flow_of(content: bytes, folder: Path):
+    """The flow that `fit_member` gave, and its architecture."""
+    path = folder / WORK / "member.safetensors"
+    write_bytes_atomic(path, content)
+    return flow_from_file(path)

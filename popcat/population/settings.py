@@ -1,0 +1,101 @@
+"""What the user decides about a population fit: the flow, the distance, the steps."""
+
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from popcat.errors import PopcatError, did_you_mean
+from popcat.settings import Training, parse_toml, validation_summary
+
+
+class PopulationSettings(pydantic.BaseModel):
+    """How the flows of a population are fitted; the defaults are for two cores, `published` is PopSED's recipe."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    members: int = pydantic.Field(default=5, ge=1)
+    n_blocks: int = pydantic.Field(default=6, ge=1)
+    hidden: int = pydantic.Field(default=64, ge=16)
+    n_layers: int = pydantic.Field(default=1, ge=1)
+    n_bins: int = pydantic.Field(default=8, ge=2)
+    learning_rate: float = pydantic.Field(default=5e-4, gt=0)
+    """The highest of a one-cycle schedule."""
+    average: float = pydantic.Field(default=0.05, ge=0, lt=1)
+    """Weights are averaged over about this share of all steps."""
+    clip_norm: float = pydantic.Field(default=5.0, gt=0)
+    steps: int = pydantic.Field(default=200, ge=0)
+    """Of the Wasserstein route."""
+    batch: int = pydantic.Field(default=3000, ge=16)
+    """Synthetic galaxies a step."""
+    loss: Literal["sliced", "sinkhorn"] = "sliced"
+    projections: int = pydantic.Field(default=64, ge=1)
+    """Random directions a step of the sliced distance, beside magnitudes and colours themselves."""
+    power: Literal[1, 2] = 1
+    """p of the Wasserstein distance."""
+    sinkhorn_batch: int = pydantic.Field(default=1000, ge=16)
+    """Galaxies of either kind a step of the Sinkhorn divergence, whose cost grows with their square."""
+    blur: tuple[float, float] = (0.3, 0.01)
+    """Of the Sinkhorn divergence, from the first step to the last, geometrically; in scaled features."""
+    noise_scale: tuple[float, float] = (1.0, 1.0)
+    """Synthetic noise in units of the survey's, from the first step to the middle one."""
+    cut_width: tuple[float, float] = (0.1, 0.02)
+    """Width in magnitudes of the smooth surrogate of a cut, from the first step to the last."""
+    max_hidden: float = pydantic.Field(default=0.1, ge=0, le=1)
+    """Share of the population that may lie beyond the cuts at no cost: of more of it the data say nothing."""
+    redshifts: Literal["ignored", "distance"] = "ignored"
+    """Whether known redshifts are a further dimension of the distance."""
+    held_out: float = pydantic.Field(default=0.1, gt=0, lt=0.5)
+    check_every: int = pydantic.Field(default=50, ge=1)
+    """Steps between two looks at the held-out galaxies, and two checkpoints."""
+    patience: int = pydantic.Field(default=8, ge=1)
+    """Looks without gain after which a fit stops."""
+    start_steps: int = pydantic.Field(default=600, ge=0)
+    """Of the start, in which the flow learns a reweighted library, or of the hierarchical route; 0: no start."""
+    start_batch: int = pydantic.Field(default=2048, ge=16)
+    library: int = pydantic.Field(default=100_000, ge=500)
+    """Galaxies of the start's library."""
+    rounds: int = pydantic.Field(default=3, ge=1)
+    iterations: int = pydantic.Field(default=8, ge=0)
+    """Rounds of so many reweightings of it towards the data; between two of them its galaxies are made distinct."""
+    start_prior: str = "physical"
+    """Where the fit starts in what photometry leaves open (popcat.population.start_prior): "physical", "flat" (the
+    training prior), or a TOML file of `popcat reweight`."""
+    stack_share: float = pydantic.Field(default=0.2, ge=0, le=1)
+    """Of the hierarchical steps, the first ones, in which the flow learns the posteriors stacked under that prior."""
+    start_learning_rate: float = pydantic.Field(default=4e-3, gt=0)
+    galaxies: int = pydantic.Field(default=64, ge=1)
+    """A step of the hierarchical route."""
+    seed: int = pydantic.Field(default=0, ge=0)
+
+    def training(self, *, learning_rate: float | None = None) -> Training:
+        """The settings of the flow and of its optimiser."""
+        return Training(
+            family="coupling", n_blocks=self.n_blocks, hidden=self.hidden, n_layers=self.n_layers,
+            n_bins=self.n_bins, activation="silu", learning_rate=learning_rate or self.learning_rate,
+            average=self.average, clip_norm=self.clip_norm, seed=self.seed,
+        )  # fmt: skip
+
+
+PUBLISHED = {"members": 10, "n_blocks": 20, "hidden": 100, "n_layers": 2, "learning_rate": 3e-4, "steps": 900,
+             "loss": "sinkhorn", "sinkhorn_batch": 5000, "blur": (0.3, 0.002), "average": 0.0}  # fmt: skip
+"""PopSED's flow, distance and schedule (Li et al. 2023)."""
+_PRESETS = {"default": {}, "published": PUBLISHED}
+
+
+def population_settings(path: Path | None = None, preset: str = "default", changes: dict | None = None):
+    """Settings from a TOML file or a preset, with changes.
+
+    Raises PopcatError for an unknown preset, key or value.
+
+    >>> population_settings(preset="published", changes={"members": 2}).n_blocks
+    20
+    """
+    if preset not in _PRESETS:
+        raise PopcatError(f'no population preset "{preset}"; {did_you_mean(preset, list(_PRESETS))}')
+    if path is not None and not path.is_file():
+        raise PopcatError(f"no population settings at {path}: expected a TOML file")
+    made = PopulationSettings(**_PRESETS[preset]) if path is None else parse_toml(PopulationSettings, path)
+    try:
+        return PopulationSettings(**(made.model_dump() | (changes or {})))
+    except pydantic.ValidationError as error:
+        raise PopcatError(f"population settings: {validation_summary(error)}") from error

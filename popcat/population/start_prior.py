@@ -1,0 +1,136 @@
+"""Where a population starts in what the photometry leaves open: a wide, physical prior, or one of the user's.
+
+Broad bands do not tell age, metallicity, dust and redshift apart in every galaxy, so different populations have the
+same photometry, and a fit ends at the one nearest to its start. "physical" is what any galaxy survey may assume:
+
+- parents uniform in comoving volume, with Schechter's mass function (log M* = 11.0 in mass formed, alpha = -1.1);
+- half of them forming stars: SFH weights as in the training prior, tau_ism and tau_bc exponential (0.5, 0.7);
+- half quiescent: the weight of the basis with the youngest stars is Beta(0.2, b) instead of the training prior's
+  Beta(1, b), tau_ism and tau_bc exponential (0.15, 0.15);
+- slope of the attenuation -0.6 +- 0.5, metallicity weights log10 0.005 +- 0.4, bursts Beta(1, 20).
+
+The fit moves from there as far as the photometry says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import truncnorm
+
+from popcat.inference.reweight import load_prior
+from popcat.population.space import Space
+from popcat.sps.photometry import Photometry
+
+FLAT, PHYSICAL = "flat", "physical"
+_LOG_MSTAR, _ALPHA = 11.0, -1.1
+_FORMING, _QUIESCENT = {"tau_ism": 0.5, "tau_bc": 0.7}, {"tau_ism": 0.15, "tau_bc": 0.15}
+_A_QUIESCENT = 0.2
+_NORMAL = {"n_dust": (-0.6, 0.5), "log_gamma1": (-2.3, 0.4), "log_gamma2": (-2.3, 0.4), "log_z": (-1.8, 0.4)}
+_BURST_B = 20.0
+
+LogRatio = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def start_prior(name: str, space: Space, photometry: Photometry) -> LogRatio:
+    """A function of theta (n, d) and redshift (n,): ln of the start's prior over the training prior, (n,), up to a
+    constant. `name` is "physical", "flat" (the training prior), or a TOML file as `popcat reweight` reads it.
+
+    Raises PopcatError if there is no such file or it does not fit the galaxy model.
+    """
+    if name == FLAT:
+        return lambda theta, redshift: np.zeros(len(theta))
+    if name == PHYSICAL:
+        return PhysicalPrior.of(space, photometry)
+    new = load_prior(name, space.prior, space.redshift_range)
+
+    def log_ratio(theta, redshift):
+        draws = dict(zip(space.prior.names, theta.T[:, :, None], strict=True)) | {"redshift": redshift[:, None]}
+        return new.log_ratio(draws, np.ones(len(theta), dtype=bool))[:, 0]
+
+    return log_ratio
+
+
+@dataclass(frozen=True)
+class PhysicalPrior:
+    """The start's prior of the module's docstring, of the parameters that the galaxy model has."""
+
+    names: tuple[str, ...]
+    youngest: int
+    """Column of theta with the SFH weight of the basis that has the most stars below 1 Gyr."""
+    z: np.ndarray
+    ln_volume: np.ndarray
+
+    @classmethod
+    def of(cls, space: Space, photometry: Photometry) -> "PhysicalPrior":
+        z = np.linspace(*space.redshift_range, 2000)
+        distance = 10.0 ** (photometry.model.cosmology.distance_modulus(z) / 5.0) / (1.0 + z)
+        young = photometry.model.bases.cumulative_sfh(np.array([1.0])).ravel()
+        return cls(space.prior.names, 1 + int(np.argmax(young)), z, np.log(np.gradient(distance**3, z)))
+
+    def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        column = dict(zip(self.names, theta.T, strict=True))
+        value = self.mass_and_volume(column["log_mstar_formed"], redshift)
+        for name, (mean, sigma) in _NORMAL.items():
+            if name in column:
+                value += -0.5 * ((column[name] - mean) / sigma) ** 2
+        value += (_BURST_B - 1.0) * np.log1p(-np.minimum(column["f_burst"], 1.0 - 1e-9))
+        young = np.maximum(theta[:, self.youngest], 1e-5)
+        # Beta(a, b) over Beta(1, b): Gamma(a + b) / (Gamma(a) Gamma(1 + b)) v^(a - 1), with b = 3
+        quiescent = (_A_QUIESCENT - 1.0) * np.log(young) + np.log(_A_QUIESCENT * 1.2 * 2.2 / 6.0)
+        return value + np.logaddexp(_dust(column, _FORMING), _dust(column, _QUIESCENT) + quiescent)
+
+    def mass_and_volume(self, log_mass: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """ln of the density in redshift and mass formed."""
+        mass = np.log(10.0) * (log_mass - _LOG_MSTAR)
+        return np.interp(redshift, self.z, self.ln_volume) + (_ALPHA + 1.0) * mass - np.exp(mass)
+
+    def refine(self, theta: np.ndarray, ranges: dict[str, tuple[float, float]], random: np.random.Generator) -> None:
+        """Replace, in draws of the training prior, what this prior has another law for but mass and redshift."""
+        at = {name: i for i, name in enumerate(self.names)}
+        n = len(theta)
+        quiescent = random.uniform(size=n) < 0.5
+        for name in _FORMING:
+            scale = np.where(quiescent, _QUIESCENT[name], _FORMING[name])
+            low, high = ranges[name]
+            theta[:, at[name]] = low - scale * np.log1p(-random.uniform(size=n) * -np.expm1(-(high - low) / scale))
+        for name, (mean, sigma) in _NORMAL.items():
+            if name in at:
+                low, high = ranges[name]
+                theta[:, at[name]] = truncnorm.rvs((low - mean) / sigma, (high - mean) / sigma, loc=mean, scale=sigma,
+                                                   size=n, random_state=random)  # fmt: skip
+        theta[:, at["f_burst"]] = random.beta(1.0, _BURST_B, n)
+        weights = [i for name, i in at.items() if name.startswith("beta")]
+        others = [i for i in weights if i != self.youngest]
+        if others:
+            young = random.beta(_A_QUIESCENT, float(len(others)), int(quiescent.sum()))
+            rest = theta[np.ix_(quiescent, others)]
+            theta[np.ix_(quiescent, others)] = rest / rest.sum(1, keepdims=True) * (1.0 - young)[:, None]
+            theta[quiescent, self.youngest] = young
+
+
+def _dust(column, scales) -> np.ndarray:
+    return sum(-column[name] / scale - np.log(scale) for name, scale in scales.items())
+
+
+def sample_start(
+    name: str, n: int, space: Space, photometry: Photometry, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """theta (n, d), redshift (n,), and ln weights (n,) with which they are draws of the start's prior.
+
+    Redshift and mass are uniform, so that rare bright galaxies are there too; the weights make up for it.
+    """
+    prior, (low, high) = space.prior, space.redshift_range
+    theta = prior.from_unit(random.uniform(size=(n, prior.n_unconstrained)))
+    redshift = random.uniform(low, high, n)
+    log_ratio = start_prior(name, space, photometry)
+    if not isinstance(log_ratio, PhysicalPrior):
+        return theta, redshift, log_ratio(theta, redshift)
+    log_ratio.refine(theta, dict(zip(_bounded(prior), zip(prior.low, prior.high, strict=True), strict=True)), random)
+    return theta, redshift, log_ratio.mass_and_volume(theta[:, 0], redshift)
+
+
+def _bounded(prior) -> list[str]:
+    """Names of the parameters with bounds, in the order of the bounds: all but the SFH weights."""
+    n_sfh = len(prior.stick) + 1
+    return [prior.names[0], *prior.names[1 + n_sfh :]]

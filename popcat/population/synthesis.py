@@ -1,0 +1,91 @@
+"""From the flow's draws to what a survey would see: fluxes, noise by reparameterisation, selection; with gradients."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from popcat.inference.differentiable import differentiable_flux
+from popcat.inference.torch_photometry import TorchPhotometry
+from popcat.noise import NoiseModel
+from popcat.population.cuts import Cuts
+from popcat.population.space import Space
+from popcat.sps.photometry import Photometry
+
+_SMALLEST = 1e-30
+
+
+class Noise(torch.nn.Module):
+    """`popcat.noise.add_noise` in torch: the same medians and scatters, differentiable in the flux."""
+
+    def __init__(self, model: NoiseModel):
+        super().__init__()
+        for name, table in zip(("nodes", "medians", "scatters"), model.tables(), strict=True):
+            self.register_buffer(name, torch.tensor(table, dtype=torch.float32))
+
+    def errors(self, flux: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
+        """Errors (n, n_band) of fluxes (n, n_band) in nMgy, of standard normal numbers (n, n_band)."""
+        nodes = self.nodes.to(flux)
+        x = torch.log(flux.t().clamp_min(_SMALLEST)).contiguous()
+        first, last = nodes[:, :1], nodes[:, -1:]
+        above, inside = (x - last).clamp_min(0), torch.minimum(torch.maximum(x, first), last)
+        i = (torch.searchsorted(nodes, inside.detach()) - 1).clamp(0, nodes.shape[1] - 2)
+        left, right = nodes.gather(1, i), nodes.gather(1, i + 1)
+        f = (inside - left) / (right - left)
+        mean, spread = (
+            table.gather(1, i) * (1 - f) + table.gather(1, i + 1) * f
+            for table in (self.medians.to(flux), self.scatters.to(flux))
+        )
+        return torch.exp(mean + above + spread * normals.t()).t()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Synthetic galaxies: noisy flux and error (n, n_band) in nMgy, redshift (n,), and the weight of the selection."""
+
+    flux: torch.Tensor
+    err: torch.Tensor
+    redshift: torch.Tensor
+    weight: torch.Tensor
+
+
+class Synthesis:
+    """What one survey would observe of galaxies at x; on the CPU by numba's kernels, elsewhere by their torch twin."""
+
+    def __init__(self, photometry: Photometry, noise: NoiseModel, cuts: Cuts, space: Space, device: str = "cpu"):
+        self.photometry, self.cuts, self.space, self.device = photometry, cuts, space, device
+        self.noise = Noise(noise).to(device)
+        self.twin = None if device == "cpu" else TorchPhotometry(photometry).to(device)
+        self.n_band = len(cuts.bands)
+
+    def fluxes(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise-free fluxes (n, n_band) in nMgy, and redshifts."""
+        theta, redshift = self.space.parameters(x if self.twin is not None else x.double())
+        if self.twin is not None:
+            return self.twin(theta, redshift), redshift
+        return differentiable_flux(self.photometry, theta, redshift), redshift
+
+    def observe(
+        self, x: torch.Tensor, normals: torch.Tensor, *, width: float | None, noise_scale: float = 1.0
+    ) -> Observed:
+        """Noisy galaxies; normals is (n, 2 n_band), standard normal. Without a `width` the cuts are hard."""
+        flux, redshift = self.fluxes(x)
+        normals = normals.to(flux)
+        err = self.noise.errors(flux, normals[:, : self.n_band])
+        noisy = flux + noise_scale * err * normals[:, self.n_band :]
+        if width is None:
+            weight = torch.as_tensor(self.cuts.passes(noisy, err)).to(flux)
+        else:
+            weight = self.cuts.weight(noisy, err, width)
+        return Observed(noisy, err, redshift, weight)
+
+    def detection(self, x: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
+        """Chance (n,) that the survey observes galaxies at x; normals is (n, n_band)."""
+        flux, _ = self.fluxes(x)
+        return self.cuts.probability(flux, self.noise.errors(flux, normals.to(flux)))
+
+    def arrays(self, x: torch.Tensor, normals: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Noisy fluxes, errors, and whether each galaxy is selected; no gradients."""
+        with torch.no_grad():
+            seen = self.observe(x, normals, width=None)
+        return seen.flux.cpu().numpy(), seen.err.cpu().numpy(), seen.weight.cpu().numpy() > 0

@@ -1,0 +1,195 @@
+"""The start of the Wasserstein route: a library of the start's prior, reweighted until its photometry is the data's.
+
+A classifier that is to tell the data from the weighted library gives, at its optimum, the ratio of their densities in
+the space of the features, omega; each library galaxy's weight is multiplied by the mean of omega over its noise
+(OmniFold, Andreassen et al. 2020). That is expectation-maximisation of the hierarchical likelihood, with no posterior
+of any single galaxy. What the photometry says nothing about keeps the prior's distribution. The flow then learns the
+weighted library.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from popcat.errors import PopcatError
+from popcat.population.distance import Scaling
+from popcat.population.flow import log_density
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import W_MAX
+from popcat.population.start_prior import sample_start
+from popcat.population.synthesis import Synthesis
+from popcat.population.wasserstein import Galaxies, features_of
+
+_BATCH = 200_000
+_MAX_BATCHES = 40
+_HOPELESS = 4
+_NOISES = 4
+_HIDDEN, _RATE, _PAIRS = 64, 3e-3, 2048
+_FIRST, _EACH = 250, 50
+"""Steps of the classifier in the first iteration, and in every other."""
+_MAX_LOG_RATIO = 4.0
+_NEVER = -30.0
+_BINS = 40
+_SMOOTHING = 0.2
+_FEWEST = 0.05
+"""Reweighting ends before fewer effective galaxies than this share are left: a flow would learn them one by one."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A weighted library, float32: x (n, d), unconstrained, and log_weight (n,)."""
+
+    x: torch.Tensor
+    log_weight: torch.Tensor
+
+
+def unfold(
+    synthesis: Synthesis, galaxies: Galaxies, scaling: Scaling, settings: PopulationSettings,
+    report: Callable[[str], None] = lambda text: None,
+) -> Start:  # fmt: skip
+    """The library whose weighted photometry is that of the galaxies.
+
+    Raises PopcatError if hardly any galaxy of the start's prior passes the cuts.
+    """
+    random = torch.Generator().manual_seed(1_000_003 * (settings.seed + 1) + 31)
+    data = features_of(galaxies, scaling)
+    x, judge, loss = _library(synthesis, galaxies, settings), _Judge(data, random), 0.0
+    log_weight = torch.zeros(len(x))
+    for i in range(settings.rounds):
+        if i:
+            x, log_weight = _regenerated(x, log_weight, random), torch.zeros(len(x))
+        log_weight, loss = _reweighted(synthesis, scaling, x, judge, settings.iterations, random)
+        report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; classifier's loss {loss:.3f} "
+               "(1.386: cannot tell)")  # fmt: skip
+    return Start(x, log_weight)
+
+
+def _reweighted(synthesis, scaling, x, judge: "_Judge", iterations: int, random) -> tuple[torch.Tensor, float]:
+    """ln weights of a library after some iterations, and the classifier's last loss."""
+    features, seen = _noisy(synthesis, scaling, x, random)
+    log_weight = torch.where(seen.any(1), torch.zeros(len(x)), _NEVER)
+    loss = 0.0
+    for i in range(iterations):
+        weight = (torch.softmax(log_weight, 0)[:, None] * seen).flatten()
+        loss = judge.learn(features.flatten(0, 1), weight, _EACH if i else _FIRST)
+        omega = (judge.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(1e-3)
+        update = torch.where(seen.any(1), log_weight + torch.log(omega.clamp_min(1e-9)), _NEVER)
+        if _effective(update) < _FEWEST * len(x):
+            break
+        log_weight = update
+    return log_weight, loss
+
+
+def _regenerated(x: torch.Tensor, log_weight: torch.Tensor, random) -> torch.Tensor:
+    """As many distinct galaxies as before: a smoothed bootstrap that keeps mean and covariance (Liu & West 2001)."""
+    share = torch.softmax(log_weight.double(), 0)
+    at = torch.rand(len(x), generator=random, dtype=torch.float64) * share.sum()
+    rows = torch.searchsorted(torch.cumsum(share, 0), at).clamp_max(len(x) - 1)
+    some, mean = x[rows], x[rows].mean(0)
+    noise = torch.randn(x.shape, generator=random) @ torch.linalg.cholesky(torch.cov(some.t())).t()
+    return (mean + (1.0 - _SMOOTHING**2) ** 0.5 * (some - mean) + _SMOOTHING * noise).clamp(-W_MAX, W_MAX)
+
+
+def _effective(log_weight: torch.Tensor) -> float:
+    """Effective number of galaxies, Kish's."""
+    return 1.0 / float((torch.softmax(log_weight.double(), 0) ** 2).sum())
+
+
+def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSettings):
+    """Galaxies of the start's prior with the data's distribution of one magnitude, after a first look at the cuts."""
+    random = np.random.default_rng((settings.seed, 41))
+    band = synthesis.n_band // 2
+    parts, found = [], 0.0
+    for _ in range(_MAX_BATCHES):
+        parts.append(_candidates(synthesis, settings, galaxies, band, random))
+        log_weight = np.concatenate([weight for _, weight in parts])
+        weight = np.exp(log_weight - log_weight.max(initial=-np.inf))
+        found = weight.sum() ** 2 / (weight**2).sum() if len(weight) else 0.0
+        if found >= settings.library or (len(parts) >= _HOPELESS and found < 1.0):
+            break
+    if found < 500:
+        raise PopcatError(f"the start's prior ({settings.start_prior}) has hardly any galaxy like those of the "
+                          f"catalogue ({found:.0f} effective ones): check its units and cuts")  # fmt: skip
+    rows = random.choice(len(weight), size=settings.library, p=weight / weight.sum())
+    return torch.from_numpy(np.concatenate([x for x, _ in parts])[rows])
+
+
+def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, random):
+    """x and ln weights of one batch of the prior; flux of the middle band as in the data."""
+    photometry = synthesis.photometry
+    theta, redshift, log_weight = sample_start(settings.start_prior, _BATCH, synthesis.space, photometry, random)
+    flux = photometry.flux(theta, redshift)[:, band]
+    data = np.log(np.maximum(galaxies.flux[:, band], 1e-3))
+    edges = np.linspace(*np.percentile(data, [0.05, 99.95]), _BINS + 1)
+    place = np.searchsorted(edges, np.log(np.maximum(flux, 1e-30))) - 1
+    inside = (place >= 0) & (place < _BINS)
+    theta, redshift, log_weight, place = theta[inside], redshift[inside], log_weight[inside], place[inside]
+    if not inside.any():
+        return np.empty((0, synthesis.space.n_dim), dtype=np.float32), np.empty(0)
+    wanted = np.histogram(data, edges)[0] + 0.5
+    there = np.bincount(place, weights=np.exp(log_weight - log_weight.max()), minlength=_BINS)
+    log_weight = log_weight - log_weight.max() + np.log(wanted / np.maximum(there, 1e-300))[place]
+    kept = log_weight > log_weight.max() - 12.0
+    return synthesis.space.unconstrained(theta[kept], redshift[kept]), log_weight[kept]
+
+
+def _noisy(synthesis: Synthesis, scaling: Scaling, x, random):
+    """Features (n, r, n_feature) of r noisy copies of every galaxy, and whether each is selected, (n, r) float."""
+    features, seen = [], []
+    for _ in range(_NOISES):
+        with torch.no_grad():
+            one = synthesis.observe(x, torch.randn(len(x), 2 * synthesis.n_band, generator=random), width=None)
+        features.append(scaling(one.flux, one.redshift))
+        seen.append((one.weight > 0).float())
+    return torch.stack(features, 1), torch.stack(seen, 1)
+
+
+class _Judge:
+    """A small network that tells the data from the library; it goes on from what it has learned."""
+
+    def __init__(self, data: torch.Tensor, random: torch.Generator):
+        torch.manual_seed(random.initial_seed() % 2**31)
+        n = data.shape[1]
+        self.data, self.random = data, random
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(n, _HIDDEN), torch.nn.SiLU(), torch.nn.Linear(_HIDDEN, _HIDDEN), torch.nn.SiLU(),
+            torch.nn.Linear(_HIDDEN, 1),
+        )  # fmt: skip
+        self.adam = torch.optim.Adam(self.net.parameters(), lr=_RATE, weight_decay=1e-4)
+
+    def learn(self, features: torch.Tensor, weight: torch.Tensor, steps: int) -> float:
+        """Steps of the classifier; its mean loss, ln 4 if it cannot tell."""
+        cumulative, total = torch.cumsum(weight.double(), 0), 0.0
+        for _ in range(steps):
+            real = self.data[torch.randint(len(self.data), (_PAIRS,), generator=self.random)]
+            at = torch.rand(_PAIRS, generator=self.random, dtype=torch.float64) * cumulative[-1]
+            made = features[torch.searchsorted(cumulative, at).clamp_max(len(features) - 1)]
+            softplus = torch.nn.functional.softplus
+            loss = softplus(-self.net(real)).mean() + softplus(self.net(made)).mean()
+            self.adam.zero_grad()
+            loss.backward()
+            self.adam.step()
+            total += loss.item()
+        return total / max(steps, 1)
+
+    @torch.no_grad()
+    def ratio(self, features: torch.Tensor) -> torch.Tensor:
+        """Density of the data over that of the library."""
+        return torch.exp(self.net(features)[..., 0].clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO))
+
+
+class StartLoss:
+    """-ln q of the weighted library: what a flow learns first; another's score says how well."""
+
+    def __init__(self, flow, start: Start, settings: PopulationSettings, seed: int):
+        self.flow, self.x, self.settings, self.seed = flow, start.x, settings, seed
+        self.cumulative = torch.cumsum(torch.softmax(start.log_weight.double(), 0), 0)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """-ln q, the mean over a batch of the library."""
+        random = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + 700_001 + step)
+        at = torch.rand(self.settings.start_batch, generator=random, dtype=torch.float64) * self.cumulative[-1]
+        rows = torch.searchsorted(self.cumulative, at).clamp_max(len(self.x) - 1)
+        return -log_density(self.flow, self.x[rows]).mean()

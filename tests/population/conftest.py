@@ -1,0 +1,62 @@
+"""A mock catalogue of three hundred galaxies and a population fitted to it in a few steps: honest, not good."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BANDS = ("u", "g", "r", "i", "z")
+
+
+@pytest.fixture(scope="session")
+def survey_file(tmp_path_factory):
+    """A survey with the bands of sdss, whose catalogue is in popcat's own units."""
+    from popcat.settings import load_survey
+
+    lines = ['name = "mock"', "redshift_range = [0.001, 0.6]", '[columns]\nra = ""\ndec = ""',
+             '[selection]\nband = "r"\nbright_mag = 8.0\nfaint_mag = 21.5']  # fmt: skip
+    for band in load_survey("sdss").bands:
+        lines.append(f'[[bands]]\nname = "{band.name}"\nfilter = "{band.filter}"')
+        lines.append(f'flux = "flux_{band.name}"\nflux_err = "flux_err_{band.name}"')
+        if band.wave_range_aa:
+            lines.append(f"wave_range_aa = {list(band.wave_range_aa)}")
+    path = tmp_path_factory.mktemp("survey") / "mock.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory):
+    """Galaxies from one corner of the prior, r < 20, one of them without a u flux."""
+    from popcat.noise import default_noise
+    from popcat.settings import Model, load_survey
+    from popcat.stages import simulate_partition
+
+    frame = simulate_partition(0, 6000, load_survey("sdss"), Model(), default_noise(load_survey("sdss")), 3)
+    frame = frame[(frame["flux_r"] > 10) & (frame["tau_ism"] < 1) & (frame["redshift"] < 0.3)]
+    names = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err")]
+    kept = frame[["object_id", "redshift", *names]][:500].reset_index(drop=True)
+    kept.loc[0, "flux_u"] = np.nan
+    path = tmp_path_factory.mktemp("catalogue") / "catalogue.parquet"
+    pd.DataFrame(kept).to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """Settings of a fit that takes a second."""
+    from popcat.population.settings import PopulationSettings
+
+    return PopulationSettings(members=2, n_blocks=2, hidden=16, n_bins=4, steps=6, batch=300, projections=8,
+                              check_every=3, start_steps=6, start_batch=200, library=1000, iterations=2, rounds=2,
+                              galaxies=32)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory, catalogue, survey_file, quick):
+    """The folder of a population of two flows."""
+    from popcat.distributed import SYNCHRONOUS, fit_population
+
+    folder = tmp_path_factory.mktemp("population") / "population"
+    fit_population(catalogue, folder, survey=survey_file, cuts=["r<20"], settings=quick, scheduler=SYNCHRONOUS,
+                   samples=2000)  # fmt: skip
+    return folder

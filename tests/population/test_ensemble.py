@@ -1,0 +1,136 @@
+"""A fit from a catalogue to a folder: members apart, failures left out, cut off and taken up again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from popcat.distributed import SYNCHRONOUS, fit_population, populations
+from popcat.errors import PopcatError
+from popcat.population import members
+from popcat.population.fitted import load_population
+from popcat.population.jobs import job_of_photometry
+from popcat.population.members import fit_member, read_job
+
+
+def fit(catalogue, survey_file, folder, settings, **more):
+    options = {"survey": survey_file, "cuts": ["r<20"], "scheduler": SYNCHRONOUS, "samples": 0}
+    return fit_population(catalogue, folder, settings=settings, **(options | more))
+
+
+def test_members_have_other_seeds_and_other_flows(fitted):
+    population = load_population(fitted)
+    assert [member.seed for member in population.description.members] == [0, 999]
+    x = np.zeros((1, population.space.n_dim), dtype=np.float32)
+    each = [population.__class__(population.description, (flow,) * 2, population.architecture).log_density(x)
+            for flow in population.flows]  # fmt: skip
+    assert each[0] != each[1]
+
+
+def test_a_rerun_reads_what_is_done(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "again")
+    monkeypatch.setattr(members, "_stages", lambda job: pytest.fail("fitted anew"))
+    again = fit(catalogue, survey_file, folder, quick)
+    x = np.zeros((1, again.space.n_dim), dtype=np.float32)
+    np.testing.assert_array_equal(again.log_density(x), load_population(fitted).log_density(x))
+
+
+def test_a_member_that_is_cut_off_ends_in_the_same_bits(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "cut")
+    whole = (folder / "_fit" / "0.flow").read_bytes()
+    for name in ("0.flow", "0.json", "0-start.safetensors", "0-wasserstein.safetensors"):
+        (folder / "_fit" / name).unlink()
+    looks, plain = [], members.WassersteinLoss.score
+
+    def score(self):
+        looks.append(1)
+        if len(looks) == 3:  # the first of the Wasserstein stage
+            raise KeyboardInterrupt
+        return plain(self)
+
+    monkeypatch.setattr(members.WassersteinLoss, "score", score)
+    with pytest.raises(KeyboardInterrupt):
+        fit_member(str(folder), 0)
+    monkeypatch.setattr(members.WassersteinLoss, "score", plain)
+    _, content = fit_member(str(folder), 0)
+    assert content == whole
+
+
+def test_a_member_that_fails_is_said_and_left_out(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
+    folder, plain, said = shutil.copytree(fitted, tmp_path / "failing"), populations.fit_member, []
+
+    def failing(output, number, device="cpu"):
+        if number == 0:
+            raise RuntimeError("the node is gone")
+        return plain(output, number, device)
+
+    monkeypatch.setattr(populations, "fit_member", failing)
+    population = fit(catalogue, survey_file, folder, quick, report=said.append)
+    first, second = population.description.members
+    assert "the node is gone" in first.failure
+    assert first.weight == 0.0
+    assert second.weight == 1.0
+    assert len(population.flows) == 1
+    assert any("FAILED" in text for text in said)
+    assert load_population(folder).draw(10)[0].shape == (10, population.space.n_dim)
+
+
+def test_when_all_fail_the_first_reason_is_given(catalogue, survey_file, quick, monkeypatch, tmp_path):
+    def failing(*_):
+        raise RuntimeError("the node is gone")
+
+    monkeypatch.setattr(populations, "fit_member", failing)
+    with pytest.raises(PopcatError, match="none of 2 flows could be fitted: RuntimeError: the node is gone"):
+        fit(catalogue, survey_file, tmp_path / "none", quick)
+
+
+def test_other_settings_are_another_fit(fitted, catalogue, survey_file, quick, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "other")
+    with pytest.raises(PopcatError, match="other job"):
+        fit(catalogue, survey_file, folder, quick.model_copy(update={"power": 2}))
+
+
+def test_too_few_galaxies_are_said(catalogue, survey_file, quick, tmp_path):
+    with pytest.raises(PopcatError, match="cuts: r<12"):
+        fit(catalogue, survey_file, tmp_path / "few", quick, cuts=["r<12"])
+
+
+def test_known_redshifts_are_a_further_dimension_on_demand(catalogue, survey_file, quick):
+    from popcat.distributed import read_catalog
+    from popcat.settings import Model, load_survey
+
+    frame = read_catalog(catalogue, survey_file).compute()
+    settings = quick.model_copy(update={"redshifts": "distance"})
+    job = job_of_photometry(frame, load_survey(survey_file), Model(), [], settings)
+    assert job.scaling.names(job.survey.band_names)[-1] == "redshift"
+
+
+def test_the_noise_is_the_catalogues_own_and_not_widened(fitted, catalogue):
+    noise = read_job(fitted).noise
+    assert noise.n_galaxies < 500
+    assert not noise.is_nominal
+    assert json.loads((fitted / "population.json").read_text())["noise"]["n_galaxies"] == noise.n_galaxies
+
+
+def test_without_a_start_the_flow_begins_at_the_training_prior(catalogue, survey_file, quick, tmp_path):
+    settings = quick.model_copy(update={"members": 1, "start_steps": 0})
+    fit(catalogue, survey_file, tmp_path / "prior", settings)
+    assert read_job(tmp_path / "prior").start is None
+
+
+def test_a_population_fits_on_dask_workers_too(fitted, catalogue, survey_file, quick, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "dask")
+    again = fit(catalogue, survey_file, folder, quick, scheduler=None, workers=1)
+    assert len(again.flows) == 2
+
+
+def test_a_rerun_does_not_make_the_start_again(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
+    from popcat.population import jobs
+
+    folder = shutil.copytree(fitted, tmp_path / "known")
+    monkeypatch.setattr(jobs, "unfold", lambda *_: pytest.fail("made again"))
+    larger = fit(catalogue, survey_file, folder, quick.model_copy(update={"members": 3}))
+    assert [member.number for member in larger.description.members] == [0, 1, 2]
+    first, second = load_population(fitted).description.members, larger.description.members
+    assert first[0].score == second[0].score

@@ -1,0 +1,149 @@
+"""The start: a library of a prior, reweighted until its photometry is the data's."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+
+from popcat.errors import PopcatError
+from popcat.noise import default_noise
+from popcat.population.cuts import parse_cuts
+from popcat.population.distance import fit_scaling
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import Space
+from popcat.population.start_prior import PhysicalPrior, sample_start, start_prior
+from popcat.population.synthesis import Synthesis
+from popcat.population.unfolding import Start, StartLoss, unfold
+from popcat.population.wasserstein import Galaxies
+from popcat.prior import make_prior
+from popcat.settings import Model, load_survey
+from popcat.sps.photometry import Photometry
+
+SETTINGS = PopulationSettings(library=4000, iterations=8, rounds=1)
+
+
+@pytest.fixture(scope="module", params=["evolving", "constant"])
+def any_model(request):
+    survey, model = load_survey("sdss"), Model(metallicity=request.param)
+    return Space(make_prior(model), survey.redshift_range), Photometry(survey, model)
+
+
+@pytest.fixture(scope="module")
+def synthesis():
+    survey, model = load_survey("sdss"), Model()
+    space = Space(make_prior(model), survey.redshift_range)
+    return Synthesis(Photometry(survey, model), default_noise(survey), parse_cuts(["r<19"], survey.band_names), space)
+
+
+def galaxies_of(synthesis, x):
+    flux, err, seen = synthesis.arrays(x, torch.randn(len(x), 10, generator=torch.Generator().manual_seed(1)))
+    return Galaxies(flux[seen], err[seen], np.full(int(seen.sum()), np.nan)), seen
+
+
+def test_draws_of_the_start_lie_inside_the_training_prior(any_model):
+    space, photometry = any_model
+    theta, redshift, log_weight = sample_start("physical", 3000, space, photometry, np.random.default_rng(0))
+    assert space.prior.contains(theta).all()
+    assert np.isfinite(log_weight).all()
+    assert ((redshift >= 0.001) & (redshift <= 0.6)).all()
+
+
+def test_the_starts_draws_and_its_density_agree(any_model):
+    space, photometry = any_model
+    theta, _, _ = sample_start("physical", 20_000, space, photometry, np.random.default_rng(0))
+    prior = PhysicalPrior.of(space, photometry)
+    for name in ("tau_ism", "n_dust", "f_burst"):
+        column = space.prior.names.index(name)
+        # along one parameter, everything else as in one galaxy that forms stars
+        low, high = np.percentile(theta[:, column], [1, 99])
+        line = np.repeat(theta[:1], 400, axis=0)
+        line[:, 1 : 2 + len(space.prior.stick)] = 1.0 / (1 + len(space.prior.stick))
+        line[:, column] = np.linspace(low, high, 400)
+        density = np.exp(prior(line, np.full(400, 0.1)))
+        assert np.isfinite(density).all()
+        mean = np.average(line[:, column], weights=density)
+        chosen = theta[theta[:, prior.youngest] > 0.1][:, column]
+        assert mean == pytest.approx(chosen[(chosen > low) & (chosen < high)].mean(), abs=0.35 * chosen.std())
+
+
+def test_a_flat_start_is_the_training_prior(any_model):
+    space, photometry = any_model
+    theta, _, log_weight = sample_start("flat", 2000, space, photometry, np.random.default_rng(0))
+    column = space.prior.names.index("tau_ism")
+    assert kstest(theta[:, column] / 3.0, "uniform").pvalue > 1e-3
+    assert np.ptp(log_weight) == 0.0
+
+
+def test_a_users_start_is_a_file_of_reweight(any_model, tmp_path):
+    space, photometry = any_model
+    path = tmp_path / "start.toml"
+    path.write_text('[tau_ism]\nfamily = "exponential"\nscale = 0.3\n')
+    theta, redshift, _ = sample_start("flat", 100, space, photometry, np.random.default_rng(0))
+    column = space.prior.names.index("tau_ism")
+    ratio = start_prior(str(path), space, photometry)(theta, redshift)
+    slope = np.polyfit(theta[:, column], ratio, 1)[0]
+    assert slope == pytest.approx(-1 / 0.3, rel=1e-3)
+
+
+def test_a_start_that_is_no_file_is_refused(any_model):
+    space, photometry = any_model
+    with pytest.raises(PopcatError, match="no prior at nowhere"):
+        start_prior("nowhere", space, photometry)
+
+
+def test_the_reweighted_library_has_the_photometry_of_the_data(synthesis):
+    # truth: the start's own prior, but redder by dust and nearer
+    theta, redshift, log_weight = sample_start(
+        "physical", 150_000, synthesis.space, synthesis.photometry, np.random.default_rng(7)
+    )
+    log_weight = log_weight - redshift / 0.05 + 2.0 * theta[:, -2]
+    weight = np.exp(log_weight - log_weight.max())
+    rows = np.random.default_rng(0).choice(len(weight), 30_000, p=weight / weight.sum())
+    galaxies, _ = galaxies_of(synthesis, torch.from_numpy(synthesis.space.unconstrained(theta[rows], redshift[rows])))
+    scaling = fit_scaling(galaxies.flux, galaxies.err)
+    said = []
+    start = unfold(synthesis, galaxies, scaling, SETTINGS, said.append)
+    before = unfold(synthesis, galaxies, scaling, SETTINGS.model_copy(update={"iterations": 0}))
+    assert "effective" in said[0]
+    truth = redshift[rows]
+
+    def mean_redshift(one):
+        return np.average(synthesis.space.arrays(one.x)[1], weights=torch.softmax(one.log_weight, 0).numpy())
+
+    seen_truth = galaxies_of(synthesis, torch.from_numpy(synthesis.space.unconstrained(theta[rows], truth)))[1]
+    target = truth[seen_truth].mean()
+    assert abs(mean_redshift(start) - target) < 0.6 * abs(mean_redshift(before) - target)
+
+
+def test_a_catalogue_of_other_units_has_no_start(synthesis):
+    flux = np.full((300, 5), 1e9) * np.linspace(1, 1.1, 300)[:, None]
+    galaxies = Galaxies(flux, flux / 50, np.full(300, np.nan))
+    with pytest.raises(PopcatError, match="check its units"):
+        unfold(synthesis, galaxies, fit_scaling(galaxies.flux, galaxies.err), SETTINGS)
+
+
+def test_a_flow_learns_the_library_with_its_weights():
+    from popcat.population.flow import new_flow
+
+    x = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    start = Start(x, torch.tensor([-40.0, 0.0]))
+    settings = PopulationSettings(n_blocks=1, hidden=16, start_batch=64)
+    flow, _ = new_flow(settings, 2, 0)
+    made = StartLoss(flow, start, settings, 0)
+    only = StartLoss(flow, Start(x[1:], torch.zeros(1)), settings, 0)
+    assert made.loss(0).item() == pytest.approx(only.loss(0).item(), abs=1e-5)
+
+
+def test_regenerated_galaxies_are_distinct_and_keep_mean_and_covariance():
+    from popcat.population.unfolding import _regenerated
+
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, 2, generator=random) @ torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    log_weight = 0.8 * x[:, 0]
+    share = torch.softmax(log_weight, 0)
+    made = _regenerated(x, log_weight, random)
+    assert len(torch.unique(made[:, 0])) > 19_000
+    mean = (share[:, None] * x).sum(0)
+    torch.testing.assert_close(made.mean(0), mean, atol=0.06, rtol=0)
+    deviation = x - mean
+    torch.testing.assert_close(torch.cov(made.t()), (share[:, None] * deviation).t() @ deviation, atol=0.08, rtol=0)
