@@ -23,7 +23,7 @@ class PopulationSettings(pydantic.BaseModel):
     average: float = pydantic.Field(default=0.05, ge=0, lt=1)
     """Weights are averaged over about this share of all steps."""
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
-    steps: int = pydantic.Field(default=200, ge=0)
+    steps: int = pydantic.Field(default=1500, ge=0)
     """Of the Wasserstein route."""
     batch: int = pydantic.Field(default=3000, ge=16)
     """Synthetic galaxies a step."""
@@ -47,9 +47,9 @@ class PopulationSettings(pydantic.BaseModel):
     held_out: float = pydantic.Field(default=0.1, gt=0, lt=0.5)
     check_every: int = pydantic.Field(default=50, ge=1)
     """Steps between two looks at the held-out galaxies, and two checkpoints."""
-    patience: int = pydantic.Field(default=8, ge=1)
+    patience: int = pydantic.Field(default=12, ge=1)
     """Looks without gain after which a fit stops."""
-    start_steps: int = pydantic.Field(default=600, ge=0)
+    start_steps: int = pydantic.Field(default=800, ge=0)
     """Of the start, in which the flow learns a reweighted library, or of the hierarchical route; 0: no start."""
     start_batch: int = pydantic.Field(default=2048, ge=16)
     library: int = pydantic.Field(default=100_000, ge=500)
