@@ -8,6 +8,7 @@ wrong: the same with errors taken twice as large, with the cut left out, and fro
 physical one, beside as small an ensemble with everything right.
 scaling: seconds of a step against the number of galaxies.
 real: redshifts hidden. `w1_redshift_wasserstein`, `w1_redshift_hierarchical`: of p(z) from the spectroscopic one;
+`stacked`: the hierarchical route left at its start, the posteriors stacked under the wide prior (stack_share = 1);
 masses against kcorrect's at the true redshifts, where it is installed; photo-z of every fifth galaxy under the flat
 prior, and with either population as the prior.
 
@@ -224,7 +225,10 @@ def real(folder: Path, arguments) -> dict:
     wasserstein = fit(folder, "real-wasserstein", catalog, arguments, survey="sdss", settings=settings)
     posteriors = infer_hidden(folder / "hidden", catalog, arguments.draws, arguments)
     hierarchical = fit(folder, "real-hierarchical", posteriors, arguments, settings=settings)
+    stacked = fit(folder, "real-stacked", posteriors, arguments,
+                  settings=settings.model_copy(update={"stack_share": 1.0}))  # fmt: skip
     result = {
+        "w1_redshift_stacked": distance_to(stacked, z_spec),
         "w1_redshift_wasserstein": distance_to(wasserstein, z_spec),
         "w1_redshift_hierarchical": distance_to(hierarchical, z_spec),
         "distance_over_floor": wasserstein["description"].measured["distance_over_floor"],
@@ -234,14 +238,15 @@ def real(folder: Path, arguments) -> dict:
     pd.read_parquet(catalog).iloc[:: arguments.every].to_parquet(some)
     posteriors = infer_hidden(folder / "hidden-some", some, arguments.many, arguments)
     result |= photoz(posteriors, z_spec, "flat")
-    for name in ("hierarchical", "wasserstein"):
+    for name in ("hierarchical", "wasserstein", "stacked"):
         output = folder / f"reweighted-{name}"
         how = {"scheduler": SYNCHRONOUS} if not arguments.workers else {"workers": arguments.workers}
         reweight_catalog(posteriors, output, folder / f"real-{name}", **how)
-        result |= photoz(output, z_spec, "population" if name == "hierarchical" else "population_wasserstein")
+        result |= photoz(output, z_spec, "population" if name == "hierarchical" else f"population_{name}")
     masses = kcorrect_masses(catalog)
     if masses is not None:
-        for name, found in (("wasserstein", wasserstein), ("hierarchical", hierarchical)):
+        fits = {"wasserstein": wasserstein, "hierarchical": hierarchical, "stacked": stacked}
+        for name, found in fits.items():
             frame = found["samples"]
             result[f"w1_log_mstar_kcorrect_{name}"] = wasserstein_distance(frame["log_mstar"], masses)
             result[f"mean_log_mstar_kcorrect_{name}"] = float(frame["log_mstar"].mean() - masses.mean())

@@ -5,6 +5,9 @@
 with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and alpha the share of the population that
 the survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the
 first term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them suffice.
+
+The mean over k is an estimate, which a narrow q can make as large as it likes by meeting single draws. So a look at
+which half of the held-out galaxies have fewer than FEWEST_EFFECTIVE effective draws does not count: a fit ends before.
 """
 
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from popcat.population.space import log_standard_normal
 from popcat.population.synthesis import Synthesis
 from popcat.population.wasserstein import split
 
+FEWEST_EFFECTIVE = 10.0
+"""Effective draws of the median galaxy, or a tenth of all its draws if that is less."""
 _TAKEN = 8
 """Draws a galaxy that make the gradient."""
 _DETECTION_DRAWS = 400
@@ -85,9 +90,12 @@ class HierarchicalLoss:
         return loss + unseen_price(self.flow, self.synthesis, self.settings, random)
 
     def score(self) -> float:
-        """-ln L a galaxy, of the held-out galaxies."""
+        """-ln L a galaxy, of the held-out galaxies; infinite where too few draws are left to estimate it."""
+        terms = evidence_terms(self.flow, self.held)
+        if median_effective(terms) < min(FEWEST_EFFECTIVE, 0.1 * terms.shape[1]):
+            return float("inf")
         price = unseen_price(self.flow, self.synthesis, self.settings, torch.Generator().manual_seed(9))
-        return -log_evidence(self.flow, self.held).mean().item() + float(price)
+        return -mean_evidence(terms).mean().item() + float(price)
 
 
 def unseen_price(flow, synthesis: Synthesis | None, settings: PopulationSettings, random: torch.Generator):
@@ -110,4 +118,15 @@ def evidence_terms(flow, draws: PosteriorDraws) -> torch.Tensor:
 
 def log_evidence(flow, draws: PosteriorDraws) -> torch.Tensor:
     """ln of each galaxy's evidence under the population over that under the prior, (n,)."""
-    return torch.logsumexp(evidence_terms(flow, draws), 1) - float(np.log(draws.x.shape[1]))
+    return mean_evidence(evidence_terms(flow, draws))
+
+
+def mean_evidence(terms: torch.Tensor) -> torch.Tensor:
+    """ln of the mean over draws, (n,), of terms (n, k)."""
+    return torch.logsumexp(terms, 1) - float(np.log(terms.shape[1]))
+
+
+def median_effective(terms: torch.Tensor) -> float:
+    """Effective draws, (sum r)^2 / sum r^2, of the median galaxy, from ln r (n, k)."""
+    share = torch.softmax(terms, 1)
+    return (1.0 / (share**2).sum(1)).median().item()

@@ -18,7 +18,7 @@ from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job, known_start
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
-from popcat.population.start_prior import start_prior
+from popcat.population.start_prior import WIDE, start_prior
 from popcat.population.unfolding import unfold
 from popcat.population.wasserstein import Galaxies
 from popcat.prior import make_prior
@@ -81,7 +81,7 @@ def job_of_posteriors(
     made = parse_cuts(cuts, survey.band_names)
     space = Space(make_prior(model), survey.redshift_range)
     paths = [Path(posteriors) / part["file"] for part in manifest["parts"]]
-    start = start_prior(settings.start_prior, space, Photometry(survey, model))
+    start = start_prior(settings.start_prior or WIDE, space, Photometry(survey, model))
     x, *logs = zip(*(_draws_of(path, survey, space, made, start) for path in paths), strict=True)
     _enough(sum(map(len, x)), manifest["rows"], made)
     noise = noise or default_noise(survey)

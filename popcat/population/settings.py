@@ -57,9 +57,9 @@ class PopulationSettings(pydantic.BaseModel):
     rounds: int = pydantic.Field(default=3, ge=1)
     iterations: int = pydantic.Field(default=8, ge=0)
     """Rounds of so many reweightings of it towards the data; between two of them its galaxies are made distinct."""
-    start_prior: str = "physical"
-    """Where the fit starts in what photometry leaves open (popcat.population.start_prior): "physical", "flat" (the
-    training prior), or a TOML file of `popcat reweight`."""
+    start_prior: str | None = None
+    """Where the fit starts in what photometry leaves open (popcat.population.start_prior): "physical", "wide", "flat"
+    (the training prior), or a TOML file of `popcat reweight`. None: physical from photometry, wide from posteriors."""
     stack_share: float = pydantic.Field(default=0.2, ge=0, le=1)
     """Of the hierarchical steps, the first ones, in which the flow learns the posteriors stacked under that prior."""
     start_learning_rate: float = pydantic.Field(default=4e-3, gt=0)

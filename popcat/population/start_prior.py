@@ -9,7 +9,9 @@ same photometry, and a fit ends at the one nearest to its start. "physical" is w
   Beta(1, b), tau_ism and tau_bc exponential (0.15, 0.15);
 - slope of the attenuation -0.6 +- 0.5, metallicity weights log10 0.005 +- 0.4, bursts Beta(1, 20).
 
-The fit moves from there as far as the photometry says.
+The fit moves from there as far as the photometry says. "wide" has of all this the volume, the mass function, the dust
+of galaxies that form stars and the slope of the attenuation: draws of posteriors under the training prior cover it,
+while of those that the whole of it would keep there are too few.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from popcat.inference.reweight import load_prior
 from popcat.population.space import Space
 from popcat.sps.photometry import Photometry
 
-FLAT, PHYSICAL = "flat", "physical"
+FLAT, PHYSICAL, WIDE = "flat", "physical", "wide"
 _LOG_MSTAR, _ALPHA = 11.0, -1.1
 _FORMING, _QUIESCENT = {"tau_ism": 0.5, "tau_bc": 0.7}, {"tau_ism": 0.15, "tau_bc": 0.15}
 _A_QUIESCENT = 0.2
@@ -34,14 +36,15 @@ LogRatio = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def start_prior(name: str, space: Space, photometry: Photometry) -> LogRatio:
     """A function of theta (n, d) and redshift (n,): ln of the start's prior over the training prior, (n,), up to a
-    constant. `name` is "physical", "flat" (the training prior), or a TOML file as `popcat reweight` reads it.
+    constant. `name` is "physical", "wide", "flat" (the training prior), or a TOML file as `popcat reweight` reads it.
 
     Raises PopcatError if there is no such file or it does not fit the galaxy model.
     """
     if name == FLAT:
         return lambda theta, redshift: np.zeros(len(theta))
-    if name == PHYSICAL:
-        return PhysicalPrior.of(space, photometry)
+    if name in (PHYSICAL, WIDE):
+        prior = PhysicalPrior.of(space, photometry)
+        return prior if name == PHYSICAL else prior.wide
     new = load_prior(name, space.prior, space.redshift_range)
 
     def log_ratio(theta, redshift):
@@ -79,6 +82,13 @@ class PhysicalPrior:
         # Beta(a, b) over Beta(1, b): Gamma(a + b) / (Gamma(a) Gamma(1 + b)) v^(a - 1), with b = 3
         quiescent = (_A_QUIESCENT - 1.0) * np.log(young) + np.log(_A_QUIESCENT * 1.2 * 2.2 / 6.0)
         return value + np.logaddexp(_dust(column, _FORMING), _dust(column, _QUIESCENT) + quiescent)
+
+    def wide(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """ln of the wide part of it over the training prior: mass, volume, dust."""
+        column = dict(zip(self.names, theta.T, strict=True))
+        mean, sigma = _NORMAL["n_dust"]
+        slope = -0.5 * ((column["n_dust"] - mean) / sigma) ** 2
+        return self.mass_and_volume(column["log_mstar_formed"], redshift) + slope + _dust(column, _FORMING)
 
     def mass_and_volume(self, log_mass: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the density in redshift and mass formed."""

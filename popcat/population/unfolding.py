@@ -18,7 +18,7 @@ from popcat.population.distance import Scaling
 from popcat.population.flow import log_density
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import W_MAX
-from popcat.population.start_prior import sample_start
+from popcat.population.start_prior import PHYSICAL, sample_start
 from popcat.population.synthesis import Synthesis
 from popcat.population.wasserstein import Galaxies, features_of
 
@@ -110,8 +110,8 @@ def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSetti
         if found >= settings.library or (len(parts) >= _HOPELESS and found < 1.0):
             break
     if found < 500:
-        raise PopcatError(f"the start's prior ({settings.start_prior}) has hardly any galaxy like those of the "
-                          f"catalogue ({found:.0f} effective ones): check its units and cuts")  # fmt: skip
+        raise PopcatError(f"the start's prior ({settings.start_prior or PHYSICAL}) has hardly any galaxy like those of "
+                          f"the catalogue ({found:.0f} effective ones): check its units and cuts")  # fmt: skip
     rows = random.choice(len(weight), size=settings.library, p=weight / weight.sum())
     return torch.from_numpy(np.concatenate([x for x, _ in parts])[rows])
 
@@ -119,7 +119,8 @@ def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSetti
 def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, random):
     """x and ln weights of one batch of the prior; flux of the middle band as in the data."""
     photometry = synthesis.photometry
-    theta, redshift, log_weight = sample_start(settings.start_prior, _BATCH, synthesis.space, photometry, random)
+    name = settings.start_prior or PHYSICAL
+    theta, redshift, log_weight = sample_start(name, _BATCH, synthesis.space, photometry, random)
     flux = photometry.flux(theta, redshift)[:, band]
     data = np.log(np.maximum(galaxies.flux[:, band], 1e-3))
     edges = np.linspace(*np.percentile(data, [0.05, 99.95]), _BINS + 1)

@@ -7,7 +7,13 @@ import torch
 
 from popcat.population.fitting import Plan, fit_flow
 from popcat.population.flow import draw, new_flow
-from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws, log_evidence
+from popcat.population.hierarchical import (
+    FEWEST_EFFECTIVE,
+    HierarchicalLoss,
+    PosteriorDraws,
+    log_evidence,
+    median_effective,
+)
 from popcat.population.settings import PopulationSettings
 
 MEAN, SPREAD, ERROR = 0.8, 0.4, 0.5
@@ -62,6 +68,18 @@ def test_importance_weights_make_up_for_draws_from_elsewhere():
     unweighted = drawn(fit(PosteriorDraws.under_prior(x.numpy()))).mean(0)
     assert (mean - MEAN).abs().max() < (unweighted - MEAN).abs().max()
     assert mean.tolist() == pytest.approx([MEAN, MEAN], abs=0.12)
+
+
+def test_a_look_that_meets_too_few_draws_does_not_count():
+    flow, _ = new_flow(PopulationSettings(n_blocks=1, hidden=16), 2, 0)
+    posteriors = exact_posteriors(n=400, k=200)
+    sound = HierarchicalLoss(flow, PosteriorDraws.under_prior(posteriors), SETTINGS, 0).score()
+    weights = torch.zeros(posteriors.shape[:2])
+    weights[:, 9:] = -50.0
+    few = PosteriorDraws.under_prior(posteriors.numpy(), weights.numpy())
+    assert math.isfinite(sound)
+    assert median_effective(few.log_weight) < FEWEST_EFFECTIVE
+    assert HierarchicalLoss(flow, few, SETTINGS, 0).score() == math.inf
 
 
 def test_the_evidence_under_the_prior_itself_is_one():

@@ -74,6 +74,23 @@ def test_a_flat_start_is_the_training_prior(any_model):
     assert np.ptp(log_weight) == 0.0
 
 
+def test_a_wide_start_is_wide_in_all_but_mass_volume_and_dust(any_model):
+    space, photometry = any_model
+    theta, redshift, _ = sample_start("flat", 2, space, photometry, np.random.default_rng(0))
+    ratio = start_prior("wide", space, photometry)
+
+    def change(column, first, second):
+        pair = np.repeat(theta[:1], 2, axis=0)
+        pair[:, column] = first, second
+        return np.diff(ratio(pair, np.full(2, redshift[0])))[0]
+
+    at = space.prior.names.index
+    assert change(at("tau_ism"), 0.2, 0.7) == pytest.approx(-1.0)
+    assert change(at("n_dust"), -0.6, -0.1) == pytest.approx(-0.5)
+    assert change(at("f_burst"), 0.1, 0.9) == 0.0
+    assert change(0, 9.0, 12.0) == pytest.approx(-0.1 * np.log(1e3) - 10.0 + 0.01)
+
+
 def test_a_users_start_is_a_file_of_reweight(any_model, tmp_path):
     space, photometry = any_model
     path = tmp_path / "start.toml"
