@@ -163,7 +163,7 @@ def start_against_truth(folder: Path, truth: dict) -> dict:
     synthesis = job.synthesis()
     _, _, seen = synthesis.arrays(job.start.x[rows], torch.randn(50_000, 10, generator=random))
     theta, redshift = job.space.arrays(job.start.x[rows][seen])
-    found = Properties(synthesis.survey, synthesis.photometry.model)(theta, redshift)
+    found = Properties(job.survey, synthesis.photometry.model)(theta, redshift)
     return {"w1_redshift": wasserstein_distance(redshift, truth["redshift"]),
             "w1_log_mstar": wasserstein_distance(found["log_mstar"], truth["log_mstar"])}  # fmt: skip
 

@@ -70,8 +70,8 @@ def _measured(job: Job, flows, members) -> dict:
     data = data[torch.randperm(len(data), generator=torch.Generator().manual_seed(3))]
     synthesis = job.synthesis()
     weights = np.array([member.weight for member in members if member.score is not None])
-    seen = [_synthetic(flow, job, synthesis, int(np.ceil(1.5 * half * w)) + 1)
-            for flow, w in zip(flows, weights / weights.sum(), strict=True)]  # fmt: skip
+    seen = [_synthetic(flow, job, synthesis, int(np.ceil(1.5 * half * w)) + 1, seed)
+            for seed, (flow, w) in enumerate(zip(flows, weights / weights.sum(), strict=True))]  # fmt: skip
     features = torch.cat([one for one, _ in seen])
     share = np.mean(np.concatenate([selected for _, selected in seen]))
     features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(4))][:half]
@@ -82,9 +82,9 @@ def _measured(job: Job, flows, members) -> dict:
             "features": job.scaling.to_dict(job.survey.band_names)}  # fmt: skip
 
 
-def _synthetic(flow, job: Job, synthesis, n: int):
-    """Features of the selected of n synthetic galaxies, and which those are."""
-    random = torch.Generator().manual_seed(5)
+def _synthetic(flow, job: Job, synthesis, n: int, seed: int):
+    """Features of the selected of n synthetic galaxies, and which those are; members differ in their seeds."""
+    random = torch.Generator().manual_seed(1005 + seed)
     with torch.no_grad():
         x = draw(flow, torch.randn(n, job.space.n_dim, generator=random))
         seen = synthesis.observe(x, torch.randn(n, 2 * synthesis.n_band, generator=random), width=None)

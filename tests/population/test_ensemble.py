@@ -8,7 +8,7 @@ import pytest
 
 from popcat.distributed import SYNCHRONOUS, fit_population, populations
 from popcat.errors import PopcatError
-from popcat.population import members
+from popcat.population import ensemble, members
 from popcat.population.fitted import load_population
 from popcat.population.jobs import job_of_photometry
 from popcat.population.members import fit_member, read_job
@@ -134,3 +134,10 @@ def test_a_rerun_does_not_make_the_start_again(fitted, catalogue, survey_file, q
     assert [member.number for member in larger.description.members] == [0, 1, 2]
     first, second = load_population(fitted).description.members, larger.description.members
     assert first[0].score == second[0].score
+
+
+def test_members_are_measured_on_galaxies_of_their_own(fitted):
+    job, population = read_job(fitted), load_population(fitted)
+    first, second = (ensemble._synthetic(population.flows[0], job, job.synthesis(), 200, seed)[0] for seed in (0, 1))
+    assert len(first) > 20
+    assert not np.isin(first[:, 0], second[:, 0]).any()
