@@ -18,7 +18,7 @@ def run(*arguments):
 def test_fit_says_how_each_flow_fared_and_how_far_the_floor_is(fitted, catalogue, survey_file, quick, tmp_path):
     settings = tmp_path / "fit.toml"
     lines = [f"{key} = {value!r}".replace("'", '"').replace("(", "[").replace(")", "]").replace("True", "true")
-             for key, value in quick.model_dump().items()]  # fmt: skip
+             for key, value in quick.model_dump(exclude_none=True).items()]  # fmt: skip
     settings.write_text("\n".join(lines))
     import shutil
 
