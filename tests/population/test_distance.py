@@ -112,7 +112,6 @@ def test_nothing_to_compare_with_is_said():
 
 
 def test_the_sinkhorn_divergence_of_a_translation_is_its_length():
-    pytest.importorskip("geomloss")
     y = normals(300, 2, 0)
     shift = torch.tensor([3.0, 4.0])
     found = sinkhorn(y + shift, y, torch.ones(300), blur=0.01, power=1).item()
@@ -120,6 +119,5 @@ def test_the_sinkhorn_divergence_of_a_translation_is_its_length():
 
 
 def test_the_sinkhorn_divergence_of_a_set_from_itself_is_zero():
-    pytest.importorskip("geomloss")
     y = normals(200, 2, 0)
     assert sinkhorn(y, y, torch.ones(200), blur=0.05).item() == pytest.approx(0.0, abs=1e-5)

@@ -83,7 +83,6 @@ def test_with_the_cut_in_the_model_the_selected_are_recovered():
 
 
 def test_the_sinkhorn_divergence_recovers_it_too():
-    pytest.importorskip("geomloss")
     toy = Toy()
     x, _, _ = fit(toy, catalogue(toy)[0], loss="sinkhorn", sinkhorn_batch=200, steps=100)
     assert x.mean(0).tolist() == pytest.approx(MEAN.tolist(), abs=0.15)
