@@ -165,6 +165,10 @@ class Survey(_Settings):
                 raise ValueError(str(error)) from error
         return quality
 
+    def without_error_floors(self) -> "Survey":
+        """The same survey with the errors of its catalogue as they are."""
+        return self.model_copy(update={"bands": tuple(b.model_copy(update={"error_floor": 0.0}) for b in self.bands)})
+
     def unit_of(self, band: Band) -> str:
         """The unit of a band's columns."""
         return band.unit or self.unit

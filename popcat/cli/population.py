@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from popcat.cli.options import SchedulerOption, SeedOption, SurveyOption, WorkersOption, examples, say
+from popcat.cli.options import SchedulerOption, SeedOption, SurveyOption, WorkersOption, examples, galaxy_model, say
 
 app = typer.Typer(no_args_is_help=True, help="p(theta, z) of a whole survey, from photometry or from posteriors.")
 FolderArgument = Annotated[Path, typer.Argument(help="Folder that `popcat population fit` wrote.")]
@@ -23,6 +23,10 @@ def fit(
         list[str] | None, typer.Option(help='The survey\'s selection, such as "r<19.8" or "sn_u>3"; may be repeated.')
     ] = None,
     noise: Annotated[Path | None, typer.Option(help="Noise model; by default the catalogue's own.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with the galaxy model's settings; that of posteriors is their own."),
+    ] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file with settings of the fit.")] = None,
     preset: Annotated[str, typer.Option(help="Settings by name: default, or published (PopSED's).")] = "default",
     members: Annotated[int | None, typer.Option(min=1, help="Flows of the ensemble, each a Dask task.")] = None,
@@ -43,8 +47,8 @@ def fit(
     chosen = population_settings(settings, preset, {key: value for key, value in given.items() if value is not None})
     made = load_noise(noise, load_survey(survey)) if noise else None
     population = fit_population(
-        catalog, output, survey=survey, noise=made, cuts=cut or (), settings=chosen, device=device,
-        scheduler=scheduler, workers=workers, report=say,
+        catalog, output, survey=survey, galaxy_model=galaxy_model(model), noise=made, cuts=cut or (), settings=chosen,
+        device=device, scheduler=scheduler, workers=workers, report=say,
     )  # fmt: skip
     for member in population.description.members:
         typer.echo(f"flow {member.number}  " + (f"FAILED: {member.failure}" if member.failure else

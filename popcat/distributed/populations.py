@@ -42,7 +42,8 @@ def fit_population(
         job = job_of_posteriors(source, cuts, settings, noise=noise)
     else:
         survey = load_survey(survey)
-        frame = read_catalog(source, survey).compute()
+        is_noise = settings.error_floors == "scatter"
+        frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
         noise = noise and check_noise(noise, survey, "noise")
         job = job_of_photometry(frame, survey, galaxy_model or Model(), cuts, settings, noise=noise)
         job = with_start(job, output, report)

@@ -49,6 +49,8 @@ def job_of_photometry(
     if settings.redshifts == "distance":
         kept &= np.isfinite(redshift)
     _enough(int(kept.sum()), len(frame), made)
+    if settings.redshifts == "distribution":
+        _enough_known(int(np.isfinite(redshift[kept]).sum()))
     noise = noise or noise_from_counts(noise_counts(frame[kept], survey), survey, **_MEASURED_SCATTER)
     galaxies = Galaxies(flux[kept], err[kept], redshift[kept])
     scaling = fit_scaling(galaxies.flux, galaxies.err, redshift[kept] if settings.redshifts == "distance" else None)
@@ -75,6 +77,9 @@ def job_of_posteriors(
 
     Raises PopcatError if too few galaxies are left.
     """
+    if settings.redshifts != "ignored":
+        raise PopcatError(f'redshifts = "{settings.redshifts}" is for catalogues of photometry: posteriors have the '
+                          "known redshifts in them, unless `popcat infer` hid them")  # fmt: skip
     manifest = read_manifest(posteriors, kind="posteriors")
     survey = Survey.model_validate(manifest["extra"]["survey"])
     model = Model.model_validate(manifest["extra"]["galaxy_model"])
@@ -109,6 +114,12 @@ def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Calla
     ratio = start(theta, redshift).reshape(n, k)
     with np.errstate(divide="ignore"):
         return x, np.log(arrays[-1]) if weights else np.zeros((n, k)), ratio
+
+
+def _enough_known(n: int) -> None:
+    if n < _FEWEST:
+        raise PopcatError(f"{n} galaxies that pass the cuts have a redshift; expected at least {_FEWEST} for their "
+                          'distribution: leave out redshifts = "distribution"')  # fmt: skip
 
 
 def _enough(n: int, rows: int, cuts: Cuts) -> None:

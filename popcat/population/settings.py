@@ -42,8 +42,12 @@ class PopulationSettings(pydantic.BaseModel):
     """Width in magnitudes of the smooth surrogate of a cut, from the first step to the last."""
     max_hidden: float = pydantic.Field(default=0.1, ge=0, le=1)
     """Share of the population that may lie beyond the cuts at no cost: of more of it the data say nothing."""
-    redshifts: Literal["ignored", "distance"] = "ignored"
-    """Whether known redshifts are a further dimension of the distance."""
+    redshifts: Literal["ignored", "distance", "distribution"] = "ignored"
+    """Known redshifts: a further dimension of the distance (galaxies without one are left out), or only their
+    distribution, for which those of some galaxies will do if they are a fair sample of all."""
+    error_floors: Literal["ignored", "scatter"] = "ignored"
+    """The survey's error floors are for what the galaxy model gets wrong, alike in all galaxies of a kind: as noise of
+    synthetic galaxies they would make them scatter more than the observed."""
     held_out: float = pydantic.Field(default=0.1, gt=0, lt=0.5)
     check_every: int = pydantic.Field(default=50, ge=1)
     """Steps between two looks at the held-out galaxies, and two checkpoints."""

@@ -32,6 +32,8 @@ _FIRST, _EACH = 250, 50
 _MAX_LOG_RATIO = 4.0
 _NEVER = -30.0
 _BINS = 40
+_RARE = 1e-4
+"""Share of galaxies too small to be told from none."""
 _SMOOTHING = 0.2
 _FEWEST = 0.05
 """Reweighting ends before fewer effective galaxies than this share are left: a flow would learn them one by one."""
@@ -57,18 +59,22 @@ def unfold(
     data = features_of(galaxies, scaling)
     x, judge, loss = _library(synthesis, galaxies, settings), _Judge(data, random), 0.0
     log_weight = torch.zeros(len(x))
+    known = galaxies.redshift[np.isfinite(galaxies.redshift)] if settings.redshifts == "distribution" else None
     for i in range(settings.rounds):
         if i:
             x, log_weight = _regenerated(x, log_weight, random), torch.zeros(len(x))
-        log_weight, loss = _reweighted(synthesis, scaling, x, judge, settings.iterations, random)
+        log_weight, loss = _reweighted(synthesis, scaling, x, judge, settings.iterations, random, known)
         report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; classifier's loss {loss:.3f} "
                "(1.386: cannot tell)")  # fmt: skip
     return Start(x, log_weight)
 
 
-def _reweighted(synthesis, scaling, x, judge: "_Judge", iterations: int, random) -> tuple[torch.Tensor, float]:
-    """ln weights of a library after some iterations, and the classifier's last loss."""
+def _reweighted(
+    synthesis, scaling, x, judge: "_Judge", iterations: int, random, known=None
+) -> tuple[torch.Tensor, float]:
+    """ln weights of a library after some iterations, and the classifier's last loss; redshifts as the `known` ones."""
     features, seen = _noisy(synthesis, scaling, x, random)
+    redshift = None if known is None else synthesis.space.parameters(x)[1].numpy()
     log_weight = torch.where(seen.any(1), torch.zeros(len(x)), _NEVER)
     loss = 0.0
     for i in range(iterations):
@@ -76,10 +82,22 @@ def _reweighted(synthesis, scaling, x, judge: "_Judge", iterations: int, random)
         loss = judge.learn(features.flatten(0, 1), weight, _EACH if i else _FIRST)
         omega = (judge.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(1e-3)
         update = torch.where(seen.any(1), log_weight + torch.log(omega.clamp_min(1e-9)), _NEVER)
+        if known is not None:
+            update = update + _towards(known, redshift, torch.softmax(update, 0) * seen.mean(1))
         if _effective(update) < _FEWEST * len(x):
             break
         log_weight = update
     return log_weight, loss
+
+
+def _towards(known: np.ndarray, redshift: np.ndarray, weight: torch.Tensor) -> torch.Tensor:
+    """ln of the known redshifts' density over that of weighted redshifts (n,), in bins of as many known ones each."""
+    edges = np.unique(np.quantile(known, np.linspace(0.0, 1.0, _BINS + 1)))
+    place = np.searchsorted(edges, redshift)
+    share = np.bincount(place, weights=weight / weight.sum(), minlength=len(edges) + 1)
+    wanted = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1) / len(known)
+    ratio = (wanted + _RARE) / (share + _RARE)
+    return torch.from_numpy(np.log(ratio)[place]).float()
 
 
 def _regenerated(x: torch.Tensor, log_weight: torch.Tensor, random) -> torch.Tensor:

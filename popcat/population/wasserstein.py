@@ -12,7 +12,7 @@ import torch
 from popcat.population.distance import Quantiles, Scaling, directions, sampling_floor, sinkhorn
 from popcat.population.flow import draw
 from popcat.population.settings import PopulationSettings
-from popcat.population.synthesis import Synthesis
+from popcat.population.synthesis import Observed, Synthesis
 
 _POOL = 512
 """Random directions whose data quantiles are kept: a step takes some of them."""
@@ -32,6 +32,27 @@ class Galaxies:
 
     def __getitem__(self, rows) -> "Galaxies":
         return Galaxies(self.flux[rows], self.err[rows], self.redshift[rows])
+
+
+@dataclass(frozen=True)
+class KnownRedshifts:
+    """A redshift distribution as data: quantiles of the known ones over half the distance from the 16th to the 84th."""
+
+    quantiles: Quantiles
+    centre: float
+    spread: float
+
+    @classmethod
+    def of(cls, galaxies: Galaxies, device: str) -> "KnownRedshifts":
+        known = galaxies.redshift[np.isfinite(galaxies.redshift)]
+        low, centre, high = np.percentile(known, [16, 50, 84])
+        spread = max(0.5 * (high - low), 1e-6)
+        scaled = torch.as_tensor((known - centre) / spread).float()[:, None]
+        return cls(Quantiles(scaled, torch.ones(1, 1)).to(device), centre, spread)
+
+    def distance(self, redshift: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """W_1 of weighted redshifts (n,), in units of that spread."""
+        return self.quantiles.distance(((redshift - self.centre) / self.spread).float()[:, None], weight)
 
 
 def split(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +78,7 @@ class WassersteinLoss:
         self.quantiles = Quantiles(self.data, directions(n_feature, _POOL, seed)).to(self.device)
         held_pool = directions(n_feature, _SCORE_DIRECTIONS, _SCORE_SEED)
         self.held = Quantiles(features[held], held_pool).to(self.device)
+        self.known = KnownRedshifts.of(galaxies, self.device) if settings.redshifts == "distribution" else None
 
     def loss(self, step: int) -> torch.Tensor:
         """The distance of fresh synthetic galaxies to the data, and the price of what lies beyond the cuts."""
@@ -73,14 +95,19 @@ class WassersteinLoss:
             rows = torch.randint(len(self.data), (n,), generator=random)
             distance = sinkhorn(features, self.data[rows].to(self.device), seen.weight, power=settings.power,
                                 blur=_between(settings.blur, progress))  # fmt: skip
-        return distance + (1.0 - seen.weight.mean() - settings.max_hidden).clamp_min(0.0)
+        return distance + self._off_known(seen) + (1.0 - seen.weight.mean() - settings.max_hidden).clamp_min(0.0)
 
     def score(self) -> float:
         """Sliced W_1 to the held-out galaxies with the true noise and hard cuts; the same draws in every look."""
         seen = self._observe(_SCORE_DRAWS, torch.Generator().manual_seed(_SCORE_SEED), None, 1.0)
         if not seen.weight.any():
             return float("inf")
-        return self.held.distance(self.scaling(seen.flux, seen.redshift), seen.weight).item()
+        distance = self.held.distance(self.scaling(seen.flux, seen.redshift), seen.weight)
+        return float(distance + self._off_known(seen))
+
+    def _off_known(self, seen: Observed):
+        """Distance of the selected redshifts to the known distribution; 0 without one."""
+        return 0.0 if self.known is None else self.known.distance(seen.redshift, seen.weight)
 
     def _observe(self, n, random, width, noise_scale):
         n_dim, n_band = self.synthesis.space.n_dim, self.synthesis.n_band

@@ -4,13 +4,14 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from popcat.distributed import SYNCHRONOUS, fit_population, populations
 from popcat.errors import PopcatError
 from popcat.population import ensemble, members
 from popcat.population.fitted import load_population
-from popcat.population.jobs import job_of_photometry
+from popcat.population.jobs import job_of_photometry, job_of_posteriors
 from popcat.population.members import fit_member, read_job
 
 
@@ -104,6 +105,45 @@ def test_known_redshifts_are_a_further_dimension_on_demand(catalogue, survey_fil
     settings = quick.model_copy(update={"redshifts": "distance"})
     job = job_of_photometry(frame, load_survey(survey_file), Model(), [], settings)
     assert job.scaling.names(job.survey.band_names)[-1] == "redshift"
+
+
+def test_too_few_known_redshifts_are_said(catalogue, survey_file, quick, tmp_path):
+    frame = pd.read_parquet(catalogue)
+    frame.loc[100:, "redshift"] = np.nan
+    frame.to_parquet(tmp_path / "some.parquet")
+    settings = quick.model_copy(update={"redshifts": "distribution"})
+    with pytest.raises(PopcatError, match=r"\d+ galaxies that pass the cuts have a redshift; expected at least 200"):
+        fit(tmp_path / "some.parquet", survey_file, tmp_path / "few", settings)
+
+
+def test_redshifts_of_some_galaxies_are_data_on_demand(catalogue, survey_file, quick, tmp_path):
+    frame = pd.read_parquet(catalogue)
+    frame.loc[300:, "redshift"] = np.nan
+    frame.to_parquet(tmp_path / "some.parquet")
+    settings = quick.model_copy(update={"redshifts": "distribution", "members": 1})
+    fit(tmp_path / "some.parquet", survey_file, tmp_path / "known", settings)
+    known = read_job(tmp_path / "known").galaxies.redshift
+    assert 200 < np.isfinite(known).sum() < len(known)
+
+
+def test_posteriors_take_no_redshifts_beside_their_own(tmp_path, quick):
+    with pytest.raises(PopcatError, match="posteriors have the known redshifts in them"):
+        job_of_posteriors(tmp_path, [], quick.model_copy(update={"redshifts": "distance"}))
+
+
+def test_error_floors_are_no_scatter_unless_asked_for(catalogue, survey_file, quick, tmp_path):
+    text = survey_file.read_text().replace('flux = "flux_r"', 'error_floor = 0.3\nflux = "flux_r"')
+    (tmp_path / "floors.toml").write_text(text)
+    few = quick.model_copy(update={"members": 1, "steps": 1, "start_steps": 0})
+    fit(catalogue, tmp_path / "floors.toml", tmp_path / "ignored", few)
+    fit(catalogue, tmp_path / "floors.toml", tmp_path / "scatter", few.model_copy(update={"error_floors": "scatter"}))
+    errors = {}
+    for name in ("ignored", "scatter"):
+        galaxies = read_job(tmp_path / name).galaxies
+        errors[name] = (galaxies.err / galaxies.flux)[:, 2]
+    assert errors["scatter"].min() > 0.29
+    np.testing.assert_allclose(np.hypot(errors["ignored"], 0.3), errors["scatter"], rtol=1e-4)
+    assert read_job(tmp_path / "ignored").survey.bands[2].error_floor == 0.3
 
 
 def test_the_noise_is_the_catalogues_own_and_not_widened(fitted, catalogue):

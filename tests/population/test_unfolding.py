@@ -13,7 +13,7 @@ from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.start_prior import PhysicalPrior, sample_start, start_prior
 from popcat.population.synthesis import Synthesis
-from popcat.population.unfolding import Start, StartLoss, unfold
+from popcat.population.unfolding import Start, StartLoss, _towards, unfold
 from popcat.population.wasserstein import Galaxies
 from popcat.prior import make_prior
 from popcat.settings import Model, load_survey
@@ -149,6 +149,16 @@ def test_a_flow_learns_the_library_with_its_weights():
     made = StartLoss(flow, start, settings, 0)
     only = StartLoss(flow, Start(x[1:], torch.zeros(1)), settings, 0)
     assert made.loss(0).item() == pytest.approx(only.loss(0).item(), abs=1e-5)
+
+
+def test_redshifts_are_weighted_to_the_known_ones():
+    random = np.random.default_rng(0)
+    known, library = random.beta(2.0, 6.0, 5000), random.uniform(size=50_000)
+    log_ratio = _towards(known, library, torch.ones(len(library))).double().numpy()
+    mean = np.average(library, weights=np.exp(log_ratio))
+    assert mean == pytest.approx(known.mean(), abs=0.01)
+    spread = np.sqrt(np.average((library - mean) ** 2, weights=np.exp(log_ratio)))
+    assert spread == pytest.approx(known.std(), abs=0.01)
 
 
 def test_regenerated_galaxies_are_distinct_and_keep_mean_and_covariance():

@@ -88,6 +88,36 @@ def test_the_sinkhorn_divergence_recovers_it_too():
     assert x.mean(0).tolist() == pytest.approx(MEAN.tolist(), abs=0.15)
 
 
+class BlindToy(Toy):
+    """The same, but its redshift is half of x2 that no flux tells of."""
+
+    class space:  # noqa: N801
+        n_dim = 3
+
+    def observe(self, x, normals, *, width, noise_scale=1.0):
+        seen = super().observe(x[:, :2], normals, width=width, noise_scale=noise_scale)
+        return Observed(seen.flux, seen.err, 0.5 * x[:, 2], seen.weight)
+
+
+def test_a_known_redshift_distribution_is_matched_where_photometry_says_nothing():
+    toy, random = BlindToy(), np.random.default_rng(4)
+    galaxies, _ = catalogue(Toy())
+    galaxies.redshift[::3] = random.normal(0.7, 0.1, len(galaxies.redshift[::3]))
+    found = {}
+    for redshifts in ("ignored", "distribution"):
+        settings = PopulationSettings(n_blocks=2, hidden=16, n_bins=4, steps=150, batch=800, projections=16,
+                                      redshifts=redshifts)  # fmt: skip
+        flow, _ = new_flow(settings, 3, 0)
+        made = WassersteinLoss(flow, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
+        fit_flow(flow, made.loss, made.score, Plan(150, 25, 99, settings.training(learning_rate=1e-2)))
+        with torch.no_grad():
+            found[redshifts] = draw(flow, torch.randn(20_000, 3, generator=torch.Generator().manual_seed(1)))
+    known, unknown = 0.5 * found["distribution"][:, 2], 0.5 * found["ignored"][:, 2]
+    assert (known.mean().item(), known.std().item()) == pytest.approx((0.7, 0.1), abs=0.03)
+    assert abs(unknown.mean().item() - 0.7) > 0.3
+    assert found["distribution"][:, :2].mean(0).tolist() == pytest.approx(MEAN.tolist(), abs=0.08)
+
+
 def test_held_out_galaxies_are_the_same_for_every_member_and_disjoint():
     fitted, held = split(1000, 0.1, 4)
     assert len(held) == 100
