@@ -6,8 +6,9 @@ Parents, uniform in comoving volume to z = 0.5, surviving mass above 10^8 Msun:
 - quenched with probability 1 / (1 + exp(-(log M - 10.5) / 0.35));
 - star formation: log SFR = 0.76 (log M - 10.5) + 0.34 + 2.5 log10(1 + z), scatter 0.3 dex (slope and zero point of
   Renzini & Peng 2015), quenched log sSFR = -12 +- 0.4;
-- histories: SFH weights from a pool of Dirichlet draws, of concentration 0.3 to 3 towards each basis, a burst of at
-  most some per cent in a fifth of them; every galaxy takes one of those whose sSFR is nearest to its own;
+- histories: SFH weights from a pool of 400,000 Dirichlet draws, of concentration 0.3 to 3 towards each basis, 0.003 to
+  10 towards the youngest, a burst of at most some per cent in a fifth of them; every galaxy takes one of the 400 whose
+  sSFR is nearest to its own (of the 10,000 at either end beyond those), so that hardly any two have the same;
 - metallicity: log Z = -1.85 + 0.3 (log M - 10.5), flatter above, +-0.1, through both weights;
 - diffuse dust: ln tau_ism about ln(0.2 + 0.5 / (1 + exp(-2 (log M - 10)))) +- 0.4, quenched ln 0.1 +- 0.5;
   tau_bc = 0.8 to 1.6 times as much; slope -0.3 - 0.4 tau_ism +- 0.2.
@@ -22,7 +23,8 @@ from popcat.sps.cosmology import cosmology_table
 from popcat.stages import forward_for
 
 FAINT_MAG, Z_MAX, LOG_MASS_MIN = 19.8, 0.5, 8.0
-_BATCH, _POOL = 400_000, 60_000
+_BATCH, _POOL = 400_000, 400_000
+_NEAREST, _EDGE = 200, 5000
 
 
 def make_mock(n, survey, model, noise, seed=1):
@@ -58,8 +60,10 @@ def _parents(n, pool, survey, model, random):
     theta = np.empty((n, len(make_prior(model).names)))
     for i, (edge_low, edge_high) in enumerate(zip(pool["z"][:-1], pool["z"][1:], strict=True)):
         rows = np.flatnonzero((z >= edge_low) & (z < edge_high))
-        at = np.searchsorted(pool["log_ssfr"][i], ssfr[rows]) + random.integers(-40, 41, len(rows))
-        chosen = pool["order"][i][np.clip(at, 0, _POOL - 1)]
+        at = np.clip(np.searchsorted(pool["log_ssfr"][i], ssfr[rows]), _EDGE, _POOL - 1 - _EDGE)
+        at_edge = (at == _EDGE) | (at == _POOL - 1 - _EDGE)
+        at = at + np.rint(random.uniform(-1.0, 1.0, len(rows)) * np.where(at_edge, _EDGE, _NEAREST)).astype(int)
+        chosen = pool["order"][i][at]
         theta[rows] = pool["theta"][chosen]
         theta[rows, 0] = mass[rows] + pool["formed"][i][chosen]
     log_z = np.where(mass < 10.5, -1.85 + 0.3 * (mass - 10.5), -1.85 + 0.1 * (mass - 10.5))
@@ -93,6 +97,8 @@ def _history_pool(survey, model, random):
     n_sfh = len(prior.stick) + 1
     theta = prior.from_unit(np.full((_POOL, prior.n_unconstrained), 0.5))
     concentration = np.exp(random.uniform(np.log(0.3), np.log(3.0), (_POOL, n_sfh)))
+    # the youngest basis decides the sSFR: the pool has to reach beyond the galaxies at both ends
+    concentration[:, 0] = np.exp(random.uniform(np.log(0.003), np.log(10.0), _POOL))
     gamma = random.gamma(concentration) + 1e-12
     theta[:, 1 : 1 + n_sfh] = gamma / gamma.sum(1, keepdims=True)
     theta[:, 5] = np.where(random.uniform(size=_POOL) < 0.2, random.beta(1.0, 40.0, _POOL), 1e-4)

@@ -40,8 +40,9 @@ class PopulationSettings(pydantic.BaseModel):
     """Synthetic noise in units of the survey's, from the first step to the middle one."""
     cut_width: tuple[float, float] = (0.1, 0.02)
     """Width in magnitudes of the smooth surrogate of a cut, from the first step to the last."""
-    max_hidden: float = pydantic.Field(default=0.1, ge=0, le=1)
-    """Share of the population that may lie beyond the cuts at no cost: of more of it the data say nothing."""
+    max_hidden: float = pydantic.Field(default=0.5, ge=0, le=1)
+    """Share of the population that may lie beyond the cuts at no cost. Some must: noise brings galaxies from beyond
+    into the sample, the more of them the larger it is at the cut. Of more of it the data say nothing."""
     redshifts: Literal["ignored", "distance", "distribution"] = "ignored"
     """Known redshifts: a further dimension of the distance (galaxies without one are left out), or only their
     distribution, for which those of some galaxies will do if they are a fair sample of all."""

@@ -32,6 +32,8 @@ _FIRST, _EACH = 250, 50
 _MAX_LOG_RATIO = 4.0
 _NEVER = -30.0
 _BINS = 40
+_BEYOND = 0.3
+"""In ln flux, past the faintest."""
 _RARE = 1e-4
 """Share of galaxies too small to be told from none."""
 _SMOOTHING = 0.2
@@ -141,17 +143,31 @@ def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, r
     theta, redshift, log_weight = sample_start(name, _BATCH, synthesis.space, photometry, random)
     flux = photometry.flux(theta, redshift)[:, band]
     data = np.log(np.maximum(galaxies.flux[:, band], 1e-3))
-    edges = np.linspace(*np.percentile(data, [0.05, 99.95]), _BINS + 1)
+    edges, wanted = _wanted_fluxes(data, beyond=bool(synthesis.cuts.cuts))
     place = np.searchsorted(edges, np.log(np.maximum(flux, 1e-30))) - 1
-    inside = (place >= 0) & (place < _BINS)
+    inside = (place >= 0) & (place < len(wanted))
     theta, redshift, log_weight, place = theta[inside], redshift[inside], log_weight[inside], place[inside]
     if not inside.any():
         return np.empty((0, synthesis.space.n_dim), dtype=np.float32), np.empty(0)
-    wanted = np.histogram(data, edges)[0] + 0.5
-    there = np.bincount(place, weights=np.exp(log_weight - log_weight.max()), minlength=_BINS)
+    there = np.bincount(place, weights=np.exp(log_weight - log_weight.max()), minlength=len(wanted))
     log_weight = log_weight - log_weight.max() + np.log(wanted / np.maximum(there, 1e-300))[place]
     kept = log_weight > log_weight.max() - 12.0
     return synthesis.space.unconstrained(theta[kept], redshift[kept]), log_weight[kept]
+
+
+def _wanted_fluxes(data: np.ndarray, *, beyond: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of bins in ln flux, and how many galaxies the library shall have in each: as many as the data.
+
+    `beyond`: where cuts end the data, noise has brought fainter galaxies in, so the faintest tenth goes on past it.
+    """
+    edges = np.linspace(*np.percentile(data, [0.05, 99.95]), _BINS + 1)
+    wanted = np.histogram(data, edges)[0] + 0.5
+    if not beyond:
+        return edges, wanted
+    step, n_faint = edges[1] - edges[0], int(np.searchsorted(np.cumsum(wanted), 0.1 * wanted.sum())) + 1
+    n_more = int(np.ceil(_BEYOND / step))
+    fainter = edges[0] - step * np.arange(n_more, 0, -1)
+    return np.concatenate([fainter, edges]), np.concatenate([np.full(n_more, wanted[:n_faint].mean()), wanted])
 
 
 def _noisy(synthesis: Synthesis, scaling: Scaling, x, random):

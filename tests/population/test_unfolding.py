@@ -13,7 +13,7 @@ from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.start_prior import PhysicalPrior, sample_start, start_prior
 from popcat.population.synthesis import Synthesis
-from popcat.population.unfolding import Start, StartLoss, _towards, unfold
+from popcat.population.unfolding import Start, StartLoss, _towards, _wanted_fluxes, unfold
 from popcat.population.wasserstein import Galaxies
 from popcat.prior import make_prior
 from popcat.settings import Model, load_survey
@@ -149,6 +149,18 @@ def test_a_flow_learns_the_library_with_its_weights():
     made = StartLoss(flow, start, settings, 0)
     only = StartLoss(flow, Start(x[1:], torch.zeros(1)), settings, 0)
     assert made.loss(0).item() == pytest.approx(only.loss(0).item(), abs=1e-5)
+
+
+def test_the_library_goes_on_beyond_a_cut_and_ends_with_the_data_without_one():
+    data = 1.0 + np.random.default_rng(0).exponential(0.5, 20_000)
+    edges, wanted = _wanted_fluxes(data, beyond=False)
+    further, more = _wanted_fluxes(data, beyond=True)
+    n = len(more) - len(wanted)
+    assert edges[0] == pytest.approx(1.0, abs=0.03)
+    assert 0.3 <= edges[0] - further[0] < 0.3 + 2 * np.diff(edges)[0]
+    np.testing.assert_array_equal(more[n:], wanted)
+    np.testing.assert_allclose(more[:n], wanted[:2].mean(), rtol=0.1)
+    np.testing.assert_allclose(np.diff(further), np.diff(edges)[0])
 
 
 def test_redshifts_are_weighted_to_the_known_ones():
