@@ -7,8 +7,10 @@ photometry in units of that of two halves of the data. `sfms_offset_dex`: main s
 wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
 physical one, beside as small an ensemble with everything right.
 scaling: seconds of a step against the number of galaxies.
-real: redshifts hidden. `w1_redshift_wasserstein`, `w1_redshift_hierarchical`: of p(z) from the spectroscopic one;
-`stacked`: the hierarchical route left at its start, the posteriors stacked under the wide prior (stack_share = 1);
+real: galaxies with nebular emission (the embedded model sdss_nebular), redshifts hidden. `w1_redshift_wasserstein`,
+`w1_redshift_hierarchical`: of p(z) from the spectroscopic one; `stacked`: the hierarchical route left at its start, the
+posteriors stacked under the wide prior (stack_share = 1); `known`: Wasserstein route with the redshift distribution of
+every tenth galaxy as data, compared with that of the others; `stars`: Wasserstein route without nebular emission;
 masses against kcorrect's at the true redshifts, where it is installed; photo-z of every fifth galaxy under the flat
 prior, and with either population as the prior.
 
@@ -36,6 +38,7 @@ from environment import conclude, parser, print_table
 
 CUT = f"r<{FAINT_MAG}"
 BANDS = ("u", "g", "r", "i", "z")
+NEBULAR = "sdss_nebular"
 
 
 def main():
@@ -222,30 +225,42 @@ def real(folder: Path, arguments) -> dict:
     catalog = files("popcat") / "data" / "galaxies_sdss.parquet"
     z_spec = pd.read_parquet(catalog, columns=["object_id", "redshift"]).set_index("object_id")["redshift"]
     settings = PopulationSettings(members=min(arguments.members, 2))
-    wasserstein = fit(folder, "real-wasserstein", catalog, arguments, survey="sdss", settings=settings)
+    nebular = {"survey": NEBULAR, "galaxy_model": Model(grid="bc03_miles_nebular")}
+    wasserstein = fit(folder, "real-wasserstein", catalog, arguments, settings=settings, **nebular)
+    stars = fit(folder, "real-stars", catalog, arguments, settings=settings, survey=NEBULAR)
+    tenth = folder / "tenth.parquet"
+    frame = pd.read_parquet(catalog)
+    is_known = np.arange(len(frame)) % 10 == 0
+    frame.assign(redshift=frame["redshift"].where(is_known)).to_parquet(tenth)
+    with_known = settings.model_copy(update={"redshifts": "distribution"})
+    known = fit(folder, "real-known", tenth, arguments, settings=with_known, **nebular)
     posteriors = infer_hidden(folder / "hidden", catalog, arguments.draws, arguments)
     hierarchical = fit(folder, "real-hierarchical", posteriors, arguments, settings=settings)
     stacked = fit(folder, "real-stacked", posteriors, arguments,
                   settings=settings.model_copy(update={"stack_share": 1.0}))  # fmt: skip
     result = {
         "w1_redshift_stacked": distance_to(stacked, z_spec),
+        "w1_redshift_stars": distance_to(stars, z_spec),
+        "w1_redshift_known": distance_to(known, z_spec[~is_known]),
+        "w1_redshift_of_the_tenth": wasserstein_distance(z_spec[is_known], z_spec[~is_known]),
         "w1_redshift_wasserstein": distance_to(wasserstein, z_spec),
         "w1_redshift_hierarchical": distance_to(hierarchical, z_spec),
         "distance_over_floor": wasserstein["description"].measured["distance_over_floor"],
+        "distance_over_floor_stars": stars["description"].measured["distance_over_floor"],
         "seconds_wasserstein": wasserstein["seconds"], "seconds_hierarchical": hierarchical["seconds"],
     }  # fmt: skip
     some = folder / "some.parquet"
     pd.read_parquet(catalog).iloc[:: arguments.every].to_parquet(some)
     posteriors = infer_hidden(folder / "hidden-some", some, arguments.many, arguments)
     result |= photoz(posteriors, z_spec, "flat")
-    for name in ("hierarchical", "wasserstein", "stacked"):
+    for name in ("hierarchical", "wasserstein", "stacked", "known"):
         output = folder / f"reweighted-{name}"
         how = {"scheduler": SYNCHRONOUS} if not arguments.workers else {"workers": arguments.workers}
         reweight_catalog(posteriors, output, folder / f"real-{name}", **how)
         result |= photoz(output, z_spec, "population" if name == "hierarchical" else f"population_{name}")
     masses = kcorrect_masses(catalog)
     if masses is not None:
-        fits = {"wasserstein": wasserstein, "hierarchical": hierarchical, "stacked": stacked}
+        fits = {"wasserstein": wasserstein, "hierarchical": hierarchical, "stacked": stacked, "known": known}
         for name, found in fits.items():
             frame = found["samples"]
             result[f"w1_log_mstar_kcorrect_{name}"] = wasserstein_distance(frame["log_mstar"], masses)
@@ -256,7 +271,7 @@ def real(folder: Path, arguments) -> dict:
 def infer_hidden(folder: Path, catalog, draws: int, arguments) -> Path:
     """Posteriors with the redshifts hidden, unless they are there."""
     how = {"scheduler": SYNCHRONOUS} if not arguments.workers else {"workers": arguments.workers}
-    infer_catalog(catalog, folder, model="sdss", draws=draws, hide_redshift=True, **how)
+    infer_catalog(catalog, folder, model=NEBULAR, draws=draws, hide_redshift=True, **how)
     return folder
 
 

@@ -14,7 +14,7 @@ from popcat.distributed import fit_population
 from popcat.population.settings import PopulationSettings
 
 QUICK = PopulationSettings(members=1, steps=10, start_steps=60, library=5000, n_blocks=3, hidden=32,
-                           batch=1000, check_every=10)  # fmt: skip
+                           batch=(1000, 1000), check_every=10)  # fmt: skip
 
 
 def main(path: str, output: str) -> None:

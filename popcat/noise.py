@@ -23,8 +23,8 @@ from popcat.settings import Band, Survey, validation_summary
 from popcat.units import ab_mag_to_nmgy
 
 # Histograms that partitions add up: natural logarithms of flux and error in nMgy.
-_LN_FLUX = np.linspace(np.log(1e-4), np.log(1e8), 139)
-_LN_ERR = np.linspace(np.log(1e-6), np.log(1e6), 1382)
+LN_FLUX_BINS = np.linspace(np.log(1e-4), np.log(1e8), 139)
+LN_ERR_BINS = np.linspace(np.log(1e-6), np.log(1e6), 1382)
 _MIN_COUNT = 30
 WIDEN = 1.5
 MIN_SCATTER = 0.2
@@ -88,7 +88,7 @@ def noise_counts(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
     for name in survey.band_names:
         flux, err = frame[f"flux_{name}"].to_numpy(), frame[f"flux_err_{name}"].to_numpy()
         seen = (flux > 0) & (err > 0) & np.isfinite(err)
-        counts.append(np.histogram2d(np.log(flux[seen]), np.log(err[seen]), bins=(_LN_FLUX, _LN_ERR))[0])
+        counts.append(np.histogram2d(np.log(flux[seen]), np.log(err[seen]), bins=(LN_FLUX_BINS, LN_ERR_BINS))[0])
     return np.array(counts).astype(np.int64)
 
 
@@ -112,7 +112,7 @@ def noise_from_counts(
 
 def _fit_band(table: np.ndarray, widen: float, min_scatter: float) -> BandNoise:
     """Median and 16-84 half-width of ln(error) in groups of neighbouring flux bins that hold enough galaxies."""
-    flux_mid, err_mid = 0.5 * (_LN_FLUX[1:] + _LN_FLUX[:-1]), 0.5 * (_LN_ERR[1:] + _LN_ERR[:-1])
+    flux_mid, err_mid = 0.5 * (LN_FLUX_BINS[1:] + LN_FLUX_BINS[:-1]), 0.5 * (LN_ERR_BINS[1:] + LN_ERR_BINS[:-1])
     nodes, medians, scatters = [], [], []
     group = np.zeros(table.shape[1])
     weight = 0.0

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from popcat.catalog.partitions import read_manifest
 from popcat.catalog.photometry import observed
 from popcat.errors import PopcatError
-from popcat.noise import NoiseModel, default_noise, noise_counts, noise_from_counts
+from popcat.noise import NoiseModel, default_noise
+from popcat.population.catalogue_noise import catalogue_noise
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import fit_scaling
 from popcat.population.hierarchical import PosteriorDraws
@@ -26,8 +27,6 @@ from popcat.settings import Model, Survey
 from popcat.sps.photometry import Photometry
 
 _FEWEST = 200
-_MEASURED_SCATTER = {"widen": 1.0, "min_scatter": 0.02}
-"""A posterior's noise model covers the data; a population's has to be the data's own."""
 
 
 def job_of_photometry(
@@ -36,7 +35,7 @@ def job_of_photometry(
 ) -> Job:  # fmt: skip
     """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
 
-    `noise` defaults to that of the frame itself.
+    `noise` defaults to that of the frame itself, by true flux.
 
     Raises PopcatError if too few galaxies are left.
     """
@@ -51,7 +50,7 @@ def job_of_photometry(
     _enough(int(kept.sum()), len(frame), made)
     if settings.redshifts == "distribution":
         _enough_known(int(np.isfinite(redshift[kept]).sum()))
-    noise = noise or noise_from_counts(noise_counts(frame[kept], survey), survey, **_MEASURED_SCATTER)
+    noise = noise or catalogue_noise(flux[kept], err[kept], survey, settings.seed)
     galaxies = Galaxies(flux[kept], err[kept], redshift[kept])
     scaling = fit_scaling(galaxies.flux, galaxies.err, redshift[kept] if settings.redshifts == "distance" else None)
     return Job(survey, model, noise, made, settings, "wasserstein", galaxies, None, scaling)

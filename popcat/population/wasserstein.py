@@ -84,7 +84,7 @@ class WassersteinLoss:
         """The distance of fresh synthetic galaxies to the data, and the price of what lies beyond the cuts."""
         random = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
         settings, progress = self.settings, step / max(self.settings.steps - 1, 1)
-        n = settings.batch if settings.loss == "sliced" else settings.sinkhorn_batch
+        n = round(_between(settings.batch, progress)) if settings.loss == "sliced" else settings.sinkhorn_batch
         seen = self._observe(n, random, _between(settings.cut_width, progress), self._noise_scale(progress))
         features = self.scaling(seen.flux, seen.redshift)
         if settings.loss == "sliced":

@@ -46,7 +46,7 @@ def catalogue(toy, n=6000):
 
 
 def fit(toy, galaxies, **changes):
-    options = {"n_blocks": 2, "hidden": 16, "n_bins": 4, "steps": 150, "batch": 800, "projections": 16}
+    options = {"n_blocks": 2, "hidden": 16, "n_bins": 4, "steps": 150, "batch": (800, 800), "projections": 16}
     settings = PopulationSettings(**(options | changes))
     flow, _ = new_flow(settings, 2, 0)
     made = WassersteinLoss(flow, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
@@ -105,7 +105,7 @@ def test_a_known_redshift_distribution_is_matched_where_photometry_says_nothing(
     galaxies.redshift[::3] = random.normal(0.7, 0.1, len(galaxies.redshift[::3]))
     found = {}
     for redshifts in ("ignored", "distribution"):
-        settings = PopulationSettings(n_blocks=2, hidden=16, n_bins=4, steps=150, batch=800, projections=16,
+        settings = PopulationSettings(n_blocks=2, hidden=16, n_bins=4, steps=150, batch=(800, 800), projections=16,
                                       redshifts=redshifts)  # fmt: skip
         flow, _ = new_flow(settings, 3, 0)
         made = WassersteinLoss(flow, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
