@@ -101,8 +101,18 @@ def load_grid(name: "str | Path") -> SSPGrid:
 def _read(path: Path) -> SSPGrid:
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if "base" in file:
+                return _with_emission(file)
             arrays = {name: file[name] for name in _ARRAYS}
             provenance = json.loads(str(file["provenance"]))
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise PopcatError(f"{path} is not an SSP grid written by `popcat ssp build`: {error}") from error
     return SSPGrid(**arrays, provenance=provenance)
+
+
+def _with_emission(file) -> SSPGrid:
+    """An embedded grid whose file holds another's name and the nebular emission to be added to it."""
+    from popcat.sps.nebular import Nebular, with_nebular
+
+    names = ("log_age_yr", "log_z_abs", "wave_aa", "lum")
+    return with_nebular(load_grid(str(file["base"])), Nebular(float(file["log_u"]), *(file[name] for name in names)))
