@@ -65,7 +65,7 @@ def ssp_build(
 def _build_here(engine, source, sps_home, nebular, full, scheduler, workers):
     from popcat.sps.engines import build_grid
 
-    if scheduler or workers:
+    if engine != "fsps" and (scheduler or workers):
         raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --scheduler")
     return build_grid(engine, source, sps_home=sps_home, nebular=nebular, full=full)
 

