@@ -2,8 +2,8 @@
 
 L'(Z, t) = L(Z, t) + N(Z, t) for t <= MAX_AGE_GYR, where N is what Cloudy gives for the same stars at one ionisation
 parameter U (Byler et al. 2017; Carnall et al. 2018, section 3.1.2), and no starlight is left below the Lyman limit: the
-gas has taken it. Older than that hardly an ionising photon is left. Without it H alpha is missing, which is 2% of the i
-flux of a star-forming galaxy at z = 0.1.
+gas has taken it. Older than that hardly an ionising photon is left. Without it H alpha is missing, which with its
+neighbours is 2% of the i flux at z = 0.1 of a galaxy that forms 10^-10.5 of its mass a year.
 """
 
 from dataclasses import dataclass, replace
