@@ -182,7 +182,8 @@ class Model(_Settings):
     """The galaxy model: stellar populations, bases, discretisation, dust, cosmology, prior ranges."""
 
     grid: str = "bc03_miles"
-    """Name of an embedded SSP grid, or the path of one that `popcat ssp build` wrote."""
+    """Name of an embedded SSP grid, "bc03_miles" or with nebular emission "bc03_miles_nebular", or the path of one that
+    `popcat ssp build` wrote."""
     bases: str = "popcat"
     """"popcat" (embedded), "provabgs" (from an installed provabgs), a CSV file of any number of bases, or a folder of
     files named as the published ones."""

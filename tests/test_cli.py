@@ -162,6 +162,8 @@ def test_a_survey_without_a_catalogue_is_simulated_with_nominal_noise_that_says_
         (["ssp", "build", "--sps-home", "absent"], ["--source FILE instead of --sps-home absent"]),
         (["ssp", "build", "--engine", "fsps", "--source", "absent"], ["--sps-home DIR instead of --source absent"]),
         (["ssp", "build", "--engine", "fsps", "--sps-home", "absent"], ["absent is not a folder", "git clone"]),
+        (["ssp", "build", "--engine", "fsps", "--nebular", "-3"], ["bc03 engine alone", "leave out --nebular"]),
+        (["ssp", "build", "--engine", "fsps", "--nebular", "-3", "--workers", "2"], ["leave out --nebular"]),
         (["ssp", "build", "--engine", "dsps"], ["--source FILE"]),
         (["ssp", "build", "--engine", "dsps", "--source", "absent.h5"], ["no DSPS grid at absent.h5"]),
         (["ssp", "info", "absent"], ['no SSP grid "absent"']),
@@ -334,4 +336,7 @@ def test_a_catalogue_is_verified_and_what_is_wrong_has_its_remedy(popcat, galaxi
 def test_the_ssp_grid_describes_itself(popcat):
     status, out, _ = popcat("ssp", "info")
     assert status == 0
-    assert "Kroupa" in out
+    assert "Kroupa" in out and "nebular" not in out
+    status, out, _ = popcat("ssp", "info", "bc03_miles_nebular")
+    assert status == 0
+    assert "nebular_log_u -3.0" in out

@@ -30,6 +30,10 @@ def ssp_build(
     sps_home: Annotated[
         Path | None, typer.Option(help="Data of FSPS for the fsps engine; by default the variable SPS_HOME.")
     ] = None,
+    nebular: Annotated[
+        float | None,
+        typer.Option(help="Add nebular emission of this log U (-4 to 0 in steps of 0.5; usual: -3); bc03 only."),
+    ] = None,
     full: Annotated[bool, typer.Option(help="Keep every age and wavelength.")] = False,
     scheduler: SchedulerOption = None,
     workers: Annotated[
@@ -44,10 +48,10 @@ def ssp_build(
     started = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        if engine == "fsps" and source is None and (scheduler or workers):
+        if engine == "fsps" and source is None and nebular is None and (scheduler or workers):
             grid = _build_fsps(sps_home, output, full, scheduler, workers)
         else:
-            grid = _build_here(engine, source, sps_home, full, scheduler, workers)
+            grid = _build_here(engine, source, sps_home, nebular, full, scheduler, workers)
     save_grid(grid, output)
     say(
         f"{grid.lum.shape[0]} metallicities x {grid.lum.shape[1]} ages x {grid.lum.shape[2]} wavelengths, "
@@ -58,12 +62,12 @@ def ssp_build(
         say(f"Warning: {warning.message}")
 
 
-def _build_here(engine, source, sps_home, full, scheduler, workers):
+def _build_here(engine, source, sps_home, nebular, full, scheduler, workers):
     from popcat.sps.engines import build_grid
 
-    if scheduler or workers:
+    if engine != "fsps" and (scheduler or workers):
         raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --scheduler")
-    return build_grid(engine, source, sps_home=sps_home, full=full)
+    return build_grid(engine, source, sps_home=sps_home, nebular=nebular, full=full)
 
 
 def _build_fsps(sps_home, output, full, scheduler, workers):

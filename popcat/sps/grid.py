@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from popcat.errors import PopcatError, did_you_mean
+from popcat.sps.nebular import Nebular, with_nebular
 
 _ARRAYS = ("log_age_yr", "log_z_abs", "wave_aa", "lum", "mstar")
 
@@ -101,8 +102,16 @@ def load_grid(name: "str | Path") -> SSPGrid:
 def _read(path: Path) -> SSPGrid:
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if "base" in file:
+                return _with_emission(file)
             arrays = {name: file[name] for name in _ARRAYS}
             provenance = json.loads(str(file["provenance"]))
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise PopcatError(f"{path} is not an SSP grid written by `popcat ssp build`: {error}") from error
     return SSPGrid(**arrays, provenance=provenance)
+
+
+def _with_emission(file) -> SSPGrid:
+    """An embedded grid whose file holds another's name and the nebular emission to be added to it."""
+    names = ("log_age_yr", "log_z_abs", "wave_aa", "lum")
+    return with_nebular(load_grid(str(file["base"])), Nebular(float(file["log_u"]), *(file[name] for name in names)))

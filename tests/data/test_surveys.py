@@ -12,6 +12,7 @@ from popcat.catalog.door import check_catalog, same_unit
 from popcat.catalog.photometry import catalog_columns, to_photometry
 from popcat.catalog.sources import plan_chunks
 from popcat.errors import PopcatError
+from popcat.noise import default_noise
 from popcat.prior import make_prior
 from popcat.settings import Model, embedded_surveys, load_survey
 from popcat.sps.filters import load_curves
@@ -24,6 +25,8 @@ SURVEYS = {"galex_sdss_2mass": 10, "gama": 10, "legacy": 5, "lsst": 6, "sdss": 5
 LIKE = {"legacy_sweep": "legacy", "nsa_v0": "sdss", "nsa_v1": "sdss", "sdss_casjobs": "sdss",
         "sdss_casjobs_mag": "sdss"}  # fmt: skip
 """Other columns of the same bands."""
+OTHER_ERRORS = {"sdss_nebular": "sdss"}
+"""The same bands and columns with other error floors."""
 SAMPLE = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
@@ -34,7 +37,7 @@ def galaxies():
 
 
 def test_these_are_the_embedded_surveys():
-    assert embedded_surveys() == sorted([*SURVEYS, *LIKE])
+    assert embedded_surveys() == sorted([*SURVEYS, *LIKE, *OTHER_ERRORS])
 
 
 @pytest.mark.parametrize(("name", "model"), LIKE.items())
@@ -43,6 +46,23 @@ def test_a_survey_of_other_columns_fits_the_model_of_its_bands(name, model):
     assert (survey.redshift_range, survey.selection) == (trained.redshift_range, trained.selection)
     same = {"name", "filter", "wave_range_aa", "error_floor", "depth_5sigma_mag"}
     assert [b.model_dump(include=same) for b in survey.bands] == [b.model_dump(include=same) for b in trained.bands]
+
+
+@pytest.mark.parametrize(("name", "other"), OTHER_ERRORS.items())
+def test_a_survey_of_other_errors_has_the_same_bands(name, other):
+    survey, same = load_survey(name), load_survey(other)
+    left_out = {"name", "description", "bands"}
+    assert survey.model_dump(exclude=left_out) == same.model_dump(exclude=left_out)
+    bands = [[b.model_dump(exclude={"error_floor"}) for b in s.bands] for s in (survey, same)]
+    assert bands[0] == bands[1]
+
+
+def test_errors_of_the_nebular_survey_are_those_of_the_calibration_alone():
+    """Padmanabhan et al. 2008: 2% in u, 1% in griz; less than the template errors that kcorrect adds."""
+    floors = [b.error_floor for b in load_survey("sdss_nebular").bands]
+    assert floors == [0.02, 0.01, 0.01, 0.01, 0.01]
+    assert np.all(np.array(floors) <= [b.error_floor for b in load_survey("sdss").bands])
+    assert default_noise(load_survey("sdss_nebular")).survey == "sdss_nebular"
 
 
 @pytest.mark.parametrize(("name", "n_band"), SURVEYS.items())

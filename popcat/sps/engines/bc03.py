@@ -12,7 +12,7 @@ from popcat.errors import PopcatError
 from popcat.sps.grid import SSPGrid
 
 BC03_FILE = "bc03_miles_stellar_grids.fits"
-_BC03_Z_SUN = 0.02
+BC03_Z_SUN = 0.02
 
 
 def find_bc03() -> Path:
@@ -57,7 +57,7 @@ def read_bc03(path: "Path | None" = None, *, air_to_vacuum: bool = True) -> SSPG
         "air_to_vacuum": air_to_vacuum,
     }
     wave = vacuum_wavelength(wave) if air_to_vacuum else wave
-    return SSPGrid(np.log10(age), np.log10(np.array(z_solar) * _BC03_Z_SUN), wave, lum, mstar, provenance)
+    return SSPGrid(np.log10(age), np.log10(np.array(z_solar) * BC03_Z_SUN), wave, lum, mstar, provenance)
 
 
 def vacuum_wavelength(air_aa: np.ndarray) -> np.ndarray:
