@@ -11,7 +11,7 @@ from popcat.flows.mixture import stacking_weights
 from popcat.population.distance import sliced_distance
 from popcat.population.fitted import Description, Member, Population
 from popcat.population.flow import draw
-from popcat.population.hierarchical import log_evidence
+from popcat.population.hierarchical import MAX_HELD, log_evidence
 from popcat.population.members import Job, flow_of
 from popcat.population.wasserstein import features_of, floor_of, split
 
@@ -55,7 +55,7 @@ def _weights(job: Job, members: list[Member], flows) -> np.ndarray:
     """Sliced distance: exp(-(d - least) / floor). Posteriors: those that make the held-out galaxies most probable."""
     if job.route == "hierarchical":
         _, held = split(len(job.draws), job.settings.held_out, job.settings.seed)
-        return stacking_weights(torch.stack([log_evidence(flow, job.draws[held[:300]]) for flow in flows])).numpy()
+        return stacking_weights(torch.stack([log_evidence(flow, job.draws[held[:MAX_HELD]]) for flow in flows])).numpy()
     scores = np.array([member.score for member in members])
     weights = np.exp(-(scores - scores.min()) / floor_of(job.galaxies, job.scaling))
     return weights / weights.sum()

@@ -26,7 +26,7 @@ FEWEST_EFFECTIVE = 10.0
 _TAKEN = 8
 """Draws a galaxy that make the gradient."""
 _DETECTION_DRAWS = 400
-_MAX_HELD = 300
+MAX_HELD = 300
 _PRICE = 10.0
 """Nats for each share of the population beyond the cuts that is too much."""
 _CHUNK = 50_000
@@ -72,7 +72,7 @@ class HierarchicalLoss:
                  synthesis: Synthesis | None = None):  # fmt: skip
         self.flow, self.settings, self.seed = flow, settings, seed
         fitted, held = split(len(draws), settings.held_out, settings.seed)
-        self.draws, self.held = draws[fitted], draws[held[:_MAX_HELD]]
+        self.draws, self.held = draws[fitted], draws[held[:MAX_HELD]]
         self.synthesis = synthesis
 
     def loss(self, step: int) -> torch.Tensor:

@@ -25,9 +25,9 @@ class PopulationSettings(pydantic.BaseModel):
     average: float = pydantic.Field(default=0.05, ge=0, lt=1)
     """Weights are averaged over about this share of all steps."""
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
-    steps: int = pydantic.Field(default=1500, ge=0)
+    steps: int = pydantic.Field(default=1800, ge=0)
     """Of the Wasserstein route."""
-    batch: tuple[Batch, Batch] = (2000, 12_000)
+    batch: tuple[Batch, Batch] = (2000, 14_000)
     """Synthetic galaxies a step, from the first step to the last, geometrically: a small batch finds the way, but in
     the end its quantiles are off by more than what is left to learn."""
     loss: Literal["sliced", "sinkhorn"] = "sliced"
