@@ -42,7 +42,7 @@ def test_the_quickstart_runs_on_what_the_demo_writes(galaxies, tmp_path):
     assert re.search(r"\d+ of \d+ galaxies are massive and quiescent", done.stdout)
 
 
-MODELS = ("galex_sdss_2mass", "sdss")
+MODELS = ("galex_sdss_2mass", "sdss", "sdss_nebular")
 
 
 def test_the_embedded_models_are_small_and_see_the_bands_of_their_surveys():
