@@ -12,7 +12,7 @@ from popcat.settings import Survey
 
 _MEASURED_SCATTER = {"widen": 1.0, "min_scatter": 0.02}
 """A posterior's noise model covers the data; a population's has to be the data's own."""
-_MOST, _ITERATIONS = 20_000, 12
+_MOST, _ITERATIONS = 100_000, 12
 
 
 def catalogue_noise(flux: np.ndarray, err: np.ndarray, survey: Survey, seed: int = 0) -> NoiseModel:

@@ -55,7 +55,7 @@ class PopulationSettings(pydantic.BaseModel):
     held_out: float = pydantic.Field(default=0.1, gt=0, lt=0.5)
     check_every: int = pydantic.Field(default=50, ge=1)
     """Steps between two looks at the held-out galaxies, and two checkpoints."""
-    patience: int = pydantic.Field(default=12, ge=1)
+    patience: int = pydantic.Field(default=24, ge=1)
     """Looks without gain after which a fit stops."""
     start_steps: int = pydantic.Field(default=800, ge=0)
     """Of the start, in which the flow learns a reweighted library, or of the hierarchical route; 0: no start."""
