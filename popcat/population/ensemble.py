@@ -62,7 +62,10 @@ def _weights(job: Job, members: list[Member], flows) -> np.ndarray:
 
 
 def _measured(job: Job, flows, members) -> dict:
-    """Distance of the whole ensemble's photometry from the data, beside the sampling floor at the same size."""
+    """Distance of the whole ensemble's photometry from the data, beside the sampling floor at the same size.
+
+    The floor is the distance of two halves of the data; that of the ensemble is the mean of its distances to either.
+    """
     if job.galaxies is None:
         return {"galaxies": len(job.draws)}
     data = features_of(job.galaxies, job.scaling)
@@ -75,8 +78,9 @@ def _measured(job: Job, flows, members) -> dict:
     features = torch.cat([one for one, _ in seen])
     share = np.mean(np.concatenate([selected for _, selected in seen]))
     features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(4))][:half]
-    floor = sliced_distance(data[half : 2 * half], data[:half])
-    distance = sliced_distance(features, data[:half])
+    halves = data[:half], data[half : 2 * half]
+    floor = sliced_distance(halves[1], halves[0])
+    distance = float(np.mean([sliced_distance(features, one) for one in halves]))
     return {"galaxies": len(data), "compared": half, "distance": distance, "floor": floor,
             "distance_over_floor": distance / floor, "selected_fraction": float(share),
             "features": job.scaling.to_dict(job.survey.band_names)}  # fmt: skip
