@@ -15,8 +15,8 @@ from popcat.population.hierarchical import MAX_HELD, log_evidence
 from popcat.population.members import Job, flow_of
 from popcat.population.wasserstein import features_of, floor_of, split
 
-_MEASURED = 50_000
-"""Galaxies of either side of the distance that is published."""
+_MEASURED, _REPEATS = 50_000, 4
+"""Galaxies of either side of the distance that is published, and how often it is taken."""
 
 
 def assemble(job: Job, outcomes: list[tuple[Member, bytes] | Exception], output: Path, source: str) -> Population:
@@ -64,26 +64,34 @@ def _weights(job: Job, members: list[Member], flows) -> np.ndarray:
 def _measured(job: Job, flows, members) -> dict:
     """Distance of the whole ensemble's photometry from the data, beside the sampling floor at the same size.
 
-    The floor is the distance of two halves of the data; that of the ensemble is the mean of its distances to either.
+    The floor is the distance of two halves of the data, that of the ensemble the mean of its distances to either; both
+    are means over several halvings and as many synthetic samples, for one of them scatters by a tenth or two.
     """
     if job.galaxies is None:
         return {"galaxies": len(job.draws)}
-    data = features_of(job.galaxies, job.scaling)
+    data, synthesis = features_of(job.galaxies, job.scaling), job.synthesis()
     half = min(len(data) // 2, _MEASURED)
-    data = data[torch.randperm(len(data), generator=torch.Generator().manual_seed(3))]
-    synthesis = job.synthesis()
     weights = np.array([member.weight for member in members if member.score is not None])
-    seen = [_synthetic(flow, job, synthesis, int(np.ceil(1.5 * half * w)) + 1, seed)
-            for seed, (flow, w) in enumerate(zip(flows, weights / weights.sum(), strict=True))]  # fmt: skip
-    features = torch.cat([one for one, _ in seen])
-    share = np.mean(np.concatenate([selected for _, selected in seen]))
-    features = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(4))][:half]
-    halves = data[:half], data[half : 2 * half]
-    floor = sliced_distance(halves[1], halves[0])
-    distance = float(np.mean([sliced_distance(features, one) for one in halves]))
+    rows = []
+    for repeat in range(_REPEATS):
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(3 + repeat))
+        halves = data[order[:half]], data[order[half : 2 * half]]
+        features, share = _sample(flows, weights / weights.sum(), job, synthesis, half, repeat)
+        distance = np.mean([sliced_distance(features, one) for one in halves])
+        rows.append((distance, sliced_distance(halves[1], halves[0]), share))
+    distance, floor, share = (float(value) for value in np.mean(rows, axis=0))
     return {"galaxies": len(data), "compared": half, "distance": distance, "floor": floor,
-            "distance_over_floor": distance / floor, "selected_fraction": float(share),
+            "distance_over_floor": distance / floor, "selected_fraction": share,
             "features": job.scaling.to_dict(job.survey.band_names)}  # fmt: skip
+
+
+def _sample(flows, weights: np.ndarray, job: Job, synthesis, n: int, repeat: int):
+    """Features of n selected galaxies of the whole ensemble, and the share of galaxies that are selected."""
+    seen = [_synthetic(flow, job, synthesis, int(np.ceil(2.5 * n * w)) + 1, 100 * repeat + number)
+            for number, (flow, w) in enumerate(zip(flows, weights, strict=True))]  # fmt: skip
+    features = torch.cat([one for one, _ in seen])
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(4 + repeat))
+    return features[order[:n]], np.mean(np.concatenate([selected for _, selected in seen]))
 
 
 def _synthetic(flow, job: Job, synthesis, n: int, seed: int):
