@@ -72,7 +72,7 @@ def test_the_embedded_models_record_how_they_were_made(name):
     assert {"library", "library_seed", "grid", "training", "history", "n_library", "validation_log_prob"} <= set(made)
     # a list with one history a member; in the models that were embedded first, that of their only one
     history = made["history"][0] if isinstance(made["history"], list) else made["history"]
-    assert history["validation"][history["best_epoch"]] == made["validation_log_prob"]
+    assert history["validation"][history["best_epoch"]] == np.atleast_1d(made["validation_log_prob"])[0]
 
 
 def test_the_embedded_model_is_calibrated_on_mocks():
