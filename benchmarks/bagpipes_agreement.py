@@ -8,9 +8,10 @@ ages of the universe. What the two take for the Sun's luminosity (3.826 and 3.82
 out. popcat's side is the full-resolution reference, to which forward_model.py holds the fast path.
 
 With nebular emission of log U = -3, bagpipes' is on the finer ages too. What remains is where a line lies: bagpipes
-puts all of it in the nearest of its wavelengths, which are 1 A apart, popcat shares it between two. That is 2e-3 of i
-at z = 0.05, where H alpha is on the steep side of the filter, and 5e-4 at R = 12,000. And bagpipes ends the emission at
-10 Myr, where popcat's fades to none at the next age of the stars, 10.5 Myr: the bursts keep clear of that.
+puts all of it in the nearest of its wavelengths, which are 1 A apart, popcat shares it between two. That is largest in
+i at z = 0.05, where H alpha is on the steep side of the filter, and less with more of bagpipes' wavelengths. And
+bagpipes ends the emission at 10 Myr, where popcat's fades to none at the next age of the stars, 10.5 Myr: the bursts
+keep clear of that.
 """
 
 import tempfile

@@ -2,8 +2,8 @@
 
 mock: 100,000 galaxies (mock_survey.py says of what), r < 19.8, five flows. `w1_redshift`, `w1_log_mstar`: 1-D
 Wasserstein distances of what the survey selects from the truth. `distance_over_floor`: sliced distance of the
-photometry to either half of the data (the mean) in units of that of the two halves. `sfms_offset_dex`: main sequence
-at z < 0.1, log M* = 9.5, 10, 10.5. start: the reweighted library that the flows learn first.
+photometry to either half of the data in units of that of the two halves, means over four halvings. `sfms_offset_dex`:
+main sequence at z < 0.1, log M* = 9.5, 10, 10.5. start: the reweighted library that the flows learn first.
 wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
 physical one, beside as small an ensemble with everything right (`right`); half as many steps.
 scaling: seconds of a step against the number of galaxies.
