@@ -2,5 +2,5 @@
 
 The population is a mixture of spline flows over the galaxy model's parameters and the redshift. It describes the
 parent: the galaxies before the survey's cuts, which the cuts, applied to synthetic photometry, turn into what is
-observed. Of what lies far beyond the cuts the data say nothing, and there is little of it (`max_hidden`).
+observed. Of what lies far beyond the cuts the data say nothing; how much of it there may be is `max_hidden`.
 """

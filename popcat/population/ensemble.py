@@ -99,6 +99,6 @@ def _synthetic(flow, job: Job, synthesis, n: int, seed: int):
     random = torch.Generator().manual_seed(1005 + seed)
     with torch.no_grad():
         x = draw(flow, torch.randn(n, job.space.n_dim, generator=random))
-        seen = synthesis.observe(x, torch.randn(n, 2 * synthesis.n_band, generator=random), width=None)
+        seen = synthesis.observe(x, torch.randn(n, 2 * synthesis.n_band, generator=random), hard=True)
     selected = seen.weight > 0
     return job.scaling(seen.flux, seen.redshift)[selected], selected.numpy()

@@ -39,6 +39,8 @@ _GALAXIES, _DRAWS, _START = "galaxies.safetensors", "draws.safetensors", "start.
 _JOB = "job.json"
 APART = 999
 """Between the seeds of two members."""
+_TOLERANCE = 0.1
+"""The noise of a score of so few held-out galaxies is larger than what the last looks of a fit differ by."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, b
     flow, architecture = new_flow(job.settings, job.space.n_dim, seed)
     flow.to(device)
     looks = [run(job, flow, seed, folder / f"{number}-{name}.safetensors", device) for name, run in _stages(job)]
-    score = looks[-1].score[looks[-1].best]
+    score = looks[-1].score[looks[-1].kept]
     member = Member(number=number, seed=seed, score=score, seconds=sum(look.seconds[-1] for look in looks),
                     steps=sum(look.step[-1] for look in looks), cpu_seconds=time.process_time() - began)  # fmt: skip
     content = flow_to_bytes(flow.to("cpu").eval(), architecture)
@@ -199,6 +201,7 @@ def _start(job: Job, flow, seed: int, checkpoint: Path, device: str):
 def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str):
     made = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
     plan = _plan(job, job.settings.steps, job.settings.training(), checkpoint, seed)
+    plan = dataclasses.replace(plan, tolerance=_TOLERANCE)
     return fit_flow(flow, made.loss, made.score, plan)
 
 

@@ -66,17 +66,21 @@ class Synthesis:
         return differentiable_flux(self.photometry, theta, redshift), redshift
 
     def observe(
-        self, x: torch.Tensor, normals: torch.Tensor, *, width: float | None, noise_scale: float = 1.0
+        self, x: torch.Tensor, normals: torch.Tensor, *, hard: bool, noise_scale: float = 1.0
     ) -> Observed:
-        """Noisy galaxies; normals is (n, 2 n_band), standard normal. Without a `width` the cuts are hard."""
+        """Noisy galaxies; normals is (n, 2 n_band), standard normal.
+
+        hard : whether galaxies are thrown at the cuts, at a weight of 1 or 0; otherwise they have noise with which they
+        pass, at a weight that is the chance of such noise.
+        """
         flux, redshift = self.fluxes(x)
         normals = normals.to(flux)
         err = self.noise.errors(flux, normals[:, : self.n_band])
-        noisy = flux + noise_scale * err * normals[:, self.n_band :]
-        if width is None:
+        if hard:
+            noisy = flux + noise_scale * err * normals[:, self.n_band :]
             weight = torch.as_tensor(self.cuts.passes(noisy, err)).to(flux)
         else:
-            weight = self.cuts.weight(noisy, err, width)
+            noisy, weight = self.cuts.observed(flux, err, normals[:, self.n_band :], scale=noise_scale)
         return Observed(noisy, err, redshift, weight)
 
     def detection(self, x: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
@@ -87,5 +91,5 @@ class Synthesis:
     def arrays(self, x: torch.Tensor, normals: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Noisy fluxes, errors, and whether each galaxy is selected; no gradients."""
         with torch.no_grad():
-            seen = self.observe(x, normals, width=None)
+            seen = self.observe(x, normals, hard=True)
         return seen.flux.cpu().numpy(), seen.err.cpu().numpy(), seen.weight.cpu().numpy() > 0

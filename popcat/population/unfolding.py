@@ -13,29 +13,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from popcat.errors import PopcatError
 from popcat.population.distance import Scaling
 from popcat.population.flow import log_density
+from popcat.population.library import SHARE, sample_library
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import W_MAX
-from popcat.population.start_prior import PHYSICAL, sample_start
 from popcat.population.synthesis import Synthesis
 from popcat.population.wasserstein import Galaxies, features_of
 
-_BATCH = 200_000
-_MAX_BATCHES = 40
-_HOPELESS = 4
 _NOISES = 4
 _HIDDEN, _RATE, _PAIRS = 64, 3e-3, 2048
 _FIRST, _EACH = 250, 50
 """Steps of the classifier in the first iteration, and in every other."""
 _MAX_LOG_RATIO = 4.0
-_NEVER = -30.0
-_BINS = 40
-_BEYOND = 0.3
-"""In ln flux, past the faintest."""
-_RARE = 1e-4
-"""Share of galaxies too small to be told from none."""
+_NEVER, _HARDLY = -30.0, 1e-9
+"""ln weight of galaxies that have no chance to be observed, and how small a chance is none."""
+_BINS, _RARE = 40, 1e-4
+"""Bins of known redshifts; a share of galaxies too small to be told from none."""
 _SMOOTHING = 0.2
 _FEWEST = 0.05
 """Reweighting ends before fewer effective galaxies than this share are left: a flow would learn them one by one."""
@@ -59,13 +53,14 @@ def unfold(
     """
     random = torch.Generator().manual_seed(1_000_003 * (settings.seed + 1) + 31)
     data = features_of(galaxies, scaling)
-    x, judge, loss = _library(synthesis, galaxies, settings), _Judge(data, random), 0.0
+    x, judge, loss = sample_library(synthesis, galaxies, settings), _Judge(data, random), 0.0
     log_weight = torch.zeros(len(x))
     known = galaxies.redshift[np.isfinite(galaxies.redshift)] if settings.redshifts == "distribution" else None
     for i in range(settings.rounds):
         if i:
             x, log_weight = _regenerated(x, log_weight, random), torch.zeros(len(x))
         log_weight, loss = _reweighted(synthesis, scaling, x, judge, settings.iterations, random, known)
+        log_weight = _limited(synthesis, x, log_weight, SHARE * settings.max_hidden)
         report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; classifier's loss {loss:.3f} "
                "(1.386: cannot tell)")  # fmt: skip
     return Start(x, log_weight)
@@ -77,19 +72,32 @@ def _reweighted(
     """ln weights of a library after some iterations, and the classifier's last loss; redshifts as the `known` ones."""
     features, seen = _noisy(synthesis, scaling, x, random)
     redshift = None if known is None else synthesis.space.parameters(x)[1].numpy()
-    log_weight = torch.where(seen.any(1), torch.zeros(len(x)), _NEVER)
+    has_chance = seen.mean(1) > _HARDLY
+    log_weight = torch.where(has_chance, torch.zeros(len(x)), _NEVER)
     loss = 0.0
     for i in range(iterations):
         weight = (torch.softmax(log_weight, 0)[:, None] * seen).flatten()
         loss = judge.learn(features.flatten(0, 1), weight, _EACH if i else _FIRST)
-        omega = (judge.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(1e-3)
-        update = torch.where(seen.any(1), log_weight + torch.log(omega.clamp_min(1e-9)), _NEVER)
+        omega = (judge.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(_HARDLY)
+        update = torch.where(has_chance, log_weight + torch.log(omega.clamp_min(1e-9)), _NEVER)
         if known is not None:
             update = update + _towards(known, redshift, torch.softmax(update, 0) * seen.mean(1))
         if _effective(update) < _FEWEST * len(x):
             break
         log_weight = update
     return log_weight, loss
+
+
+def _limited(synthesis, x: torch.Tensor, log_weight: torch.Tensor, max_hidden: float) -> torch.Tensor:
+    """ln weights without the galaxies least likely to be observed: at most a share `max_hidden` beyond the cuts."""
+    if not synthesis.cuts.cuts:
+        return log_weight
+    with torch.no_grad():
+        chance = synthesis.detection(x, torch.zeros(len(x), synthesis.n_band))
+    order = torch.argsort(chance, descending=True)
+    share = torch.softmax(log_weight.double(), 0)[order]
+    hidden = torch.cumsum(share * (1.0 - chance[order]), 0) / torch.cumsum(share, 0).clamp_min(1e-12)
+    return torch.where(hidden[torch.argsort(order)] > max_hidden, _NEVER, log_weight)
 
 
 def _towards(known: np.ndarray, redshift: np.ndarray, weight: torch.Tensor) -> torch.Tensor:
@@ -117,67 +125,14 @@ def _effective(log_weight: torch.Tensor) -> float:
     return 1.0 / float((torch.softmax(log_weight.double(), 0) ** 2).sum())
 
 
-def _library(synthesis: Synthesis, galaxies: Galaxies, settings: PopulationSettings):
-    """Galaxies of the start's prior with the data's distribution of one magnitude, after a first look at the cuts."""
-    random = np.random.default_rng((settings.seed, 41))
-    band = synthesis.n_band // 2
-    parts, found = [], 0.0
-    for _ in range(_MAX_BATCHES):
-        parts.append(_candidates(synthesis, settings, galaxies, band, random))
-        log_weight = np.concatenate([weight for _, weight in parts])
-        weight = np.exp(log_weight - log_weight.max(initial=-np.inf))
-        found = weight.sum() ** 2 / (weight**2).sum() if len(weight) else 0.0
-        if found >= settings.library or (len(parts) >= _HOPELESS and found < 1.0):
-            break
-    if found < 500:
-        raise PopcatError(f"the start's prior ({settings.start_prior or PHYSICAL}) has hardly any galaxy like those of "
-                          f"the catalogue ({found:.0f} effective ones): check its units and cuts")  # fmt: skip
-    rows = random.choice(len(weight), size=settings.library, p=weight / weight.sum())
-    return torch.from_numpy(np.concatenate([x for x, _ in parts])[rows])
-
-
-def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, random):
-    """x and ln weights of one batch of the prior; flux of the middle band as in the data."""
-    photometry = synthesis.photometry
-    name = settings.start_prior or PHYSICAL
-    theta, redshift, log_weight = sample_start(name, _BATCH, synthesis.space, photometry, random)
-    flux = photometry.flux(theta, redshift)[:, band]
-    data = np.log(np.maximum(galaxies.flux[:, band], 1e-3))
-    edges, wanted = _wanted_fluxes(data, beyond=bool(synthesis.cuts.cuts))
-    place = np.searchsorted(edges, np.log(np.maximum(flux, 1e-30))) - 1
-    inside = (place >= 0) & (place < len(wanted))
-    theta, redshift, log_weight, place = theta[inside], redshift[inside], log_weight[inside], place[inside]
-    if not inside.any():
-        return np.empty((0, synthesis.space.n_dim), dtype=np.float32), np.empty(0)
-    there = np.bincount(place, weights=np.exp(log_weight - log_weight.max()), minlength=len(wanted))
-    log_weight = log_weight - log_weight.max() + np.log(wanted / np.maximum(there, 1e-300))[place]
-    kept = log_weight > log_weight.max() - 12.0
-    return synthesis.space.unconstrained(theta[kept], redshift[kept]), log_weight[kept]
-
-
-def _wanted_fluxes(data: np.ndarray, *, beyond: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of bins in ln flux, and how many galaxies the library shall have in each: as many as the data.
-
-    `beyond`: where cuts end the data, noise has brought fainter galaxies in, so the faintest tenth goes on past it.
-    """
-    edges = np.linspace(*np.percentile(data, [0.05, 99.95]), _BINS + 1)
-    wanted = np.histogram(data, edges)[0] + 0.5
-    if not beyond:
-        return edges, wanted
-    step, n_faint = edges[1] - edges[0], int(np.searchsorted(np.cumsum(wanted), 0.1 * wanted.sum())) + 1
-    n_more = int(np.ceil(_BEYOND / step))
-    fainter = edges[0] - step * np.arange(n_more, 0, -1)
-    return np.concatenate([fainter, edges]), np.concatenate([np.full(n_more, wanted[:n_faint].mean()), wanted])
-
-
 def _noisy(synthesis: Synthesis, scaling: Scaling, x, random):
-    """Features (n, r, n_feature) of r noisy copies of every galaxy, and whether each is selected, (n, r) float."""
+    """Features (n, r, n_feature) of r noisy copies of every galaxy that pass the cuts, and their chances, (n, r)."""
     features, seen = [], []
     for _ in range(_NOISES):
         with torch.no_grad():
-            one = synthesis.observe(x, torch.randn(len(x), 2 * synthesis.n_band, generator=random), width=None)
+            one = synthesis.observe(x, torch.randn(len(x), 2 * synthesis.n_band, generator=random), hard=False)
         features.append(scaling(one.flux, one.redshift))
-        seen.append((one.weight > 0).float())
+        seen.append(one.weight.float())
     return torch.stack(features, 1), torch.stack(seen, 1)
 
 

@@ -1,7 +1,8 @@
 """The Wasserstein route (PopSED, Li et al. 2023): synthetic photometry of the flow's draws is made like the observed.
 
-Each step draws fresh galaxies and noise, computes fluxes through the differentiable forward model, weighs them with a
-smooth surrogate of the survey's cuts, and moves the flow along the gradient of the distance.
+Each step draws fresh galaxies and noise with which they pass the survey's cuts, computes fluxes through the
+differentiable forward model, weighs them with the chance of such noise, and moves the flow along the gradient of the
+distance.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from popcat.population.flow import draw
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Observed, Synthesis
 
+_RARE = 0.1
+"""A chance to be observed below which it has no gradient: along it galaxies far beyond the cut would move towards it,
+where they count for more, until none were left of those whose rare noise makes the tails."""
 _POOL = 512
 """Random directions whose data quantiles are kept: a step takes some of them."""
 _SCORE_DIRECTIONS, _SCORE_DRAWS, _SCORE_SEED = 128, 20_000, 9
@@ -85,22 +89,23 @@ class WassersteinLoss:
         random = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
         settings, progress = self.settings, step / max(self.settings.steps - 1, 1)
         n = round(_between(settings.batch, progress)) if settings.loss == "sliced" else settings.sinkhorn_batch
-        seen = self._observe(n, random, _between(settings.cut_width, progress), self._noise_scale(progress))
+        seen = self._observe(n, random, self._noise_scale(progress))
         features = self.scaling(seen.flux, seen.redshift)
+        weight = torch.where(seen.weight < _RARE, seen.weight.detach(), seen.weight)
         if settings.loss == "sliced":
             picked = torch.randperm(_POOL, generator=random)[: settings.projections] + self.n_axis
             which = torch.cat([torch.arange(self.n_axis), picked]).to(self.device)
-            distance = self.quantiles.distance(features, seen.weight, which, settings.power)
+            distance = self.quantiles.distance(features, weight, which, settings.power)
         else:
             rows = torch.randint(len(self.data), (n,), generator=random)
-            distance = sinkhorn(features, self.data[rows].to(self.device), seen.weight, power=settings.power,
+            distance = sinkhorn(features, self.data[rows].to(self.device), weight, power=settings.power,
                                 blur=_between(settings.blur, progress))  # fmt: skip
         return distance + self._off_known(seen) + (1.0 - seen.weight.mean() - settings.max_hidden).clamp_min(0.0)
 
     def score(self) -> float:
-        """Sliced W_1 to the held-out galaxies with the true noise and hard cuts; the same draws in every look."""
-        seen = self._observe(_SCORE_DRAWS, torch.Generator().manual_seed(_SCORE_SEED), None, 1.0)
-        if not seen.weight.any():
+        """Sliced W_1 to the held-out galaxies with the true noise and cuts; the same draws in every look."""
+        seen = self._observe(_SCORE_DRAWS, torch.Generator().manual_seed(_SCORE_SEED), 1.0)
+        if seen.weight.sum() < 1.0:
             return float("inf")
         distance = self.held.distance(self.scaling(seen.flux, seen.redshift), seen.weight)
         return float(distance + self._off_known(seen))
@@ -109,11 +114,11 @@ class WassersteinLoss:
         """Distance of the selected redshifts to the known distribution; 0 without one."""
         return 0.0 if self.known is None else self.known.distance(seen.redshift, seen.weight)
 
-    def _observe(self, n, random, width, noise_scale):
+    def _observe(self, n, random, noise_scale):
         n_dim, n_band = self.synthesis.space.n_dim, self.synthesis.n_band
         noise = torch.randn(n, n_dim, generator=random).to(self.device)
         normals = torch.randn(n, 2 * n_band, generator=random).to(self.device)
-        return self.synthesis.observe(draw(self.flow, noise), normals, width=width, noise_scale=noise_scale)
+        return self.synthesis.observe(draw(self.flow, noise), normals, hard=False, noise_scale=noise_scale)
 
     def _noise_scale(self, progress: float) -> float:
         first, last = self.settings.noise_scale

@@ -5,7 +5,6 @@ or tables with named columns and units: the VOTables of the SVO, the ECSV of spe
 """
 
 import difflib
-import importlib.util
 import warnings
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.installed import package_folder
 
 _TABLES = (".xml", ".vot", ".votable", ".ecsv")
 
@@ -61,10 +61,8 @@ def _sedpy_folder() -> Path:
 
 
 def _package_folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise PopcatError(f"the package {package}, which holds filter curves, is not installed: reinstall popcat")
-    return Path(spec.origin).parent
+    missing = f"the package {package}, which holds filter curves, is not installed: reinstall popcat"
+    return package_folder(package, missing)
 
 
 def _closest(collection: str, name: str, names: tuple[str, ...]) -> str:

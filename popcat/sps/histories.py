@@ -4,7 +4,6 @@ SFH(t) = sum_i beta_i s_i(t), cut at the age of the universe and scaled to unit 
 Z(t) = sum_k gamma_k z_k(t). Both are linear between the tabulated times (PROVABGS; Hahn et al. 2022).
 """
 
-import importlib.util
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.installed import package_folder
 from popcat.settings import Model
 
 _FILE = "NMF_2basis_{kind}_components_nowgt_lin_Nc{n}.txt"
@@ -155,10 +155,8 @@ def _only_one(name: str, folder: Path, kind: str, published: int) -> Path:
 
 
 def _provabgs_folder() -> Path:
-    spec = importlib.util.find_spec("provabgs")
-    if spec is None or spec.origin is None:
-        raise PopcatError('bases "provabgs" needs the provabgs package: install it, or name a folder with its files')
-    return Path(spec.origin).parent / "dat"
+    missing = 'bases "provabgs" needs the provabgs package: install it, or name a folder with its files'
+    return package_folder("provabgs", missing) / "dat"
 
 
 def _extended(where, name, time, sfh, zh) -> Bases:

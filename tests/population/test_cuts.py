@@ -1,4 +1,4 @@
-"""Laws of a survey's selection: what the text says, and that the smooth surrogate becomes the cut."""
+"""Laws of a survey's selection: what the text says, and that chances and fluxes are those of galaxies thrown at it."""
 
 import numpy as np
 import pytest
@@ -37,23 +37,56 @@ def test_all_cuts_have_to_be_passed():
 def test_without_cuts_every_galaxy_passes():
     flux, err = sky(10)
     assert parse_cuts([], BANDS).passes(flux, err).all()
-    assert (parse_cuts([], BANDS).weight(flux, err, 0.1) == 1).all()
+    observed, chance = parse_cuts([], BANDS).observed(flux, err, torch.ones_like(flux))
+    torch.testing.assert_close(observed, flux + err)
+    assert (chance == 1).all()
 
 
-def test_the_smooth_weight_becomes_the_cut_as_its_width_vanishes():
+@pytest.mark.parametrize(
+    "texts", [["r<20"], ["r>20"], ["sn_r>5"], ["r<20", "r>18.5", "sn_g>4"], ["r>20", "g>19.9"], ["sn_u<2", "r<21"]]
+)
+def test_weighted_with_their_chance_observed_fluxes_are_those_of_galaxies_thrown_at_the_cuts(texts):
+    n, cuts, random = 200_000, parse_cuts(texts, BANDS), torch.Generator().manual_seed(0)
+    flux = torch.exp(2.0 + torch.randn(n, 3, generator=random, dtype=torch.float64))
+    err = torch.exp(0.3 * torch.randn(n, 3, generator=random, dtype=torch.float64))
+    normals = torch.randn(n, 3, generator=random, dtype=torch.float64)
+    thrown = flux + err * normals
+    passing = torch.as_tensor(cuts.passes(thrown, err))
+    observed, chance = cuts.observed(flux, err, normals)
+    assert chance.mean().item() == pytest.approx(passing.double().mean().item(), abs=0.005)
+    assert cuts.passes(observed, err)[chance.numpy() > 1e-6].all()
+    levels = torch.tensor([0.01, 0.1, 0.5, 0.9, 0.99], dtype=torch.float64)
+    for band in range(3):
+        ordered, order = torch.sort(observed[:, band])
+        share = torch.cumsum(chance[order], 0) / chance.sum()
+        expected = torch.quantile(thrown[passing, band], levels)
+        torch.testing.assert_close(ordered[torch.searchsorted(share, levels)], expected, rtol=0.03, atol=0.05)
+
+
+@pytest.mark.parametrize("texts", [["r<20"], ["r<19.5", "r>18", "sn_g>12", "u>17"]])
+def test_fluxes_and_chances_have_the_gradient_of_finite_differences(texts):
+    flux = torch.tensor([[5.0, 9.0, 10.0], [7.0, 13.0, 30.0]], dtype=torch.float64, requires_grad=True)
+    normals = torch.tensor([[0.3, -1.0, 2.0], [0.0, 1.5, -0.4]]).double()
+    cuts = parse_cuts(texts, BANDS)
+    assert torch.autograd.gradcheck(lambda at: cuts.observed(at, 0.3 * at**0.5, normals), flux)
+
+
+def test_a_galaxy_without_a_chance_has_weight_and_gradient_zero_and_no_nan():
+    flux = torch.tensor([[1e-8, 1e4, 1e-3]], requires_grad=True)
+    cuts = parse_cuts(["u<18", "g>22", "sn_r>40"], BANDS)
+    observed, chance = cuts.observed(flux, torch.full((1, 3), 0.01), torch.full((1, 3), 5.0))
+    (observed.sum() + chance.sum()).backward()
+    assert chance.item() < 1e-99
+    assert torch.isfinite(flux.grad).all()
+    assert torch.isfinite(observed).all()
+
+
+def test_without_noise_the_chance_is_the_cut():
     flux, err = sky()
-    cuts = parse_cuts(["r<20", "sn_g>4"], BANDS)
-    hard = torch.as_tensor(cuts.passes(flux, err)).double()
-    away = [(cuts.weight(flux, err, width) - hard).abs().mean().item() for width in (0.3, 0.1, 0.01, 1e-4)]
-    assert away == sorted(away, reverse=True)
-    assert away[-1] < 1e-4
-
-
-def test_the_weight_has_a_gradient_where_the_cut_has_none():
-    flux = torch.tensor([[1.0, 1.0, 10.0]], requires_grad=True)
-    parse_cuts(["r<20"], BANDS).weight(flux, torch.ones(1, 3), 0.1).sum().backward()
-    assert flux.grad[0, 2] > 0
-    assert flux.grad[0, 0] == 0
+    cuts = parse_cuts(["r<20", "g>18"], BANDS)
+    observed, chance = cuts.observed(flux, err, torch.ones_like(flux), scale=0.0)
+    np.testing.assert_allclose(chance.numpy(), cuts.passes(flux, err), atol=1e-9)
+    torch.testing.assert_close(observed[chance > 0.5], flux[chance > 0.5])
 
 
 @pytest.mark.parametrize("text", ["r<20", "r>20", "sn_r>5"])

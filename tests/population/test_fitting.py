@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from popcat.errors import PopcatError
-from popcat.population.fitting import Plan, fit_flow
+from popcat.population.fitting import Plan, Progress, fit_flow
 from popcat.population.flow import draw, log_density, new_flow
 from popcat.population.settings import PopulationSettings
 
@@ -92,6 +92,13 @@ def test_a_step_without_a_finite_gradient_is_left_out():
     assert all(torch.isfinite(value).all() for value in flow.parameters())
 
 
+def test_a_fit_without_finite_gradients_is_a_failure():
+    flow, _ = new_flow(SETTINGS, 3, 0)
+    loss, score = gaussian_loss(flow)
+    with pytest.raises(PopcatError, match="10 of 10 steps had no finite"):
+        fit_flow(flow, lambda i: loss(i) * float("nan"), score, plan(20))
+
+
 def test_patience_ends_a_fit():
     flow, _ = new_flow(SETTINGS, 3, 0)
     loss, _ = gaussian_loss(flow)
@@ -100,3 +107,37 @@ def test_patience_ends_a_fit():
                         Plan(1000, 10, 3, SETTINGS.training(), None))  # fmt: skip
     assert progress.step[-1] == 40
     assert progress.best == 0
+
+
+def kept_of(scores, tolerance):
+    progress = Progress()
+    kept = [progress.add(i, 0.0, score, 0.0, tolerance) for i, score in enumerate(scores)]
+    return progress, kept
+
+
+def test_without_tolerance_the_best_look_is_kept():
+    progress, kept = kept_of([3.0, 2.0, 2.05, float("nan"), 2.5], 0.0)
+    assert (progress.best, progress.kept) == (1, 1)
+    assert kept == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_last_look_within_the_tolerance_of_the_best_is_kept(sign):
+    scores = [3.0, 2.0, 2.15, 2.3, 2.1, 2.25] if sign > 0 else [-1.0, -2.0, -1.85, -1.7, -1.9, -1.75]
+    progress, kept = kept_of(scores, 0.1)
+    assert (progress.best, progress.kept) == (1, 4)
+    assert kept == [True, True, True, False, True, False]
+
+
+def test_the_weights_of_the_kept_look_are_the_flows():
+    def fitted(scores, tolerance, n_steps):
+        flow, _ = new_flow(SETTINGS, 3, 0)
+        loss, _ = gaussian_loss(flow)
+        values = iter(scores)
+        fit_flow(flow, loss, lambda: next(values), plan(n_steps, tolerance=tolerance))
+        return torch.cat([value.detach().ravel() for value in flow.parameters()])
+
+    last = fitted([1.0, 2.0, 0.9, 0.95, 0.94], 0.1, 50)
+    best = fitted([1.0, 2.0, 0.9, 0.95, 0.94], 0.0, 50)
+    assert not torch.equal(last, best)
+    assert torch.equal(last, fitted([5.0, 4.0, 3.0, 2.0, 1.0], 0.0, 50))

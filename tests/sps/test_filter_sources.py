@@ -81,10 +81,9 @@ def test_an_unknown_filter_is_refused_with_the_closest_names_of_both(name, near)
 
 
 def test_a_missing_package_is_said(monkeypatch):
-    from popcat.sps import filter_sources
 
     sedpy_filters.cache_clear()
-    monkeypatch.setattr(filter_sources.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PopcatError, match="the package sedpy, which holds filter curves, is not installed"):
         sedpy_filters()
 

@@ -148,7 +148,7 @@ def test_a_file_of_words_is_refused(folder):
 
 
 def test_provabgs_bases_need_the_package_or_a_folder(monkeypatch):
-    monkeypatch.setattr(histories.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PopcatError, match="needs the provabgs package"):
         load_bases("provabgs")
 

