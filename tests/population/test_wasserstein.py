@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from popcat.population import wasserstein
 from popcat.population.cuts import parse_cuts
 from popcat.population.distance import fit_scaling
 from popcat.population.fitting import Plan, fit_flow
@@ -82,6 +83,29 @@ def test_with_the_cut_in_the_model_the_selected_are_recovered(max_hidden):
     x, selected, _ = fit(toy, galaxies, max_hidden=max_hidden)
     assert x[selected].mean(0).tolist() == pytest.approx(truth.mean(0).tolist(), abs=0.06)
     assert selected.float().mean() > 0.9 - max_hidden  # what lies beyond the cut is bounded, not piled up
+
+
+def test_the_chance_to_be_observed_has_a_gradient_only_where_it_is_not_rare(monkeypatch):
+    toy = Toy(["r<20"])
+    galaxies, _ = catalogue(toy)
+    settings = PopulationSettings(batch=(300, 300), steps=10, projections=16, max_hidden=1.0)
+    x = (MEAN + 2.0 * SPREAD * torch.randn(300, 2, generator=torch.Generator().manual_seed(6))).requires_grad_()
+    monkeypatch.setattr(wasserstein, "draw", lambda flow, noise: x)
+    made = WassersteinLoss(None, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
+
+    def gradient(rare):
+        monkeypatch.setattr(wasserstein, "_RARE", rare)
+        return torch.autograd.grad(made.loss(3), x)[0]
+
+    flux = 10.0 * torch.exp(x.detach().double())
+    chance = toy.cuts.probability(flux, torch.full_like(flux, ERROR))
+    rare, likely = (chance < 0.1) & (chance > 1e-4), (chance > 0.1) & (chance < 0.9)
+    assert rare.sum() > 3
+    assert likely.sum() > 3
+    found, through_features, through_both = gradient(0.1), gradient(2.0), gradient(0.0)
+    torch.testing.assert_close(found[rare], through_features[rare], rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(found[likely], through_both[likely], rtol=1e-3, atol=1e-7)
+    assert ((through_both - through_features)[rare | likely, 1].abs() > 1e-6).any()
 
 
 def test_the_sinkhorn_divergence_recovers_it_too():
