@@ -75,7 +75,7 @@ def test_no_file_names_a_package_registry(texts):
         ("see /tmp/x", True),
         ("docs/home/index.md", False),
         ("https://example.org/home/page", False),
-        ("~/work/notes", False),
+        ("~/home/notes", False),
     ],
 )
 def test_machine_paths_are_told_from_others(line, is_machine_path):
