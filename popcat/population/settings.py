@@ -51,7 +51,7 @@ class PopulationSettings(pydantic.BaseModel):
     """The survey's error floors are for what the galaxy model gets wrong, alike in all galaxies of a kind: as noise of
     synthetic galaxies they would make them scatter more than the observed."""
     held_out: float = pydantic.Field(default=0.1, gt=0, lt=0.5)
-    check_every: int = pydantic.Field(default=50, ge=1)
+    check_every: int = pydantic.Field(default=100, ge=1)
     """Steps between two looks at the held-out galaxies, and two checkpoints."""
     patience: int = pydantic.Field(default=24, ge=1)
     """Looks without gain after which a fit stops."""
