@@ -27,7 +27,7 @@ class PopulationSettings(pydantic.BaseModel):
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
     steps: int = pydantic.Field(default=1800, ge=0)
     """Of the Wasserstein route."""
-    batch: tuple[Batch, Batch] = (2000, 14_000)
+    batch: tuple[Batch, Batch] = (2000, 18_000)
     """Synthetic galaxies a step, from the first step to the last, geometrically: a small batch finds the way, but in
     the end its quantiles are off by more than what is left to learn."""
     loss: Literal["sliced", "sinkhorn"] = "sliced"
@@ -41,7 +41,7 @@ class PopulationSettings(pydantic.BaseModel):
     """Of the Sinkhorn divergence, from the first step to the last, geometrically; in scaled features."""
     noise_scale: tuple[float, float] = (1.0, 1.0)
     """Synthetic noise in units of the survey's, from the first step to the middle one."""
-    max_hidden: float = pydantic.Field(default=0.55, ge=0, le=1)
+    max_hidden: float = pydantic.Field(default=0.75, ge=0, le=1)
     """Share of the population that may lie beyond the cuts at no cost. Some must: noise brings galaxies from beyond
     into the sample, the more of them the larger it is at the cut. Of more of it the data say nothing."""
     redshifts: Literal["ignored", "distance", "distribution"] = "ignored"
