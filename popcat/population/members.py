@@ -4,7 +4,6 @@ A fit's folder has, while it is under way, `_fit/`: galaxies.safetensors (what p
 (posterior draws, where there are any), job.json (everything else) and a checkpoint a member.
 """
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -194,21 +193,20 @@ def _start(job: Job, flow, seed: int, checkpoint: Path, device: str):
     made = StartLoss(flow, job.start, job.settings, seed)
     judge = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
     training = job.settings.training(learning_rate=job.settings.start_learning_rate)
-    plan = dataclasses.replace(_plan(job, job.settings.start_steps, training, checkpoint, seed), patience=10**9)
+    plan = _plan(job, job.settings.start_steps, training, checkpoint, seed, patience=10**9)
     return fit_flow(flow, made.loss, judge.score, plan)
 
 
 def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str):
     made = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
-    plan = _plan(job, job.settings.steps, job.settings.training(), checkpoint, seed)
-    plan = dataclasses.replace(plan, tolerance=_TOLERANCE)
+    plan = _plan(job, job.settings.steps, job.settings.training(), checkpoint, seed, tolerance=_TOLERANCE)
     return fit_flow(flow, made.loss, made.score, plan)
 
 
-def _plan(job: Job, n_steps: int, training, checkpoint: Path, seed: int) -> Plan:
-    settings = job.settings
+def _plan(job: Job, n_steps: int, training, checkpoint: Path, seed: int, **more) -> Plan:
     made_for = {"job": job.digest, "seed": seed}
-    return Plan(n_steps, settings.check_every, settings.patience, training, checkpoint, made_for)
+    usual = {"check_every": job.settings.check_every, "patience": job.settings.patience}
+    return Plan(n_steps, training=training, checkpoint=checkpoint, made_for=made_for, **usual | more)
 
 
 def _read_done(folder: Path, number: int, job: Job) -> tuple[Member, bytes] | None:
