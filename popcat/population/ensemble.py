@@ -15,7 +15,7 @@ from popcat.population.hierarchical import MAX_HELD, log_evidence
 from popcat.population.members import Job, flow_of
 from popcat.population.wasserstein import features_of, floor_of, split
 
-_MEASURED, _REPEATS = 50_000, 4
+_MEASURED, _REPEATS, _MOST_TURNS = 50_000, 4, 40
 """Galaxies of either side of the distance that is published, and how often it is taken."""
 
 
@@ -86,12 +86,24 @@ def _measured(job: Job, flows, members) -> dict:
 
 
 def _sample(flows, weights: np.ndarray, job: Job, synthesis, n: int, repeat: int):
-    """Features of n selected galaxies of the whole ensemble, and the share of galaxies that are selected."""
-    seen = [_synthetic(flow, job, synthesis, int(np.ceil(2.5 * n * w)) + 1, 100 * repeat + number)
-            for number, (flow, w) in enumerate(zip(flows, weights, strict=True))]  # fmt: skip
-    features = torch.cat([one for one, _ in seen])
+    """Features of n selected galaxies of the whole ensemble, and the share of galaxies that are selected.
+
+    n of them, however few the survey selects: the distance of a smaller sample would be larger.
+    """
+    parts, selected = [], []
+    for turn in range(_MOST_TURNS):
+        for number, (flow, w) in enumerate(zip(flows, weights, strict=True)):
+            seed = 10_000 * turn + 100 * repeat + number
+            features, one = _synthetic(flow, job, synthesis, int(np.ceil(n * w)) + 1, seed)
+            parts.append(features)
+            selected.append(one)
+        if sum(map(len, parts)) >= n:
+            break
+    features = torch.cat(parts)
+    if len(features) == 0:
+        raise PopcatError("the population was fitted, but none of its galaxies passes the cuts: check cuts and units")
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(4 + repeat))
-    return features[order[:n]], np.mean(np.concatenate([selected for _, selected in seen]))
+    return features[order[:n]], np.mean(np.concatenate(selected))
 
 
 def _synthetic(flow, job: Job, synthesis, n: int, seed: int):

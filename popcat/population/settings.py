@@ -41,7 +41,7 @@ class PopulationSettings(pydantic.BaseModel):
     """Of the Sinkhorn divergence, from the first step to the last, geometrically; in scaled features."""
     noise_scale: tuple[float, float] = (1.0, 1.0)
     """Synthetic noise in units of the survey's, from the first step to the middle one."""
-    max_hidden: float = pydantic.Field(default=0.75, ge=0, le=1)
+    max_hidden: float = pydantic.Field(default=0.65, ge=0, le=1)
     """Share of the population that may lie beyond the cuts at no cost. Some must: noise brings galaxies from beyond
     into the sample, the more of them the larger it is at the cut. Of more of it the data say nothing."""
     redshifts: Literal["ignored", "distance", "distribution"] = "ignored"

@@ -10,6 +10,7 @@ import pytest
 from popcat.distributed import SYNCHRONOUS, fit_population, populations
 from popcat.errors import PopcatError
 from popcat.population import ensemble, members
+from popcat.population.cuts import parse_cuts
 from popcat.population.fitted import load_population
 from popcat.population.jobs import job_of_photometry, job_of_posteriors
 from popcat.population.members import fit_member, read_job
@@ -181,3 +182,16 @@ def test_members_are_measured_on_galaxies_of_their_own(fitted):
     first, second = (ensemble._synthetic(population.flows[0], job, job.synthesis(), 200, seed)[0] for seed in (0, 1))
     assert len(first) > 20
     assert not np.isin(first[:, 0], second[:, 0]).any()
+
+
+def test_as_many_galaxies_are_measured_however_few_are_selected(fitted, monkeypatch):
+    job, population, half = read_job(fitted), load_population(fitted), np.array([0.5, 0.5])
+    synthesis = job.synthesis()
+    synthesis.cuts = parse_cuts(["r<18"], job.survey.band_names)
+    features, share = ensemble._sample(population.flows, half, job, synthesis, 400, 0)
+    assert len(features) == 400
+    assert 0.0 < share < 0.4
+    monkeypatch.setattr(ensemble, "_MOST_TURNS", 2)
+    synthesis.cuts = parse_cuts(["r<1"], job.survey.band_names)
+    with pytest.raises(PopcatError, match="none of its galaxies"):
+        ensemble._sample(population.flows, half, job, synthesis, 400, 0)
