@@ -27,7 +27,7 @@ class PopulationSettings(pydantic.BaseModel):
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
     steps: int = pydantic.Field(default=1800, ge=0)
     """Of the Wasserstein route."""
-    batch: tuple[Batch, Batch] = (2000, 18_000)
+    batch: tuple[Batch, Batch] = (2000, 14_000)
     """Synthetic galaxies a step, from the first step to the last, geometrically: a small batch finds the way, but in
     the end its quantiles are off by more than what is left to learn."""
     loss: Literal["sliced", "sinkhorn"] = "sliced"

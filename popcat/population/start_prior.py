@@ -4,21 +4,22 @@ Broad bands do not tell age, metallicity, dust and redshift apart in every galax
 same photometry, and a fit ends at the one nearest to its start. "physical" is what any galaxy survey may assume:
 
 - parents uniform in comoving volume, with Schechter's mass function (log M* = 11.0 in mass formed, alpha = -1.1);
-- half of them forming stars: SFH weights as in the training prior, tau_ism and tau_bc exponential (0.5, 0.7);
+- half of them forming stars: SFH weights as in the training prior, tau_ism and tau_bc gamma of shape 2 and mean 0.5 and
+  0.7, since hardly any galaxy forms stars without dust (Brinchmann et al. 2004);
 - half quiescent: the weight of the basis with the youngest stars is Beta(0.2, b) instead of the training prior's
   Beta(1, b), tau_ism and tau_bc exponential (0.15, 0.15);
 - slope of the attenuation -0.6 +- 0.5, metallicity weights log10 0.005 +- 0.4, bursts Beta(1, 20).
 
-The fit moves from there as far as the photometry says. "wide" has of all this the volume, the mass function, the dust
-of galaxies that form stars and the slope of the attenuation: draws of posteriors under the training prior cover it,
-while of those that the whole of it would keep there are too few.
+The fit moves from there as far as the photometry says. "wide" has of all this the volume, the mass function and the
+slope of the attenuation, and dust exponential as that of no kind of galaxy (0.5, 0.7): draws of posteriors under the
+training prior cover it, while of those that the whole of it would keep there are too few.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import truncnorm
+from scipy.stats import gamma, truncnorm
 
 from popcat.inference.reweight import load_prior
 from popcat.population.space import Space
@@ -26,8 +27,9 @@ from popcat.sps.photometry import Photometry
 
 FLAT, PHYSICAL, WIDE = "flat", "physical", "wide"
 _LOG_MSTAR, _ALPHA = 11.0, -1.1
-_FORMING, _QUIESCENT = {"tau_ism": 0.5, "tau_bc": 0.7}, {"tau_ism": 0.15, "tau_bc": 0.15}
-_A_QUIESCENT = 0.2
+_FORMING, _QUIESCENT = {"tau_ism": 0.25, "tau_bc": 0.35}, {"tau_ism": 0.15, "tau_bc": 0.15}
+_ANY = {"tau_ism": 0.5, "tau_bc": 0.7}
+_A_FORMING, _A_QUIESCENT = 2.0, 0.2
 _NORMAL = {"n_dust": (-0.6, 0.5), "log_gamma1": (-2.3, 0.4), "log_gamma2": (-2.3, 0.4), "log_z": (-1.8, 0.4)}
 _BURST_B = 20.0
 
@@ -81,14 +83,14 @@ class PhysicalPrior:
         young = np.maximum(theta[:, self.youngest], 1e-5)
         # Beta(a, b) over Beta(1, b): Gamma(a + b) / (Gamma(a) Gamma(1 + b)) v^(a - 1), with b = 3
         quiescent = (_A_QUIESCENT - 1.0) * np.log(young) + np.log(_A_QUIESCENT * 1.2 * 2.2 / 6.0)
-        return value + np.logaddexp(_dust(column, _FORMING), _dust(column, _QUIESCENT) + quiescent)
+        return value + np.logaddexp(_dust(column, _FORMING, _A_FORMING), _dust(column, _QUIESCENT) + quiescent)
 
     def wide(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the wide part of it over the training prior: mass, volume, dust."""
         column = dict(zip(self.names, theta.T, strict=True))
         mean, sigma = _NORMAL["n_dust"]
         slope = -0.5 * ((column["n_dust"] - mean) / sigma) ** 2
-        return self.mass_and_volume(column["log_mstar_formed"], redshift) + slope + _dust(column, _FORMING)
+        return self.mass_and_volume(column["log_mstar_formed"], redshift) + slope + _dust(column, _ANY)
 
     def mass_and_volume(self, log_mass: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the density in redshift and mass formed."""
@@ -101,9 +103,11 @@ class PhysicalPrior:
         n = len(theta)
         quiescent = random.uniform(size=n) < 0.5
         for name in _FORMING:
-            scale = np.where(quiescent, _QUIESCENT[name], _FORMING[name])
             low, high = ranges[name]
-            theta[:, at[name]] = low - scale * np.log1p(-random.uniform(size=n) * -np.expm1(-(high - low) / scale))
+            for rows, shape, scale in ((quiescent, 1.0, _QUIESCENT[name]), (~quiescent, _A_FORMING, _FORMING[name])):
+                law = gamma(shape, scale=scale)
+                level = random.uniform(law.cdf(low), law.cdf(high), int(rows.sum()))
+                theta[rows, at[name]] = law.ppf(level)
         for name, (mean, sigma) in _NORMAL.items():
             if name in at:
                 low, high = ranges[name]
@@ -119,8 +123,9 @@ class PhysicalPrior:
             theta[quiescent, self.youngest] = young
 
 
-def _dust(column, scales) -> np.ndarray:
-    return sum(-column[name] / scale - np.log(scale) for name, scale in scales.items())
+def _dust(column, scales, shape: float = 1.0) -> np.ndarray:
+    """ln of gamma laws of tau_ism and tau_bc."""
+    return sum(gamma.logpdf(column[name], shape, scale=scale) for name, scale in scales.items())
 
 
 def sample_start(
