@@ -55,8 +55,9 @@ def fit(
                    f"score {member.score:.4f}  weight {member.weight:.2f}"))  # fmt: skip
     measured = population.description.measured
     if "distance" in measured:
-        typer.echo(f"distance {measured['distance']:.4f}, {measured['distance_over_floor']:.2f} times the sampling "
-                   f"floor of {measured['floor']:.4f} ({measured['compared']:,} galaxies)")  # fmt: skip
+        typer.echo(f"distance {measured['distance']:.4f}, {measured['distance_over_floor']:.2f} "
+                   f"+- {measured['distance_over_floor_err']:.2f} times the sampling floor of {measured['floor']:.4f} "
+                   f"({measured['compared']:,} galaxies)")  # fmt: skip
     say(f"population in {output}; {write_report(output, output / 'report.html')}")
 
 

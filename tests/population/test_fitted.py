@@ -63,6 +63,7 @@ def test_the_folder_says_what_made_it(fitted):
     assert stored["route"] == "wasserstein"
     assert stored["cuts"][0]["limit"] == 20.0
     assert stored["measured"]["floor"] > 0
+    assert 0.0 < stored["measured"]["distance_over_floor_err"] < stored["measured"]["distance_over_floor"]
     assert stored["measured"]["features"]["names"] == ["u", "g", "r", "i", "z", "u-g", "g-r", "r-i", "i-z"]
     assert stored["measured"]["galaxies"] < 500  # one lacks u
 
