@@ -16,7 +16,8 @@ from popcat.population.members import Job, flow_of
 from popcat.population.wasserstein import features_of, floor_of, split
 
 _MEASURED, _REPEATS, _MOST_TURNS = 50_000, 16, 40
-"""Galaxies of either side of the distance that is published, and how often it is taken."""
+"""Galaxies of either side of the distance that is published, how often it is taken, and how often as many parents are
+drawn for as many galaxies to pass the cuts."""
 
 
 def assemble(job: Job, outcomes: list[tuple[Member, bytes] | Exception], output: Path, source: str) -> Population:
