@@ -1,15 +1,13 @@
 """Two doors to the stages: lazily as Dask dataframes, or from files to files.
 
 Lazy: `read_catalog`, `simulate`, `infer` return Dask dataframes for ad hoc work. Files to files: `simulate_library`,
-`infer_catalog` write one part a partition, atomically, through a bounded window of tasks (window.py) on whatever
-cluster there is (cluster.py); a rerun finishes what is missing.
+`infer_catalog` write one part a partition, atomically, through a bounded window of tasks on whatever cluster there is
+(running.py); a rerun finishes what is missing.
 """
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import dask
@@ -17,22 +15,13 @@ import dask.dataframe as dd
 
 from popcat import stages
 from popcat.calibrating import require_calibrated
-from popcat.catalog.atomic import write_json_atomic
-from popcat.catalog.partitions import META, OutputFolder, read_manifest
+from popcat.catalog.partitions import OutputFolder, read_manifest
 from popcat.catalog.readers import check_catalog, plan_chunks
-from popcat.catalog.records import Sidecar, read_or_none
 from popcat.catalog.sources import content_digest
-from popcat.distributed.cluster import (
-    SYNCHRONOUS,
-    check_performance_report,
-    check_scheduler,
-    connect,
-    performance_reported,
-)
-from popcat.distributed.progress import Reporter
+from popcat.distributed.cluster import SYNCHRONOUS
+from popcat.distributed.running import How, run
 from popcat.distributed.sizing import cut, model_location
-from popcat.distributed.window import Window, run_synchronous
-from popcat.errors import DiskFullError, PopcatError
+from popcat.errors import PopcatError
 from popcat.inference.certify import effort_for
 from popcat.inference.posterior import load_posterior
 from popcat.inference.reweight import load_prior
@@ -135,7 +124,7 @@ def simulate_library(
     >>> manifest["rows"]
     100
     """
-    how = _How(scheduler, workers, progress, check, log, performance_report)
+    how = How(scheduler, workers, progress, check, log, performance_report)
     label = survey.name if isinstance(survey, Survey) else str(survey)
     survey, model = load_survey(survey), model or Model()
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
@@ -148,7 +137,7 @@ def simulate_library(
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
     stages.forward_for(survey, model)  # build the tables once, before the workers look for them
     jobs = {i: (folder, i, *spans[i], survey, model, noise, seed) for i in folder.resume(check=check)}
-    _run(folder, stages.write_library_part, jobs, [stop - start for start, stop in spans], "simulating", how)
+    run(folder, stages.write_library_part, jobs, [stop - start for start, stop in spans], "simulating", how)
     return folder.finish()
 
 
@@ -188,7 +177,7 @@ def infer_catalog(
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
     calibrated = require_calibrated(model, allow=allow_uncalibrated)
-    how = _How(scheduler, workers, progress, check, log, performance_report)
+    how = How(scheduler, workers, progress, check, log, performance_report)
     posterior = load_posterior(model)
     schema = posterior_schema(posterior.survey, posterior.model)
     chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
@@ -211,7 +200,7 @@ def infer_catalog(
     peers = stages.find_peers(source, posterior, hide_redshift=hide_redshift) if pending and effort else None
     jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort, peers) for i in pending}
     start = time.monotonic()
-    _run(folder, stages.write_posterior_part, jobs, rows, "inferring", how)
+    run(folder, stages.write_posterior_part, jobs, rows, "inferring", how)
     extra = {
         "source": str(source),
         "model": where,
@@ -250,13 +239,13 @@ def reweight_catalog(
     new, text = _new_prior(prior, make_prior(model), survey.redshift_range) if is_file else (prior, None)
     text = text or getattr(prior, "__name__", "function")
     settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
-    how = _How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
+    how = How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
     how.check_door()
     folder = OutputFolder.open(output, settings, len(manifest["parts"]), kind="posteriors")
     parts = [str(Path(posteriors).absolute() / part["file"]) for part in manifest["parts"]]
     jobs = {i: (folder, i, parts[i], new, survey, model, seed) for i in folder.resume(check=False)}
     rows = [part["rows"] for part in manifest["parts"]]
-    _run(folder, stages.write_reweighted_part, jobs, rows, "reweighting", how)
+    run(folder, stages.write_reweighted_part, jobs, rows, "reweighting", how)
     return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
 
 
@@ -266,73 +255,6 @@ def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, 
         new = population_prior(path, prior, redshift_range)
         return new, f"population {new.name}"
     return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class _How:
-    """How a run is carried out; decides nothing about what it writes."""
-
-    scheduler: str | None
-    workers: int | None
-    progress: bool
-    check: bool
-    log: str | Path | None
-    performance_report: str | Path | None
-
-    def check_door(self) -> None:
-        """PopcatError for what cannot work, before an output folder is begun."""
-        check_scheduler(self.scheduler)
-        check_performance_report(self.performance_report)
-
-
-def _run(folder: OutputFolder, task: Callable, jobs: dict[int, tuple], rows: list[int], verb: str, how: _How) -> None:
-    """Run task(*jobs[i]) for every i, a bounded window at a time, and write the summary; failures are named."""
-    with Reporter(verb, rows, list(jobs), show=how.progress, log=how.log) as reporter:
-        try:
-            with connect(how.scheduler, workers=how.workers, tasks=len(jobs)) as client:
-                if client is not None:
-                    reporter.say(f"dashboard: {client.dashboard_link}")
-                    reporter.note("connected", scheduler=client.scheduler.address, dashboard=client.dashboard_link)
-                with performance_reported(client, how.performance_report):
-                    errors = _outcomes(client, folder, task, jobs, reporter)
-        finally:
-            with contextlib.suppress(PopcatError):  # a full disk has an error of its own
-                write_json_atomic(Path(folder.path) / META / "summary.json", reporter.summary())
-        _raise_failures(errors, folder, len(jobs))
-
-
-def _outcomes(client, folder: OutputFolder, task, jobs, reporter: Reporter) -> dict[int, Exception]:
-    """Errors by partition. A full disk begins nothing more: every other partition would meet it too."""
-    errors: dict[int, Exception] = {}
-    window = None if client is None else Window(client, task, jobs, reporter.note)
-    for index, error in run_synchronous(task, jobs) if window is None else window:
-        if error is None:
-            sidecar = read_or_none(folder.sidecar_path(index), Sidecar)
-            reporter.done(index, sidecar.made if sidecar else {})
-            continue
-        errors[index] = error
-        reporter.failed(index, error)
-        if isinstance(error, DiskFullError):
-            if window is None:
-                break
-            window.stop()
-    return errors
-
-
-def _raise_failures(errors: dict[int, Exception], folder: OutputFolder, n_jobs: int) -> None:
-    full = [error for error in errors.values() if isinstance(error, DiskFullError)]
-    if full:
-        raise DiskFullError(
-            f"{full[0]}; the run has stopped, its parts are kept and none is half written: make room and give the "
-            "same command again"
-        ) from full[0]
-    if errors:
-        first, error = min(errors.items())
-        raise PopcatError(
-            f"{len(errors)} of {n_jobs} partitions failed ({', '.join(map(str, sorted(errors)[:10]))}); the "
-            f"others are written, and the same command finishes the rest. Partition {first}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _digest(schema) -> str:
