@@ -17,9 +17,11 @@ import torch
 from popcat.errors import PopcatError
 
 _POGSON = float(2.5 / np.log(10.0))
-N_LEVELS = 2001
+N_LEVELS = 20_001
+"""Many, since between the last two of them a quantile function is straight to the farthest galaxy."""
 _MAX_DATA = 200_000
-"""Galaxies whose quantiles are taken; the error of a quantile is then a fiftieth of that of a batch."""
+"""Galaxies whose quantiles are taken; the error of a quantile is then a quarter of that of the largest batch."""
+_DIRECTIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,14 @@ def sinkhorn(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, *, blur: fl
 
 
 def sliced_distance(x: torch.Tensor, y: torch.Tensor, *, n_random: int = 256, seed: int = 1) -> float:
-    """Sliced W_1 between two sets of features, (n, d) and (m, d)."""
-    return Quantiles(y, directions(y.shape[1], n_random, seed)).distance(x, torch.ones(len(x))).item()
+    """Sliced W_1 between two sets of features, (n, d) and (m, d): along a direction the integral of |F - G|."""
+    both, total = torch.cat([x, y]), 0.0
+    pool = directions(y.shape[1], n_random, seed)
+    for some in pool.split(_DIRECTIONS_AT_ONCE):
+        along, order = torch.sort(some @ both.t(), dim=1)
+        step = torch.where(order < len(x), 1.0 / len(x), -1.0 / len(y)).double()
+        total += (torch.cumsum(step, 1)[:, :-1].abs() * torch.diff(along, dim=1)).sum().item()
+    return total / len(pool)
 
 
 def sampling_floor(features: torch.Tensor, *, n_random: int = 256, seed: int = 1) -> float:

@@ -102,7 +102,8 @@ class WassersteinLoss:
             rows = torch.randint(len(self.data), (n,), generator=random)
             distance = sinkhorn(features, self.data[rows].to(self.device), weight, power=settings.power,
                                 blur=_between(settings.blur, progress))  # fmt: skip
-        return distance + self._off_known(seen) + (1.0 - seen.weight.mean() - settings.max_hidden).clamp_min(0.0)
+        too_many = (1.0 - seen.weight.mean() - settings.max_hidden).clamp_min(0.0)
+        return distance + self._off_known(seen, weight) + too_many
 
     def score(self) -> float:
         """Sliced W_1 to the held-out galaxies with the true noise and cuts; the same draws in every look."""
@@ -112,11 +113,11 @@ class WassersteinLoss:
             return float("inf")
         seen = self._observe(min(int(_SCORE_DRAWS / share), _SCORE_MOST), random, 1.0)
         distance = self.held.distance(self.scaling(seen.flux, seen.redshift), seen.weight)
-        return float(distance + self._off_known(seen))
+        return float(distance + self._off_known(seen, seen.weight))
 
-    def _off_known(self, seen: Observed):
-        """Distance of the selected redshifts to the known distribution; 0 without one."""
-        return 0.0 if self.known is None else self.known.distance(seen.redshift, seen.weight)
+    def _off_known(self, seen: Observed, weight: torch.Tensor):
+        """Distance of the weighted redshifts to the known distribution; 0 without one."""
+        return 0.0 if self.known is None else self.known.distance(seen.redshift, weight)
 
     def _observe(self, n, random, noise_scale):
         n_dim, n_band = self.synthesis.space.n_dim, self.synthesis.n_band

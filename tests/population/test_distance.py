@@ -58,6 +58,20 @@ def test_the_second_power_is_the_squared_shift():
     assert found == pytest.approx(0.25, rel=0.01)
 
 
+def test_the_sliced_distance_is_the_mean_of_scipys_over_directions():
+    x, y = normals(900, 3, 0), 0.9 * normals(700, 3, 1) + 0.1
+    expected = np.mean([wasserstein_distance((x @ one).numpy(), (y @ one).numpy()) for one in directions(3, 20, 4)])
+    assert sliced_distance(x, y, n_random=20, seed=4) == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_far_galaxy_counts_as_one():
+    x, y = normals(10_000, 1, 0), normals(10_000, 1, 1)
+    y[0] = 40.0
+    expected = wasserstein_distance(x[:, 0].numpy(), y[:, 0].numpy())
+    assert sliced_distance(x, y) == pytest.approx(expected, rel=1e-4)
+    assert Quantiles(y, torch.eye(1)).distance(x, torch.ones(len(x))).item() == pytest.approx(expected, rel=0.02)
+
+
 def test_the_gradient_moves_galaxies_and_weights_towards_the_data():
     y = normals(2000, 1, 0)
     x = (normals(500, 1, 1) + 1.0).requires_grad_()

@@ -36,7 +36,7 @@ class Toy:
             weight = torch.as_tensor(self.cuts.passes(noisy, err)).double()
         else:
             noisy, weight = self.cuts.observed(flux, err, normals[:, 2:].double(), scale=noise_scale)
-        return Observed(noisy, err, torch.zeros(len(x)), weight)
+        return Observed(noisy, err, torch.linspace(0.3, 0.9, len(x)), weight)
 
 
 def catalogue(toy, n=6000):
@@ -85,27 +85,34 @@ def test_with_the_cut_in_the_model_the_selected_are_recovered(max_hidden):
     assert selected.float().mean() > 0.9 - max_hidden  # what lies beyond the cut is bounded, not piled up
 
 
-def test_the_chance_to_be_observed_has_a_gradient_only_where_it_is_not_rare(monkeypatch):
+def gradients(monkeypatch, rare, redshifts="ignored"):
+    """Of the loss at 300 galaxies, and their chances; redshifts are as they are, whatever x."""
     toy = Toy(["r<20"])
     galaxies, _ = catalogue(toy)
-    settings = PopulationSettings(batch=(300, 300), steps=10, projections=16, max_hidden=1.0)
+    galaxies.redshift[:] = np.random.default_rng(2).normal(0.5, 0.1, len(galaxies))
+    settings = PopulationSettings(batch=(300, 300), steps=10, projections=16, max_hidden=1.0, redshifts=redshifts)
     x = (MEAN + 2.0 * SPREAD * torch.randn(300, 2, generator=torch.Generator().manual_seed(6))).requires_grad_()
     monkeypatch.setattr(wasserstein, "draw", lambda flow, noise: x)
+    monkeypatch.setattr(wasserstein, "_RARE", rare)
     made = WassersteinLoss(None, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
-
-    def gradient(rare):
-        monkeypatch.setattr(wasserstein, "_RARE", rare)
-        return torch.autograd.grad(made.loss(3), x)[0]
-
     flux = 10.0 * torch.exp(x.detach().double())
-    chance = toy.cuts.probability(flux, torch.full_like(flux, ERROR))
+    return torch.autograd.grad(made.loss(3), x)[0], toy.cuts.probability(flux, torch.full_like(flux, ERROR))
+
+
+def test_the_chance_to_be_observed_has_a_gradient_only_where_it_is_not_rare(monkeypatch):
+    (found, chance), (through_features, _), (through_both, _) = (gradients(monkeypatch, rare) for rare in (0.1, 2, 0))
     rare, likely = (chance < 0.1) & (chance > 1e-4), (chance > 0.1) & (chance < 0.9)
     assert rare.sum() > 3
     assert likely.sum() > 3
-    found, through_features, through_both = gradient(0.1), gradient(2.0), gradient(0.0)
     torch.testing.assert_close(found[rare], through_features[rare], rtol=1e-3, atol=1e-7)
     torch.testing.assert_close(found[likely], through_both[likely], rtol=1e-3, atol=1e-7)
     assert ((through_both - through_features)[rare | likely, 1].abs() > 1e-6).any()
+
+
+def test_nor_has_a_rare_chance_a_gradient_through_known_redshifts(monkeypatch):
+    without, with_known = (gradients(monkeypatch, 2, one)[0] for one in ("ignored", "distribution"))
+    torch.testing.assert_close(with_known, without)
+    assert not torch.equal(*(gradients(monkeypatch, 0, one)[0] for one in ("ignored", "distribution")))
 
 
 def test_the_sinkhorn_divergence_recovers_it_too():
