@@ -195,15 +195,22 @@ def load_noise(path: "str | Path", survey: Survey) -> NoiseModel:
 
     Raises PopcatError if there is none or it belongs to other bands.
     """
+    return check_noise(read_noise(path), survey, str(path))
+
+
+def read_noise(path: "str | Path") -> NoiseModel:
+    """A noise model of whatever bands; `check_noise` says whether they are a survey's.
+
+    Raises PopcatError if there is none.
+    """
     path = Path(path)
     if not path.is_file():
         raise PopcatError(f"no noise model at {path}: expected a file written by `popcat noise fit`")
     try:
-        noise = NoiseModel.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return NoiseModel.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, UnicodeDecodeError) as error:
         text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
         raise PopcatError(f"{path} is not a noise model written by `popcat noise fit`: {text}") from error
-    return check_noise(noise, survey, str(path))
 
 
 def default_noise(survey: Survey) -> NoiseModel:

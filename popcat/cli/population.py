@@ -22,7 +22,9 @@ def fit(
     cut: Annotated[
         list[str] | None, typer.Option(help='The survey\'s selection, such as "r<19.8" or "sn_u>3"; may be repeated.')
     ] = None,
-    noise: Annotated[Path | None, typer.Option(help="Noise model; by default the catalogue's own.")] = None,
+    noise: Annotated[
+        Path | None, typer.Option(help="Noise model; by default the catalogue's own, with posteriors the survey's.")
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="TOML file with the galaxy model's settings; that of posteriors is their own."),
@@ -38,14 +40,13 @@ def fit(
 ) -> None:
     """Fit a population: to photometry (Wasserstein distance), or to posteriors (hierarchical likelihood)."""
     from popcat.distributed import fit_population
-    from popcat.noise import load_noise
+    from popcat.noise import read_noise
     from popcat.population.report import write_report
     from popcat.population.settings import population_settings
-    from popcat.settings import load_survey
 
     given = {"members": members, "steps": steps, "seed": seed}
     chosen = population_settings(settings, preset, {key: value for key, value in given.items() if value is not None})
-    made = load_noise(noise, load_survey(survey)) if noise else None
+    made = read_noise(noise) if noise else None
     population = fit_population(
         catalog, output, survey=survey, galaxy_model=galaxy_model(model), noise=made, cuts=cut or (), settings=chosen,
         device=device, scheduler=scheduler, workers=workers, report=say,

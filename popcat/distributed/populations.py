@@ -7,11 +7,12 @@ from popcat.catalog.atomic import write_parquet_atomic
 from popcat.catalog.partitions import is_output, read_manifest
 from popcat.distributed.cluster import check_scheduler, connect
 from popcat.distributed.doors import read_catalog
+from popcat.errors import PopcatError
 from popcat.noise import NoiseModel, check_noise
 from popcat.population.ensemble import assemble
 from popcat.population.fitted import Population, load_population, save_population
 from popcat.population.jobs import job_of_photometry, job_of_posteriors, with_start
-from popcat.population.members import fit_member, read_job, write_job
+from popcat.population.members import check_folder, fit_member, read_job, write_job
 from popcat.population.sampling import sample_folder
 from popcat.population.settings import PopulationSettings
 from popcat.settings import Model, Survey, load_survey
@@ -29,14 +30,17 @@ def fit_population(
     """Fit the population behind a catalogue, freeze it in `output`, and sample it there.
 
     `source` is a catalogue of photometry (the Wasserstein route) or a posterior catalogue from `popcat infer` (the
-    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own.
-    `cuts` are those of the survey, such as "r<19.8", applied to the catalogue and to synthetic galaxies alike. A rerun
-    to the same folder goes on where it was cut off, also with more members.
+    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own,
+    with posteriors to the survey's. `cuts` are those of the survey, such as "r<19.8", applied to the catalogue and to
+    synthetic galaxies alike. A rerun to the same folder goes on where it was cut off, also with more members.
 
-    Raises PopcatError for a catalogue or cuts that cannot work, or if no member could be fitted.
+    Raises PopcatError for a catalogue or cuts that cannot work, a folder with another fit, or if no member could be
+    fitted.
     """
     settings, output = settings or PopulationSettings(), Path(output).absolute()
     check_scheduler(scheduler)
+    if output.exists() and not output.is_dir():
+        raise PopcatError(f"{output} is a file: expected a folder for the population, or a path that is not there yet")
     from_posteriors = is_output(source) and read_manifest(source)["kind"] == "posteriors"
     if from_posteriors:
         job = job_of_posteriors(source, cuts, settings, noise=noise)
@@ -45,8 +49,9 @@ def fit_population(
         is_noise = settings.error_floors == "scatter"
         frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
         noise = noise and check_noise(noise, survey, "noise")
-        job = job_of_photometry(frame, survey, galaxy_model or Model(), cuts, settings, noise=noise)
-        job = with_start(job, output, report)
+        job = job_of_photometry(frame, survey, galaxy_model or Model(), cuts, settings, noise=noise, report=report)
+    check_folder(job, output)
+    job = with_start(job, output, report)
     write_job(job, output)
     Photometry(job.survey, job.model)  # builds the tables once, before the workers look for them
     outcomes = _fit_members(output, settings.members, device, scheduler, workers, report)

@@ -13,7 +13,7 @@ CENTRES = (9.5, 10.0, 10.5)
 
 
 def compare_tables(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """W_1, mean difference (first - second) and quantiles of the quantities that both have.
+    """W_1, mean difference (first - second) and quantiles of the quantities that both have values of.
 
     Raises PopcatError if there is none.
     """
@@ -24,10 +24,13 @@ def compare_tables(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         if name in first.columns and name in second.columns:
             a, b = (frame[name].to_numpy(dtype=float) for frame in (first, second))
             a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+            if not len(a) or not len(b):
+                continue
             rows.append({"quantity": name, "w1": wasserstein_distance(a, b), "difference": a.mean() - b.mean(),
                          **{f"p{q}": np.percentile(a, q) - np.percentile(b, q) for q in (16, 50, 84)}})  # fmt: skip
     if not rows:
-        raise PopcatError(f"nothing to compare: expected columns such as {', '.join(QUANTITIES[:3])} in both tables")
+        raise PopcatError(f"nothing to compare: expected columns such as {', '.join(QUANTITIES[:3])}, with values, in "
+                          "both tables")  # fmt: skip
     return pd.DataFrame(rows)
 
 

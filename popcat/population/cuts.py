@@ -11,7 +11,7 @@ import torch
 from popcat.errors import PopcatError, did_you_mean
 from popcat.units import AB_ZERO_NMGY
 
-_TEXT = re.compile(r"^\s*(sn_)?([A-Za-z][A-Za-z0-9]*)\s*([<>])\s*(-?[0-9.]+)\s*$")
+_TEXT = re.compile(r"^\s*(sn_)?([A-Za-z][A-Za-z0-9]*)\s*([<>])\s*(-?(?:\d+\.?\d*|\.\d+))\s*$")
 _REMOTE, _TINY = 20.0, 1e-290
 """Standard deviations beyond which a galaxy has no chance to pass; a chance that is none."""
 _NO_EDGE, _SHARPEST = 1e30, 1e-8

@@ -11,13 +11,14 @@ from popcat.flows.mixture import stacking_weights
 from popcat.population.distance import sliced_distance
 from popcat.population.fitted import Description, Member, Population
 from popcat.population.flow import draw
-from popcat.population.hierarchical import MAX_HELD, log_evidence
+from popcat.population.hierarchical import MAX_HELD, log_evidence, seen_share
 from popcat.population.members import Job, flow_of
 from popcat.population.wasserstein import features_of, floor_of, split
 
 _MEASURED, _REPEATS, _MOST_TURNS = 50_000, 16, 40
 """Galaxies of either side of the distance that is published, how often it is taken, and how often as many parents are
 drawn for as many galaxies to pass the cuts."""
+_DETECTION_DRAWS = 20_000
 
 
 def assemble(job: Job, outcomes: list[tuple[Member, bytes] | Exception], output: Path, source: str) -> Population:
@@ -55,11 +56,27 @@ def _member(number: int, outcome, weights) -> Member:
 def _weights(job: Job, members: list[Member], flows) -> np.ndarray:
     """Sliced distance: exp(-(d - least) / floor). Posteriors: those that make the held-out galaxies most probable."""
     if job.route == "hierarchical":
-        _, held = split(len(job.draws), job.settings.held_out, job.settings.seed)
-        return stacking_weights(torch.stack([log_evidence(flow, job.draws[held[:MAX_HELD]]) for flow in flows])).numpy()
+        return _hierarchical_weights(job, flows)
     scores = np.array([member.score for member in members])
     weights = np.exp(-(scores - scores.min()) / floor_of(job.galaxies, job.scaling))
     return weights / weights.sum()
+
+
+def _hierarchical_weights(job: Job, flows) -> np.ndarray:
+    """Weights w that make the held-out galaxies most probable, sum w_e L_ie / sum w_e alpha_e (Mandel et al. 2019).
+
+    With v_e ~ w_e alpha_e, the members' shares of what is observed, that is a mixture of L_ie / alpha_e.
+    """
+    _, held = split(len(job.draws), job.settings.held_out, job.settings.seed)
+    evidence = torch.stack([log_evidence(flow, job.draws[held[:MAX_HELD]]) for flow in flows])
+    if not job.cuts.cuts:
+        return stacking_weights(evidence).numpy()
+    synthesis = job.synthesis()
+    with torch.no_grad():
+        alpha = torch.stack([seen_share(flow, synthesis, _DETECTION_DRAWS, torch.Generator().manual_seed(8))
+                             for flow in flows]).clamp_min(1e-6)  # fmt: skip
+    weights = stacking_weights(evidence - torch.log(alpha)[:, None]) / alpha
+    return (weights / weights.sum()).numpy()
 
 
 def _measured(job: Job, flows, members) -> dict:

@@ -50,6 +50,10 @@ class PosteriorDraws:
     def __getitem__(self, rows) -> "PosteriorDraws":
         return PosteriorDraws(self.x[rows], self.log_weight[rows], self.log_start[rows])
 
+    def to(self, device: str) -> "PosteriorDraws":
+        """The same, elsewhere."""
+        return PosteriorDraws(*(part.to(device) for part in (self.x, self.log_weight, self.log_start)))
+
     @classmethod
     def under_prior(
         cls, x: np.ndarray, log_importance: np.ndarray | None = None, log_start: np.ndarray | None = None
@@ -69,10 +73,10 @@ class HierarchicalLoss:
     """The loss of a step and the score of a look, for one member; `synthesis` is needed where there are cuts."""
 
     def __init__(self, flow, draws: PosteriorDraws, settings: PopulationSettings, seed: int,
-                 synthesis: Synthesis | None = None):  # fmt: skip
+                 synthesis: Synthesis | None = None, device: str = "cpu"):  # fmt: skip
         self.flow, self.settings, self.seed = flow, settings, seed
         fitted, held = split(len(draws), settings.held_out, settings.seed)
-        self.draws, self.held = draws[fitted], draws[held[:MAX_HELD]]
+        self.draws, self.held = draws[fitted].to(device), draws[held[:MAX_HELD]].to(device)
         self.synthesis = synthesis
 
     def loss(self, step: int) -> torch.Tensor:
@@ -84,7 +88,7 @@ class HierarchicalLoss:
             is_start = step < self.settings.stack_share * self.settings.start_steps
             share = torch.softmax(some.log_start if is_start else evidence_terms(self.flow, some), 1)
             share = torch.where(torch.isfinite(share), share, 0.0) + 1e-12
-            taken = torch.multinomial(share, _TAKEN, replacement=True, generator=random)
+            taken = torch.multinomial(share.cpu(), _TAKEN, replacement=True, generator=random).to(some.x.device)
         x = some.x.gather(1, taken[..., None].expand(-1, -1, some.x.shape[2]))
         loss = -log_density(self.flow, x.flatten(0, 1)).mean()
         return loss + unseen_price(self.flow, self.synthesis, self.settings, random)
@@ -102,10 +106,15 @@ def unseen_price(flow, synthesis: Synthesis | None, settings: PopulationSettings
     """ln alpha, and a price for more galaxies beyond the cuts than `max_hidden`: the likelihood is flat there."""
     if synthesis is None or not synthesis.cuts.cuts:
         return 0.0
-    noise = torch.randn(_DETECTION_DRAWS, synthesis.space.n_dim, generator=random)
-    normals = torch.randn(_DETECTION_DRAWS, synthesis.n_band, generator=random)
-    alpha = synthesis.detection(draw(flow, noise), normals).mean().float()
+    alpha = seen_share(flow, synthesis, _DETECTION_DRAWS, random)
     return torch.log(alpha.clamp_min(1e-6)) + _PRICE * (1.0 - alpha - settings.max_hidden).clamp_min(0.0)
+
+
+def seen_share(flow, synthesis: Synthesis, n: int, random: torch.Generator) -> torch.Tensor:
+    """alpha, the share of the population that the survey observes, of n draws."""
+    noise = torch.randn(n, synthesis.space.n_dim, generator=random).to(synthesis.device)
+    normals = torch.randn(n, synthesis.n_band, generator=random).to(synthesis.device)
+    return synthesis.detection(draw(flow, noise), normals).mean().float()
 
 
 def evidence_terms(flow, draws: PosteriorDraws) -> torch.Tensor:

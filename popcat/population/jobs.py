@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from popcat.catalog.partitions import read_manifest
 from popcat.catalog.photometry import observed
 from popcat.errors import PopcatError
-from popcat.noise import NoiseModel, default_noise
+from popcat.noise import NoiseModel, check_noise, default_noise
 from popcat.population.catalogue_noise import catalogue_noise
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import fit_scaling
@@ -31,11 +31,12 @@ _FEWEST = 200
 
 def job_of_photometry(
     frame: pd.DataFrame, survey: Survey, model: Model, cuts: Sequence[str], settings: PopulationSettings, *,
-    noise: NoiseModel | None = None,
+    noise: NoiseModel | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Job:  # fmt: skip
     """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
 
-    `noise` defaults to that of the frame itself, by true flux.
+    `noise` defaults to that of the frame itself, by true flux. `report` is told how many galaxies are left. Redshifts
+    outside the survey's range count as unknown.
 
     Raises PopcatError if too few galaxies are left.
     """
@@ -43,13 +44,16 @@ def job_of_photometry(
     flux, err = (frame[[f"{kind}_{name}" for name in survey.band_names]].to_numpy(dtype=float)
                  for kind in ("flux", "flux_err"))  # fmt: skip
     kept = observed(flux, err).all(axis=1)
+    n_whole = int(kept.sum())
     kept[kept] = made.passes(flux[kept], err[kept])
-    redshift = frame["redshift"].to_numpy(dtype=float)
+    _enough(int(kept.sum()), len(frame), made)
+    report(f"{kept.sum():,} of {len(frame):,} galaxies are fitted: {len(frame) - n_whole:,} lack a band, "
+           f"{n_whole - kept.sum():,} do not pass the cuts")  # fmt: skip
+    redshift = _in_range(frame["redshift"].to_numpy(dtype=float), survey, report)
+    if settings.redshifts != "ignored":
+        _enough_known(int(np.isfinite(redshift[kept]).sum()), settings.redshifts)
     if settings.redshifts == "distance":
         kept &= np.isfinite(redshift)
-    _enough(int(kept.sum()), len(frame), made)
-    if settings.redshifts == "distribution":
-        _enough_known(int(np.isfinite(redshift[kept]).sum()))
     noise = noise or catalogue_noise(flux[kept], err[kept], survey, settings.seed)
     galaxies = Galaxies(flux[kept], err[kept], redshift[kept])
     scaling = fit_scaling(galaxies.flux, galaxies.err, redshift[kept] if settings.redshifts == "distance" else None)
@@ -57,10 +61,12 @@ def job_of_photometry(
 
 
 def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda text: None) -> Job:
-    """The same job, with the library that its flows learn first; it may be in `output` from an earlier call."""
-    if not job.settings.start_steps:
+    """The same job, with the library that its flows learn first; it may be in `output` from an earlier call
+    (`check_folder` says whether of the same fit).
+    """
+    if job.galaxies is None or not job.settings.start_steps:
         return job
-    start = known_start(job, output)
+    start = known_start(output)
     if start is None:
         start = unfold(job.synthesis(), job.galaxies, job.scaling, job.settings, report)
     return dataclasses.replace(job, start=start)
@@ -74,27 +80,32 @@ def job_of_posteriors(
     Only galaxies with a posterior that pass the cuts count. `noise`, for the share that the cuts hide, defaults to the
     survey's.
 
-    Raises PopcatError if too few galaxies are left.
+    Raises PopcatError if too few galaxies are left, or the posteriors are under another prior than the training prior.
     """
     if settings.redshifts != "ignored":
         raise PopcatError(f'redshifts = "{settings.redshifts}" is for catalogues of photometry: posteriors have the '
                           "known redshifts in them, unless `popcat infer` hid them")  # fmt: skip
     manifest = read_manifest(posteriors, kind="posteriors")
+    if "prior" in manifest["extra"]:
+        raise PopcatError(f"{posteriors} was reweighted: fit a population to the catalogue it came from, "
+                          f"{manifest['extra'].get('reweighted_from')}, which has the model's own prior")  # fmt: skip
     survey = Survey.model_validate(manifest["extra"]["survey"])
     model = Model.model_validate(manifest["extra"]["galaxy_model"])
     made = parse_cuts(cuts, survey.band_names)
     space = Space(make_prior(model), survey.redshift_range)
     paths = [Path(posteriors) / part["file"] for part in manifest["parts"]]
     start = start_prior(settings.start_prior or WIDE, space, Photometry(survey, model))
-    x, *logs = zip(*(_draws_of(path, survey, space, made, start) for path in paths), strict=True)
-    _enough(sum(map(len, x)), manifest["rows"], made)
-    noise = noise or default_noise(survey)
-    draws = PosteriorDraws.under_prior(np.concatenate(x), *map(np.concatenate, logs))
+    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
+    found = [part for path in paths if (part := _draws_of(path, survey, space, made, start)) is not None]
+    _enough(sum(len(x) for x, *_ in found), manifest["rows"], made)
+    draws = PosteriorDraws.under_prior(*map(np.concatenate, zip(*found, strict=True)))
     return Job(survey, model, noise, made, settings, "hierarchical", None, draws, None)
 
 
-def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Callable) -> tuple[np.ndarray, ...]:
-    """Draws (n, k, d) of one part, unconstrained, their ln weights and ln ratios of the start's prior, (n, k)."""
+def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Callable) -> tuple[np.ndarray, ...] | None:
+    """Draws (n, k, d) of one part, unconstrained, their ln weights and ln ratios of the start's prior, (n, k); None
+    where no galaxy is left.
+    """
     names = [*space.prior.names, "redshift"]
     bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]
     schema = pq.read_schema(path).names
@@ -103,10 +114,12 @@ def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Calla
     flux, err = np.split(np.column_stack([table[name].to_numpy().astype(float) for name in bands]), 2, axis=1)
     kept = table["status"].to_numpy(zero_copy_only=False) == "ok"
     kept[kept] = cuts.passes(flux[kept], err[kept])
+    if not kept.any():
+        return None
     rows = table.filter(kept)
     lists = [rows[name].combine_chunks() for name in (*(f"{name}_draws" for name in names), *weights)]
     arrays = [one.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1) for one in lists]
-    n, k = arrays[0].shape if len(rows) else (0, 1)
+    n, k = arrays[0].shape
     theta = np.column_stack([one.ravel() for one in arrays[: len(names) - 1]])
     theta, redshift = theta.astype(float), arrays[len(names) - 1].ravel().astype(float)
     x = space.unconstrained(theta, redshift).reshape(n, k, -1)
@@ -115,10 +128,19 @@ def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Calla
         return x, np.log(arrays[-1]) if weights else np.zeros((n, k)), ratio
 
 
-def _enough_known(n: int) -> None:
+def _in_range(redshift: np.ndarray, survey: Survey, report: Callable[[str], None]) -> np.ndarray:
+    """Redshifts, NaN where outside the survey's range: codes of missing values, stars, failures."""
+    low, high = survey.redshift_range
+    outside = (redshift < low) | (redshift > high)
+    if outside.any():
+        report(f"{outside.sum():,} redshifts outside {low:g} to {high:g}, the survey's range, count as unknown")
+    return np.where(outside, np.nan, redshift)
+
+
+def _enough_known(n: int, what_for: str) -> None:
     if n < _FEWEST:
-        raise PopcatError(f"{n} galaxies that pass the cuts have a redshift; expected at least {_FEWEST} for their "
-                          'distribution: leave out redshifts = "distribution"')  # fmt: skip
+        raise PopcatError(f"{n} galaxies that pass the cuts have a redshift in the survey's range; expected at least "
+                          f'{_FEWEST}: leave out redshifts = "{what_for}"')  # fmt: skip
 
 
 def _enough(n: int, rows: int, cuts: Cuts) -> None:

@@ -71,6 +71,21 @@ class Job:
         return Synthesis(Photometry(self.survey, self.model), self.noise, self.cuts, self.space, device)
 
 
+def check_folder(job: Job, output: Path) -> None:
+    """PopcatError if another fit is in the folder: its population would be shown beside this one's galaxies.
+
+    `job` is as yet without its start.
+    """
+    path = output / WORK / _JOB
+    if not path.is_file():
+        return
+    before = json.loads(path.read_bytes())
+    before["data"].pop(_START, None)
+    if _digest(before) != _digest(_stored(job, _contents(job))):
+        raise PopcatError(f"{output} holds a fit of other galaxies, cuts or settings: give another folder, or remove "
+                          "that one")  # fmt: skip
+
+
 def write_job(job: Job, output: Path) -> None:
     """Put a job where the tasks find it."""
     folder = output / WORK
@@ -81,14 +96,10 @@ def write_job(job: Job, output: Path) -> None:
     write_json_atomic(folder / _JOB, _stored(job, contents))
 
 
-def known_start(job: Job, output: Path) -> Start | None:
-    """The start that an earlier call of the same fit has left; None without one."""
-    path = output / WORK / _JOB
-    if not path.is_file() or not (output / WORK / _START).is_file():
-        return None
-    before = json.loads(path.read_bytes())
-    before["data"].pop(_START, None)
-    return read_job(output).start if _digest(before) == _digest(_stored(job, _contents(job))) else None
+def known_start(output: Path) -> Start | None:
+    """The start that an earlier call has left in a folder that `check_folder` finds right; None without one."""
+    is_there = (output / WORK / _JOB).is_file() and (output / WORK / _START).is_file()
+    return read_job(output).start if is_there else None
 
 
 def _contents(job: Job) -> dict[str, bytes]:
@@ -105,7 +116,9 @@ def _array(value) -> np.ndarray:
 def _stored(job: Job, contents: dict[str, bytes]) -> dict:
     """What job.json holds."""
     stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "model", "noise", "settings")}
+    prior = Path(job.settings.start_prior or "")
     return stored | {
+        "start_prior": prior.read_text(encoding="utf-8") if prior.is_file() else None,
         "cuts": job.cuts.to_list(), "route": job.route,
         "scaling": None if job.scaling is None else job.scaling.to_dict(job.survey.band_names),
         "data": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
@@ -183,14 +196,14 @@ def _stages(job: Job):
 
 
 def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, device: str):
-    synthesis = job.synthesis() if job.cuts.cuts else None
-    made = HierarchicalLoss(flow, job.draws, job.settings, seed, synthesis)
+    synthesis = job.synthesis(device) if job.cuts.cuts else None
+    made = HierarchicalLoss(flow, job.draws, job.settings, seed, synthesis, device)
     training = job.settings.training(learning_rate=job.settings.start_learning_rate)
     return fit_flow(flow, made.loss, made.score, _plan(job, job.settings.start_steps, training, checkpoint, seed))
 
 
 def _start(job: Job, flow, seed: int, checkpoint: Path, device: str):
-    made = StartLoss(flow, job.start, job.settings, seed)
+    made = StartLoss(flow, job.start, job.settings, seed, device)
     judge = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
     training = job.settings.training(learning_rate=job.settings.start_learning_rate)
     plan = _plan(job, job.settings.start_steps, training, checkpoint, seed, patience=10**9)

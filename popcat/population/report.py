@@ -9,6 +9,7 @@ import torch
 
 from popcat import plots
 from popcat.catalog.atomic import write_bytes_atomic
+from popcat.errors import PopcatError
 from popcat.plots import ensemble
 from popcat.population.comparing import CENTRES, main_sequence, read_samples
 from popcat.population.distance import Scaling
@@ -17,15 +18,19 @@ from popcat.population.members import WORK, read_job
 from popcat.population.wasserstein import features_of
 
 _TEMPLATE = "population.html.j2"
+_FEWEST = 50
 
 
 def write_report(folder: "str | Path", output: "str | Path") -> Path:
     """Write the page of a population that `popcat population fit` wrote; its path.
 
-    Raises PopcatError if there is no population, or it has no samples.
+    Raises PopcatError if there is no population, or it has hardly any samples.
     """
     folder, output = Path(folder), Path(output)
     population, frame = load_population(folder), read_samples(folder)
+    if len(frame) < _FEWEST:
+        raise PopcatError(f"{folder} has {len(frame)} samples that the survey selects; expected at least {_FEWEST}: "
+                          f"popcat population sample {folder} -n 100000 -o {folder / 'samples.parquet'}")  # fmt: skip
     job = read_job(folder) if (folder / WORK / "job.json").is_file() else None
     galaxies = None if job is None else job.galaxies
     figures = _figures(frame, None if galaxies is None else galaxies.redshift)

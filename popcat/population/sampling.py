@@ -38,7 +38,7 @@ def sample_population(
     for i, band in enumerate(population.survey.band_names):
         columns |= {f"flux_{band}": flux[:, i], f"flux_err_{band}": err[:, i]}
     frame = pd.DataFrame({**columns, "selected": selected, "member": member.astype(np.int32)})
-    return frame.sample(frac=1.0, random_state=seed, ignore_index=True)
+    return frame.sample(frac=1.0, random_state=np.random.default_rng(seed), ignore_index=True)
 
 
 def sample_folder(folder: "str | Path", n: int, *, seed: int = 0, selected: bool = False) -> pa.Table:

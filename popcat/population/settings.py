@@ -37,9 +37,9 @@ class PopulationSettings(pydantic.BaseModel):
     """p of the Wasserstein distance."""
     sinkhorn_batch: int = pydantic.Field(default=1000, ge=16)
     """Galaxies of either kind a step of the Sinkhorn divergence, whose cost grows with their square."""
-    blur: tuple[float, float] = (0.3, 0.01)
+    blur: tuple[pydantic.PositiveFloat, pydantic.PositiveFloat] = (0.3, 0.01)
     """Of the Sinkhorn divergence, from the first step to the last, geometrically; in scaled features."""
-    noise_scale: tuple[float, float] = (1.0, 1.0)
+    noise_scale: tuple[pydantic.NonNegativeFloat, pydantic.NonNegativeFloat] = (1.0, 1.0)
     """Synthetic noise in units of the survey's, from the first step to the middle one."""
     max_hidden: float = pydantic.Field(default=0.65, ge=0, le=1)
     """Share of the population that may lie beyond the cuts at no cost. Some must: noise brings galaxies from beyond
@@ -89,7 +89,7 @@ _PRESETS = {"default": {}, "published": PUBLISHED}
 
 
 def population_settings(path: Path | None = None, preset: str = "default", changes: dict | None = None):
-    """Settings from a TOML file or a preset, with changes.
+    """Settings of a preset, with those of a TOML file in their place, and with changes.
 
     Raises PopcatError for an unknown preset, key or value.
 
@@ -100,8 +100,8 @@ def population_settings(path: Path | None = None, preset: str = "default", chang
         raise PopcatError(f'no population preset "{preset}"; {did_you_mean(preset, list(_PRESETS))}')
     if path is not None and not path.is_file():
         raise PopcatError(f"no population settings at {path}: expected a TOML file")
-    made = PopulationSettings(**_PRESETS[preset]) if path is None else parse_toml(PopulationSettings, path)
+    given = {} if path is None else parse_toml(PopulationSettings, path).model_dump(exclude_unset=True)
     try:
-        return PopulationSettings(**(made.model_dump() | (changes or {})))
+        return PopulationSettings(**(_PRESETS[preset] | given | (changes or {})))
     except pydantic.ValidationError as error:
         raise PopcatError(f"population settings: {validation_summary(error)}") from error

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import betaln
 from scipy.stats import gamma, truncnorm
 
 from popcat.inference.reweight import load_prior
@@ -81,9 +82,9 @@ class PhysicalPrior:
                 value += -0.5 * ((column[name] - mean) / sigma) ** 2
         value += (_BURST_B - 1.0) * np.log1p(-np.minimum(column["f_burst"], 1.0 - 1e-9))
         young = np.maximum(theta[:, self.youngest], 1e-5)
-        # Beta(a, b) over Beta(1, b): Gamma(a + b) / (Gamma(a) Gamma(1 + b)) v^(a - 1), with b = 3
-        quiescent = (_A_QUIESCENT - 1.0) * np.log(young) + np.log(_A_QUIESCENT * 1.2 * 2.2 / 6.0)
-        return value + np.logaddexp(_dust(column, _FORMING, _A_FORMING), _dust(column, _QUIESCENT) + quiescent)
+        others = sum(name.startswith("beta") for name in self.names) - 1
+        quiescent = _dust(column, _QUIESCENT) + _few_young(young, others)
+        return value + np.logaddexp(_dust(column, _FORMING, _A_FORMING), quiescent)
 
     def wide(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the wide part of it over the training prior: mass, volume, dust."""
@@ -126,6 +127,13 @@ class PhysicalPrior:
 def _dust(column, scales, shape: float = 1.0) -> np.ndarray:
     """ln of gamma laws of tau_ism and tau_bc."""
     return sum(gamma.logpdf(column[name], shape, scale=scale) for name, scale in scales.items())
+
+
+def _few_young(young: np.ndarray, others: int) -> np.ndarray:
+    """ln of Beta(0.2, b) over Beta(1, b), the training prior, of the weight with the youngest stars beside b others."""
+    if others == 0:  # a single basis has no weight to say it with
+        return np.zeros_like(young)
+    return (_A_QUIESCENT - 1.0) * np.log(young) + betaln(1.0, others) - betaln(_A_QUIESCENT, others)
 
 
 def sample_start(

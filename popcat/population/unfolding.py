@@ -89,7 +89,10 @@ def _reweighted(
 
 
 def _limited(synthesis, x: torch.Tensor, log_weight: torch.Tensor, max_hidden: float) -> torch.Tensor:
-    """ln weights without the galaxies least likely to be observed: at most a share `max_hidden` beyond the cuts."""
+    """ln weights without the galaxies least likely to be observed: at most a share `max_hidden` beyond the cuts.
+
+    All of them where even the likeliest galaxy fails more often than that.
+    """
     if not synthesis.cuts.cuts:
         return log_weight
     with torch.no_grad():
@@ -97,7 +100,8 @@ def _limited(synthesis, x: torch.Tensor, log_weight: torch.Tensor, max_hidden: f
     order = torch.argsort(chance, descending=True)
     share = torch.softmax(log_weight.double(), 0)[order]
     hidden = torch.cumsum(share * (1.0 - chance[order]), 0) / torch.cumsum(share, 0).clamp_min(1e-12)
-    return torch.where(hidden[torch.argsort(order)] > max_hidden, _NEVER, log_weight)
+    too_many = hidden[torch.argsort(order)] > max_hidden
+    return log_weight if too_many.all() else torch.where(too_many, _NEVER, log_weight)
 
 
 def _towards(known: np.ndarray, redshift: np.ndarray, weight: torch.Tensor) -> torch.Tensor:
@@ -173,8 +177,8 @@ class _Judge:
 class StartLoss:
     """-ln q of the weighted library: what a flow learns first; another's score says how well."""
 
-    def __init__(self, flow, start: Start, settings: PopulationSettings, seed: int):
-        self.flow, self.x, self.settings, self.seed = flow, start.x, settings, seed
+    def __init__(self, flow, start: Start, settings: PopulationSettings, seed: int, device: str = "cpu"):
+        self.flow, self.x, self.settings, self.seed = flow, start.x.to(device), settings, seed
         self.cumulative = torch.cumsum(torch.softmax(start.log_weight.double(), 0), 0)
 
     def loss(self, step: int) -> torch.Tensor:

@@ -95,6 +95,8 @@ def test_a_posterior_catalogue_is_fitted_by_the_hierarchical_route(galaxies, tin
     infer_catalog(galaxies, tmp_path / "flat", model=tiny_model, draws=16, hide_redshift=True, scheduler=SYNCHRONOUS)
     with pytest.raises(PopcatError, match="expected at least 200"):
         fit_population(tmp_path / "flat", tmp_path / "few", settings=quick, scheduler=SYNCHRONOUS)
+    with pytest.raises(PopcatError, match=r"0 of .* galaxies are left"):
+        fit_population(tmp_path / "flat", tmp_path / "none", settings=quick, scheduler=SYNCHRONOUS, cuts=["r<5"])
 
 
 def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_model, quick, tmp_path, monkeypatch):
@@ -102,9 +104,12 @@ def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_mod
     from popcat.population import jobs
 
     monkeypatch.setattr(jobs, "_FEWEST", 100)
-    infer_catalog(galaxies, tmp_path / "flat", model=tiny_model, draws=16, hide_redshift=True, scheduler=SYNCHRONOUS)
+    infer_catalog(galaxies, tmp_path / "flat", model=tiny_model, draws=16, hide_redshift=True, scheduler=SYNCHRONOUS,
+                  rows_per_partition=20)  # fmt: skip
+    faint = pd.concat([pd.read_parquet(path) for path in sorted((tmp_path / "flat").glob("*.parquet"))])["flux_r"]
+    limit = 22.5 - 2.5 * np.log10(faint.nsmallest(2).iloc[-1])
     population = fit_population(tmp_path / "flat", tmp_path / "made", settings=quick, scheduler=SYNCHRONOUS,
-                                samples=100, cuts=["r<21"])  # fmt: skip
+                                samples=100, cuts=[f"r<{limit:.4f}"])  # fmt: skip
     assert population.description.route == "hierarchical"
     assert population.weights.sum() == pytest.approx(1.0)
     assert len(pd.read_parquet(tmp_path / "made" / "samples.parquet")) == 100

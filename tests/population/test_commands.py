@@ -1,5 +1,8 @@
 """`popcat population`: what it prints, writes and refuses."""
 
+import shutil
+
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -20,8 +23,6 @@ def test_fit_says_how_each_flow_fared_and_how_far_the_floor_is(fitted, catalogue
     lines = [f"{key} = {value!r}".replace("'", '"').replace("(", "[").replace(")", "]").replace("True", "true")
              for key, value in quick.model_dump(exclude_none=True).items()]  # fmt: skip
     settings.write_text("\n".join(lines))
-    import shutil
-
     folder = shutil.copytree(fitted, tmp_path / "population")
     result = run("fit", catalogue, "--survey", survey_file, "--cut", "r<20", "--settings", settings, "-o", folder,
                  "--workers", 1)  # fmt: skip
@@ -112,6 +113,34 @@ def test_what_cannot_be_fitted_is_refused(arguments, message, tmp_path):
 def test_unknown_settings_are_named():
     with pytest.raises(PopcatError, match="stepps"):
         population_settings(changes={"stepps": 1})
+
+
+def test_a_file_changes_a_preset(tmp_path):
+    (tmp_path / "fit.toml").write_text("members = 3")
+    made = population_settings(tmp_path / "fit.toml", "published", {"seed": 4})
+    assert (made.n_blocks, made.members, made.seed) == (20, 3, 4)
+
+
+def test_a_blur_of_nothing_is_refused():
+    with pytest.raises(PopcatError, match="blur"):
+        population_settings(changes={"blur": (0.0, 0.1)})
+
+
+def test_a_page_of_hardly_any_galaxies_is_refused(fitted, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "few")
+    frame = pd.read_parquet(folder / "samples.parquet")
+    frame[:30].to_parquet(folder / "samples.parquet")
+    with pytest.raises(PopcatError, match=r"popcat population sample .*few"):
+        write_report(folder, tmp_path / "page.html")
+
+
+def test_a_quantity_without_values_is_left_out_of_the_comparison(fitted):
+    frame = read_samples(fitted)
+    found = compare_tables(frame, frame.assign(redshift=np.nan))
+    assert "redshift" not in set(found["quantity"])
+    assert (found["w1"] == 0.0).all()
+    with pytest.raises(PopcatError, match="with values"):
+        compare_tables(frame, frame[:0])
 
 
 def test_the_published_preset_is_popseds():

@@ -100,8 +100,9 @@ def test_the_chance_of_detection_is_the_share_of_noisy_copies_that_pass(text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("r=20", "expected a band and a limit"), ("k<20", 'no band "k"'), ("sn_r>0", "positive"), ("", "expected")],
-)
+    [("r=20", "expected a band and a limit"), ("k<20", 'no band "k"'), ("sn_r>0", "positive"), ("", "expected"),
+     ("r<1.2.3", "expected"), ("r<.", "expected")],
+)  # fmt: skip
 def test_a_cut_that_is_none_is_refused_with_what_was_expected(text, message):
     with pytest.raises(PopcatError, match=message):
         parse_cuts([text], BANDS)

@@ -1,11 +1,13 @@
 """A fit from a catalogue to a folder: members apart, failures left out, cut off and taken up again."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from popcat.distributed import SYNCHRONOUS, fit_population, populations
 from popcat.errors import PopcatError
@@ -89,8 +91,66 @@ def test_when_all_fail_the_first_reason_is_given(catalogue, survey_file, quick, 
 
 def test_other_settings_are_another_fit(fitted, catalogue, survey_file, quick, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "other")
-    with pytest.raises(PopcatError, match="other job"):
+    before = {path.name: path.read_bytes() for path in (folder / "_fit").iterdir()}
+    with pytest.raises(PopcatError, match="other galaxies, cuts or settings"):
         fit(catalogue, survey_file, folder, quick.model_copy(update={"power": 2}))
+    with pytest.raises(PopcatError, match="other galaxies, cuts or settings"):
+        fit(catalogue, survey_file, folder, quick, cuts=["r<19"])
+    assert {path.name: path.read_bytes() for path in (folder / "_fit").iterdir()} == before
+
+
+def test_a_start_prior_that_was_edited_is_another_fit(catalogue, survey_file, quick, tmp_path):
+    prior = tmp_path / "start.toml"
+    prior.write_text('[tau_ism]\nfamily = "exponential"\nscale = 0.3\n')
+    settings = quick.model_copy(update={"members": 1, "steps": 1, "start_prior": str(prior)})
+    fit(catalogue, survey_file, tmp_path / "made", settings)
+    prior.write_text('[tau_ism]\nfamily = "exponential"\nscale = 0.6\n')
+    with pytest.raises(PopcatError, match="other galaxies, cuts or settings"):
+        fit(catalogue, survey_file, tmp_path / "made", settings)
+
+
+def test_a_file_is_no_folder_for_a_population(catalogue, survey_file, quick, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PopcatError, match="is a file"):
+        fit(catalogue, survey_file, tmp_path / "file", quick)
+
+
+def test_noise_of_another_survey_is_refused(catalogue, survey_file, quick, tmp_path):
+    from popcat.noise import default_noise
+    from popcat.settings import load_survey
+
+    with pytest.raises(PopcatError, match="fit the noise of this survey"):
+        fit(catalogue, survey_file, tmp_path / "x", quick, noise=default_noise(load_survey("galex_sdss_2mass")))
+
+
+def test_redshifts_outside_the_survey_are_unknown_and_said(catalogue, survey_file, quick, tmp_path):
+    from popcat.distributed import read_catalog
+    from popcat.settings import Model, load_survey
+
+    frame, said = read_catalog(catalogue, survey_file).compute(), []
+    frame.loc[frame.index[:20], "redshift"] = -9.99
+    settings = quick.model_copy(update={"redshifts": "distribution"})
+    job = job_of_photometry(frame, load_survey(survey_file), Model(), ["r<20"], settings, report=said.append)
+    known = job.galaxies.redshift[np.isfinite(job.galaxies.redshift)]
+    assert known.min() > 0
+    assert len(known) < len(job.galaxies)
+    assert any("20 redshifts outside 0.001 to 0.6" in text for text in said)
+    assert any("1 lack a band" in text for text in said)
+    with pytest.raises(PopcatError, match='leave out redshifts = "distance"'):
+        job_of_photometry(frame.assign(redshift=np.nan), load_survey(survey_file), Model(), [],
+                          quick.model_copy(update={"redshifts": "distance"}))  # fmt: skip
+
+
+def test_populations_that_differ_beyond_the_cuts_alone_are_equally_probable(fitted, monkeypatch):
+    """One has half its galaxies beyond the cuts; the other is what is left of it, twice as dense."""
+    job = read_job(fitted)
+    job = dataclasses.replace(job, route="hierarchical", draws=np.zeros(100))
+    evidence = torch.linspace(-3.0, 2.0, 10)
+    monkeypatch.setattr(ensemble, "log_evidence", lambda flow, draws: evidence + np.log(flow))
+    monkeypatch.setattr(ensemble, "seen_share", lambda flow, *_: torch.tensor(flow))
+    weights = ensemble._weights(job, [], [0.5, 1.0])
+    seen = weights * [0.5, 1.0]
+    np.testing.assert_allclose(seen / seen.sum(), 0.5, atol=1e-6)
 
 
 def test_too_few_galaxies_are_said(catalogue, survey_file, quick, tmp_path):
@@ -113,7 +173,7 @@ def test_too_few_known_redshifts_are_said(catalogue, survey_file, quick, tmp_pat
     frame.loc[100:, "redshift"] = np.nan
     frame.to_parquet(tmp_path / "some.parquet")
     settings = quick.model_copy(update={"redshifts": "distribution"})
-    with pytest.raises(PopcatError, match=r"\d+ galaxies that pass the cuts have a redshift; expected at least 200"):
+    with pytest.raises(PopcatError, match=r"\d+ galaxies that pass the cuts have a redshift in the survey's range"):
         fit(tmp_path / "some.parquet", survey_file, tmp_path / "few", settings)
 
 

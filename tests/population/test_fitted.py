@@ -54,6 +54,10 @@ def test_samples_hold_parameters_properties_photometry_and_selection(fitted):
     assert pq.read_schema(fitted / "samples.parquet").field("flux_r").metadata[b"unit"] == b"nMgy"
 
 
+def test_a_seed_may_be_large(fitted):
+    assert sample_folder(fitted, 20, seed=2**40).num_rows == 20
+
+
 def test_only_selected_galaxies_on_demand(fitted):
     assert sample_folder(fitted, 500, selected=True)["selected"].to_numpy(zero_copy_only=False).all()
 

@@ -101,7 +101,7 @@ class HalfSeen:
     class space:  # noqa: N801
         n_dim = 2
 
-    n_band = 1
+    n_band, device = 1, "cpu"
 
     def detection(self, x, normals):
         return torch.sigmoid((x[:, 0] - MEAN) / 0.05)
@@ -121,3 +121,9 @@ def test_what_the_cuts_hide_is_inferred_from_the_edge_of_what_is_seen():
     assert 0.6 < share.mean().item() < 0.98
     expected = MEAN + SPREAD * math.sqrt(2 / math.pi)
     assert ((share * x[:, 0]).sum() / share.sum()).item() == pytest.approx(expected, abs=0.04)
+
+
+def test_draws_lie_where_the_flow_does():
+    draws = PosteriorDraws.under_prior(exact_posteriors(n=100, k=4))
+    made = HierarchicalLoss(None, draws, SETTINGS, 0, None, "meta")
+    assert {part.device.type for data in (made.draws, made.held) for part in vars(data).values()} == {"meta"}

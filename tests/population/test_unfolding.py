@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import beta, kstest
 
 from popcat.errors import PopcatError
 from popcat.noise import default_noise
@@ -12,7 +12,7 @@ from popcat.population.distance import fit_scaling
 from popcat.population.library import _data_fluxes, _wanted_fluxes
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
-from popcat.population.start_prior import PhysicalPrior, sample_start, start_prior
+from popcat.population.start_prior import PhysicalPrior, _few_young, sample_start, start_prior
 from popcat.population.synthesis import Synthesis
 from popcat.population.unfolding import Start, StartLoss, _limited, _towards, unfold
 from popcat.population.wasserstein import Galaxies
@@ -65,6 +65,12 @@ def test_the_starts_draws_and_its_density_agree(any_model):
         mean = np.average(line[:, column], weights=density)
         chosen = theta[theta[:, prior.youngest] > 0.1][:, column]
         assert mean == pytest.approx(chosen[(chosen > low) & (chosen < high)].mean(), abs=0.35 * chosen.std())
+
+
+@pytest.mark.parametrize("others", [2, 3, 5])
+def test_the_quiescent_have_the_weight_they_should_whatever_the_number_of_bases(others):
+    young = beta(1.0, others).ppf((np.arange(200_000) + 0.5) / 200_000)
+    assert np.exp(_few_young(young, others)).mean() == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_flat_start_is_the_training_prior(any_model):
@@ -185,6 +191,8 @@ def test_no_more_of_the_library_than_allowed_lies_beyond_the_cuts(synthesis):
     assert (share * (1.0 - chance)).sum().item() == pytest.approx(0.5, abs=0.01)
     assert chance[after < 0].max() <= chance[after == 0].min()
     assert torch.equal(_limited(synthesis, x, before, 1.0), before)
+    hopeless, weight = torch.argsort(chance)[:100], torch.randn(100, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(_limited(synthesis, x[hopeless], weight, 0.01), weight)
 
 
 def test_redshifts_are_weighted_to_the_known_ones():
@@ -210,3 +218,9 @@ def test_regenerated_galaxies_are_distinct_and_keep_mean_and_covariance():
     torch.testing.assert_close(made.mean(0), mean, atol=0.06, rtol=0)
     deviation = x - mean
     torch.testing.assert_close(torch.cov(made.t()), (share[:, None] * deviation).t() @ deviation, atol=0.08, rtol=0)
+
+
+def test_the_library_lies_where_the_flow_does():
+    start = Start(torch.zeros(5, 2), torch.zeros(5))
+    assert StartLoss(None, start, SETTINGS, 0, "meta").x.device.type == "meta"
+    assert StartLoss(None, start, SETTINGS, 0).x.device.type == "cpu"
