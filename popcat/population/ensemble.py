@@ -19,6 +19,7 @@ _MEASURED, _REPEATS, _MOST_TURNS = 50_000, 16, 40
 """Galaxies of either side of the distance that is published, how often it is taken, and how often as many parents are
 drawn for as many galaxies to pass the cuts."""
 _DETECTION_DRAWS = 20_000
+"""Of the share that the survey observes of one member's population."""
 
 
 def assemble(job: Job, outcomes: list[tuple[Member, bytes] | Exception], output: Path, source: str) -> Population:

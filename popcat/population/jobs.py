@@ -47,13 +47,14 @@ def job_of_photometry(
     n_whole = int(kept.sum())
     kept[kept] = made.passes(flux[kept], err[kept])
     _enough(int(kept.sum()), len(frame), made)
-    report(f"{kept.sum():,} of {len(frame):,} galaxies are fitted: {len(frame) - n_whole:,} lack a band, "
-           f"{n_whole - kept.sum():,} do not pass the cuts")  # fmt: skip
+    left_out = f"{len(frame) - n_whole:,} lack a band, {n_whole - kept.sum():,} do not pass the cuts"
     redshift = _in_range(frame["redshift"].to_numpy(dtype=float), survey, report)
     if settings.redshifts != "ignored":
         _enough_known(int(np.isfinite(redshift[kept]).sum()), settings.redshifts)
     if settings.redshifts == "distance":
+        left_out += f", {(kept & ~np.isfinite(redshift)).sum():,} of the others have no known redshift"
         kept &= np.isfinite(redshift)
+    report(f"{kept.sum():,} of {len(frame):,} galaxies are fitted: {left_out}")
     noise = noise or catalogue_noise(flux[kept], err[kept], survey, settings.seed)
     galaxies = Galaxies(flux[kept], err[kept], redshift[kept])
     scaling = fit_scaling(galaxies.flux, galaxies.err, redshift[kept] if settings.redshifts == "distance" else None)

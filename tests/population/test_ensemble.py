@@ -136,9 +136,11 @@ def test_redshifts_outside_the_survey_are_unknown_and_said(catalogue, survey_fil
     assert len(known) < len(job.galaxies)
     assert any("20 redshifts outside 0.001 to 0.6" in text for text in said)
     assert any("1 lack a band" in text for text in said)
+    by_distance = quick.model_copy(update={"redshifts": "distance"})
+    job = job_of_photometry(frame, load_survey(survey_file), Model(), ["r<20"], by_distance, report=said.append)
+    assert f"{len(job.galaxies):,} of {len(frame):,} galaxies are fitted" in said[-1]
     with pytest.raises(PopcatError, match='leave out redshifts = "distance"'):
-        job_of_photometry(frame.assign(redshift=np.nan), load_survey(survey_file), Model(), [],
-                          quick.model_copy(update={"redshifts": "distance"}))  # fmt: skip
+        job_of_photometry(frame.assign(redshift=np.nan), load_survey(survey_file), Model(), [], by_distance)
 
 
 def test_populations_that_differ_beyond_the_cuts_alone_are_equally_probable(fitted, monkeypatch):
@@ -173,7 +175,8 @@ def test_too_few_known_redshifts_are_said(catalogue, survey_file, quick, tmp_pat
     frame.loc[100:, "redshift"] = np.nan
     frame.to_parquet(tmp_path / "some.parquet")
     settings = quick.model_copy(update={"redshifts": "distribution"})
-    with pytest.raises(PopcatError, match=r"\d+ galaxies that pass the cuts have a redshift in the survey's range"):
+    expected = r"\d+ galaxies that pass the cuts have a redshift in the survey's range; expected at least 200"
+    with pytest.raises(PopcatError, match=expected):
         fit(tmp_path / "some.parquet", survey_file, tmp_path / "few", settings)
 
 
