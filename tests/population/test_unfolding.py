@@ -12,7 +12,7 @@ from popcat.population.distance import fit_scaling
 from popcat.population.library import _data_fluxes, _wanted_fluxes
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
-from popcat.population.start_prior import PhysicalPrior, _few_young, sample_start, start_prior
+from popcat.population.start_prior import PhysicalPrior, _log_ratio_young, sample_start, start_prior
 from popcat.population.synthesis import Synthesis
 from popcat.population.unfolding import Start, StartLoss, _limited, _towards, unfold
 from popcat.population.wasserstein import Galaxies
@@ -68,9 +68,21 @@ def test_the_starts_draws_and_its_density_agree(any_model):
 
 
 @pytest.mark.parametrize("others", [2, 3, 5])
-def test_the_quiescent_have_the_weight_they_should_whatever_the_number_of_bases(others):
+@pytest.mark.parametrize("a", [0.2, 2.0])
+def test_young_stars_have_their_law_whatever_the_number_of_bases(others, a):
     young = beta(1.0, others).ppf((np.arange(200_000) + 0.5) / 200_000)
-    assert np.exp(_few_young(young, others)).mean() == pytest.approx(1.0, abs=0.1)
+    assert np.exp(_log_ratio_young(young, others, a, a * others)).mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_main_sequence_of_the_start_is_a_third_of_a_dex_wide(any_model):
+    space, photometry = any_model
+    theta, _, _ = sample_start("physical", 20_000, space, photometry, np.random.default_rng(0))
+    young = theta[:, PhysicalPrior.of(space, photometry).youngest]
+    # half are quiescent: of the others, that is nearly all above the median
+    forming = np.log10(young[young > np.median(young)])
+    assert np.median(10**forming) == pytest.approx(0.25, abs=0.04)
+    assert 0.1 < forming.std() < 0.3
+    np.testing.assert_allclose(theta[:, 1 : 2 + len(space.prior.stick)].sum(1), 1.0, rtol=1e-9)
 
 
 def test_a_flat_start_is_the_training_prior(any_model):
