@@ -67,7 +67,7 @@ def options():
     arguments.add_argument("--workers", type=int, default=2, help="processes; 0: this one")
     arguments.add_argument("--draws", type=int, default=200, help="posterior draws of a real galaxy (200)")
     arguments.add_argument("--every", type=int, default=5, help="photo-z of every such galaxy (5)")
-    arguments.add_argument("--many", type=int, default=800, help="draws of each of those, to be reweighted (800)")
+    arguments.add_argument("--many", type=int, default=8000, help="draws of each of those, to be reweighted (8000)")
     return arguments.parse_args()
 
 
