@@ -6,7 +6,8 @@ photometry to either half of the data in units of that of the two halves, means 
 ratio. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10, 10.5. start: the reweighted library that the flows
 learn first.
 wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
-physical one, beside as small an ensemble with everything right (`right`); half as many steps.
+physical one, beside as small an ensemble with everything right (`right`), and one of a mock with another truth
+(`other`); half as many steps.
 scaling: seconds of a step against the number of galaxies.
 real: galaxies with nebular emission (the embedded model sdss_nebular), redshifts hidden. `w1_redshift_wasserstein`,
 `w1_redshift_hierarchical`: of p(z) from the spectroscopic one; `stacked`: the hierarchical route left at its start, the
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from mock_survey import FAINT_MAG, main_sequence, make_mock
+from mock_survey import COMMON, FAINT_MAG, OTHER, Truth, main_sequence, make_mock
 from scipy.stats import wasserstein_distance
 
 from popcat.distributed import SYNCHRONOUS, fit_population, infer_catalog, reweight_catalog
@@ -91,13 +92,15 @@ def mock_survey() -> Survey:
     return survey.model_copy(update={"name": "sdss_mock", "bands": bands, "columns": columns})
 
 
-def mock_catalog(folder: Path, n: int) -> tuple[Path, dict]:
+def mock_catalog(folder: Path, n: int, of: Truth = COMMON) -> tuple[Path, dict]:
     """The mock on disk, and its truth."""
-    stored = folder / f"mock-{n}.npz"
+    name = f"mock-{n}" if of == COMMON else f"other-{n}"
+    stored = folder / f"{name}.npz"
     if not stored.exists():
-        np.savez(stored, **make_mock(n, load_survey("sdss"), Model(), default_noise(load_survey("sdss"))))
+        survey = load_survey("sdss")
+        np.savez(stored, **make_mock(n, survey, Model(), default_noise(survey), truth=of))
     truth = dict(np.load(stored))
-    path = folder / f"mock-{n}.parquet"
+    path = folder / f"{name}.parquet"
     columns = {f"{kind}_{band}": truth[name][:, i] for i, band in enumerate(BANDS)
                for kind, name in (("flux", "flux"), ("flux_err", "err"))}  # fmt: skip
     pd.DataFrame({"object_id": np.arange(n), "redshift": np.nan, **columns}).to_parquet(path)
@@ -192,8 +195,11 @@ def wrong(folder: Path, arguments) -> dict:
         "no_selection": {"settings": few, "cuts": []},
         "flat_start": {"settings": flat_start, "cuts": [CUT]},
     }
-    return {name: against_truth(fit(folder, name, path, arguments, survey=mock_survey(), **options), truth)
-            for name, options in runs.items()}  # fmt: skip
+    found = {name: against_truth(fit(folder, name, path, arguments, survey=mock_survey(), **options), truth)
+             for name, options in runs.items()}  # fmt: skip
+    path, truth = mock_catalog(folder, arguments.n, OTHER)
+    other = fit(folder, "other", path, arguments, survey=mock_survey(), **runs["right"])
+    return {**found, "other": against_truth(other, truth)}
 
 
 def louder(noise: NoiseModel, factor: float) -> NoiseModel:
