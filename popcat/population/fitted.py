@@ -68,7 +68,7 @@ class Description(pydantic.BaseModel):
 class Population:
     """A fitted population, ready to sample.
 
-    flows : of the members with a weight, in their order. architecture : their shape. name : SHA-256 of its description.
+    flows : of the members with a weight, in their order. architecture : their shape. name : see `name_of`.
     """
 
     description: Description
@@ -117,8 +117,15 @@ def _chunked(call, flow, values):
         return torch.cat([call(flow, part) for part in values.split(_CHUNK)]) if len(values) else values
 
 
-def save_population(population: Population, folder: "str | Path") -> str:
-    """Write a population and return its name; the description comes last, so a torn folder has none."""
+def name_of(description: Description) -> str:
+    """SHA-256 of a description without where its data lay and how long it took: the same fit has the same name."""
+    content = description.model_dump(mode="json", exclude={"provenance", "measured", "members"})
+    content["members"] = [member.model_dump(exclude={"seconds", "cpu_seconds"}) for member in description.members]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def save_population(population: Population, folder: "str | Path") -> None:
+    """Write a population; the description comes last, so a torn folder has none."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = [member.number for member in population.description.members if member.weight > 0.0]
@@ -129,7 +136,6 @@ def save_population(population: Population, folder: "str | Path") -> str:
         files[name] = sha256_of(folder / name)
     description = population.description.model_copy(update={"files": files})
     write_json_atomic(folder / JSON, description.model_dump(mode="json"))
-    return sha256_of(folder / JSON)
 
 
 def load_population(folder: "str | Path") -> Population:
@@ -140,9 +146,8 @@ def load_population(folder: "str | Path") -> Population:
     folder = Path(folder)
     if not (folder / JSON).is_file():
         raise PopcatError(f"no population at {folder}: expected a folder that `popcat population fit` wrote ({JSON})")
-    content = (folder / JSON).read_bytes()
     try:
-        description = Description.model_validate(json.loads(content))
+        description = Description.model_validate(json.loads((folder / JSON).read_bytes()))
     except (ValueError, UnicodeDecodeError) as error:
         text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
         raise PopcatError(f"population {folder}: {JSON} is damaged: {text}") from error
@@ -155,6 +160,6 @@ def load_population(folder: "str | Path") -> Population:
     if not loaded:
         raise PopcatError(f"population {folder} has no member that was fitted")
     noise = check_noise(description.noise, description.survey, f"population {folder}")
+    name = name_of(description)
     description = description.model_copy(update={"noise": noise})
-    flows = tuple(flow for flow, _ in loaded)
-    return Population(description, flows, loaded[0][1], hashlib.sha256(content).hexdigest())
+    return Population(description, tuple(flow for flow, _ in loaded), loaded[0][1], name)

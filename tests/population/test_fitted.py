@@ -54,6 +54,17 @@ def test_samples_hold_parameters_properties_photometry_and_selection(fitted):
     assert pq.read_schema(fitted / "samples.parquet").field("flux_r").metadata[b"unit"] == b"nMgy"
 
 
+def test_where_the_data_lay_and_how_long_it_took_are_not_part_of_the_name_and_weights_are(copy, fitted):
+    written = json.loads((copy / "population.json").read_text())
+    written["provenance"]["source"] = "elsewhere.parquet"
+    written["members"][0]["seconds"] += 1.0
+    (copy / "population.json").write_text(json.dumps(written))
+    assert load_population(copy).name == load_population(fitted).name
+    written["members"][0]["weight"] *= 0.9
+    (copy / "population.json").write_text(json.dumps(written))
+    assert load_population(copy).name != load_population(fitted).name
+
+
 def test_a_seed_may_be_large(fitted):
     assert sample_folder(fitted, 20, seed=2**40).num_rows == 20
 
