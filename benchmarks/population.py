@@ -78,9 +78,8 @@ def flat(value: dict) -> dict:
 
 
 def where(arguments) -> dict:
-    """Where fits run, and what they say."""
-    place = {"workers": arguments.workers} if arguments.workers else {"scheduler": SYNCHRONOUS}
-    return {**place, "report": lambda text: print(text, file=sys.stderr)}
+    """Where work runs: as many processes, or this one."""
+    return {"workers": arguments.workers} if arguments.workers else {"scheduler": SYNCHRONOUS}
 
 
 def mock_survey() -> Survey:
@@ -112,7 +111,8 @@ def fit(folder: Path, name: str, source, arguments, *, settings: PopulationSetti
     """Fit, or read what is fitted: samples, description, seconds."""
     output, start = folder / name, time.monotonic()
     settings = settings or PopulationSettings(members=arguments.members)
-    fit_population(source, output, settings=settings, **where(arguments), **more)
+    fit_population(source, output, settings=settings, report=lambda text: print(text, file=sys.stderr),
+                   **where(arguments), **more)  # fmt: skip
     seconds = time.monotonic() - start
     samples = sample_folder(output, SAMPLES, seed=1).to_pandas()
     return {"samples": samples, "description": load_population(output).description, "seconds": seconds}
@@ -248,6 +248,7 @@ def real(folder: Path, arguments) -> dict:
     tenth = folder / "tenth.parquet"
     frame = pd.read_parquet(catalog)
     is_known = np.arange(len(frame)) % 10 == 0
+    z_others = z_spec[~is_known]
     frame.assign(redshift=frame["redshift"].where(is_known)).to_parquet(tenth)
     with_known = settings.model_copy(update={"redshifts": "distribution"})
     known = fit(folder, "real-known", tenth, arguments, settings=with_known, **nebular)
@@ -260,9 +261,9 @@ def real(folder: Path, arguments) -> dict:
     result = {
         "w1_redshift_stacked": distance_to(stacked, z_spec),
         "w1_redshift_stars": distance_to(stars, z_spec),
-        "w1_redshift_known": distance_to(known, z_spec[~is_known]),
-        "w1_redshift_labelled": distance_to(labelled, z_spec[~is_known]),
-        "w1_redshift_of_the_tenth": wasserstein_distance(z_spec[is_known], z_spec[~is_known]),
+        "w1_redshift_known": distance_to(known, z_others),
+        "w1_redshift_labelled": distance_to(labelled, z_others),
+        "w1_redshift_of_the_tenth": wasserstein_distance(z_spec[is_known], z_others),
         "w1_redshift_wasserstein": distance_to(wasserstein, z_spec),
         "w1_redshift_hierarchical": distance_to(hierarchical, z_spec),
         **ratio_of(wasserstein), **ratio_of(stars, "_stars"),
@@ -271,12 +272,11 @@ def real(folder: Path, arguments) -> dict:
     some = folder / "some.parquet"
     pd.read_parquet(catalog).iloc[:: arguments.every].to_parquet(some)
     posteriors = infer_hidden(folder / "hidden-some", some, arguments.many, arguments)
-    result |= photoz(posteriors, z_spec[~is_known], "flat")
+    result |= photoz(posteriors, z_others, "flat")
     for name in ("hierarchical", "wasserstein", "stacked", "known", "labelled"):
         output = folder / f"reweighted-{name}"
-        how = {"scheduler": SYNCHRONOUS} if not arguments.workers else {"workers": arguments.workers}
-        reweight_catalog(posteriors, output, folder / f"real-{name}", **how)
-        result |= photoz(output, z_spec[~is_known], "population" if name == "hierarchical" else f"population_{name}")
+        reweight_catalog(posteriors, output, folder / f"real-{name}", **where(arguments))
+        result |= photoz(output, z_others, "population" if name == "hierarchical" else f"population_{name}")
     masses = kcorrect_masses(catalog)
     if masses is not None:
         fits = {"wasserstein": wasserstein, "hierarchical": hierarchical, "stacked": stacked, "known": known,
@@ -290,8 +290,7 @@ def real(folder: Path, arguments) -> dict:
 
 def infer_hidden(folder: Path, catalog, draws: int, arguments) -> Path:
     """Posteriors with the redshifts hidden, unless they are there."""
-    how = {"scheduler": SYNCHRONOUS} if not arguments.workers else {"workers": arguments.workers}
-    infer_catalog(catalog, folder, model=NEBULAR, draws=draws, hide_redshift=True, **how)
+    infer_catalog(catalog, folder, model=NEBULAR, draws=draws, hide_redshift=True, **where(arguments))
     return folder
 
 

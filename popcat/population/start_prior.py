@@ -30,7 +30,8 @@ FLAT, PHYSICAL, WIDE = "flat", "physical", "wide"
 _LOG_MSTAR, _ALPHA = 11.0, -1.1
 _FORMING, _QUIESCENT = {"tau_ism": 0.25, "tau_bc": 0.35}, {"tau_ism": 0.15, "tau_bc": 0.15}
 _ANY = {"tau_ism": 0.5, "tau_bc": 0.7}
-_A_FORMING, _A_QUIESCENT, _A_YOUNG = 2.0, 0.2, 2.0
+_DUST_SHAPE = 2.0
+_A_QUIESCENT, _A_FORMING = 0.2, 2.0
 _NORMAL = {"n_dust": (-0.6, 0.5), "log_gamma1": (-2.3, 0.4), "log_gamma2": (-2.3, 0.4), "log_z": (-1.8, 0.4)}
 _BURST_B = 20.0
 
@@ -83,8 +84,9 @@ class PhysicalPrior:
         value += (_BURST_B - 1.0) * np.log1p(-np.minimum(column["f_burst"], 1.0 - 1e-9))
         young = np.clip(theta[:, self.youngest], 1e-5, 1.0 - 1e-9)
         others = sum(name.startswith("beta") for name in self.names) - 1
-        forming = _dust(column, _FORMING, _A_FORMING) + _log_ratio_young(young, others, _A_YOUNG, _A_YOUNG * others)
-        quiescent = _dust(column, _QUIESCENT) + _log_ratio_young(young, others, _A_QUIESCENT, others)
+        forming = _log_ratio_young(young, others, _A_FORMING, _A_FORMING * others)
+        forming += _dust(column, _FORMING, _DUST_SHAPE)
+        quiescent = _log_ratio_young(young, others, _A_QUIESCENT, others) + _dust(column, _QUIESCENT)
         return value + np.logaddexp(forming, quiescent)
 
     def wide(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
@@ -106,7 +108,7 @@ class PhysicalPrior:
         quiescent = random.uniform(size=n) < 0.5
         for name in _FORMING:
             low, high = ranges[name]
-            for rows, shape, scale in ((quiescent, 1.0, _QUIESCENT[name]), (~quiescent, _A_FORMING, _FORMING[name])):
+            for rows, shape, scale in ((quiescent, 1.0, _QUIESCENT[name]), (~quiescent, _DUST_SHAPE, _FORMING[name])):
                 law = gamma(shape, scale=scale)
                 level = random.uniform(law.cdf(low), law.cdf(high), int(rows.sum()))
                 theta[rows, at[name]] = law.ppf(level)
@@ -120,7 +122,7 @@ class PhysicalPrior:
         others = [i for i in weights if i != self.youngest]
         if others:
             b = float(len(others))
-            young = np.where(quiescent, random.beta(_A_QUIESCENT, b, n), random.beta(_A_YOUNG, _A_YOUNG * b, n))
+            young = np.where(quiescent, random.beta(_A_QUIESCENT, b, n), random.beta(_A_FORMING, _A_FORMING * b, n))
             rest = theta[:, others]
             theta[:, others] = rest / rest.sum(1, keepdims=True) * (1.0 - young)[:, None]
             theta[:, self.youngest] = young

@@ -83,6 +83,9 @@ def test_the_main_sequence_of_the_start_is_a_third_of_a_dex_wide(any_model):
     assert np.median(10**forming) == pytest.approx(0.25, abs=0.04)
     assert 0.1 < forming.std() < 0.3
     np.testing.assert_allclose(theta[:, 1 : 2 + len(space.prior.stick)].sum(1), 1.0, rtol=1e-9)
+    others = len(space.prior.stick)
+    assert kstest(young, lambda x: 0.5 * (beta(0.2, others).cdf(x) + beta(2.0, 2.0 * others).cdf(x))).pvalue > 0.01
+    assert np.std(np.log10(beta(2.0, 2.0 * others).rvs(100_000, random_state=0))) == pytest.approx(0.31, abs=0.02)
 
 
 def test_a_flat_start_is_the_training_prior(any_model):
