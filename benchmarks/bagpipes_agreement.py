@@ -20,15 +20,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from popcat.settings import Survey, load_survey
-from popcat.sps.ages import point_weights, time_bins
-from popcat.sps.cosmology import CosmologyTable
-from popcat.sps.engines import read_bc03, read_nebular
-from popcat.sps.filters import load_curves
-from popcat.sps.histories import Bases
-from popcat.sps.model import GalaxyModel
-from popcat.sps.nebular import with_nebular
-from popcat.sps.spectrum import reference_fluxes
+from popcat.forward.cosmology import CosmologyTable
+from popcat.forward.engines import read_bc03, read_nebular
+from popcat.forward.filters import load_curves
+from popcat.forward.grid import with_nebular
+from popcat.forward.histories import Bases, point_weights, time_bins
+from popcat.forward.ingredients import Ingredients
+from popcat.forward.spectrum import reference_fluxes
+from popcat.survey import Survey, load_survey
 from popcat.units import LSUN_ERG_S, NMGY_PER_UNIT, PC_CM
 
 from environment import conclude, parser, print_table
@@ -107,7 +106,7 @@ def components(kind: str, age_gyr: float, z_solar: float, redshift: float, nebul
     return {"redshift": redshift, kind: history, **emission}
 
 
-def constant_model(grid, age_of_universe_gyr: float) -> GalaxyModel:
+def constant_model(grid, age_of_universe_gyr: float) -> Ingredients:
     """Constant star formation and metallicity in a universe of this age at every redshift, at bagpipes' distances."""
     from bagpipes import utils
 
@@ -115,7 +114,7 @@ def constant_model(grid, age_of_universe_gyr: float) -> GalaxyModel:
     dist_mpc = np.interp(z, utils.z_array, utils.ldist_at_z)
     cosmology = CosmologyTable("bagpipes", float(np.log(2.0)), np.full(len(z), age_of_universe_gyr), dist_mpc)
     bases = Bases("constant", np.array([0.0, 14.5]), np.ones((4, 2)), np.array([[1.0, 1.0], [0.0, 0.0]]))
-    return GalaxyModel(grid, bases, time_bins("average", 0.1), cosmology, 0.1)
+    return Ingredients(grid, bases, time_bins("average", 0.1), cosmology, 0.1)
 
 
 def make_bagpipes(kind: str, curves, folder: Path, nebular: bool):

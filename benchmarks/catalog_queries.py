@@ -59,9 +59,9 @@ def options():
 
 def make(folder: Path, rows: int, draws: int) -> dict:
     """The synthetic catalogue and its HATS export; what they are and how long they took."""
-    from popcat.catalog.lake import export
-    from popcat.catalog.partitions import OutputFolder
-    from popcat.settings import load_survey
+    from popcat.catalog.export import export
+    from popcat.catalog.parts import OutputFolder
+    from popcat.survey import load_survey
 
     parts = -(-rows // PART_ROWS)
     needed = rows * draws * 20 * 4 * 2.5
@@ -81,15 +81,15 @@ def make(folder: Path, rows: int, draws: int) -> dict:
 
 def synthetic(start: int, stop: int, draws: int, survey) -> pa.Table:
     """Rows of the posterior schema: plausible centres, Gaussian draws, a patch of 120 x 70 degrees."""
-    from popcat.schema import posterior_schema, quantity_fields
-    from popcat.settings import Model
+    from popcat.columns import posterior_schema, quantity_fields
+    from popcat.galaxy_model import GalaxyModel
 
     rng, n = np.random.default_rng([7, start]), stop - start
     centres = {"log_mstar": (10.3, 0.6), "log_mstar_formed": (10.5, 0.6), "log_ssfr": (-10.5, 1.0)}
     columns = {"object_id": np.arange(start, stop), "ra": rng.uniform(120, 240, n),
                "dec": np.degrees(np.arcsin(rng.uniform(0, 0.94, n))), "redshift": rng.uniform(0.01, 0.3, n),
                "status": np.full(n, "ok", dtype=object)}  # fmt: skip
-    for name in quantity_fields(survey, Model()):
+    for name in quantity_fields(survey, GalaxyModel()):
         mean, width = centres.get(name, (1.0, 0.3))
         values = rng.normal(mean, width, (n, 1)) + rng.normal(0, 0.15, (n, draws))
         values = values.astype(np.float32)

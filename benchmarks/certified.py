@@ -1,6 +1,6 @@
 """What certification does: efficiency of the flow's proposals, rescues, time, calibration, and an independent referee.
 
-    python benchmarks/certified.py --model sdss --json certified.json
+    python benchmarks/certified.py --posterior sdss --json certified.json
 
 - mocks: fresh ones from the prior and the noise model. Share with an effective sample size of 100 after the rescue; KS
   distances of SBC ranks before and after the correction; milliseconds of one core for 1,000 proposals, weighed.
@@ -22,27 +22,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from popcat import stages
-from popcat.catalog.photometry import to_photometry
-from popcat.certifying import certified_quantities
-from popcat.crosschecking import crosscheck
-from popcat.distributed import SYNCHRONOUS, infer_catalog
-from popcat.inference.calibration import ks_critical, ks_distance, ranks
-from popcat.inference.certify import N_PROPOSALS, Effort
-from popcat.inference.peers import fit_peers
-from popcat.inference.posterior import load_posterior
-from popcat.inference.target import Target
-from popcat.inference.weights import importance
-from popcat.schema import (
-    CERTIFIED_ESS,
-    FLAGS,
-    PARAMETERS,
-    PEERS_TAIL,
-    PROPERTIES,
-    ROUTES,
-    SUPPORT_TAIL,
-    UNCERTIFIED,
-)
+from popcat.checks.calibration import ks_critical, ks_distance, ranks
+from popcat.checks.certify import N_PROPOSALS, Effort, certified_quantities
+from popcat.checks.peers import fit_peers
+from popcat.checks.weights import Target, importance
+from popcat.columns import PARAMETERS, PROPERTIES
+from popcat.forward.model import derive, forward_for
+from popcat.galaxies import CERTIFIED_ESS, FLAGS, PEERS_TAIL, ROUTES, SUPPORT_TAIL, UNCERTIFIED, observation
+from popcat.inference.infer import infer_catalog
+from popcat.inference.partition import infer_table
+from popcat.io.photometry import to_photometry
+from popcat.pages.crosscheck import crosscheck
+from popcat.posterior.posterior import load_posterior
+from popcat.posterior.sampling import sample_quantities
+from popcat.posterior.simulation import draw_mocks
+from popcat.run.client import SYNCHRONOUS
 
 from environment import conclude, parser, print_table
 
@@ -55,12 +49,12 @@ STARS = {"M dwarf": (2.5, 1.4, 1.2, 0.7), "A star": (1.1, -0.2, -0.2, -0.1), "wh
 
 def main():
     arguments = options()
-    posterior = load_posterior(arguments.model)
+    posterior = load_posterior(arguments.posterior)
     effort = Effort(budget_ms=arguments.budget_ms)
     raw = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet")
     some = raw.sample(min(arguments.real, len(raw)), random_state=arguments.seed)
     frame = to_photometry(some, posterior.survey)
-    data = stages.observation(frame, posterior.survey)
+    data = observation(frame, posterior.survey)
     peers = fit_peers(data.flux, data.flux_err, data.redshift, data.redshift_err, posterior.features.softening)
     real, catalog = on_galaxies(frame, posterior, effort, peers)
     result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort), "real": real}}
@@ -78,7 +72,7 @@ def main():
 
 def options():
     arguments = parser(__doc__)
-    arguments.add_argument("--model", default="sdss", help="folder of a model, or the name of an embedded one")
+    arguments.add_argument("--posterior", default="sdss", help="folder of a model, or the name of an embedded one")
     arguments.add_argument("--n", type=int, default=1000, help="number of mocks")
     arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
     arguments.add_argument("--wrong", type=int, default=50, help="number of real galaxies that are spoilt; 0 for none")
@@ -91,15 +85,15 @@ def options():
 
 def on_mocks(posterior, n, seed, effort) -> dict:
     """Efficiency, effective draws, time, and SBC before and after."""
-    mocks = stages.draw_mocks(posterior, n, seed)
-    data = stages.observation(mocks.assign(redshift_err=np.nan), posterior.survey)
+    mocks = draw_mocks(posterior, n, seed)
+    data = observation(mocks.assign(redshift_err=np.nan), posterior.survey)
     theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
-    truth = stages.derive(theta, data.redshift, posterior.survey, posterior.model)
-    plain, _ = stages.sample_quantities(data, posterior, DRAWS, seed)
+    truth = derive(theta, data.redshift, posterior.survey, posterior.galaxy_model)
+    plain, _ = sample_quantities(data, posterior, DRAWS, seed)
     started = time.process_time()
-    forward = stages.forward_for(posterior.survey, posterior.model).photometry.flux
-    derive = partial(stages.derive, survey=posterior.survey, model=posterior.model)
-    corrected, proof = certified_quantities(data, posterior, forward, derive, DRAWS, seed, effort)
+    forward = forward_for(posterior.survey, posterior.galaxy_model).photometry.flux
+    derived = partial(derive, survey=posterior.survey, galaxy_model=posterior.galaxy_model)
+    corrected, proof = certified_quantities(data, posterior, forward, derived, DRAWS, seed, effort)
     total_ms = 1e3 * (time.process_time() - started) / n
     return {
         **summary(proof),
@@ -115,7 +109,7 @@ def on_mocks(posterior, n, seed, effort) -> dict:
 def on_galaxies(frame, posterior, effort, peers) -> tuple[dict, pd.DataFrame]:
     """The same of real galaxies, and which route made each posterior; and chi2 and route of each."""
     started = time.process_time()
-    table = stages.infer_table(frame, posterior, DRAWS, 0, effort, peers)
+    table = infer_table(frame, posterior, DRAWS, 0, effort, peers)
     ms = 1e3 * (time.process_time() - started) / len(frame)
     ok = table["status"].to_numpy() == "ok"
     ess, route = table["ess"].to_numpy()[ok], table["route"].to_numpy()[ok]
@@ -156,7 +150,7 @@ def on_wrong(frame, posterior, effort, peers) -> dict:
     kinds |= {name: as_star(frame, colours) for name, colours in STARS.items()}
     result = {}
     for name, spoilt in kinds.items():
-        table = stages.infer_table(spoilt, posterior, DRAWS, 0, effort, peers)
+        table = infer_table(spoilt, posterior, DRAWS, 0, effort, peers)
         flagged = (table["flags"].to_numpy() & uncertified()) != 0
         result[name] = {"certified": float(np.mean(table["certified"].to_numpy())), "flagged": float(np.mean(flagged))}
     return result
@@ -167,7 +161,7 @@ def referee(raw, arguments, n) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "galaxies.parquet"
         raw.to_parquet(source)
-        infer_catalog(source, Path(folder) / "posteriors", model=arguments.model, draws=1000, certify=True,
+        infer_catalog(source, Path(folder) / "posteriors", posterior=arguments.posterior, draws=1000, certify=True,
                       budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True,
                       scheduler=SYNCHRONOUS)  # fmt: skip
         started = time.process_time()
@@ -189,7 +183,7 @@ def referee(raw, arguments, n) -> dict:
 
 def proposal_ms(data, posterior, seed) -> float:
     """Process milliseconds a galaxy for a round of proposals, weighed; the second of two goes, compiled and warm."""
-    forward = stages.forward_for(posterior.survey, posterior.model).photometry.flux
+    forward = forward_for(posterior.survey, posterior.galaxy_model).photometry.flux
     target = Target(posterior, forward, data.flux, data.flux_err, data.redshift, data.redshift_err)
     for _ in range(2):
         started = time.process_time()

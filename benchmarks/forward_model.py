@@ -24,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-from popcat.prior import make_prior
-from popcat.settings import Filter, Model, Survey, embedded_surveys, load_survey
-from popcat.sps.cosmology import cosmology_table
-from popcat.sps.filters import load_curves
-from popcat.sps.photometry import Photometry
-from popcat.sps.properties import Properties
-from popcat.sps.spectrum import reference_fluxes
+from popcat.forward.cosmology import cosmology_table
+from popcat.forward.filters import load_curves
+from popcat.forward.photometry import Photometry
+from popcat.forward.properties import Properties
+from popcat.forward.spectrum import reference_fluxes
+from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.survey import Filter, Survey, embedded_surveys, load_survey
 
 from environment import conclude, parser, print_table
 from simulation import simulate
@@ -89,7 +89,7 @@ def _bands(survey: Survey) -> list[tuple]:
 def measure(survey: Survey, arguments, folder: Path) -> dict:
     """One row of the table."""
     start = time.perf_counter()
-    photometry = Photometry(survey, Model())
+    photometry = Photometry(survey, GalaxyModel())
     build_s = time.perf_counter() - start
     curves = load_curves(survey)
     return {
@@ -103,14 +103,14 @@ def measure(survey: Survey, arguments, folder: Path) -> dict:
 def prior_draws(survey: Survey, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """theta (n, 12) and redshift (n,)."""
     rng = np.random.default_rng(seed)
-    prior = make_prior(Model())
+    prior = make_prior(GalaxyModel())
     theta = prior.from_unit(rng.random((n, prior.n_unconstrained)))
     return theta, rng.uniform(*survey.redshift_range, n)
 
 
 def accuracy(photometry: Photometry, curves, theta, redshift) -> dict:
     """Relative errors of the fast path; the reference is the truth."""
-    exact = reference_fluxes(theta, redshift, photometry.model, curves)
+    exact = reference_fluxes(theta, redshift, photometry.ingredients, curves)
     # Hundreds of optical depths leave a flux of zero, which the tables may have as well.
     error = np.abs(photometry.flux(theta, redshift) - exact) / np.maximum(exact, np.finfo(float).tiny)
     seen = exact > SEEN * exact.max(axis=1, keepdims=True)
@@ -129,12 +129,12 @@ def speed(photometry: Photometry, curves, repeats: int, folder: Path) -> dict:
     few = slice(0, N_REFERENCE)
     v = np.ones((N_SPEED, len(curves)))
     two = photometry.survey.model_copy(update={"absolute_magnitudes": ABSOLUTE_MAGNITUDES})
-    properties = Properties(two, photometry.model)
+    properties = Properties(two, photometry.ingredients)
     contestants = {
         "popcat": (N_SPEED, lambda: photometry.flux(theta, redshift)),
         "gradient": (N_SPEED, lambda: photometry.flux_vjp(theta, redshift, v)),
         "properties": (N_SPEED, lambda: properties(theta, redshift)),
-        "reference": (N_REFERENCE, lambda: reference_fluxes(theta[few], redshift[few], photometry.model, curves)),
+        "reference": (N_REFERENCE, lambda: reference_fluxes(theta[few], redshift[few], photometry.ingredients, curves)),
     }
     if importlib.util.find_spec("bagpipes") is not None:
         contestants["bagpipes"] = (N_BAGPIPES, bagpipes_updates(curves, photometry.survey.redshift_range, folder))

@@ -14,7 +14,7 @@ Parents, uniform in comoving volume to z = 0.5, surviving mass above 10^8 Msun:
   tau_bc = 0.8 to 1.6 times as much; slope -0.3 - 0.4 tau_ism +- 0.2.
 Fluxes are the galaxy model's, noise the survey's, observed r < 19.8. None of this is a spline flow's.
 
-What a fit starts from (popcat.population.start_prior) was chosen with this mock at hand. `OTHER` had no part in it: a
+What a fit starts from (popcat.population.start) was chosen with this mock at hand. `OTHER` had no part in it: a
 main sequence lower by 0.3 dex, half of the galaxies quenched at 10^10 Msun already, half the dust.
 """
 
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from popcat.noise import add_noise
-from popcat.prior import make_prior
-from popcat.sps.cosmology import cosmology_table
-from popcat.stages import forward_for
+from popcat.forward.cosmology import cosmology_table
+from popcat.forward.model import forward_for
+from popcat.forward.noise import add_noise
+from popcat.galaxy_model import make_prior
 
 FAINT_MAG, Z_MAX, LOG_MASS_MIN = 19.8, 0.5, 8.0
 _BATCH, _POOL = 400_000, 400_000
@@ -45,13 +45,14 @@ COMMON = Truth()
 OTHER = Truth(forming=-0.3, quenching=10.0, dust=0.5)
 
 
-def make_mock(n, survey, model, noise, seed=1, truth=COMMON):
+def make_mock(n, survey, galaxy_model, noise, seed=1, truth=COMMON):
     """n observed galaxies: dict of theta (n, d), redshift, flux, err, log_mstar, log_sfr_1gyr, quenched."""
     random = np.random.default_rng(seed)
-    pool = _history_pool(survey, model, random)
+    pool = _history_pool(survey, galaxy_model, random)
     parts, found = [], 0
     while found < n:
-        parts.append(_observed(_parents(_BATCH, pool, model, random, truth), survey, model, noise, random))
+        parts.append(_observed(_parents(_BATCH, pool, galaxy_model, random, truth), survey, galaxy_model, noise,
+                               random))
         found += len(parts[-1]["redshift"])
     return {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
 
@@ -65,9 +66,9 @@ def main_sequence(log_mstar, log_sfr, centres=(9.5, 10.0, 10.5), half_width=0.15
     return np.array(rows)
 
 
-def _parents(n, pool, model, random, truth):
+def _parents(n, pool, galaxy_model, random, truth):
     """Parameters of n galaxies in the volume."""
-    z = _redshifts(n, model, random)
+    z = _redshifts(n, galaxy_model, random)
     mass = _masses(n, random)
     quenched = random.uniform(size=n) < 1.0 / (1.0 + np.exp(-(mass - truth.quenching) / 0.35))
     ssfr = np.where(
@@ -75,7 +76,7 @@ def _parents(n, pool, model, random, truth):
         random.normal(-12.0, 0.4, n),
         0.76 * (mass - 10.5) + 0.34 + truth.forming + 2.5 * np.log10(1.0 + z) - mass + random.normal(0.0, 0.3, n),
     )
-    theta = np.empty((n, len(make_prior(model).names)))
+    theta = np.empty((n, len(make_prior(galaxy_model).names)))
     for i, (edge_low, edge_high) in enumerate(zip(pool["z"][:-1], pool["z"][1:], strict=True)):
         rows = np.flatnonzero((z >= edge_low) & (z < edge_high))
         at = np.clip(np.searchsorted(pool["log_ssfr"][i], ssfr[rows]), _EDGE, _POOL - 1 - _EDGE)
@@ -91,14 +92,14 @@ def _parents(n, pool, model, random, truth):
     theta[:, 10] = tau
     theta[:, 9] = tau * random.uniform(0.8, 1.6, n)
     theta[:, 11] = -0.3 - 0.4 * tau + random.normal(0, 0.2, n)
-    prior = make_prior(model)
+    prior = make_prior(galaxy_model)
     for column, low, high in zip([0, *range(5, 12)], prior.low, prior.high, strict=True):
         theta[:, column] = np.clip(theta[:, column], low + 1e-6, high - 1e-6)
     return {"theta": theta, "redshift": z, "quenched": quenched}
 
 
-def _observed(parents, survey, model, noise, random):
-    forward = forward_for(survey, model)
+def _observed(parents, survey, galaxy_model, noise, random):
+    forward = forward_for(survey, galaxy_model)
     theta, z = parents["theta"], parents["redshift"]
     flux = forward.photometry.flux(theta, z)
     normals = random.standard_normal((len(z), 2 * flux.shape[1]))
@@ -109,9 +110,9 @@ def _observed(parents, survey, model, noise, random):
             "err": err[seen], **{name: properties[name] for name in ("log_mstar", "log_sfr_1gyr")}}  # fmt: skip
 
 
-def _history_pool(survey, model, random):
+def _history_pool(survey, galaxy_model, random):
     """Histories ordered by sSFR in bins of redshift."""
-    prior = make_prior(model)
+    prior = make_prior(galaxy_model)
     n_sfh = len(prior.stick) + 1
     theta = prior.from_unit(np.full((_POOL, prior.n_unconstrained), 0.5))
     concentration = np.exp(random.uniform(np.log(0.3), np.log(3.0), (_POOL, n_sfh)))
@@ -124,7 +125,7 @@ def _history_pool(survey, model, random):
     edges = np.linspace(0.0, Z_MAX + 1e-9, 11)
     pool = {"z": edges, "theta": theta, "order": [], "log_ssfr": [], "formed": []}
     for middle in 0.5 * (edges[1:] + edges[:-1]):
-        found = forward_for(survey, model).properties(theta, np.full(_POOL, middle))
+        found = forward_for(survey, galaxy_model).properties(theta, np.full(_POOL, middle))
         order = np.argsort(found["log_ssfr"])
         pool["order"].append(order)
         pool["log_ssfr"].append(found["log_ssfr"][order])
@@ -132,9 +133,9 @@ def _history_pool(survey, model, random):
     return pool
 
 
-def _redshifts(n, model, random):
+def _redshifts(n, galaxy_model, random):
     grid = np.linspace(0.002, Z_MAX, 2000)
-    distance = 10 ** (cosmology_table(model.cosmology).distance_modulus(grid) / 5.0) / (1.0 + grid)
+    distance = 10 ** (cosmology_table(galaxy_model.cosmology).distance_modulus(grid) / 5.0) / (1.0 + grid)
     volume = distance**3 - distance[0] ** 3
     return np.interp(random.uniform(size=n), volume / volume[-1], grid)
 

@@ -31,12 +31,16 @@ import pandas as pd
 from mock_survey import COMMON, FAINT_MAG, OTHER, Truth, main_sequence, make_mock
 from scipy.stats import wasserstein_distance
 
-from popcat.distributed import SYNCHRONOUS, fit_population, infer_catalog, reweight_catalog
-from popcat.noise import BandNoise, NoiseModel, default_noise
+from popcat.forward.noise import BandNoise, NoiseModel, default_noise
+from popcat.galaxy_model import GalaxyModel
+from popcat.inference.infer import infer_catalog
+from popcat.inference.reweight import reweight_catalog
+from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
 from popcat.population.sampling import sample_folder
 from popcat.population.settings import PopulationSettings
-from popcat.settings import Model, Survey, load_survey
+from popcat.run.client import SYNCHRONOUS
+from popcat.survey import Survey, load_survey
 
 from environment import conclude, parser, print_table
 
@@ -98,7 +102,7 @@ def mock_catalog(folder: Path, n: int, of: Truth = COMMON) -> tuple[Path, dict]:
     stored = folder / f"{name}.npz"
     if not stored.exists():
         survey = load_survey("sdss")
-        np.savez(stored, **make_mock(n, survey, Model(), default_noise(survey), truth=of))
+        np.savez(stored, **make_mock(n, survey, GalaxyModel(), default_noise(survey), truth=of))
     truth = dict(np.load(stored))
     path = folder / f"{name}.parquet"
     columns = {f"{kind}_{band}": truth[name][:, i] for i, band in enumerate(BANDS)
@@ -171,8 +175,8 @@ def start_against_truth(folder: Path, truth: dict) -> dict:
     """The reweighted library that the flows learn, against the truth."""
     import torch
 
+    from popcat.forward.properties import Properties
     from popcat.population.members import read_job
-    from popcat.sps.properties import Properties
 
     job = read_job(folder)
     random = torch.Generator().manual_seed(0)
@@ -180,7 +184,7 @@ def start_against_truth(folder: Path, truth: dict) -> dict:
     synthesis = job.synthesis()
     _, _, seen = synthesis.arrays(job.start.x[rows], torch.randn(50_000, 10, generator=random))
     theta, redshift = job.space.arrays(job.start.x[rows][seen])
-    found = Properties(job.survey, synthesis.photometry.model)(theta, redshift)
+    found = Properties(job.survey, synthesis.photometry.ingredients)(theta, redshift)
     return {"w1_redshift": wasserstein_distance(redshift, truth["redshift"]),
             "w1_log_mstar": wasserstein_distance(found["log_mstar"], truth["log_mstar"])}  # fmt: skip
 
@@ -213,9 +217,9 @@ def louder(noise: NoiseModel, factor: float) -> NoiseModel:
 
 def scaling(folder: Path, arguments) -> dict:
     """CPU seconds of a step on 10,000, 100,000 and 1,000,000 galaxies: the mock's, repeated with fresh noise."""
-    from popcat.population.flow import new_flow
-    from popcat.population.jobs import job_of_photometry
-    from popcat.population.wasserstein import WassersteinLoss
+    from popcat.population.distance import WassersteinLoss
+    from popcat.population.fit import job_of_photometry
+    from popcat.population.space import new_flow
 
     _, truth = mock_catalog(folder, arguments.n)
     random, rows = np.random.default_rng(0), []
@@ -227,7 +231,7 @@ def scaling(folder: Path, arguments) -> dict:
                               for kind, values in (("flux", flux), ("flux_err", err))})  # fmt: skip
         settings = PopulationSettings()
         start = time.process_time()
-        job = job_of_photometry(frame.assign(redshift=np.nan), mock_survey(), Model(), [CUT], settings)
+        job = job_of_photometry(frame.assign(redshift=np.nan), mock_survey(), GalaxyModel(), [CUT], settings)
         flow, _ = new_flow(settings, job.space.n_dim, 0)
         made = WassersteinLoss(flow, job.synthesis(), job.galaxies, job.scaling, settings, 0)
         made.loss(0).backward()
@@ -242,7 +246,7 @@ def real(folder: Path, arguments) -> dict:
     catalog = files("popcat") / "data" / "galaxies_sdss.parquet"
     z_spec = pd.read_parquet(catalog, columns=["object_id", "redshift"]).set_index("object_id")["redshift"]
     settings = PopulationSettings(members=min(arguments.members, 2))
-    nebular = {"survey": NEBULAR, "galaxy_model": Model(grid="bc03_miles_nebular")}
+    nebular = {"survey": NEBULAR, "galaxy_model": GalaxyModel(grid="bc03_miles_nebular")}
     wasserstein = fit(folder, "real-wasserstein", catalog, arguments, settings=settings, **nebular)
     stars = fit(folder, "real-stars", catalog, arguments, settings=settings, survey=NEBULAR)
     tenth = folder / "tenth.parquet"
@@ -290,7 +294,7 @@ def real(folder: Path, arguments) -> dict:
 
 def infer_hidden(folder: Path, catalog, draws: int, arguments) -> Path:
     """Posteriors with the redshifts hidden, unless they are there."""
-    infer_catalog(catalog, folder, model=NEBULAR, draws=draws, hide_redshift=True, **where(arguments))
+    infer_catalog(catalog, folder, posterior=NEBULAR, draws=draws, hide_redshift=True, **where(arguments))
     return folder
 
 

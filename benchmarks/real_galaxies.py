@@ -82,10 +82,10 @@ def options():
     return arguments.parse_args()
 
 
-def run_popcat(catalog: str, output: Path, *more: str, model: str = "sdss") -> Path:
+def run_popcat(catalog: str, output: Path, *more: str, posterior: str = "sdss") -> Path:
     """The posterior catalogue of the galaxies, by the command that a user types."""
     command = [sys.executable, "-m", "popcat"]
-    subprocess.run([*command, "infer", catalog, "--model", model, "-o", output, *more], check=True)
+    subprocess.run([*command, "infer", catalog, "--posterior", posterior, "-o", output, *more], check=True)
     return output
 
 
@@ -129,9 +129,9 @@ def without_jhk(catalog: pd.DataFrame, path: str, folder: Path) -> dict:
     columns = [f"twomass_{band}_vega_mag{kind}" for band in ("j", "h", "ks") for kind in ("", "_err")]
     catalog.assign(**dict.fromkeys(columns, np.nan)).to_parquet(folder / "optical.parquet")
     names = ("object_id", "n_bands", "log_mstar_p16", "log_mstar_p50", "log_mstar_p84", "chi2_best")
-    model = "galex_sdss_2mass"
-    full = read_posteriors(run_popcat(path, folder / "full", model=model), names)
-    part = read_posteriors(run_popcat(str(folder / "optical.parquet"), folder / "part", model=model), names)
+    posterior = "galex_sdss_2mass"
+    full = read_posteriors(run_popcat(path, folder / "full", posterior=posterior), names)
+    part = read_posteriors(run_popcat(str(folder / "optical.parquet"), folder / "part", posterior=posterior), names)
     both = full.merge(part, on="object_id", suffixes=("", "_part"))
     width = {end: (both[f"log_mstar_p84{end}"] - both[f"log_mstar_p16{end}"]) / 2 for end in ("", "_part")}
     difference = both["log_mstar_p50_part"] - both["log_mstar_p50"]

@@ -22,14 +22,14 @@ import torch
 from sbi.inference.posteriors import DirectPosterior
 from sbi.neural_nets.estimators import NFlowsFlow
 
-from popcat import stages
 from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.density import density_of
 from popcat.flows.optimizer import Optimizer
-from popcat.flows.sampler import Sampler
-from popcat.inference.posterior import load_posterior
-from popcat.noise import add_noise
-from popcat.settings import Training
+from popcat.flows.sampler import Sampler, density_of
+from popcat.flows.settings import Training
+from popcat.forward.model import forward_for
+from popcat.forward.noise import add_noise
+from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulation import draw_prior
 
 from environment import conclude, parser, print_table
 
@@ -115,9 +115,9 @@ def embedded(model: str, n_total: int) -> dict:
 
 def mocks(posterior, ids):
     """Noisy fluxes, errors and redshifts of galaxies drawn from the prior, bright and faint."""
-    survey, model = posterior.survey, posterior.model
-    theta, redshift = stages.draw_prior(ids, survey, model, 1)
-    flux = stages.forward_for(survey, model).photometry.flux(theta, redshift)
+    survey, model = posterior.survey, posterior.galaxy_model
+    theta, redshift = draw_prior(ids, survey, model, 1)
+    flux = forward_for(survey, model).photometry.flux(theta, redshift)
     normals = np.random.default_rng(int(ids[0])).standard_normal((len(ids), 2 * len(survey.bands)))
     return *add_noise(flux, posterior.noise, normals), redshift
 
@@ -163,7 +163,7 @@ def main():
     options = parser(__doc__)
     options.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     options.add_argument("--repeat", type=int, default=7, help="calls of the task of one galaxy; the fastest counts")
-    options.add_argument("--model", default="sdss", help="embedded model or folder")
+    options.add_argument("--posterior", default="sdss", help="embedded model or folder")
     options.add_argument("--draws", type=int, default=10_000_000, help="draws to hold to the prior")
     options.add_argument("--device", help="also the sampler alone on this device, for example cuda")
     args = options.parse_args()
@@ -172,7 +172,7 @@ def main():
     print_table(rows, "sampling with the same weights, CPU seconds of one thread")
     result = {f"ratio_sbi_{task}": min(row["ratio"] for row in rows if row["task"] == task) for task in TASKS}
     result["max_abs_diff_sigma"] = max(largest_difference(size) for size in args.sizes)
-    result |= embedded(args.model, args.draws)
+    result |= embedded(args.posterior, args.draws)
     result |= training_step(3 * args.repeat)
     result |= on_device(args.device) if args.device else {}
     print_table([result], "the smallest ratio over the sizes, and the embedded model")

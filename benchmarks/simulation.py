@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from popcat import rng, stages
-from popcat.catalog.partitions import OutputFolder
-from popcat.noise import add_noise, default_noise
-from popcat.schema import library_schema
-from popcat.settings import Model, load_survey
+from popcat import rng
+from popcat.catalog.parts import OutputFolder
+from popcat.columns import library_schema
+from popcat.forward.model import forward_for
+from popcat.forward.noise import add_noise, default_noise
+from popcat.galaxy_model import GalaxyModel
+from popcat.posterior.simulation import draw_prior
+from popcat.survey import load_survey
 
 ROWS = 50_000
 
@@ -38,11 +41,11 @@ def simulate(n: int, workers: int) -> dict:
 
 def part_times(folder: Path) -> list[float]:
     """Seconds of the three parts for one partition."""
-    survey, model = load_survey("sdss"), Model()
+    survey, galaxy_model = load_survey("sdss"), GalaxyModel()
     noise, object_id = default_noise(survey), np.arange(ROWS)
     marks = [time.perf_counter()]
-    theta, redshift = stages.draw_prior(object_id, survey, model, 0)
-    flux = stages.forward_for(survey, model).photometry.flux(theta, redshift)
+    theta, redshift = draw_prior(object_id, survey, galaxy_model, 0)
+    flux = forward_for(survey, galaxy_model).photometry.flux(theta, redshift)
     marks.append(time.perf_counter())
     normals = rng.normal(0, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
     noisy, err = add_noise(flux, noise, normals)

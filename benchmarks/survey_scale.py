@@ -23,12 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.catalog.partitions import read_manifest
+from popcat.catalog.parts import read_manifest
 from popcat.catalog.verification import verify
-from popcat.distributed import connect
-from popcat.noise import default_noise
-from popcat.settings import Model, Survey, load_survey
-from popcat.stages import simulate_partition
+from popcat.forward.noise import default_noise
+from popcat.galaxy_model import GalaxyModel
+from popcat.posterior.simulation import simulate_partition
+from popcat.run.client import connect
+from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
 
 from environment import conclude, parser, print_table
@@ -68,7 +69,7 @@ def write_catalog(path: Path, n: int, survey: Survey) -> Path:
     left, start = n, 0
     writer = None
     while left:
-        frame = simulate_partition(start, start + CHUNK, survey, Model(), default_noise(survey), SEED)
+        frame = simulate_partition(start, start + CHUNK, survey, GalaxyModel(), default_noise(survey), SEED)
         start += CHUNK
         mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
         frame = frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)].iloc[:left]

@@ -9,13 +9,16 @@ import inspect
 from pathlib import Path
 
 import popcat
-from popcat.catalog.lake import export
-from popcat.catalog.queries import Catalog, Stack
+from popcat.catalog.export import export
+from popcat.catalog.queries import Catalog
+from popcat.catalog.stacking import Stack
+from popcat.columns import column_table, library_schema, posterior_schema
 from popcat.errors import PopcatError
-from popcat.schema import column_table, library_schema, posterior_schema
-from popcat.settings import Band, Columns, Model, Selection, Survey, Training, load_survey
+from popcat.flows.settings import Training
+from popcat.galaxy_model import GalaxyModel
+from popcat.survey import Band, Columns, Selection, Survey, load_survey
 
-BESIDE = (Catalog, Stack, export, Survey, Band, Columns, Selection, Model, Training)
+BESIDE = (Catalog, Stack, export, Survey, Band, Columns, Selection, GalaxyModel, Training)
 """What public functions take and give back."""
 
 

@@ -18,7 +18,7 @@ def main(catalog: str, output: str) -> None:
     """Infer a catalogue on the workers of a cluster, and say what came of it."""
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         manifest = popcat.infer_catalog(
-            catalog, output, model="sdss", draws=20, rows_per_partition=50, scheduler=cluster.scheduler_address
+            catalog, output, posterior="sdss", draws=20, rows_per_partition=50, scheduler=cluster.scheduler_address
         )
     print(f"{manifest['rows']} galaxies in {len(manifest['parts'])} parts")
     posteriors = popcat.open_catalog(output)

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 import popcat
-from popcat.catalog.lake import export
+from popcat.catalog.export import export
 
 posteriors = Path(sys.argv[1] if len(sys.argv) > 1 else "demo/posteriors")
 folder = Path(sys.argv[2] if len(sys.argv) > 2 else "demo/lake")

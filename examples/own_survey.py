@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 
 import popcat
-from popcat.catalog.inspection import inspect_catalog, survey_template
+from popcat.io.inspection import inspect_catalog, survey_template
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "own_survey")
 folder.mkdir(parents=True, exist_ok=True)
@@ -47,5 +47,5 @@ print(f"{found['flags']['quality_cut']} galaxies fail the quality cut: flagged, 
 
 # 4. The bands are SDSS's, so the embedded model fits. Else: noise fit, simulate, train (README).
 frame = popcat.read_catalog(folder / "catalog.fits", folder / "survey.toml")
-posteriors = popcat.infer(frame, model="sdss", draws=20).partitions[0].compute()
+posteriors = popcat.infer(frame, posterior="sdss", draws=20).partitions[0].compute()
 print(f"{(posteriors['status'] == 'ok').sum()} posteriors, median log_mstar {posteriors['log_mstar_p50'].median():.2f}")

@@ -10,7 +10,7 @@ import sys
 
 import pandas as pd
 
-from popcat.distributed import fit_population
+from popcat.population.fit import fit_population
 from popcat.population.settings import PopulationSettings
 
 QUICK = PopulationSettings(members=1, steps=10, start_steps=60, library=5000, n_blocks=3, hidden=32,

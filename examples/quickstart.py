@@ -8,7 +8,7 @@ import numpy as np
 import popcat
 
 catalog = popcat.read_catalog("demo/catalog.parquet", survey="sdss")  # a lazy Dask dataframe, fluxes in nMgy
-posteriors = popcat.infer(catalog, model="sdss", draws=100)  # lazy too: flows run in map_partitions
+posteriors = popcat.infer(catalog, posterior="sdss", draws=100)  # lazy too: flows run in map_partitions
 
 frame = posteriors.partitions[0].compute()  # pandas: one row a galaxy
 good = frame[(frame["status"] == "ok") & (frame["chi2_best"] < 10)]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from popcat.catalog.atomic import write_json_atomic
-from popcat.distributed import infer_catalog
-from popcat.reporting import report
+from popcat.files import write_json_atomic
+from popcat.inference.infer import infer_catalog
+from popcat.pages.report import report
 
-MODEL = "sdss"
+POSTERIOR = "sdss"
 GALAXIES = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
@@ -32,7 +32,7 @@ def run_demo(
         shutil.copyfile(source, catalog)
     start = time.monotonic()
     manifest = infer_catalog(
-        catalog, folder / "posteriors", model=MODEL, draws=draws, seed=seed, workers=workers, progress=progress
+        catalog, folder / "posteriors", posterior=POSTERIOR, draws=draws, seed=seed, workers=workers, progress=progress
     )
     seconds = time.monotonic() - start
     report(folder / "posteriors", folder / "report.html", title="10,000 galaxies of the SDSS")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 
 from popcat.errors import PopcatError
-from popcat.settings import embedded_surveys, load_survey
+from popcat.survey import embedded_surveys, load_survey
 
 PYTHON_MIN = (3, 11)
 KEY_PACKAGES = ("popcat", "numpy", "numba", "torch", "dask", "pandas", "pyarrow")
@@ -108,7 +108,7 @@ def _read_data(name: str, read: Callable[[], str]) -> Check:
 
 
 def _read_grids() -> str:
-    from popcat.sps.grid import embedded_grids, load_grid
+    from popcat.forward.grid import embedded_grids, load_grid
 
     shapes = {name: load_grid(name).lum.shape for name in embedded_grids()}
     return _listing(f"{name} ({z} metallicities x {age} ages x {wave} wavelengths)"
@@ -116,7 +116,7 @@ def _read_grids() -> str:
 
 
 def _read_bases() -> str:
-    from popcat.sps.histories import load_bases
+    from popcat.forward.histories import load_bases
 
     return f"popcat ({len(load_bases('popcat').sfh)} star-formation histories)"
 
@@ -211,7 +211,7 @@ def check_gpu() -> Check:
 
 def check_fsps() -> Check:
     """FSPS, needed only to build its grid: SPS_HOME is whole, and the Fortran starts up with it."""
-    from popcat.sps.engines import probe_fsps
+    from popcat.forward.engines import probe_fsps
 
     home = os.environ.get("SPS_HOME")
     if not home:

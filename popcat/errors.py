@@ -9,7 +9,7 @@ class PopcatError(Exception):
 
     The command line prints it as one line and exits with status 2.
 
-    >>> from popcat.settings import load_survey
+    >>> from popcat.survey import load_survey
     >>> load_survey("sdds")
     Traceback (most recent call last):
     ...

@@ -8,11 +8,12 @@ Integers are int64, other numbers float64. A column whose name is no identifier 
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
 from popcat.errors import PopcatError, did_you_mean
 
@@ -269,3 +270,46 @@ def _condition(values) -> np.ndarray:
 
 def _is_text(value) -> bool:
     return np.asarray(value).dtype.kind in "US"
+
+
+def sources_of(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Columns, or elements of vector columns, that a name is computed from; itself where a file has that very name.
+
+    >>> sources_of("-2.5 * log10(T_G)", ["T_G"]), sources_of("mag-g", ["mag-g"]), sources_of("z", [])
+    (('T_G',), ('mag-g',), ('z',))
+    """
+    expression = None if name in known else as_column(name)
+    return (name,) if expression is None else expression.columns
+
+
+def column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column of a frame, or the values of an expression over its columns.
+
+    Where a source is missing (NaN, null) a number is missing and a condition is False.
+
+    >>> frame = pd.DataFrame({"a": [1.0, np.nan], "flags": [4, 0]})
+    >>> column(frame, "a > 0 and flags & 4 != 0").tolist(), column(frame, "2 * a").tolist()
+    ([True, False], [2.0, nan])
+    """
+    if name in frame.columns or as_column(name) is None:
+        return frame[name]
+    expression = as_column(name)
+    sources = frame[list(expression.columns)]
+    missing = sources.isna().any(axis=1).to_numpy()
+    values = expression({source: _filled(sources[source]) for source in expression.columns})
+    return _masked(pd.Series(np.broadcast_to(values, len(frame)).copy(), name=name), missing)
+
+
+def _filled(values: pd.Series) -> np.ndarray:
+    """Values with plain numbers where integers are missing; floats keep their NaN."""
+    if values.isna().any() and getattr(values.dtype, "kind", "O") in "iu":
+        values = values.fillna(0)
+    return values.to_numpy(dtype=getattr(values.dtype, "numpy_dtype", None))
+
+
+def _masked(values: pd.Series, missing: np.ndarray) -> pd.Series:
+    if not missing.any():
+        return values
+    if values.dtype == bool:
+        return values & ~missing
+    return (values.astype("Int64") if values.dtype.kind == "i" else values).mask(missing)

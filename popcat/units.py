@@ -17,6 +17,8 @@ AB_FNU = 3.631e-20
 """Spectral flux density of AB magnitude 0 in erg/s/cm2/Hz."""
 NMGY_FNU = AB_FNU * 1e-9
 """One nanomaggy in erg/s/cm2/Hz."""
+POGSON = float(2.5 / np.log(10.0))
+"""Magnitudes in one unit of ln flux: m = -POGSON ln f + constant."""
 AB_ZERO_NMGY = 22.5
 """AB magnitude of one nanomaggy."""
 

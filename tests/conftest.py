@@ -49,17 +49,20 @@ def tiny_model(tmp_path_factory) -> Path:
     """A badly trained posterior: everything about it is real but its quality."""
     import numpy as np
 
-    from popcat.calibrating import calibrate
-    from popcat.inference.learn import train_posterior
-    from popcat.inference.library import Library
-    from popcat.inference.posterior import save_posterior
-    from popcat.noise import default_noise
-    from popcat.settings import CalibrationLimits, Model, Training, load_survey
-    from popcat.stages import draw_prior, forward_for
+    from popcat.checks.calibration import calibrate
+    from popcat.flows.settings import Training
+    from popcat.forward.model import forward_for
+    from popcat.forward.noise import default_noise
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.posterior.library import Library
+    from popcat.posterior.posterior import save_posterior
+    from popcat.posterior.simulation import draw_prior
+    from popcat.posterior.training import train_posterior
+    from popcat.survey import CalibrationLimits, load_survey
 
     # of limits that even this one passes
     limits = CalibrationLimits(max_ks=0.99, max_tarp=0.99)
-    survey, model = load_survey("sdss").model_copy(update={"calibration": limits}), Model()
+    survey, model = load_survey("sdss").model_copy(update={"calibration": limits}), GalaxyModel()
     theta, redshift = draw_prior(np.arange(6000), survey, model, 0)
     library = Library.from_theta(theta, redshift, forward_for(survey, model).photometry.flux(theta, redshift), model)
     settings = Training(n_blocks=2, hidden=16, n_layers=1, batch=256, max_epochs=2, redshift_hidden=32)

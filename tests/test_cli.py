@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from popcat import __version__
-from popcat.catalog.partitions import read_manifest
+from popcat.catalog.parts import read_manifest
 from popcat.cli import app, main
 
 SYNCHRONOUS = ["--scheduler", "synchronous"]
@@ -113,10 +113,10 @@ def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, 
     assert popcat("simulate", "-n", 6000, "--noise", noise, "-o", library, *SYNCHRONOUS)[0] == 0
     train = ["train", "--library", library, "--settings", training, "--epochs", 2, "--no-calibrate", "-o", model]
     assert popcat(*train)[0] == 0
-    infer = ["infer", galaxies, "--model", model, "--draws", 20, "-o", posteriors, *SYNCHRONOUS]
-    refused(popcat(*infer), "has no calibration", "popcat calibrate --model")
+    infer = ["infer", galaxies, "--posterior", model, "--draws", 20, "-o", posteriors, *SYNCHRONOUS]
+    refused(popcat(*infer), "has no calibration", "popcat calibrate --posterior")
     assert not posteriors.exists()
-    assert popcat("calibrate", "--model", model, "-n", 40, "--draws", 50)[0] == 0
+    assert popcat("calibrate", "--posterior", model, "-n", 40, "--draws", 50)[0] == 0
     assert popcat(*infer, "--allow-uncalibrated")[0] == 0
     assert popcat("report", posteriors, "-o", page)[0] == 0
     assert read_manifest(posteriors)["rows"] == 150
@@ -143,15 +143,15 @@ def test_a_survey_without_a_catalogue_is_simulated_with_nominal_noise_that_says_
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["infer", "absent.parquet", "--model", "{model}"], ["absent.parquet", "expected"]),
-        (["infer", "{galaxies}", "--model", "absent"], ['no model "absent"']),
+        (["infer", "absent.parquet", "--posterior", "{model}"], ["absent.parquet", "expected"]),
+        (["infer", "{galaxies}", "--posterior", "absent"], ['no posterior "absent"']),
         (["simulate", "--survey", "sdds", "-n", "10"], ['did you mean "sdss"']),
         (["simulate", "--noise", "absent.json", "-n", "10"], ["absent.json", "popcat noise fit"]),
-        (["simulate", "--model", "absent.toml", "-n", "10"], ["absent.toml"]),
+        (["simulate", "--galaxy-model", "absent.toml", "-n", "10"], ["absent.toml"]),
         (["train", "--library", "absent"], ["absent"]),
-        (["calibrate", "--model", "absent"], ['no model "absent"']),
+        (["calibrate", "--posterior", "absent"], ['no posterior "absent"']),
         (["report", "absent"], ["absent"]),
-        (["infer", "{galaxies}", "--model", "{model}", "--certify", "--budget-ms", "1", "--allow-uncalibrated"],
+        (["infer", "{galaxies}", "--posterior", "{model}", "--certify", "--budget-ms", "1", "--allow-uncalibrated"],
          ["a budget of 1 ms a galaxy", "--no-certify"]),
         (["reweight", "absent", "--prior", "prior.toml"], ["absent is not a popcat output"]),
         (["crosscheck", "absent"], ["absent is not a popcat output"]),
@@ -196,7 +196,7 @@ def test_a_catalogue_that_cannot_work_is_refused_before_anything_is_written(
     popcat, galaxies, tiny_model, tmp_path, change, words
 ):
     catalog = changed(galaxies, tmp_path / "catalog.parquet", change)
-    refused(popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), *words)
+    refused(popcat("infer", catalog, "--posterior", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), *words)
     assert not (tmp_path / "out").exists()
 
 
@@ -207,7 +207,7 @@ def test_a_wrong_unit_is_refused(popcat, galaxies, tiny_model, tmp_path):
         return table.set_column(at, field, table.column(at))
 
     catalog = changed(galaxies, tmp_path / "catalog.parquet", in_micro_jansky)
-    refused(popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "uJy", "nMgy")
+    refused(popcat("infer", catalog, "--posterior", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "uJy", "nMgy")
 
 
 def test_a_model_of_another_survey_is_refused_by_the_columns_it_needs(popcat, galaxies, tmp_path, tiny_model):
@@ -216,7 +216,7 @@ def test_a_model_of_another_survey_is_refused_by_the_columns_it_needs(popcat, ga
 
     catalog = changed(galaxies, tmp_path / "catalog.parquet", renamed)
     refused(
-        popcat("infer", catalog, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "sdss", "modelflux_u"
+        popcat("infer", catalog, "--posterior", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "sdss", "modelflux_u"
     )
 
 
@@ -232,7 +232,7 @@ def test_bad_rows_are_kept_flagged_and_explained(popcat, galaxies, tiny_model, t
 
     catalog = changed(galaxies, tmp_path / "catalog.parquet", spoiled)
     out = tmp_path / "out"
-    assert popcat("infer", catalog, "--model", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS)[0] == 0
+    assert popcat("infer", catalog, "--posterior", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS)[0] == 0
     frame = pq.read_table(out / "part-000000.parquet").to_pandas()
     expected = ["ok", "ok", "ok", "redshift_out_of_range", "no_photometry"]
     assert frame["status"].tolist() == expected + ["ok"] * 145
@@ -244,7 +244,7 @@ def test_bad_rows_are_kept_flagged_and_explained(popcat, galaxies, tiny_model, t
 
 def test_hidden_redshifts_are_inferred(popcat, galaxies, tiny_model, tmp_path):
     out = tmp_path / "out"
-    infer = ["infer", galaxies, "--model", tiny_model, "--draws", 20, "--hide-redshift", "-o", out, *SYNCHRONOUS]
+    infer = ["infer", galaxies, "--posterior", tiny_model, "--draws", 20, "--hide-redshift", "-o", out, *SYNCHRONOUS]
     assert popcat(*infer)[0] == 0
     frame = pq.read_table(out / "part-000000.parquet").to_pandas()
     assert frame["redshift"].isna().all() and (frame["status"] == "ok").all()
@@ -253,14 +253,15 @@ def test_hidden_redshifts_are_inferred(popcat, galaxies, tiny_model, tmp_path):
 
 
 def test_the_output_of_another_run_is_refused_not_mixed(popcat, galaxies, tiny_model, tmp_path):
-    arguments = ["infer", galaxies, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS, "--draws"]
+    arguments = ["infer", galaxies, "--posterior", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS, "--draws"]
     assert popcat(*arguments, 5)[0] == 0
     refused(popcat(*arguments, 6), "draws")
 
 
 def test_a_scheduler_that_does_not_answer_is_said_before_the_output_is_begun(popcat, galaxies, tiny_model, tmp_path):
     out = tmp_path / "out"
-    refused(popcat("infer", galaxies, "--model", tiny_model, "-o", out, "--scheduler", "nowhere"), "no Dask scheduler")
+    refused(popcat("infer", galaxies, "--posterior", tiny_model, "-o", out, "--scheduler", "nowhere"),
+            "no Dask scheduler")
     assert not out.exists()
 
 
@@ -303,7 +304,7 @@ def test_a_survey_that_does_not_fit_a_catalogue_is_refused_with_what_to_mend(pop
 
 def test_a_folder_with_a_library_is_refused_by_infer(popcat, galaxies, tiny_model, tmp_path):
     assert popcat("simulate", "-n", 10, "-o", tmp_path / "out", *SYNCHRONOUS)[0] == 0
-    refused(popcat("infer", galaxies, "--model", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "library")
+    refused(popcat("infer", galaxies, "--posterior", tiny_model, "-o", tmp_path / "out", *SYNCHRONOUS), "library")
 
 
 def test_training_refuses_a_folder_that_holds_something(popcat, tmp_path):
@@ -315,7 +316,7 @@ def test_training_refuses_a_folder_that_holds_something(popcat, tmp_path):
 
 def test_a_catalogue_is_verified_and_what_is_wrong_has_its_remedy(popcat, galaxies, tiny_model, tmp_path):
     out = tmp_path / "out"
-    arguments = ["infer", galaxies, "--model", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS]
+    arguments = ["infer", galaxies, "--posterior", tiny_model, "--draws", 5, "-o", out, *SYNCHRONOUS]
     assert popcat(*arguments)[0] == 0
     status, said, _ = popcat("verify", out)
     assert (status, "nothing is wrong" in said) == (0, True)

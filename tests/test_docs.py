@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import popcat
-from popcat.schema import posterior_schema
-from popcat.settings import load_survey
+from popcat.columns import posterior_schema
+from popcat.survey import load_survey
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("catalogues", "decisions", "measured")

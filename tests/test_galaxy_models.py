@@ -4,14 +4,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from popcat.calibrating import calibrate
-from popcat.distributed import SYNCHRONOUS, infer_catalog, simulate_library
-from popcat.inference.learn import train
-from popcat.prior import make_prior
-from popcat.reporting import report
-from popcat.schema import parameter_fields, posterior_schema
-from popcat.settings import Model, Training, load_survey
-from popcat.sps.histories import load_bases
+from popcat.checks.calibration import calibrate
+from popcat.columns import parameter_fields, posterior_schema
+from popcat.flows.settings import Training
+from popcat.forward.histories import load_bases
+from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.inference.infer import infer_catalog
+from popcat.pages.report import report
+from popcat.posterior.simulation import simulate_library
+from popcat.posterior.training import train
+from popcat.run.client import SYNCHRONOUS
+from popcat.survey import load_survey
 
 TRAINING = Training(hidden=16, n_blocks=2, n_layers=1, batch=64, learning_rate=1e-2, max_epochs=1, redshift_epochs=1,
                     redshift_hidden=16)  # fmt: skip
@@ -29,15 +32,15 @@ def three_bases(tmp_path):
 @pytest.mark.parametrize("kind", ["constant", pytest.param("3 bases", marks=pytest.mark.slow)])
 def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies, tmp_path):
     chosen = {"metallicity": "constant"} if kind == "constant" else {"bases": three_bases}
-    model, survey = Model(log_mstar_formed=(9.5, 12.5), **chosen), load_survey("sdss")
+    model, survey = GalaxyModel(log_mstar_formed=(9.5, 12.5), **chosen), load_survey("sdss")
     names = make_prior(model).names
-    simulate_library(tmp_path / "library", survey, 3000, model=model, scheduler=SYNCHRONOUS)
+    simulate_library(tmp_path / "library", survey, 3000, galaxy_model=model, scheduler=SYNCHRONOUS)
     library = pq.read_table(tmp_path / "library" / "part-000000.parquet")
     assert library.column_names[2 : 2 + len(names)] == list(names)
     posterior, _ = train(tmp_path / "library", tmp_path / "model", settings=TRAINING)
     with pytest.warns(UserWarning, match="has no calibration"):
         infer_catalog(
-            galaxies, tmp_path / "out", model=tmp_path / "model", draws=20, allow_uncalibrated=True,
+            galaxies, tmp_path / "out", posterior=tmp_path / "model", draws=20, allow_uncalibrated=True,
             scheduler=SYNCHRONOUS,
         )  # fmt: skip
     table = pq.read_table(tmp_path / "out" / "part-000000.parquet")

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import popcat
-from popcat import calibrating, demo
-from popcat.inference.posterior import embedded_posteriors, load_posterior
-from popcat.settings import load_survey
+from popcat import demo
+from popcat.checks import calibration
+from popcat.posterior.posterior import embedded_posteriors, load_posterior
+from popcat.survey import load_survey
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +57,7 @@ def test_the_embedded_models_are_small_and_see_the_bands_of_their_surveys():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_embedded_models_passed_their_calibration_of_two_thousand_mocks(name):
-    from popcat.calibrating import RUNS, calibration_of, require_calibrated
+    from popcat.checks.calibration import RUNS, calibration_of, require_calibrated
 
     assert "passed" in require_calibrated(name)
     kept = calibration_of(name)
@@ -96,5 +97,5 @@ def test_the_demo_writes_a_row_for_every_galaxy_a_report_and_a_summary(tmp_path,
 def test_the_report_of_a_catalogue_shows_the_calibration_kept_with_its_model(tmp_path, galaxies):
     popcat.infer_catalog(galaxies, tmp_path / "posteriors", draws=10, scheduler="synchronous")
     page = popcat.report(tmp_path / "posteriors", tmp_path / "report.html").read_text(encoding="utf-8")
-    kept = calibrating.read_calibration(ROOT / "popcat" / "data" / "models" / "sdss" / "calibration")
+    kept = calibration.read_calibration(ROOT / "popcat" / "data" / "models" / "sdss" / "calibration")
     assert f"{kept['ks']['log_mstar']:.3f}" in page

@@ -10,8 +10,8 @@ from scipy import stats
 
 from popcat import plots
 from popcat.errors import PopcatError
+from popcat.galaxies import STATUS
 from popcat.plots import style
-from popcat.schema import STATUS
 
 
 def population(n=300, failed=20):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A run on SLURM: scheduler, CPU workers (or, with GPU=1, GPU workers), client; given again, it finishes a broken run.
-#   submit.sh CATALOG --model MODEL -o FOLDER [options of `popcat infer`]
+#   submit.sh CATALOG --posterior MODEL -o FOLDER [options of `popcat infer`]
 #   GPU=1 SBATCH_ACCOUNT=mine SBATCH_PARTITION=long submit.sh ...
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -20,14 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from popcat.catalog.columns import column as column_of
-from popcat.catalog.cone import box, separation
-from popcat.catalog.partitions import is_output, read_manifest
-from popcat.catalog.pruning import prefilter
+from popcat.catalog.parts import is_output, read_manifest
+from popcat.catalog.selection import box, prefilter, separation
 from popcat.catalog.stacking import WEIGHTS, Stack, histogram, masses
+from popcat.columns import to_pandas
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, parse
-from popcat.schema import to_pandas
+from popcat.expressions import column as column_of
 
 BATCH_ROWS = 16_384
 Where = str | ds.Expression | None

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.catalog.atomic import write_bytes_atomic, write_parquet_atomic
 from popcat.errors import PopcatError
+from popcat.files import write_bytes_atomic, write_parquet_atomic
 
 INDEX = "_healpix_29"
 ORDER = 29

@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.catalog.atomic import sha256_of
-from popcat.catalog.partitions import META, READERS, OutputFolder, fingerprint_hash, read_run
-from popcat.catalog.records import Manifest, Run, Sidecar, read_or_none, read_record
+from popcat.catalog.manifest import Manifest, Run, Sidecar, read_or_none, read_record
+from popcat.catalog.parts import META, READERS, OutputFolder, fingerprint_hash, read_run
 from popcat.errors import PopcatError
+from popcat.files import sha256_of
 
 IDS_AT_ONCE = 2**25
 """A quarter of a gigabyte of identifiers."""

@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Tables of galaxy photometry into probabilistic catalogues.",
     epilog=examples(
         "popcat demo",
-        "popcat infer galaxies.parquet --model sdss -o posteriors",
+        "popcat infer galaxies.parquet --posterior sdss -o posteriors",
         "popcat report posteriors -o report.html",
         "popcat --install-completion",
     ),

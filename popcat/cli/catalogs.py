@@ -13,8 +13,8 @@ from popcat.cli.options import (
     CheckOption,
     JsonOption,
     LogOption,
-    ModelOption,
     PerformanceOption,
+    PosteriorOption,
     PosteriorsArgument,
     RowsOption,
     SchedulerOption,
@@ -49,7 +49,7 @@ def demo(
 @app.command(rich_help_panel=CATALOGUE, epilog=examples("popcat plan galaxies.parquet --workers 32 --gpus 2"))
 def plan(
     catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
-    model: ModelOption = "sdss",
+    posterior: PosteriorOption = "sdss",
     draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the run, one core each.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that the processes share.")] = 0,
@@ -57,10 +57,10 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Say what `popcat infer` would take: parts, memory, time, size; from a measurement of some seconds."""
-    from popcat.distributed.planning import plan as plan_run
+    from popcat.inference.plan import plan as plan_run
 
     found = plan_run(
-        catalog, model=model, draws=draws, workers=workers, gpus=gpus, rows_per_partition=rows_per_partition
+        catalog, posterior=posterior, draws=draws, workers=workers, gpus=gpus, rows_per_partition=rows_per_partition
     )
     if json:
         print_json(found)
@@ -83,12 +83,12 @@ def _duration(seconds: float) -> str:
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
-    "popcat infer galaxies.parquet --model sdss -o posteriors",
+    "popcat infer galaxies.parquet --posterior sdss -o posteriors",
     "popcat infer galaxies.fits --certify --scheduler tcp://node1:8786",
 ))
 def infer(
     catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
-    model: ModelOption = "sdss",
+    posterior: PosteriorOption = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the posterior catalogue.")] = Path(
         "posteriors"
     ),
@@ -126,11 +126,11 @@ def infer(
     json: JsonOption = False,
 ) -> None:
     """Infer the posterior of every galaxy; a rerun finishes what is missing."""
-    from popcat.distributed import infer_catalog
+    from popcat.inference.infer import infer_catalog
 
     warnings.simplefilter("ignore", UserWarning)  # said below, from the manifest
     manifest = infer_catalog(
-        catalog, output, model=model, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
+        catalog, output, posterior=posterior, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
         hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, certify=certify, budget_ms=budget_ms,
         target_ess=target_ess, scheduler=scheduler, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
@@ -158,7 +158,7 @@ def reweight(
     json: JsonOption = False,
 ) -> None:
     """Posteriors under another prior, inside the training prior, without another fit."""
-    from popcat.distributed import reweight_catalog
+    from popcat.inference.reweight import reweight_catalog
 
     manifest = reweight_catalog(
         posteriors, output, prior, seed=seed, scheduler=scheduler, workers=workers, progress=True

@@ -67,7 +67,7 @@ def crosscheck(
     json: JsonOption = False,
 ) -> None:
     """Referee: sample some of a catalogue's galaxies anew, with an independent sampler, and compare."""
-    from popcat.crosschecking import crosscheck as crosscheck_catalog
+    from popcat.pages.crosscheck import crosscheck as crosscheck_catalog
 
     found = crosscheck_catalog(posteriors, n, output=output, seed=seed, sampler=sampler, report=say)
     if json:
@@ -91,9 +91,9 @@ def compare(
     """Bayes factors of two models, from catalogues inferred with --certify: per galaxy and summed."""
     import pyarrow as pa
 
-    from popcat.catalog.atomic import write_parquet_atomic
-    from popcat.inference.compare import STRONG
-    from popcat.inference.compare import compare as compare_catalogs
+    from popcat.checks.compare import STRONG
+    from popcat.checks.compare import compare as compare_catalogs
+    from popcat.files import write_parquet_atomic
 
     frame, found = compare_catalogs(first, second)
     if output is not None:

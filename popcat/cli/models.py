@@ -11,14 +11,14 @@ from popcat.cli.options import (
     GalaxyModelOption,
     JsonOption,
     LogOption,
-    ModelOption,
     PerformanceOption,
+    PosteriorOption,
     SchedulerOption,
     SeedOption,
     SurveyOption,
     WorkersOption,
     examples,
-    galaxy_model,
+    load_galaxy_model,
     print_json,
     say,
     teller,
@@ -39,7 +39,7 @@ def simulate(
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies.")] = 1_000_000,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the library.")] = Path("library"),
     noise: Annotated[Path | None, typer.Option(help="Noise model from `popcat noise fit`.")] = None,
-    model: GalaxyModelOption = None,
+    galaxy_model: GalaxyModelOption = None,
     seed: SeedOption = 0,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
@@ -49,16 +49,17 @@ def simulate(
     json: JsonOption = False,
 ) -> None:
     """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
-    from popcat.distributed import simulate_library
-    from popcat.noise import default_noise, load_noise
-    from popcat.settings import load_survey
+    from popcat.forward.noise import default_noise, load_noise
+    from popcat.posterior.simulation import simulate_library
+    from popcat.survey import load_survey
 
     defined = load_survey(survey)
     chosen = load_noise(noise, defined) if noise else default_noise(defined)
     if chosen.is_nominal:
         say(f"noise: nominal, from the depths of survey {defined.name}; fit your catalogue's with `popcat noise fit`")
     manifest = simulate_library(
-        output, defined, n, model=galaxy_model(model), noise=chosen, seed=seed, scheduler=scheduler, workers=workers,
+        output, defined, n, galaxy_model=load_galaxy_model(galaxy_model), noise=chosen, seed=seed,
+        scheduler=scheduler, workers=workers,
         progress=True, check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
@@ -73,8 +74,9 @@ def noise_fit(
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
 ) -> None:
     """Fit the noise model: flux error and its scatter against flux, band by band."""
-    from popcat.catalog.atomic import write_json_atomic
-    from popcat.distributed import fit_noise, read_catalog
+    from popcat.files import write_json_atomic
+    from popcat.forward.noise import fit_noise
+    from popcat.io.reading import read_catalog
 
     noise = fit_noise(read_catalog(catalog, survey), survey)
     write_json_atomic(output, noise.model_dump(mode="json"))
@@ -99,10 +101,11 @@ def train(
     calibrate: Annotated[bool, typer.Option(help="Calibrate it afterwards, as `popcat calibrate` does.")] = True,
 ) -> None:
     """Train a posterior on a library: a conditional masked autoregressive flow."""
-    from popcat.distributed import train_ensemble
-    from popcat.inference.learn import train as train_model
+    from popcat.flows.settings import Training
     from popcat.plots import loss_curve, save_figure
-    from popcat.settings import Training, parse_toml
+    from popcat.posterior.training import train as train_model
+    from popcat.posterior.training import train_ensemble
+    from popcat.settings import parse_toml
 
     if settings is not None and not settings.is_file():
         raise PopcatError(f"no training settings at {settings}: expected a TOML file")
@@ -131,9 +134,9 @@ def train(
         _calibrate(output, output / "calibration")
 
 
-@app.command(rich_help_panel=MODEL, epilog=examples("popcat calibrate --model model"))
+@app.command(rich_help_panel=MODEL, epilog=examples("popcat calibrate --posterior posterior"))
 def calibrate(
-    model: ModelOption = "sdss",
+    posterior: PosteriorOption = "sdss",
     n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks in each run.")] = 2000,
     output: Annotated[
         Path | None,
@@ -144,15 +147,16 @@ def calibrate(
     json: JsonOption = False,
 ) -> None:
     """Test a model on fresh mocks, as it is used: SBC, p-p, KS, TARP; `infer` asks for the verdict."""
-    from popcat.calibrating import default_output
+    from popcat.checks.calibration import default_output
 
-    _calibrate(model, default_output(model) if output is None else output, n=n, seed=seed, draws=draws, json=json)
+    folder = default_output(posterior) if output is None else output
+    _calibrate(posterior, folder, n=n, seed=seed, draws=draws, json=json)
 
 
-def _calibrate(model, folder: Path, *, json: bool = False, **options) -> None:
-    from popcat.calibrating import calibrate as calibrate_model
+def _calibrate(posterior, folder: Path, *, json: bool = False, **options) -> None:
+    from popcat.checks.calibration import calibrate as calibrate_model
 
-    result = calibrate_model(model, output=folder, report=lambda name: say(f"calibrating: {name}"), **options)
+    result = calibrate_model(posterior, output=folder, report=lambda name: say(f"calibrating: {name}"), **options)
     if json:
         print_json(result)
     tell = teller(json)

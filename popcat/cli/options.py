@@ -14,7 +14,7 @@ RUN, PROOF = "Where and how it runs", "Correction by the exact likelihood"
 """Panels of a command's options."""
 
 SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
-ModelOption = Annotated[str, typer.Option(help="Folder of a trained model, or the name of an embedded one.")]
+PosteriorOption = Annotated[str, typer.Option(help="Folder of a trained posterior, or the name of an embedded one.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Every random number is a function of it.")]
 SchedulerOption = Annotated[
     str | None,
@@ -87,9 +87,10 @@ def written(manifest: dict, output: Path) -> dict:
     return {"output": str(output), **{key: manifest[key] for key in kept if key in manifest}}
 
 
-def galaxy_model(path: Path | None):
-    from popcat.settings import Model, parse_toml
+def load_galaxy_model(path: Path | None):
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.settings import parse_toml
 
     if path is not None and not path.is_file():
         raise PopcatError(f"no galaxy-model settings at {path}: expected a TOML file")
-    return Model() if path is None else parse_toml(Model, path)
+    return GalaxyModel() if path is None else parse_toml(GalaxyModel, path)

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from popcat.cli.options import SchedulerOption, SeedOption, SurveyOption, WorkersOption, examples, galaxy_model, say
+from popcat.cli.options import (
+    SchedulerOption,
+    SeedOption,
+    SurveyOption,
+    WorkersOption,
+    examples,
+    load_galaxy_model,
+    say,
+)
 
 app = typer.Typer(no_args_is_help=True, help="p(theta, z) of a whole survey, from photometry or from posteriors.")
 FolderArgument = Annotated[Path, typer.Argument(help="Folder that `popcat population fit` wrote.")]
@@ -25,7 +33,7 @@ def fit(
     noise: Annotated[
         Path | None, typer.Option(help="Noise model; by default the catalogue's own, with posteriors the survey's.")
     ] = None,
-    model: Annotated[
+    galaxy_model: Annotated[
         Path | None,
         typer.Option(help="TOML file with the galaxy model's settings; that of posteriors is their own."),
     ] = None,
@@ -39,16 +47,17 @@ def fit(
     workers: WorkersOption = None,
 ) -> None:
     """Fit a population: to photometry (Wasserstein distance), or to posteriors (hierarchical likelihood)."""
-    from popcat.distributed import fit_population
-    from popcat.noise import read_noise
-    from popcat.population.report import write_report
+    from popcat.forward.noise import read_noise
+    from popcat.pages.population import write_report
+    from popcat.population.fit import fit_population
     from popcat.population.settings import population_settings
 
     given = {"members": members, "steps": steps, "seed": seed}
     chosen = population_settings(settings, preset, {key: value for key, value in given.items() if value is not None})
     made = read_noise(noise) if noise else None
     population = fit_population(
-        catalog, output, survey=survey, galaxy_model=galaxy_model(model), noise=made, cuts=cut or (), settings=chosen,
+        catalog, output, survey=survey, galaxy_model=load_galaxy_model(galaxy_model), noise=made,
+        cuts=cut or (), settings=chosen,
         device=device, scheduler=scheduler, workers=workers, report=say,
     )  # fmt: skip
     for member in population.description.members:
@@ -71,7 +80,7 @@ def sample(
     selected: Annotated[bool, typer.Option("--selected", help="Only those that the survey would observe.")] = False,
 ) -> None:
     """Draw galaxies: parameters, derived properties, synthetic photometry, and whether the survey sees them."""
-    from popcat.catalog.atomic import write_parquet_atomic
+    from popcat.files import write_parquet_atomic
     from popcat.population.sampling import sample_folder
 
     table = sample_folder(population, n, seed=seed, selected=selected)
@@ -85,7 +94,7 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("population.html"),
 ) -> None:
     """Write one HTML page: photometry against the data, p(z), masses, the main sequence, the mass function."""
-    from popcat.population.report import write_report
+    from popcat.pages.population import write_report
 
     say(f"report in {write_report(population, output)}")
 
@@ -97,7 +106,7 @@ def compare(
     selected: Annotated[bool, typer.Option(help="Compare what the survey observes, or the parents.")] = True,
 ) -> None:
     """Two populations: 1-D Wasserstein distance of every quantity, differences of mean and quantiles."""
-    from popcat.population.comparing import compare_tables, read_samples
+    from popcat.population.sampling import compare_tables, read_samples
 
     frames = [read_samples(path, selected=selected) for path in (first, second)]
     typer.echo(f"{first} ({len(frames[0]):,}) - {second} ({len(frames[1]):,})")

@@ -31,7 +31,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="Title of the page; by default the folder's name.")] = None,
 ) -> None:
     """Write one HTML page to send round: what to trust, galaxies to sort, filter and look at, the population."""
-    from popcat.reporting import report as write_report
+    from popcat.pages.report import report as write_report
 
     shown = {"galaxies": galaxy or None, "calibration": calibration, "crosscheck": crosscheck, "title": title}
     say(f"report in {write_report(posteriors, output, **shown)}")
@@ -47,9 +47,9 @@ def schema(
     json: JsonOption = False,
 ) -> None:
     """Print the columns of a catalogue as a markdown table: type, unit, UCD, description."""
+    from popcat.columns import column_list, column_table, library_schema, posterior_schema
     from popcat.errors import did_you_mean
-    from popcat.schema import column_list, column_table, library_schema, posterior_schema
-    from popcat.settings import load_survey
+    from popcat.survey import load_survey
 
     schemas = {"posterior": posterior_schema, "library": library_schema}
     if kind not in schemas:
@@ -73,7 +73,7 @@ def export(
     name: Annotated[str, typer.Option(help="Name of the published catalogue.")] = "popcat",
 ) -> None:
     """Publish a posterior catalogue in a data lake; again with more galaxies, to the same folder, adds them."""
-    from popcat.catalog.lake import export as publish
+    from popcat.catalog.export import export as publish
 
     done = publish(posteriors, output, to=to, sky=sky, rows_per_pixel=rows_per_pixel, name=name)
     say(f"{done['added']:,} galaxies added, {done['rows']:,} in all, in {output} ({to}): open it with {done['open']}")

@@ -41,7 +41,7 @@ def ssp_build(
     ] = None,
 ) -> None:
     """Build an SSP grid from a stellar population engine."""
-    from popcat.sps.grid import save_grid
+    from popcat.forward.grid import save_grid
 
     if not output.absolute().parent.is_dir():
         raise PopcatError(f"cannot write {output}: there is no folder {output.parent}")
@@ -63,7 +63,7 @@ def ssp_build(
 
 
 def _build_here(engine, source, sps_home, nebular, full, scheduler, workers):
-    from popcat.sps.engines import build_grid
+    from popcat.forward.engines import build_grid
 
     if engine != "fsps" and (scheduler or workers):
         raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --scheduler")
@@ -72,8 +72,8 @@ def _build_here(engine, source, sps_home, nebular, full, scheduler, workers):
 
 def _build_fsps(sps_home, output, full, scheduler, workers):
     """Metallicities are kept beside the output, where the workers of a cluster may see them."""
-    from popcat.distributed import build_fsps_grid
-    from popcat.sps.thinning import thin_for_broadband
+    from popcat.forward.engines.fsps import build_fsps_grid
+    from popcat.forward.thinning import thin_for_broadband
 
     grid = build_fsps_grid(sps_home, folder=output.absolute().parent, scheduler=scheduler, workers=workers)
     return grid if full else thin_for_broadband(grid)
@@ -93,7 +93,7 @@ def ssp_info(
     json: JsonOption = False,
 ) -> None:
     """Describe an SSP grid."""
-    from popcat.sps.grid import load_grid
+    from popcat.forward.grid import load_grid
 
     loaded = load_grid(grid)
     if json:

@@ -25,8 +25,8 @@ def survey_new(
     name: Annotated[str, typer.Option(help="Name of the survey.")] = "my_survey",
 ) -> None:
     """Write a survey file with comments for a catalogue: columns, units and bands that its header suggests."""
-    from popcat.catalog.atomic import write_bytes_atomic
-    from popcat.catalog.inspection import survey_template
+    from popcat.files import write_bytes_atomic
+    from popcat.io.inspection import survey_template
 
     if output.exists():
         raise PopcatError(f"{output} is there already: name another file")
@@ -41,7 +41,7 @@ def survey_check(
     json: JsonOption = False,
 ) -> None:
     """Read a catalogue as a survey file says, and report what each band holds."""
-    from popcat.catalog.inspection import inspect_catalog
+    from popcat.io.inspection import inspect_catalog
 
     found = inspect_catalog(catalog, survey)
     if json:

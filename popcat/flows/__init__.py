@@ -1,0 +1,1 @@
+"""Normalizing flows in torch: shapes, samplers, training. No astronomy."""

@@ -4,12 +4,17 @@ Three families, all in unconstrained space over a standard normal, each block af
 "maf", affine masked autoregressive blocks as SEDflow has them (Papamakarios et al. 2017); "spline", the same with
 monotonic rational-quadratic splines and linear tails; "coupling", those splines between halves of the dimensions
 (Durkan et al. 2019), whose draws and densities cost the same.
+
+A flow on disk: weights as safetensors, architecture as JSON. Nothing is ever unpickled.
 """
 
+import json
 import math
 from typing import Literal
 
 import pydantic
+import safetensors
+import safetensors.torch
 import torch
 from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow
@@ -23,7 +28,8 @@ from nflows.transforms import (
     ReversePermutation,
 )
 
-from popcat.settings import Training
+from popcat.errors import PopcatError
+from popcat.flows.settings import Training
 
 SMALLEST = 1e-3
 """Smallest scale, slope, bin width and bin height of nflows' transforms."""
@@ -160,3 +166,36 @@ _FAMILIES = {
     "spline": (_reversed, _spline),
     "coupling": (_shuffled, _coupling),
 }
+
+
+# The architecture decides masks and degrees: half of the file, if they were stored.
+_DERIVED = (".mask", ".degrees")
+
+
+def flow_to_bytes(flow, architecture: Architecture) -> bytes:
+    """Weights as a safetensors file with the architecture in its header."""
+    tensors = {name: value.contiguous() for name, value in flow.state_dict().items() if not name.endswith(_DERIVED)}
+    return safetensors.torch.save(tensors, metadata={"architecture": architecture.model_dump_json()})
+
+
+def flow_from_file(path):
+    """A flow that `flow_to_bytes` stored, in evaluation mode, and its architecture.
+
+    Raises PopcatError if the file is missing, damaged, or of another architecture.
+    """
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            architecture = Architecture.model_validate(json.loads(file.metadata()["architecture"]))
+        flow = build_flow(architecture)
+        _fill(flow, safetensors.torch.load_file(str(path)))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise PopcatError(f"{path} holds no flow that popcat stored: {error}") from error
+    return flow.eval(), architecture
+
+
+def _fill(flow, tensors: dict) -> None:
+    """Set every weight; ValueError names what is missing or foreign."""
+    found = flow.load_state_dict(tensors, strict=False)
+    missing = [name for name in found.missing_keys if not name.endswith(_DERIVED)]
+    if missing or found.unexpected_keys:
+        raise ValueError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")

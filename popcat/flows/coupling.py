@@ -8,7 +8,7 @@ import math
 import torch
 
 from popcat.flows.architecture import permuted_transforms
-from popcat.flows.splines import spline
+from popcat.flows.elementwise import spline
 
 
 class Coupling:

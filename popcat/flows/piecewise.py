@@ -17,9 +17,8 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
-from popcat.flows.batches import EpochData, Pairs
-from popcat.flows.training import History, train_density
-from popcat.settings import Training
+from popcat.flows.settings import Training
+from popcat.flows.training import EpochData, History, Pairs, train_density
 
 
 class PiecewiseShape(pydantic.BaseModel):

@@ -1,20 +1,32 @@
-"""Train a conditional flow: maximum likelihood, a learning rate schedule, averaged weights, the best epoch kept."""
+"""Train a conditional flow: maximum likelihood, a learning rate schedule, averaged weights, the best epoch kept.
 
+Random batches of an epoch, from memory or from shards that are read one after the other.
+
+A training on disk between two epochs: one safetensors file, whole or not there at all, never a pickle.
+"""
+
+import json
 import math
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import safetensors
+import safetensors.torch
 import torch
 
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.batches import EpochData, Pairs, batches
-from popcat.flows.checkpoints import header_of, read_checkpoint, write_checkpoint
-from popcat.flows.density import density_of
 from popcat.flows.optimizer import Optimizer
-from popcat.settings import Training
+from popcat.flows.sampler import density_of
+from popcat.flows.settings import Training
+
+Pairs = tuple[torch.Tensor, torch.Tensor]
+"""theta (n, features) and context (n, n_context), float32."""
+EpochData = Callable[[int], Pairs | Iterator[Pairs]]
+"""Epoch number -> its training set, or shards of it; a function of the number alone, so that a run can be resumed."""
 
 
 @dataclass
@@ -163,3 +175,78 @@ def mean_log_prob(
     pairs = zip(theta.split(batch), context.split(batch), strict=True)
     with torch.no_grad():
         return sum(made.log_prob(t.to(device), c.to(device)).sum().item() for t, c in pairs) / len(theta)
+
+
+def batches(data: Pairs | Iterator[Pairs], batch: int, seed: int, device: str = "cpu") -> Iterator[Pairs]:
+    """Batches of `batch` pairs, shuffled within each shard; what is left of a shard goes into the next.
+
+    The last few pairs, less than a batch, are left out, unless they are all there is.
+
+    >>> [len(theta) for theta, _ in batches((torch.zeros(7, 2), torch.zeros(7, 1)), 3, 0)]
+    [3, 3]
+    """
+    generator, left, n_given = torch.Generator().manual_seed(seed), None, 0
+    for theta, context in [data] if isinstance(data, tuple) else data:
+        order = torch.randperm(len(theta), generator=generator)
+        theta, context = theta.to(device), context.to(device)
+        rows = order.to(device)
+        if left is not None and len(left[0]):
+            theta, context = torch.cat([left[0], theta[rows]]), torch.cat([left[1], context[rows]])
+            rows = torch.arange(len(theta), device=device)
+        n_whole = len(rows) // batch * batch
+        for part in rows[:n_whole].split(batch) if n_whole else ():
+            yield theta[part], context[part]
+            n_given += 1
+        left = theta[rows[n_whole:]], context[rows[n_whole:]]
+    if left is not None and not n_given and len(left[0]):
+        yield left
+
+
+def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], header: dict) -> None:
+    """Replace the file at `path`; PopcatError if the disk refuses."""
+    content = safetensors.torch.save(
+        {name: value.detach().to("cpu").clone() for name, value in tensors.items()},
+        metadata={"training": json.dumps(header)},
+    )
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PopcatError(f"cannot write {path}: {error}") from error
+
+
+def read_checkpoint(path: Path, made_for: dict) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """Tensors and header of a checkpoint, or None if there is none.
+
+    Raises PopcatError if it is damaged, or of another training than `made_for` says.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            header = json.loads(file.metadata()["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise PopcatError(f"{path} holds no checkpoint that popcat stored: {error}; delete it to start anew") from error
+    other = [key for key, value in made_for.items() if header["made_for"].get(key) != value]
+    if other:
+        raise PopcatError(
+            f"the checkpoint {path} is of a training with other {' and '.join(other)}: "
+            "delete it to start anew, or train with what it was begun with"
+        )
+    return tensors, header
+
+
+def header_of(made_for: dict, history, optimizer) -> dict:
+    """What a checkpoint says beside its tensors."""
+    return {
+        "made_for": made_for,
+        "history": asdict(history),
+        "n_steps": optimizer.n_steps,
+        "total_steps": optimizer.total_steps,
+    }

@@ -1,0 +1,1 @@
+"""From a catalogue of photometry to a catalogue of posteriors."""

@@ -1,258 +1,139 @@
-"""Another prior without another fit: draws are weighted by new prior / training prior, and resampled.
+"""A posterior table under another prior: weights, resampled draws, quantiles, evidence, effective draws."""
 
-The new prior is a TOML file with a table a parameter; what it does not name keeps the training prior. Densities are
-normalised within the training range, so that evidences stay evidences.
-
-    [tau_ism]
-    family = "exponential"      # exp(-x / scale)
-    scale = 0.5
-    [n_dust]
-    family = "normal"           # truncated to the training range
-    mean = -0.5
-    sigma = 0.4
-    [log_mstar_formed]
-    family = "uniform"
-    low = 9.0
-    high = 12.0
-    [f_burst]
-    family = "beta"             # of the place in the training range
-    a = 1.0
-    b = 9.0
-    [beta]
-    family = "dirichlet"        # of the SFH weights
-    concentration = [2.0, 1.0, 1.0, 1.0]
-    [redshift]
-    family = "table"            # any parameter: linear between nodes, zero outside; for redshift, n(z)
-    x = [0.0, 0.1, 0.6]
-    density = [0.0, 1.0, 0.0]
-
-A function may take the file's place: the hook for the fitted population of a survey.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import pydantic
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from popcat.errors import PopcatError, did_you_mean
-from popcat.prior import Prior
-from popcat.settings import parse_toml
-
-MAX_OUTSIDE = 0.01
-"""More of a family's mass than this beyond the training range is refused, unless it is cut off on purpose."""
-_SIMPLEX, _REDSHIFT = "beta", "redshift"
-
-
-class _Family(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Uniform(_Family):
-    family: Literal["uniform"]
-    low: float
-    high: float
-
-    def support(self, low, high):
-        return self.low, self.high
-
-    def log_density(self, x, low, high):
-        inside = (x >= self.low) & (x <= self.high)
-        return np.where(inside, -np.log(self.high - self.low), -np.inf)
+from popcat import rng
+from popcat.catalog.parts import OutputFolder, read_manifest
+from popcat.catalog.runs import How, run
+from popcat.checks.weights import importance, resample
+from popcat.columns import PERCENTILES
+from popcat.galaxies import CERTIFIED_ESS
+from popcat.galaxy_model import GalaxyModel, Prior, make_prior
+from popcat.population.as_prior import population_prior
+from popcat.posterior.priors import load_prior, log_ratio_of
+from popcat.run.client import SYNCHRONOUS
+from popcat.survey import Survey
 
 
-class Normal(_Family):
-    family: Literal["normal"]
-    mean: float
-    sigma: float = pydantic.Field(gt=0.0)
-    cut: bool = False
-    """Cut off at the training range, however much of it lies outside."""
+def reweight_catalog(
+    posteriors: str | Path, output: str | Path, prior: "str | Path | Callable", *, seed: int = 0,
+    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+) -> dict:  # fmt: skip
+    """Write a posterior catalogue under another prior, inside the training prior; its manifest.
 
-    def outside(self, low, high):
-        return 1.0 - np.diff(_normal_cdf((np.array([low, high]) - self.mean) / self.sigma))[0]
+    `prior` is a TOML file (popcat.posterior.priors says what it holds), the folder of a fitted population, which
+    every worker must see, or a function of the draws by name, each (n, k), that gives the ln of its density; a function
+    runs in this process.
 
-    def log_density(self, x, low, high):
-        norm = np.log(1.0 - self.outside(low, high)) + np.log(self.sigma) + 0.5 * np.log(2.0 * np.pi)
-        return -0.5 * ((x - self.mean) / self.sigma) ** 2 - norm
+    Raises PopcatError for a prior that reaches outside the training prior, or a folder without posteriors.
 
-
-class Exponential(_Family):
-    family: Literal["exponential"]
-    scale: float = pydantic.Field(gt=0.0)
-    cut: bool = False
-
-    def outside(self, low, high):
-        return float(np.exp(-(high - low) / self.scale))
-
-    def log_density(self, x, low, high):
-        return -(x - low) / self.scale - np.log(self.scale) - np.log1p(-self.outside(low, high))
-
-
-class Beta(_Family):
-    family: Literal["beta"]
-    a: float = pydantic.Field(gt=0.0)
-    b: float = pydantic.Field(gt=0.0)
-
-    def log_density(self, x, low, high):
-        from scipy.stats import beta
-
-        return beta(self.a, self.b).logpdf((x - low) / (high - low)) - np.log(high - low)
-
-
-class Table(_Family):
-    family: Literal["table"]
-    x: tuple[float, ...] = pydantic.Field(min_length=2)
-    density: tuple[Annotated[float, pydantic.Field(ge=0.0)], ...]
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self):
-        if len(self.x) != len(self.density) or any(np.diff(self.x) <= 0) or not sum(self.density) > 0:
-            raise ValueError("x must ascend and density have as many values, not all zero")
-        return self
-
-    def support(self, low, high):
-        there = np.flatnonzero(self.density)
-        first, last = max(there[0] - 1, 0), min(there[-1] + 1, len(self.x) - 1)
-        return self.x[first], self.x[last]
-
-    def log_density(self, x, low, high):
-        with np.errstate(divide="ignore"):
-            values = np.log(np.interp(x, self.x, self.density, left=0.0, right=0.0))
-        return values - np.log(np.trapezoid(self.density, self.x))
-
-
-class Dirichlet(_Family):
-    family: Literal["dirichlet"]
-    concentration: tuple[Annotated[float, pydantic.Field(gt=0.0)], ...]
-
-    def log_density(self, beta):
-        """Of weights (..., n) on the simplex, per unit of the first n - 1."""
-        from scipy.special import gammaln
-
-        alpha = np.array(self.concentration)
-        norm = gammaln(alpha).sum() - gammaln(alpha.sum())
-        return np.sum((alpha - 1.0) * np.log(np.maximum(beta, 1e-30)), axis=-1) - norm
-
-
-_Any = Annotated[
-    Uniform | Normal | Exponential | Beta | Table | Dirichlet, pydantic.Field(discriminator="family")
-]
-
-
-class _File(pydantic.RootModel[dict[str, _Any]]):
-    pass
-
-
-@dataclass(frozen=True)
-class NewPrior:
-    """A prior inside a training prior: families by parameter, with the training ranges.
-
-    families : {parameter, "beta" for all SFH weights, or "redshift": family}.
+    >>> def less_dust(draws):
+    ...     return -draws["tau_ism"] / 0.5
+    >>> reweight_catalog("posteriors", "less_dusty", less_dust, scheduler="synchronous")["rows"]
+    40
     """
-
-    families: Mapping
-    prior: Prior
-    redshift_range: tuple[float, float]
-
-    def log_ratio(self, draws: Mapping[str, np.ndarray], is_free: np.ndarray) -> np.ndarray:
-        """ln new / training prior, (n, k), of draws by name, each (n, k); is_free (n,): whose redshift was inferred."""
-        total = np.zeros(np.shape(draws[self.prior.names[0]]))
-        for name, family in self.families.items():
-            if name == _SIMPLEX:
-                beta = np.stack([draws[one] for one in simplex_names(self.prior)], axis=-1).astype(float)
-                total += family.log_density(beta) - log_simplex(self.prior, beta)
-                continue
-            low, high = range_of(name, self.prior, self.redshift_range)
-            x = np.clip(np.asarray(draws[name], dtype=float), low, high)  # stored in single precision
-            term = family.log_density(x, low, high) + np.log(high - low)
-            total += np.where(is_free[:, None], term, 0.0) if name == _REDSHIFT else term
-        return total
+    manifest = read_manifest(posteriors, kind="posteriors")
+    survey = Survey.model_validate(manifest["extra"]["survey"])
+    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
+    is_file = not callable(prior)
+    new, text = _new_prior(prior, make_prior(galaxy_model), survey.redshift_range) if is_file else (prior, None)
+    text = text or getattr(prior, "__name__", "function")
+    settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
+    how = How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
+    how.check_door()
+    folder = OutputFolder.open(output, settings, len(manifest["parts"]), kind="posteriors")
+    parts = [str(Path(posteriors).absolute() / part["file"]) for part in manifest["parts"]]
+    jobs = {i: (folder, i, parts[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
+    rows = [part["rows"] for part in manifest["parts"]]
+    run(folder, write_reweighted_part, jobs, rows, "reweighting", how)
+    return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
 
 
-def load_prior(path: str | Path, prior: Prior, redshift_range: tuple[float, float]) -> NewPrior:
-    """The new prior that a TOML file names.
+def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, str]:
+    """A population's folder or a TOML file as a prior, and what the manifest says of it."""
+    if Path(path).is_dir():
+        new = population_prior(path, prior, redshift_range)
+        return new, f"population {new.name}"
+    return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")
 
-    Raises PopcatError for an unknown parameter or family, and for a prior that reaches outside the training prior,
-    where there are no draws to weigh.
+
+_STREAM = 10
+
+
+def reweight_table(table: pa.Table, new, prior: Prior, redshift_range: tuple[float, float], seed: int) -> pa.Table:
+    """Rows of a posterior catalogue under a new prior (popcat.posterior.priors): columns and row order stay.
+
+    Draws are resampled, quantiles taken anew, the evidence multiplied by the mean weight. `ess` becomes the number of
+    effective draws that are left of those stored; below 100 of them nothing is certified any more.
     """
-    if not Path(path).is_file():
-        raise PopcatError(f"no prior at {path}: expected a TOML file with a table a parameter, such as [tau_ism]")
-    families = parse_toml(_File, Path(path)).root
-    for name, family in families.items():
-        _check(name, family, prior, redshift_range)
-    return NewPrior(families, prior, redshift_range)
+    rows = np.flatnonzero(table["status"].to_numpy(zero_copy_only=False) == "ok")
+    if len(rows) == 0:
+        return table
+    names = [name.removesuffix("_draws") for name in table.column_names if name.endswith("_draws")]
+    draws = {name: _matrix(table[f"{name}_draws"], rows) for name in names}
+    z = draws["redshift"]
+    is_free = np.ptp(z, axis=1) > 0.0
+    found = importance(log_ratio_of(new, prior, redshift_range, draws, is_free))
+    k = z.shape[1]
+    ids = table["object_id"].to_numpy()[rows]
+    chosen = resample(found.smoothed, rng.uniform(seed, _STREAM, ids, 1)[:, 0], k)
+    changed = {name: np.take_along_axis(values, chosen, axis=1) for name, values in draws.items()}
+    for name, values in changed.items():
+        table = _replace(table, f"{name}_draws", _lists(values, rows, table.num_rows))
+        for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
+            table = _replace(table, f"{name}_p{q}", _column(column, rows, table.num_rows))
+    return _with_proof(table, found, rows, k)
 
 
-def _check(name, family, prior, redshift_range):
-    """PopcatError unless the family is one for this parameter, inside its training range."""
-    if name == _SIMPLEX or family.family == "dirichlet":
-        n = len(simplex_names(prior))
-        if name != _SIMPLEX or family.family != "dirichlet" or len(family.concentration) != n:
-            raise PopcatError(f'[{name}]: the {n} SFH weights are the table [beta] with family = "dirichlet" and {n} '
-                              f'concentrations; got family = "{family.family}"')
-        return
-    low, high = range_of(name, prior, redshift_range)
-    where = f"[{name}]: the training prior covers {low:.4g} to {high:.4g}"
-    if hasattr(family, "support"):
-        first, last = family.support(low, high)
-        edge = 1e-6 * (high - low)
-        if not low - edge <= first < last <= high + edge:
-            raise PopcatError(f"{where}, the new one {first:.4g} to {last:.4g}: expected a part of it, low < high; "
-                              "outside there are no draws, and only a model trained there can say")
-    if hasattr(family, "outside") and not family.cut and family.outside(low, high) > MAX_OUTSIDE:
-        raise PopcatError(f"{where}, and {family.outside(low, high):.0%} of the new one's mass lies outside: train "
-                          "a model there, or say cut = true to cut it off")
+def _with_proof(table, found, rows, k):
+    """Effective draws, evidence and certificate, as the weights leave them."""
+    n = table.num_rows
+    before = table["ess"].to_numpy(zero_copy_only=False).astype(float)[rows]
+    ess = found.ess * np.minimum(np.where(np.isnan(before), k, before), k) / k
+    evidence = table["log_evidence"].to_numpy(zero_copy_only=False).astype(float)[rows] + found.log_evidence
+    certified = table["certified"].to_numpy(zero_copy_only=False).copy()
+    certified[rows] &= (ess >= CERTIFIED_ESS) & np.isfinite(evidence)
+    table = _replace(table, "ess", _column(ess, rows, n))
+    table = _replace(table, "log_evidence", _column(evidence, rows, n))
+    return _replace(table, "certified", pa.array(certified))
 
 
-def range_of(name: str, prior: Prior, redshift_range: tuple[float, float]) -> tuple[float, float]:
-    """Range of a parameter that is uniform in the training prior; PopcatError for any other name."""
-    names = [one for one in prior.names if one not in simplex_names(prior)]
-    known = dict(zip(names, zip(prior.low, prior.high, strict=True), strict=True)) | {_REDSHIFT: redshift_range}
-    if name not in known:
-        raise PopcatError(f'no parameter "{name}": {did_you_mean(name, [*known, _SIMPLEX])}')
-    return tuple(float(edge) for edge in known[name])
+def _matrix(column, rows) -> np.ndarray:
+    """Draws (len(rows), k) of a list column: every galaxy has the same number of them."""
+    values = column.combine_chunks().drop_null()
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(rows), -1)
 
 
-def simplex_names(prior: Prior) -> tuple[str, ...]:
-    """The SFH weights."""
-    return tuple(f"beta{i + 1}" for i in range(len(prior.stick) + 1))
+def _column(values, rows, n) -> pa.Array:
+    full = np.full(n, np.nan, dtype=np.float32)
+    full[rows] = values
+    return pa.array(full, mask=np.isnan(full))
 
 
-def log_simplex(prior: Prior, beta: np.ndarray) -> np.ndarray:
-    """ln of the training prior's density of SFH weights (..., n), per unit of the first n - 1.
-
-    Stick-breaking: fraction i of what is left is Beta(1, b_i), and what is left is the Jacobian.
-    """
-    left = np.maximum(np.cumsum(beta[..., ::-1], axis=-1)[..., ::-1], 1e-30)
-    b = np.array(prior.stick)
-    ln_rest = np.log(left[..., 1:]) - np.log(left[..., :-1])
-    return np.sum(np.log(b) + (b - 1.0) * ln_rest - np.log(left[..., :-1]), axis=-1)
+def _lists(values, rows, n) -> pa.Array:
+    lengths = np.zeros(n, dtype=np.int32)
+    lengths[rows] = values.shape[1]
+    missing = np.ones(n, dtype=bool)
+    missing[rows] = False
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(missing))
 
 
-def log_training(prior: Prior, redshift_range, draws: Mapping[str, np.ndarray], is_free) -> np.ndarray:
-    """ln of the training prior's density, (n, k): what a function's density is divided by."""
-    beta = np.stack([draws[one] for one in simplex_names(prior)], axis=-1).astype(float)
-    volume = np.log(prior.high - prior.low).sum()
-    z_volume = np.log(redshift_range[1] - redshift_range[0])
-    return log_simplex(prior, beta) - volume - np.where(is_free[:, None], z_volume, 0.0)
+def _replace(table, name, values):
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), values.cast(table.schema.field(at).type))
 
 
-def log_ratio_of(
-    new: "NewPrior | Callable", prior: Prior, redshift_range, draws: Mapping[str, np.ndarray], is_free: np.ndarray
-) -> np.ndarray:
-    """ln new / training prior of draws. A function takes draws by name to the ln of its density in the parameters;
-    what has a `log_ratio` of its own, as a fitted population does, is asked for that.
-
-    Its measure is that of all parameters but the last SFH weight, and of redshift where that is inferred.
-    """
-    if hasattr(new, "log_ratio"):
-        return new.log_ratio(draws, is_free)
-    return np.asarray(new(draws), dtype=float) - log_training(prior, redshift_range, draws, is_free)
-
-
-def _normal_cdf(x):
-    from scipy.special import ndtr
-
-    return ndtr(x)
+def write_reweighted_part(
+    folder: OutputFolder, index: int, part: str, new, survey: Survey, galaxy_model: GalaxyModel, seed: int
+) -> int:
+    """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
+    table = reweight_table(pq.read_table(part), new, make_prior(galaxy_model), survey.redshift_range, seed)
+    folder.write_part(index, table)
+    return table.num_rows

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from popcat.errors import PopcatError
+from popcat.galaxy_model import Prior
 from popcat.population.fitted import Population, load_population
 from popcat.population.space import log_standard_normal
-from popcat.prior import Prior
 
 _DRAWS, _CELLS = 50_000, 200
 

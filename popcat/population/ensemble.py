@@ -7,13 +7,12 @@ import torch
 
 from popcat import __version__
 from popcat.errors import PopcatError
-from popcat.flows.mixture import stacking_weights
-from popcat.population.distance import sliced_distance
+from popcat.flows.sampler import stacking_weights
+from popcat.population.distance import features_of, floor_of, sliced_distance, split
 from popcat.population.fitted import Description, Member, Population
-from popcat.population.flow import draw
 from popcat.population.hierarchical import MAX_HELD, log_evidence, seen_share
 from popcat.population.members import Job, flow_of
-from popcat.population.wasserstein import features_of, floor_of, split
+from popcat.population.space import draw
 
 _MEASURED, _REPEATS, _MOST_TURNS = 50_000, 16, 40
 """Galaxies of either side of the distance that is published, how often it is taken, and how often as many parents are
@@ -39,7 +38,8 @@ def assemble(job: Job, outcomes: list[tuple[Member, bytes] | Exception], output:
     members = [_member(i, outcome, weights) for i, outcome in enumerate(outcomes)]
     kept = tuple(flow for flow, (member, _) in zip(flows, fitted, strict=True) if members[member.number].weight > 0.0)
     description = Description(
-        survey=job.survey, model=job.model, noise=job.noise, cuts=tuple(job.cuts.to_list()), route=job.route,
+        survey=job.survey, galaxy_model=job.galaxy_model, noise=job.noise, cuts=tuple(job.cuts.to_list()),
+        route=job.route,
         settings=job.settings, members=tuple(members), measured=_measured(job, flows, members),
         provenance={"popcat": __version__, "source": source, "job": job.digest},
     )  # fmt: skip

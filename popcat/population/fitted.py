@@ -14,17 +14,16 @@ import numpy as np
 import pydantic
 import torch
 
-from popcat.catalog.atomic import sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.errors import PopcatError
-from popcat.flows.architecture import Architecture
-from popcat.flows.storage import flow_from_file, flow_to_bytes
-from popcat.noise import NoiseModel, check_noise
+from popcat.files import sha256_of, write_bytes_atomic, write_json_atomic
+from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
+from popcat.forward.noise import NoiseModel, check_noise
+from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import Cut, Cuts
-from popcat.population.flow import draw, log_density
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space
-from popcat.prior import make_prior
-from popcat.settings import Model, Survey, validation_summary
+from popcat.population.space import Space, draw, log_density
+from popcat.settings import validation_summary
+from popcat.survey import Survey
 
 JSON = "population.json"
 _FORMAT = 1
@@ -52,7 +51,8 @@ class Description(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     format: int = _FORMAT
     survey: Survey
-    model: Model
+    # "model" in older files
+    galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
     noise: NoiseModel
     cuts: tuple[dict, ...]
     route: str
@@ -81,8 +81,8 @@ class Population:
         return self.description.survey
 
     @property
-    def model(self) -> Model:
-        return self.description.model
+    def galaxy_model(self) -> GalaxyModel:
+        return self.description.galaxy_model
 
     @property
     def weights(self) -> np.ndarray:
@@ -96,7 +96,7 @@ class Population:
 
     @cached_property
     def space(self) -> Space:
-        return Space(make_prior(self.model), self.survey.redshift_range)
+        return Space(make_prior(self.galaxy_model), self.survey.redshift_range)
 
     def draw(self, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """x (n, d) float32 of the whole mixture, and the number of each draw's member (n,), in order of the members."""
@@ -120,6 +120,7 @@ def _chunked(call, flow, values):
 def name_of(description: Description) -> str:
     """SHA-256 of a description without where its data lay and how long it took: the same fit has the same name."""
     content = description.model_dump(mode="json", exclude={"provenance", "measured", "members"})
+    content["model"] = content.pop("galaxy_model")  # as in older files, so that names stay
     content["members"] = [member.model_dump(exclude={"seconds", "cpu_seconds"}) for member in description.members]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from popcat.errors import PopcatError
-from popcat.flows.checkpoints import header_of, read_checkpoint, write_checkpoint
 from popcat.flows.optimizer import Optimizer
-from popcat.settings import Training
+from popcat.flows.settings import Training
+from popcat.flows.training import header_of, read_checkpoint, write_checkpoint
 
 
 @dataclass

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from popcat.population.flow import draw, log_density
+from popcat.population.distance import split
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import log_standard_normal
+from popcat.population.space import draw, log_density, log_standard_normal
 from popcat.population.synthesis import Synthesis
-from popcat.population.wasserstein import split
 
 FEWEST_EFFECTIVE = 10.0
 """Effective draws of the median galaxy, or a tenth of all its draws if that is less."""

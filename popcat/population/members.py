@@ -14,24 +14,22 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from popcat.catalog.atomic import write_bytes_atomic, write_json_atomic
 from popcat.errors import PopcatError
-from popcat.flows.storage import flow_from_file, flow_to_bytes
-from popcat.noise import NoiseModel, check_noise
+from popcat.files import write_bytes_atomic, write_json_atomic
+from popcat.flows.architecture import flow_from_file, flow_to_bytes
+from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.photometry import Photometry
+from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import Cut, Cuts
-from popcat.population.distance import Scaling
+from popcat.population.distance import Galaxies, Scaling, WassersteinLoss
 from popcat.population.fitted import Member
 from popcat.population.fitting import Plan, fit_flow
-from popcat.population.flow import new_flow
 from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space
+from popcat.population.space import Space, new_flow
 from popcat.population.synthesis import Synthesis
 from popcat.population.unfolding import Start, StartLoss
-from popcat.population.wasserstein import Galaxies, WassersteinLoss
-from popcat.prior import make_prior
-from popcat.settings import Model, Survey
-from popcat.sps.photometry import Photometry
+from popcat.survey import Survey
 
 WORK = "_fit"
 _GALAXIES, _DRAWS, _START = "galaxies.safetensors", "draws.safetensors", "start.safetensors"
@@ -51,7 +49,7 @@ class Job:
     """
 
     survey: Survey
-    model: Model
+    galaxy_model: GalaxyModel
     noise: NoiseModel
     cuts: Cuts
     settings: PopulationSettings
@@ -64,11 +62,11 @@ class Job:
 
     @property
     def space(self) -> Space:
-        return Space(make_prior(self.model), self.survey.redshift_range)
+        return Space(make_prior(self.galaxy_model), self.survey.redshift_range)
 
     def synthesis(self, device: str = "cpu") -> Synthesis:
         """The forward model of this survey."""
-        return Synthesis(Photometry(self.survey, self.model), self.noise, self.cuts, self.space, device)
+        return Synthesis(Photometry(self.survey, self.galaxy_model), self.noise, self.cuts, self.space, device)
 
 
 def check_folder(job: Job, output: Path) -> None:
@@ -115,7 +113,8 @@ def _array(value) -> np.ndarray:
 
 def _stored(job: Job, contents: dict[str, bytes]) -> dict:
     """What job.json holds."""
-    stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "model", "noise", "settings")}
+    stored = {name: getattr(job, name).model_dump(mode="json") for name in ("survey", "galaxy_model", "noise",
+                                                                            "settings")}
     prior = Path(job.settings.start_prior or "")
     return stored | {
         "start_prior": prior.read_text(encoding="utf-8") if prior.is_file() else None,
@@ -145,7 +144,8 @@ def read_job(output: Path) -> Job:
     cuts = Cuts(survey.band_names, tuple(Cut(**cut) for cut in stored["cuts"]))
     scaling = None if stored["scaling"] is None else Scaling.from_dict(stored["scaling"])
     settings = PopulationSettings.model_validate(stored["settings"])
-    return Job(survey, Model.model_validate(stored["model"]), noise, cuts, settings, stored["route"], galaxies, draws,
+    return Job(survey, GalaxyModel.model_validate(stored["galaxy_model"]), noise, cuts, settings, stored["route"],
+               galaxies, draws,
                scaling, start, _digest(stored))  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Draws of a population as a table: parameters, properties, what the survey would measure, and whether it would.
 
 `selected` tells the two populations apart: all rows are the parent, the selected ones what the survey observes.
+
+Two populations side by side: 1-D Wasserstein distances of every quantity, and the main sequence.
 """
 
 from collections.abc import Callable
@@ -11,12 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from popcat.columns import quantity_fields
+from popcat.errors import PopcatError
+from popcat.forward.photometry import Photometry
+from popcat.forward.properties import Properties
+from popcat.galaxy_model import GalaxyModel
 from popcat.population.fitted import Population, load_population
 from popcat.population.synthesis import Synthesis
-from popcat.schema import quantity_fields
-from popcat.settings import Model, Survey
-from popcat.sps.photometry import Photometry
-from popcat.sps.properties import Properties
+from popcat.survey import Survey
 
 _STREAM = 77
 
@@ -44,15 +48,15 @@ def sample_population(
 def sample_folder(folder: "str | Path", n: int, *, seed: int = 0, selected: bool = False) -> pa.Table:
     """n galaxies of a saved population as a table; `selected` keeps those that the survey observes, so fewer."""
     population = load_population(folder)
-    photometry = Photometry(population.survey, population.model)
-    properties = Properties(population.survey, photometry.model)
+    photometry = Photometry(population.survey, population.galaxy_model)
+    properties = Properties(population.survey, photometry.ingredients)
     frame = sample_population(population, n, photometry=photometry, properties=properties, seed=seed)
-    return sample_table(frame[frame["selected"]] if selected else frame, population.survey, population.model)
+    return sample_table(frame[frame["selected"]] if selected else frame, population.survey, population.galaxy_model)
 
 
-def sample_schema(survey: Survey, model: Model) -> pa.Schema:
+def sample_schema(survey: Survey, galaxy_model: GalaxyModel) -> pa.Schema:
     """Columns of a population's samples, with units and meanings."""
-    fields = [_field(name, pa.float32(), *text) for name, text in quantity_fields(survey, model).items()]
+    fields = [_field(name, pa.float32(), *text) for name, text in quantity_fields(survey, galaxy_model).items()]
     for band in survey.band_names:
         fields += [_field(f"flux_{band}", pa.float32(), "nMgy", "flux with the survey's noise"),
                    _field(f"flux_err_{band}", pa.float32(), "nMgy", "its error")]  # fmt: skip
@@ -61,11 +65,64 @@ def sample_schema(survey: Survey, model: Model) -> pa.Schema:
     return pa.schema(fields)
 
 
-def sample_table(frame: pd.DataFrame, survey: Survey, model: Model) -> pa.Table:
+def sample_table(frame: pd.DataFrame, survey: Survey, galaxy_model: GalaxyModel) -> pa.Table:
     """Samples as an Arrow table with units."""
-    schema = sample_schema(survey, model)
+    schema = sample_schema(survey, galaxy_model)
     return pa.table([pa.array(frame[field.name].to_numpy()).cast(field.type) for field in schema], schema=schema)
 
 
 def _field(name, kind, unit, description):
     return pa.field(name, kind, metadata={"unit": unit, "description": description})
+
+
+QUANTITIES = ("redshift", "log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr", "log_z_mw", "tau_ism")
+STAR_FORMING_LOG_SSFR = -11.0
+CENTRES = (9.5, 10.0, 10.5)
+
+
+def compare_tables(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """W_1, mean difference (first - second) and quantiles of the quantities that both have values of.
+
+    Raises PopcatError if there is none.
+    """
+    from scipy.stats import wasserstein_distance
+
+    rows = []
+    for name in QUANTITIES:
+        if name in first.columns and name in second.columns:
+            a, b = (frame[name].to_numpy(dtype=float) for frame in (first, second))
+            a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+            if not len(a) or not len(b):
+                continue
+            rows.append({"quantity": name, "w1": wasserstein_distance(a, b), "difference": a.mean() - b.mean(),
+                         **{f"p{q}": np.percentile(a, q) - np.percentile(b, q) for q in (16, 50, 84)}})  # fmt: skip
+    if not rows:
+        raise PopcatError(f"nothing to compare: expected columns such as {', '.join(QUANTITIES[:3])}, with values, in "
+                          "both tables")  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def main_sequence(frame: pd.DataFrame, *, centres=CENTRES, half_width: float = 0.15) -> np.ndarray:
+    """Median log SFR (Msun / yr, over 1 Gyr) of galaxies with sSFR > 1e-11 / yr at masses log M* = centres; NaN where
+    there are fewer than five.
+    """
+    mass, sfr = frame["log_mstar"].to_numpy(dtype=float), frame["log_sfr_1gyr"].to_numpy(dtype=float)
+    forming = sfr - mass > STAR_FORMING_LOG_SSFR
+    rows = [sfr[forming & (np.abs(mass - centre) < half_width)] for centre in centres]
+    return np.array([np.median(row) if len(row) >= 5 else np.nan for row in rows])
+
+
+def read_samples(path: "str | Path", *, selected: bool = True) -> pd.DataFrame:
+    """The samples of a population's folder, or a table with columns such as theirs.
+
+    Raises PopcatError if there is neither.
+    """
+    path = Path(path)
+    file = path / "samples.parquet" if path.is_dir() else path
+    if not file.is_file():
+        raise PopcatError(f"no samples at {path}: expected a folder of `popcat population fit`, or a Parquet file")
+    try:
+        frame = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise PopcatError(f"{file} cannot be read as Parquet: {error}") from error
+    return frame[frame["selected"]] if selected and "selected" in frame.columns else frame

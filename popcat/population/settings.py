@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import pydantic
 
 from popcat.errors import PopcatError, did_you_mean
-from popcat.settings import Training, parse_toml, validation_summary
+from popcat.flows.settings import Training
+from popcat.settings import parse_toml, validation_summary
 
 Batch = Annotated[int, pydantic.Field(ge=16)]
 
@@ -64,7 +65,7 @@ class PopulationSettings(pydantic.BaseModel):
     iterations: int = pydantic.Field(default=8, ge=0)
     """Rounds of so many reweightings of it towards the data; between two of them its galaxies are made distinct."""
     start_prior: str | None = None
-    """Where the fit starts in what photometry leaves open (popcat.population.start_prior): "physical", "wide", "flat"
+    """Where the fit starts in what photometry leaves open (popcat.population.start): "physical", "wide", "flat"
     (the training prior), or a TOML file of `popcat reweight`. None: physical from photometry, wide from posteriors."""
     stack_share: float = pydantic.Field(default=0.2, ge=0, le=1)
     """Of the hierarchical steps, the first ones, in which the flow learns the posteriors stacked under that prior."""

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from popcat.population.distance import Scaling
-from popcat.population.flow import log_density
-from popcat.population.library import SHARE, sample_library
+from popcat.population.distance import Galaxies, Scaling, features_of
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import W_MAX
+from popcat.population.space import W_MAX, log_density
+from popcat.population.start import SHARE, sample_library
 from popcat.population.synthesis import Synthesis
-from popcat.population.wasserstein import Galaxies, features_of
 
 _NOISES = 4
 _HIDDEN, _RATE, _PAIRS = 64, 3e-3, 2048

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import popcat
-from popcat.catalog.partitions import OutputFolder
+from popcat.catalog.parts import OutputFolder
 from popcat.errors import PopcatError
 from popcat.expressions import parse
 
@@ -62,7 +62,7 @@ def test_conditions_choose_the_rows_that_numpy_chooses(opened, where, mask):
 
 
 def test_a_condition_skips_row_groups_by_their_statistics(opened):
-    from popcat.catalog.pruning import prefilter
+    from popcat.catalog.selection import prefilter
 
     catalog, _ = opened()
     fragments = catalog.dataset.get_fragments(filter=prefilter(parse("object_id < 5 and abs(dec) < 80")))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from popcat.catalog.partitions import OutputFolder, open_catalog, read_manifest
+from popcat.catalog.parts import OutputFolder, open_catalog, read_manifest
 from popcat.catalog.verification import verify
 from popcat.errors import PopcatError
 
@@ -134,7 +134,7 @@ def test_the_remedy_is_the_command_that_wrote_it(finished):
     (finished / name_of(1)).unlink()
     (problem,) = verify(finished).problems
     assert problem.remedy == (
-        "popcat infer 'my galaxies.parquet' --model sdss --draws 3 --seed 0 --rows-per-partition 50 "
+        "popcat infer 'my galaxies.parquet' --posterior sdss --draws 3 --seed 0 --rows-per-partition 50 "
         f"-o {finished} --check"
     )
 

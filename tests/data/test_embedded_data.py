@@ -8,7 +8,7 @@ import pytest
 
 from popcat.data.derive import bases as derive_bases
 from popcat.data.derive import galaxies as derive_galaxies
-from popcat.settings import load_survey
+from popcat.survey import load_survey
 
 DATA = files("popcat") / "data"
 SFH = ("sfh1", "sfh2", "sfh3", "sfh4")
@@ -204,10 +204,9 @@ def test_all_embedded_data_stay_below_25_megabytes():
 
 
 def test_three_tenths_of_the_prior_form_stars_today_above_z_0019(bases):
-    from popcat.prior import make_prior
+    from popcat.galaxy_model import GalaxyModel, make_prior
     from popcat.rng import STREAM_PRIOR, uniform
-    from popcat.settings import Model
 
-    theta = make_prior(Model()).from_unit(uniform(0, STREAM_PRIOR, np.arange(50_000), 11))
+    theta = make_prior(GalaxyModel()).from_unit(uniform(0, STREAM_PRIOR, np.arange(50_000), 11))
     z_today = 10.0 ** theta[:, 7] * bases["zh1"][0] + 10.0 ** theta[:, 8] * bases["zh2"][0]
     assert np.mean(z_today > 0.019) == pytest.approx(0.30, abs=0.01)

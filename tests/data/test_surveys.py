@@ -8,18 +8,18 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from popcat.catalog.door import check_catalog, same_unit
-from popcat.catalog.photometry import catalog_columns, to_photometry
-from popcat.catalog.sources import plan_chunks
 from popcat.errors import PopcatError
-from popcat.noise import default_noise
-from popcat.prior import make_prior
-from popcat.settings import Model, embedded_surveys, load_survey
-from popcat.sps.filters import load_curves
-from popcat.sps.model import build_model
-from popcat.sps.photometry import Photometry
-from popcat.sps.spectrum import reference_fluxes
-from popcat.sps.tables import build_tables
+from popcat.forward.filters import load_curves
+from popcat.forward.ingredients import load_ingredients
+from popcat.forward.noise import default_noise
+from popcat.forward.photometry import Photometry
+from popcat.forward.spectrum import reference_fluxes
+from popcat.forward.tables import build_tables
+from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.io.photometry import catalog_columns, to_photometry
+from popcat.io.reading import check_catalog, same_unit
+from popcat.io.sources import plan_chunks
+from popcat.survey import embedded_surveys, load_survey
 
 SURVEYS = {"galex_sdss_2mass": 10, "gama": 10, "legacy": 5, "lsst": 6, "sdss": 5}
 LIKE = {"legacy_sweep": "legacy", "nsa_v0": "sdss", "nsa_v1": "sdss", "sdss_casjobs": "sdss",
@@ -81,12 +81,12 @@ def photometry(request):
     name, end = request.param
     low, high = load_survey(name).redshift_range
     narrow = (low, low + 0.005) if end == "near" else (high - 0.005, high)
-    return Photometry(load_survey(name).model_copy(update={"redshift_range": narrow}), Model())
+    return Photometry(load_survey(name).model_copy(update={"redshift_range": narrow}), GalaxyModel())
 
 
 def largest_error(photometry, theta, redshift):
     """Of the fluxes of bands that have more than 1e-10 (25 magnitudes) of the brightest one's light."""
-    expected = reference_fluxes(theta, redshift, photometry.model, load_curves(photometry.survey))
+    expected = reference_fluxes(theta, redshift, photometry.ingredients, load_curves(photometry.survey))
     seen = expected > 1e-10 * expected.max(axis=1, keepdims=True)
     assert np.mean(seen) > 0.5
     return np.max(np.abs(photometry.flux(theta, redshift)[seen] / expected[seen] - 1.0))
@@ -95,8 +95,8 @@ def largest_error(photometry, theta, redshift):
 def corners(photometry):
     """theta of an ordinary galaxy, changed to what is hard; at both ends of the redshift range and between."""
     low, high = photometry.survey.redshift_range
-    t_age = float(photometry.model.cosmology.age(0.5 * (low + high)))
-    z_prior = make_prior(Model())
+    t_age = float(photometry.ingredients.cosmology.age(0.5 * (low + high)))
+    z_prior = make_prior(GalaxyModel())
     ordinary = np.array([10.5, 0.25, 0.25, 0.25, 0.25, 0.2, 1.0, -2.5, -2.2, 0.8, 0.4, -0.5])
     changes = [{10: 3.0, 11: -2.0}, {9: 3.0, 10: 3.0, 11: -2.0}, {10: 3.0, 11: 1.0}, {9: 0.0, 10: 0.0}]
     changes += [{5: f, 6: t} for f in (0.0, 1.0) for t in (0.01, 0.0999, 0.1001, t_age - 1e-3, t_age + 1e-3, 13.27)]
@@ -110,7 +110,7 @@ def corners(photometry):
 
 def test_the_fast_path_agrees_with_the_reference_over_the_prior(photometry):
     rng = np.random.default_rng(1)
-    theta = make_prior(Model()).from_unit(rng.random((40, 11)))
+    theta = make_prior(GalaxyModel()).from_unit(rng.random((40, 11)))
     assert largest_error(photometry, theta, rng.uniform(*photometry.survey.redshift_range, 40)) < 1e-3
 
 
@@ -129,7 +129,7 @@ def test_one_galaxy_is_one_of_many_and_none_is_none(photometry):
 def test_a_band_beyond_the_grid_is_named_with_its_redshift(name):
     """The far ultraviolet from below, and WISE from a grid that ends in the near infrared."""
     survey = load_survey(name)
-    model = build_model(Model())
+    model = load_ingredients(GalaxyModel())
     inside = (model.grid.wave_aa > 600.0) & (model.grid.wave_aa < 45000.0)
     cut = replace(model.grid, wave_aa=model.grid.wave_aa[inside], lum=model.grid.lum[..., inside])
     band, redshift = ("FUV", 1.5) if name == "galex_sdss_2mass" else ("W2", 0.001)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from popcat.flows.architecture import Architecture, architecture_for, build_flow, made_blocks, permuted_transforms
-from popcat.settings import Training
+from popcat.flows.settings import Training
 
 SMALL = Architecture(features=2, context=3, n_blocks=2, hidden=16, n_layers=1)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from popcat.flows import products
+from popcat.flows import incremental
 from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.density import density_of
+from popcat.flows.sampler import density_of
 
 SHAPES = {
     "two dimensions": Architecture(features=2, context=1, n_blocks=1, hidden=4, n_layers=1),
@@ -55,7 +55,7 @@ def test_loss_and_gradients_equal_those_of_autograd(shape):
 @pytest.mark.parametrize("onednn", [True, False])
 def test_single_precision_gradients_are_good_with_and_without_onednn(monkeypatch, onednn):
     if not onednn:
-        monkeypatch.setattr(products, "onednn_works", lambda: False)
+        monkeypatch.setattr("popcat.flows.products.onednn_works", lambda: False)
     flow, theta, context = make(SHAPES["as embedded"])
     exact = make(SHAPES["as embedded"], torch.float64)
     expected = gradients_of(exact[0], -exact[0].log_prob(*exact[1:]).mean())
@@ -81,4 +81,4 @@ def test_products_equal_those_of_torch_for_any_strides(shapes, dtype):
     a, b = (torch.randn(shape, dtype=dtype) for shape in shapes)
     for left in (a, a.t().contiguous().t()):
         for right in (b, b.t().contiguous().t()):
-            torch.testing.assert_close(products.matmul(left, right), a @ b)
+            torch.testing.assert_close(incremental.matmul(left, right), a @ b)

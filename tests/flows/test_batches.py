@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from popcat.flows.batches import batches
+from popcat.flows.training import batches
 
 
 def pairs(n, start=0):

@@ -5,8 +5,8 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture
+from popcat.flows.settings import Training
 from popcat.flows.training import train_flow
-from popcat.settings import Training
 
 ARCHITECTURE = Architecture(features=2, context=1, n_blocks=2, hidden=16, n_layers=1)
 SETTINGS = Training(batch=64, learning_rate=1e-2, max_epochs=6, seed=5)

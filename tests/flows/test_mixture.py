@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.mixture import Mixture, make_sampler, member_settings, stacking_weights
-from popcat.flows.sampler import Sampler
-from popcat.settings import Training
+from popcat.flows.sampler import Mixture, Sampler, make_sampler, member_settings, stacking_weights
+from popcat.flows.settings import Training
 
 SHAPE = Architecture(features=3, context=2, n_blocks=2, hidden=16, n_layers=2)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from popcat.flows.optimizer import Optimizer
-from popcat.settings import Training
+from popcat.flows.settings import Training
 
 SETTINGS = Training(learning_rate=1e-2, clip_norm=0.5, average=0.1)
 N_STEPS = 50

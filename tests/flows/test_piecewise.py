@@ -12,7 +12,7 @@ from popcat.flows.piecewise import (
     piecewise_to_bytes,
     train_piecewise,
 )
-from popcat.settings import Training
+from popcat.flows.settings import Training
 
 SHAPE = PiecewiseShape(context=2, n_bins=30, hidden=32, n_layers=2)
 

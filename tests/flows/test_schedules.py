@@ -2,7 +2,7 @@
 
 import pytest
 
-from popcat.flows.schedules import SCHEDULES
+from popcat.flows.optimizer import SCHEDULES
 
 
 @pytest.mark.parametrize(("name", "ends"), [("one_cycle", (0.04, 4e-6)), ("cosine", (0, 0)), ("constant", (1, 1))])

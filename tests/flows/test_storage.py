@@ -7,8 +7,7 @@ import safetensors.torch
 import torch
 
 from popcat.errors import PopcatError
-from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.storage import flow_from_file, flow_to_bytes
+from popcat.flows.architecture import Architecture, build_flow, flow_from_file, flow_to_bytes
 
 ARCHITECTURE = Architecture(features=3, context=2, n_blocks=2, hidden=16, n_layers=1)
 

@@ -7,8 +7,8 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.flows.architecture import Architecture
+from popcat.flows.settings import Training
 from popcat.flows.training import mean_log_prob, train_flow
-from popcat.settings import Training
 
 ARCHITECTURE = Architecture(features=2, context=1, n_blocks=2, hidden=32, n_layers=1)
 QUICK = Training(n_blocks=2, hidden=32, n_layers=1, batch=256, learning_rate=1e-2, max_epochs=8, patience=8, seed=3)

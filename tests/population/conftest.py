@@ -10,7 +10,7 @@ BANDS = ("u", "g", "r", "i", "z")
 @pytest.fixture(scope="session")
 def survey_file(tmp_path_factory):
     """A survey with the bands of sdss, whose catalogue is in popcat's own units."""
-    from popcat.settings import load_survey
+    from popcat.survey import load_survey
 
     lines = ['name = "mock"', "redshift_range = [0.001, 0.6]", '[columns]\nra = ""\ndec = ""',
              '[selection]\nband = "r"\nbright_mag = 8.0\nfaint_mag = 21.5']  # fmt: skip
@@ -27,11 +27,12 @@ def survey_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory):
     """Galaxies from one corner of the prior, r < 20, one of them without a u flux."""
-    from popcat.noise import default_noise
-    from popcat.settings import Model, load_survey
-    from popcat.stages import simulate_partition
+    from popcat.forward.noise import default_noise
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.posterior.simulation import simulate_partition
+    from popcat.survey import load_survey
 
-    frame = simulate_partition(0, 6000, load_survey("sdss"), Model(), default_noise(load_survey("sdss")), 3)
+    frame = simulate_partition(0, 6000, load_survey("sdss"), GalaxyModel(), default_noise(load_survey("sdss")), 3)
     frame = frame[(frame["flux_r"] > 10) & (frame["tau_ism"] < 1) & (frame["redshift"] < 0.3)]
     names = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err")]
     kept = frame[["object_id", "redshift", *names]][:500].reset_index(drop=True)
@@ -54,7 +55,8 @@ def quick():
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory, catalogue, survey_file, quick):
     """The folder of a population of two flows."""
-    from popcat.distributed import SYNCHRONOUS, fit_population
+    from popcat.population.fit import fit_population
+    from popcat.run.client import SYNCHRONOUS
 
     folder = tmp_path_factory.mktemp("population") / "population"
     fit_population(catalogue, folder, survey=survey_file, cuts=["r<20"], settings=quick, scheduler=SYNCHRONOUS,

@@ -7,18 +7,19 @@ import pandas as pd
 import pytest
 import torch
 
-from popcat.distributed import SYNCHRONOUS, infer_catalog, reweight_catalog
 from popcat.errors import PopcatError
+from popcat.inference.infer import infer_catalog
+from popcat.inference.reweight import reweight_catalog
 from popcat.population.as_prior import population_prior
 from popcat.population.space import log_standard_normal
+from popcat.run.client import SYNCHRONOUS
 
 
 @pytest.fixture(scope="module")
 def prior(fitted):
-    from popcat.prior import make_prior
-    from popcat.settings import Model
+    from popcat.galaxy_model import GalaxyModel, make_prior
 
-    return population_prior(fitted, make_prior(Model()), (0.001, 0.6))
+    return population_prior(fitted, make_prior(GalaxyModel()), (0.001, 0.6))
 
 
 def draws_of(prior, n=200, k=4):
@@ -54,19 +55,19 @@ def test_workers_get_it_by_its_folder(prior):
 
 
 def test_a_population_of_another_range_is_refused(fitted):
-    from popcat.prior import make_prior
-    from popcat.settings import Model
+    from popcat.galaxy_model import GalaxyModel, make_prior
 
     with pytest.raises(PopcatError, match="outside there are no draws"):
-        population_prior(fitted, make_prior(Model()), (0.001, 1.5))
+        population_prior(fitted, make_prior(GalaxyModel()), (0.001, 1.5))
     with pytest.raises(PopcatError, match="another range"):
-        population_prior(fitted, make_prior(Model(log_mstar_formed=(9.0, 12.5))), (0.001, 0.6))
+        population_prior(fitted, make_prior(GalaxyModel(log_mstar_formed=(9.0, 12.5))), (0.001, 0.6))
     with pytest.raises(PopcatError, match="another galaxy model"):
-        population_prior(fitted, make_prior(Model(metallicity="constant")), (0.001, 0.6))
+        population_prior(fitted, make_prior(GalaxyModel(metallicity="constant")), (0.001, 0.6))
 
 
 def test_a_catalogue_shrinks_towards_the_population(fitted, galaxies, tiny_model, tmp_path):
-    infer_catalog(galaxies, tmp_path / "flat", model=tiny_model, draws=60, hide_redshift=True, scheduler=SYNCHRONOUS,
+    infer_catalog(galaxies, tmp_path / "flat", posterior=tiny_model, draws=60, hide_redshift=True,
+                  scheduler=SYNCHRONOUS,
                   rows_per_partition=200)  # fmt: skip
     manifest = reweight_catalog(tmp_path / "flat", tmp_path / "shrunk", fitted, scheduler=SYNCHRONOUS)
     before, after = (pd.read_parquet(tmp_path / name / "part-000000.parquet") for name in ("flat", "shrunk"))
@@ -83,16 +84,17 @@ def test_a_catalogue_shrinks_towards_the_population(fitted, galaxies, tiny_model
 
 
 def _training(model):
-    from popcat.inference.posterior import load_posterior
+    from popcat.posterior.posterior import load_posterior
 
     posterior = load_posterior(model)
     return posterior.prior, posterior.survey.redshift_range
 
 
 def test_a_posterior_catalogue_is_fitted_by_the_hierarchical_route(galaxies, tiny_model, quick, tmp_path):
-    from popcat.distributed import fit_population
+    from popcat.population.fit import fit_population
 
-    infer_catalog(galaxies, tmp_path / "flat", model=tiny_model, draws=16, hide_redshift=True, scheduler=SYNCHRONOUS)
+    infer_catalog(galaxies, tmp_path / "flat", posterior=tiny_model, draws=16, hide_redshift=True,
+                  scheduler=SYNCHRONOUS)
     with pytest.raises(PopcatError, match="expected at least 200"):
         fit_population(tmp_path / "flat", tmp_path / "few", settings=quick, scheduler=SYNCHRONOUS)
     with pytest.raises(PopcatError, match=r"0 of .* galaxies are left"):
@@ -100,13 +102,13 @@ def test_a_posterior_catalogue_is_fitted_by_the_hierarchical_route(galaxies, tin
 
 
 def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_model, quick, tmp_path, monkeypatch):
-    from popcat.distributed import fit_population
-    from popcat.population import jobs
+    from popcat.population.fit import fit_population
 
-    monkeypatch.setattr(jobs, "_FEWEST", 100)
+    monkeypatch.setattr("popcat.population.fit._FEWEST", 100)
     faint_last = tmp_path / "faint_last.parquet"
     pd.read_parquet(galaxies).sort_values("modelflux_r", ascending=False).to_parquet(faint_last)
-    infer_catalog(faint_last, tmp_path / "flat", model=tiny_model, draws=16, hide_redshift=True, scheduler=SYNCHRONOUS,
+    infer_catalog(faint_last, tmp_path / "flat", posterior=tiny_model, draws=16, hide_redshift=True,
+                  scheduler=SYNCHRONOUS,
                   rows_per_partition=20)  # fmt: skip
     last = pd.read_parquet(tmp_path / "flat" / "part-000007.parquet", columns=["flux_r"])
     limit = 22.5 - 2.5 * np.log10(last["flux_r"].max()) - 0.001  # nothing of that part is left

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from popcat.noise import add_noise, default_noise, noise_counts, noise_from_counts
-from popcat.population.catalogue_noise import catalogue_noise, responsibilities
-from popcat.settings import load_survey
+from popcat.forward.noise import add_noise, default_noise, noise_counts, noise_from_counts
+from popcat.population.synthesis import catalogue_noise, responsibilities
+from popcat.survey import load_survey
 
 FAINT_MAG = 22.0
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from popcat.cli import app
 from popcat.errors import PopcatError
-from popcat.population.comparing import compare_tables, main_sequence, read_samples
-from popcat.population.report import write_report
+from popcat.pages.population import write_report
+from popcat.population.sampling import compare_tables, main_sequence, read_samples
 from popcat.population.settings import population_settings
 
 
@@ -35,17 +35,18 @@ def test_fit_says_how_each_flow_fared_and_how_far_the_floor_is(fitted, catalogue
 def test_fit_takes_a_galaxy_model_and_refuses_one_that_is_not_there(catalogue, survey_file, tmp_path):
     from popcat.population.fitted import load_population
 
-    missing = run("fit", catalogue, "--survey", survey_file, "--model", tmp_path / "none.toml", "-o", tmp_path / "a")
+    missing = run("fit", catalogue, "--survey", survey_file, "--galaxy-model", tmp_path / "none.toml", "-o",
+                  tmp_path / "a")
     assert missing.exit_code != 0
     assert "no galaxy-model settings" in f"{missing.output}{missing.exception}"
     (tmp_path / "model.toml").write_text('grid = "bc03_miles_nebular"')
     (tmp_path / "fit.toml").write_text(
         "members = 1\nn_blocks = 1\nhidden = 16\nsteps = 2\nbatch = [100, 100]\nstart_steps = 0\ncheck_every = 2"
     )
-    made = run("fit", catalogue, "--survey", survey_file, "--model", tmp_path / "model.toml",
+    made = run("fit", catalogue, "--survey", survey_file, "--galaxy-model", tmp_path / "model.toml",
                "--settings", tmp_path / "fit.toml", "-o", tmp_path / "b", "--workers", 1)  # fmt: skip
     assert made.exit_code == 0, made.output
-    assert load_population(tmp_path / "b").description.model.grid == "bc03_miles_nebular"
+    assert load_population(tmp_path / "b").description.galaxy_model.grid == "bc03_miles_nebular"
 
 
 def test_sample_writes_galaxies(fitted, tmp_path):

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from popcat.distributed import SYNCHRONOUS, fit_population, populations
 from popcat.errors import PopcatError
 from popcat.population import ensemble, members
 from popcat.population.cuts import parse_cuts
+from popcat.population.fit import fit_population, job_of_photometry, job_of_posteriors
 from popcat.population.fitted import load_population
-from popcat.population.jobs import job_of_photometry, job_of_posteriors
 from popcat.population.members import fit_member, read_job
+from popcat.run.client import SYNCHRONOUS
 
 
 def fit(catalogue, survey_file, folder, settings, **more):
@@ -62,14 +62,14 @@ def test_a_member_that_is_cut_off_ends_in_the_same_bits(fitted, catalogue, surve
 
 
 def test_a_member_that_fails_is_said_and_left_out(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
-    folder, plain, said = shutil.copytree(fitted, tmp_path / "failing"), populations.fit_member, []
+    folder, plain, said = shutil.copytree(fitted, tmp_path / "failing"), fit.fit_member, []
 
     def failing(output, number, device="cpu"):
         if number == 0:
             raise RuntimeError("the node is gone")
         return plain(output, number, device)
 
-    monkeypatch.setattr(populations, "fit_member", failing)
+    monkeypatch.setattr("popcat.population.fit.fit_member", failing)
     population = fit(catalogue, survey_file, folder, quick, report=said.append)
     first, second = population.description.members
     assert "the node is gone" in first.failure
@@ -84,7 +84,7 @@ def test_when_all_fail_the_first_reason_is_given(catalogue, survey_file, quick, 
     def failing(*_):
         raise RuntimeError("the node is gone")
 
-    monkeypatch.setattr(populations, "fit_member", failing)
+    monkeypatch.setattr("popcat.population.fit.fit_member", failing)
     with pytest.raises(PopcatError, match="none of 2 flows could be fitted: RuntimeError: the node is gone"):
         fit(catalogue, survey_file, tmp_path / "none", quick)
 
@@ -116,31 +116,32 @@ def test_a_file_is_no_folder_for_a_population(catalogue, survey_file, quick, tmp
 
 
 def test_noise_of_another_survey_is_refused(catalogue, survey_file, quick, tmp_path):
-    from popcat.noise import default_noise
-    from popcat.settings import load_survey
+    from popcat.forward.noise import default_noise
+    from popcat.survey import load_survey
 
     with pytest.raises(PopcatError, match="fit the noise of this survey"):
         fit(catalogue, survey_file, tmp_path / "x", quick, noise=default_noise(load_survey("galex_sdss_2mass")))
 
 
 def test_redshifts_outside_the_survey_are_unknown_and_said(catalogue, survey_file, quick, tmp_path):
-    from popcat.distributed import read_catalog
-    from popcat.settings import Model, load_survey
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.io.reading import read_catalog
+    from popcat.survey import load_survey
 
     frame, said = read_catalog(catalogue, survey_file).compute(), []
     frame.loc[frame.index[:20], "redshift"] = -9.99
     settings = quick.model_copy(update={"redshifts": "distribution"})
-    job = job_of_photometry(frame, load_survey(survey_file), Model(), ["r<20"], settings, report=said.append)
+    job = job_of_photometry(frame, load_survey(survey_file), GalaxyModel(), ["r<20"], settings, report=said.append)
     known = job.galaxies.redshift[np.isfinite(job.galaxies.redshift)]
     assert known.min() > 0
     assert len(known) < len(job.galaxies)
     assert any("20 redshifts outside 0.001 to 0.6" in text for text in said)
     assert any("1 lack a band" in text for text in said)
     by_distance = quick.model_copy(update={"redshifts": "distance"})
-    job = job_of_photometry(frame, load_survey(survey_file), Model(), ["r<20"], by_distance, report=said.append)
+    job = job_of_photometry(frame, load_survey(survey_file), GalaxyModel(), ["r<20"], by_distance, report=said.append)
     assert f"{len(job.galaxies):,} of {len(frame):,} galaxies are fitted" in said[-1]
     with pytest.raises(PopcatError, match='leave out redshifts = "distance"'):
-        job_of_photometry(frame.assign(redshift=np.nan), load_survey(survey_file), Model(), [], by_distance)
+        job_of_photometry(frame.assign(redshift=np.nan), load_survey(survey_file), GalaxyModel(), [], by_distance)
 
 
 def test_populations_that_differ_beyond_the_cuts_alone_are_equally_probable(fitted, monkeypatch):
@@ -161,12 +162,13 @@ def test_too_few_galaxies_are_said(catalogue, survey_file, quick, tmp_path):
 
 
 def test_known_redshifts_are_a_further_dimension_on_demand(catalogue, survey_file, quick):
-    from popcat.distributed import read_catalog
-    from popcat.settings import Model, load_survey
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.io.reading import read_catalog
+    from popcat.survey import load_survey
 
     frame = read_catalog(catalogue, survey_file).compute()
     settings = quick.model_copy(update={"redshifts": "distance"})
-    job = job_of_photometry(frame, load_survey(survey_file), Model(), [], settings)
+    job = job_of_photometry(frame, load_survey(survey_file), GalaxyModel(), [], settings)
     assert job.scaling.names(job.survey.band_names)[-1] == "redshift"
 
 
@@ -230,10 +232,8 @@ def test_a_population_fits_on_dask_workers_too(fitted, catalogue, survey_file, q
 
 
 def test_a_rerun_does_not_make_the_start_again(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
-    from popcat.population import jobs
-
     folder = shutil.copytree(fitted, tmp_path / "known")
-    monkeypatch.setattr(jobs, "unfold", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("popcat.population.fit.unfold", lambda *_: pytest.fail("made again"))
     larger = fit(catalogue, survey_file, folder, quick.model_copy(update={"members": 3}))
     assert [member.number for member in larger.description.members] == [0, 1, 2]
     first, second = load_population(fitted).description.members, larger.description.members

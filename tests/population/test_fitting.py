@@ -5,8 +5,8 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.population.fitting import Plan, Progress, fit_flow
-from popcat.population.flow import draw, log_density, new_flow
 from popcat.population.settings import PopulationSettings
+from popcat.population.space import draw, log_density, new_flow
 
 SETTINGS = PopulationSettings(n_blocks=4, hidden=16, n_bins=4)
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from popcat.population.fitting import Plan, fit_flow
-from popcat.population.flow import draw, new_flow
 from popcat.population.hierarchical import (
     FEWEST_EFFECTIVE,
     HierarchicalLoss,
@@ -15,6 +14,7 @@ from popcat.population.hierarchical import (
     median_effective,
 )
 from popcat.population.settings import PopulationSettings
+from popcat.population.space import draw, new_flow
 
 MEAN, SPREAD, ERROR = 0.8, 0.4, 0.5
 SETTINGS = PopulationSettings(n_blocks=2, hidden=16, n_bins=4, galaxies=128, start_steps=200)

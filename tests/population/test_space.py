@@ -5,14 +5,13 @@ import pytest
 import torch
 from scipy.stats import kstest
 
+from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.space import Space, log_standard_normal
-from popcat.prior import make_prior
-from popcat.settings import Model
 
 
 @pytest.fixture(scope="module", params=["flat", "provabgs_warped"])
 def space(request):
-    return Space(make_prior(Model(beta=request.param)), (0.001, 0.6))
+    return Space(make_prior(GalaxyModel(beta=request.param)), (0.001, 0.6))
 
 
 def draws(space, n=2000, scale=1.0):

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from popcat.noise import add_noise, default_noise
+from popcat.forward.noise import add_noise, default_noise
+from popcat.forward.photometry import Photometry
+from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import parse_cuts
 from popcat.population.space import Space
 from popcat.population.synthesis import Noise, Synthesis
-from popcat.prior import make_prior
-from popcat.settings import Model, load_survey
-from popcat.sps.photometry import Photometry
+from popcat.survey import load_survey
 
 
 @pytest.fixture(scope="module")
 def synthesis():
-    survey, model = load_survey("sdss"), Model()
+    survey, model = load_survey("sdss"), GalaxyModel()
     space = Space(make_prior(model), survey.redshift_range)
     cuts = parse_cuts(["r<19.8"], survey.band_names)
     return Synthesis(Photometry(survey, model), default_noise(survey), cuts, space)

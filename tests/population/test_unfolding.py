@@ -6,32 +6,37 @@ import torch
 from scipy.stats import beta, kstest
 
 from popcat.errors import PopcatError
-from popcat.noise import default_noise
+from popcat.forward.noise import default_noise
+from popcat.forward.photometry import Photometry
+from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import parse_cuts
-from popcat.population.distance import fit_scaling
-from popcat.population.library import _data_fluxes, _wanted_fluxes
+from popcat.population.distance import Galaxies, fit_scaling
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
-from popcat.population.start_prior import PhysicalPrior, _log_ratio_young, sample_start, start_prior
+from popcat.population.start import (
+    PhysicalPrior,
+    _data_fluxes,
+    _log_ratio_young,
+    _wanted_fluxes,
+    sample_start,
+    start_prior,
+)
 from popcat.population.synthesis import Synthesis
 from popcat.population.unfolding import Start, StartLoss, _limited, _towards, unfold
-from popcat.population.wasserstein import Galaxies
-from popcat.prior import make_prior
-from popcat.settings import Model, load_survey
-from popcat.sps.photometry import Photometry
+from popcat.survey import load_survey
 
 SETTINGS = PopulationSettings(library=4000, iterations=8, rounds=1)
 
 
 @pytest.fixture(scope="module", params=["evolving", "constant"])
 def any_model(request):
-    survey, model = load_survey("sdss"), Model(metallicity=request.param)
+    survey, model = load_survey("sdss"), GalaxyModel(metallicity=request.param)
     return Space(make_prior(model), survey.redshift_range), Photometry(survey, model)
 
 
 @pytest.fixture(scope="module")
 def synthesis():
-    survey, model = load_survey("sdss"), Model()
+    survey, model = load_survey("sdss"), GalaxyModel()
     space = Space(make_prior(model), survey.redshift_range)
     return Synthesis(Photometry(survey, model), default_noise(survey), parse_cuts(["r<19"], survey.band_names), space)
 
@@ -163,7 +168,7 @@ def test_a_catalogue_of_other_units_has_no_start(synthesis):
 
 
 def test_a_flow_learns_the_library_with_its_weights():
-    from popcat.population.flow import new_flow
+    from popcat.population.space import new_flow
 
     x = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     start = Start(x, torch.tensor([-40.0, 0.0]))

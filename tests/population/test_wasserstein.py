@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from popcat.population import wasserstein
 from popcat.population.cuts import parse_cuts
-from popcat.population.distance import fit_scaling
+from popcat.population.distance import Galaxies, WassersteinLoss, fit_scaling, floor_of, split
 from popcat.population.fitting import Plan, fit_flow
-from popcat.population.flow import draw, new_flow
 from popcat.population.settings import PopulationSettings
+from popcat.population.space import draw, new_flow
 from popcat.population.synthesis import Observed
-from popcat.population.wasserstein import Galaxies, WassersteinLoss, floor_of, split
 
 ERROR = 0.5
 MEAN, SPREAD = torch.tensor([0.6, -0.4]), torch.tensor([0.5, 0.8])
@@ -92,8 +90,8 @@ def gradients(monkeypatch, rare, redshifts="ignored"):
     galaxies.redshift[:] = np.random.default_rng(2).normal(0.5, 0.1, len(galaxies))
     settings = PopulationSettings(batch=(300, 300), steps=10, projections=16, max_hidden=1.0, redshifts=redshifts)
     x = (MEAN + 2.0 * SPREAD * torch.randn(300, 2, generator=torch.Generator().manual_seed(6))).requires_grad_()
-    monkeypatch.setattr(wasserstein, "draw", lambda flow, noise: x)
-    monkeypatch.setattr(wasserstein, "_RARE", rare)
+    monkeypatch.setattr("popcat.population.distance.draw", lambda flow, noise: x)
+    monkeypatch.setattr("popcat.population.distance._RARE", rare)
     made = WassersteinLoss(None, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
     flux = 10.0 * torch.exp(x.detach().double())
     return torch.autograd.grad(made.loss(3), x)[0], toy.cuts.probability(flux, torch.full_like(flux, ERROR))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from popcat.sps.engines import read_nebular
-from popcat.sps.grid import load_grid
-from popcat.sps.thinning import round_mantissa
+from popcat.forward.engines import read_nebular
+from popcat.forward.grid import load_grid
+from popcat.forward.thinning import round_mantissa
 
 BASE, DIGITS = "bc03_miles", 16
 

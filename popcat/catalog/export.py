@@ -1,0 +1,228 @@
+"""Posterior catalogues published in data lakes: HATS, Delta, Iceberg, or plain Parquet ordered on the sky.
+
+The first export makes the published catalogue; a later one of another catalogue, or of one that has grown, to the same
+folder adds the parts that are new, in one transaction. `_popcat_export.json` in the folder says which parts are in it.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from popcat.catalog.parts import read_manifest
+from popcat.catalog.sky import write_hats_metadata, write_pixels
+from popcat.errors import PopcatError, did_you_mean
+from popcat.files import write_json_atomic
+
+RECORD = "_popcat_export.json"
+OPENERS = {
+    "hats": 'lsdb.open_catalog("{path}")', "delta": 'deltalake.DeltaTable("{path}")',
+    "iceberg": 'popcat.catalog.export.iceberg_table("{path}")', "parquet": 'pandas.read_parquet("{path}/dataset")',
+}  # fmt: skip
+TABLE = "popcat.posteriors"
+
+
+def export(
+    source: str | Path, output: str | Path, *, to: str = "hats", sky: bool = False, rows_per_pixel: int = 50_000,
+    name: str = "popcat",
+) -> dict:  # fmt: skip
+    """Publish a finished posterior catalogue in a folder, or add what is new of it.
+
+    `to` is "hats", "delta", "iceberg" or "parquet". HATS and Parquet are files of HEALPix pixels of at most
+    `rows_per_pixel` rows, sorted by the index `_healpix_29`; with `sky` so are the files of Delta and Iceberg, whose
+    readers then skip most of them in a sky query. Galaxies without a position cannot lie in a pixel and are counted.
+
+    Returns {"added", "rows", "without_position", "files", "open"}.
+
+    Raises PopcatError if the catalogue is not finished, the folder holds something else, galaxies of this catalogue
+    are published there already from another one, or a library is missing.
+    """
+    if to not in OPENERS:
+        raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, OPENERS)}')
+    source, output = Path(source).absolute(), Path(output).absolute()
+    parts = read_manifest(source)["parts"]
+    record = _record(output, to, name)
+    new = [part for part in parts if part["sha256"] not in record["parts"]]
+    files = [source / part["file"] for part in new]
+    if files:
+        if {part["sha256"] for part in new} - set(record["pending"]):
+            _check_new(output, files, record)
+        record["pending"] = [part["sha256"] for part in new]
+        write_json_atomic(output / RECORD, record)  # an export that is cut off here can be done again
+        written, lost = _write(output, files, to, sky, rows_per_pixel, record)
+        PUBLISHERS[to](output, written, record, name=name, rows_per_pixel=rows_per_pixel)
+        record["parts"] |= {part["sha256"]: part["rows"] for part in new}
+        record["without_position"] += lost
+        record["files"] = sorted({*record["files"], *(file.relative_to(output).as_posix() for file in written)})
+        record["files"] = [file for file in record["files"] if (output / file).is_file()]
+        record["pending"] = []
+        write_json_atomic(output / RECORD, record)
+    rows = sum(record["parts"].values()) - record["without_position"]
+    return {"added": sum(part["rows"] for part in new), "rows": rows, "without_position": record["without_position"],
+            "files": len(record["files"]), "open": OPENERS[to].format(path=output)}
+
+
+def iceberg_table(path: str | Path):
+    """The Iceberg table of a folder that `export` wrote, as a pyiceberg table."""
+    return _iceberg_catalog(Path(path).absolute()).load_table(TABLE)
+
+
+def _record(output: Path, to: str, name: str) -> dict:
+    file = output / RECORD
+    if file.is_file():
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["to"] != to:
+            raise PopcatError(f"{output} holds a catalogue exported to {record['to']}, not {to}: name another folder")
+        return record
+    if output.exists() and any(output.iterdir()):
+        raise PopcatError(f"{output} is not empty and no export of popcat's: name a new or empty folder")
+    output.mkdir(parents=True, exist_ok=True)
+    return {"to": to, "name": name, "version": 0, "parts": {}, "files": [], "without_position": 0,
+            "pending": []}
+
+
+def _check_new(output: Path, files: list[Path], record: dict):
+    """Galaxies are identified by object_id: none may be published twice, and all columns must be those there."""
+    schema = pq.read_schema(files[0])
+    if record["files"]:
+        there = pq.read_schema(output / record["files"][0])
+        names = [field for field in there.names if field in schema.names or not field.startswith("_healpix")]
+        if [name for name in names if not name.startswith("_healpix")] != schema.names:
+            odd = sorted(set(names) ^ set(schema.names))
+            raise PopcatError(f"{output}: the catalogue there has other columns ({', '.join(odd[:5])} ...): "
+                              "it is of another survey or version; name another folder")
+    ids = _ids(files)
+    repeated = np.intersect1d(ids, _ids([output / file for file in record["files"]]))
+    if repeated.size:
+        raise PopcatError(f"{output} has {repeated.size} of these galaxies already, from another catalogue (first: "
+                          f"{', '.join(map(str, repeated[:5]))}): leave them out, or export all to a new folder")
+
+
+def _ids(files: list[Path]) -> np.ndarray:
+    columns = [pq.ParquetFile(file).read(columns=["object_id"])["object_id"].to_numpy() for file in files]
+    return np.concatenate([np.empty(0, np.int64), *columns])
+
+
+def _write(output, files, to, sky, rows_per_pixel, record) -> tuple[list[Path], int]:
+    """Files of the new rows in the output folder, and how many rows had no position."""
+    if not (sky or to in ("hats", "parquet")):
+        return [_placed(file, output / "data" / f"{record['version']:06d}-{file.name}") for file in files], 0
+    folder = output / "dataset" if to in ("hats", "parquet") else output / "data" / f"{record['version']:06d}"
+    counts = {"out": 0}
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    written = write_pixels(folder, _tables(files, counts), rows, rows_per_pixel=rows_per_pixel)
+    return written, counts["out"]
+
+
+def _tables(files: list[Path], counts: dict) -> Iterator[pa.Table]:
+    for file in files:
+        table = pq.ParquetFile(file).read()
+        known = np.isfinite(table["ra"].to_numpy()) & np.isfinite(table["dec"].to_numpy())
+        counts["out"] += int((~known).sum())
+        yield table
+
+
+def _placed(file: Path, target: Path) -> Path:
+    """A part in the output folder: the same file under a second name, or a copy on another file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+    return target
+
+
+def _publish_hats(output: Path, files: list[Path], record: dict, *, name: str, rows_per_pixel: int):
+    write_hats_metadata(output, name=name, rows_per_pixel=rows_per_pixel)
+    record["version"] += 1
+
+
+def _publish_delta(output: Path, files: list[Path], record: dict, *, name: str, rows_per_pixel: int):
+    """One commit adds all files. The application's own version makes a commit that was not recorded count once."""
+    deltalake = _library("deltalake")
+    from deltalake.transaction import AddAction, create_table_with_add_actions
+
+    version = record["version"] + 1
+    commit = deltalake.CommitProperties(app_transactions=[deltalake.Transaction("popcat", version)])
+    actions = [AddAction(file.relative_to(output).as_posix(), file.stat().st_size, {},
+                         int(file.stat().st_mtime * 1000), True, _delta_stats(file)) for file in files]  # fmt: skip
+    schema = deltalake.Schema.from_arrow(pq.read_schema(files[0]))
+    if not deltalake.DeltaTable.is_deltatable(str(output)):
+        create_table_with_add_actions(str(output), schema, actions, name=name, commit_properties=commit)
+    else:
+        table = deltalake.DeltaTable(str(output))
+        if (table.transaction_version("popcat") or 0) < version:
+            table.create_write_transaction(actions, "append", schema, commit_properties=commit)
+    record["version"] = version
+
+
+def _delta_stats(file: Path) -> str:
+    """Statistics of a file in Delta's form, by which readers skip it: counts, extremes and nulls of plain columns."""
+    footer = pq.read_metadata(file)
+    low, high, nulls = {}, {}, {}
+    for group in range(footer.num_row_groups):
+        for index in range(footer.num_columns):
+            column = footer.row_group(group).column(index)
+            stats, path = column.statistics, column.path_in_schema
+            if "." in path or stats is None or not stats.has_min_max:
+                continue
+            low[path] = min(stats.min, low.get(path, stats.min))
+            high[path] = max(stats.max, high.get(path, stats.max))
+            nulls[path] = nulls.get(path, 0) + stats.null_count
+    values = {"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
+    return json.dumps(values)
+
+
+def _publish_iceberg(output: Path, files: list[Path], record: dict, *, name: str, rows_per_pixel: int):
+    """One snapshot adds all files; the schema carries description and unit as `doc`."""
+    catalog = _iceberg_catalog(output)
+    from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
+
+    try:
+        table = catalog.load_table(TABLE)
+    except NoSuchTableError:
+        with contextlib.suppress(NamespaceAlreadyExistsError):
+            catalog.create_namespace(TABLE.split(".")[0])
+        table = catalog.create_table(TABLE, schema=_documented(pq.read_schema(files[0])))
+    there = set(table.inspect.files()["file_path"].to_pylist()) if table.current_snapshot() else set()
+    table.add_files([f"file://{file}" for file in files if f"file://{file}" not in there])
+    record["version"] += 1
+
+
+def _iceberg_catalog(output: Path):
+    _library("pyiceberg")
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    return SqlCatalog("popcat", uri=f"sqlite:///{output / 'catalog.db'}", warehouse=f"file://{output}")
+
+
+def _documented(schema: pa.Schema) -> pa.Schema:
+    """Fields whose metadata hold pyiceberg's `doc`: the description and the unit."""
+    fields = []
+    for field in schema:
+        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        unit = f" [{text['unit']}]" if text.get("unit") else ""
+        fields.append(field.with_metadata({"doc": text.get("description", "") + unit}))
+    return pa.schema(fields)
+
+
+def _library(name: str):
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise PopcatError(f"this export needs {name}: pip install 'popcat[lake]'") from error
+
+
+PUBLISHERS: dict[str, Callable] = {
+    "hats": _publish_hats, "parquet": _publish_hats, "delta": _publish_delta, "iceberg": _publish_iceberg,
+}  # fmt: skip

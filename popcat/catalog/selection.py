@@ -1,0 +1,80 @@
+"""Galaxies around a position: a box that row-group statistics can check, and the angle itself.
+
+Conditions as pyarrow filters, which skip row groups by their statistics.
+
+A filter keeps every row that the condition keeps, and perhaps others: where a value is missing the two differ, so the
+condition itself is asked too.
+"""
+
+import ast
+import operator
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from popcat.expressions import Expression
+
+
+def box(ra: float, dec: float, radius: float) -> ds.Expression:
+    """Positions in the smallest box of ra and dec that holds a cone."""
+    low, high = dec - radius, dec + radius
+    inside = (pc.field("dec") >= low) & (pc.field("dec") <= high)
+    if low <= -90 or high >= 90:
+        return inside
+    reach = np.degrees(np.arcsin(min(np.sin(np.radians(radius)) / np.cos(np.radians(dec)), 1.0)))
+    west, east = (ra - reach) % 360, (ra + reach) % 360
+    after, before = pc.field("ra") >= west, pc.field("ra") <= east
+    return inside & ((after & before) if west <= east else (after | before))
+
+
+def separation(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
+    """Angles in degrees by the haversine formula, which keeps small ones."""
+    # astropy has one, but its import takes longer than a cone
+    ra, dec, ra0, dec0 = (np.radians(value) for value in (ra, dec, ra0, dec0))
+    half = np.sin((dec - dec0) / 2) ** 2 + np.cos(dec) * np.cos(dec0) * np.sin((ra - ra0) / 2) ** 2
+    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
+
+
+_COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+            ast.Gt: operator.gt, ast.GtE: operator.ge}  # fmt: skip
+
+
+def prefilter(expression: Expression) -> pc.Expression | None:
+    """A pyarrow filter that a condition implies; None where none is known.
+
+    >>> from popcat.expressions import parse
+    >>> print(prefilter(parse("z > 0.1 and log10(m) > 10 and status == 'ok'")))
+    ((z > 0.1) and (status == "ok"))
+    """
+    return _implied(expression, expression.tree)
+
+
+def _implied(expression, node) -> pc.Expression | None:
+    match node:
+        case ast.BoolOp(op=op, values=values):
+            parts = [_implied(expression, value) for value in values]
+            known = [part for part in parts if part is not None]
+            if not known or (isinstance(op, ast.Or) and len(known) < len(parts)):
+                return None
+            combine = operator.and_ if isinstance(op, ast.And) else operator.or_
+            result = known[0]
+            for part in known[1:]:
+                result = combine(result, part)
+            return result
+        case ast.Compare(left=left, ops=[op], comparators=[right]):
+            sides = [_side(expression, side) for side in (left, right)]
+            return None if any(side is None for side in sides) else _COMPARE[type(op)](*sides)
+    return None
+
+
+def _side(expression, node) -> pc.Expression | None:
+    """A column, or a constant (with its sign)."""
+    match node:
+        case ast.Name():
+            return pc.field(expression.name_of(node))
+        case ast.Constant(value=value):
+            return pc.scalar(value)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return pc.scalar(-value)
+    return None

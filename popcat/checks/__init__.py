@@ -1,0 +1,1 @@
+"""Whether to believe a posterior: flags, certification, calibration, comparison with independent samplers."""

@@ -1,0 +1,323 @@
+"""Calibration of a posterior: are truths uniform among draws? (SBC, Talts et al. 2018; p-p curves as in SEDflow;
+TARP, Lemos et al. 2023, for all parameters at once.)
+
+Calibrate a posterior on fresh mocks, in every way it is used, and keep the verdict with the model.
+
+A model must pass before `infer` uses it: see `require_calibrated`.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from popcat import plots, rng
+from popcat.columns import quantity_fields
+from popcat.errors import PopcatError
+from popcat.files import write_json_atomic, write_parquet_atomic
+from popcat.forward.model import derive, forward_for
+from popcat.galaxies import CHI2_TAIL, Observation, chi2_of, observation
+from popcat.posterior.posterior import Posterior, embedded_posteriors, load_posterior, posterior_folder
+from popcat.posterior.sampling import sample_quantities
+from popcat.posterior.simulation import draw_mocks
+from popcat.units import nmgy_to_ab_mag
+
+# 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
+KS_CRITICAL_5, KS_CRITICAL_1 = 1.358, 1.628
+COVERAGE_LEVEL = 0.68
+
+
+def ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Position of the truth (n,) among draws (n, k), in (0, 1): (draws below + half of the ties + 1/2) / (k + 1).
+
+    Uniform over mocks from the prior if the posterior is exact.
+
+    >>> ranks(np.array([0.5]), np.array([[0.1, 0.2, 0.9]])).tolist()
+    [0.625]
+    """
+    below = (draws < truth[:, None]).sum(axis=1)
+    ties = (draws == truth[:, None]).sum(axis=1)
+    return (below + 0.5 * ties + 0.5) / (draws.shape[1] + 1)
+
+
+def ks_distance(values: np.ndarray) -> float:
+    """Kolmogorov-Smirnov distance of values in [0, 1] from the uniform distribution.
+
+    >>> round(ks_distance(np.array([0.5])), 2)
+    0.5
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    return float(max(np.max(np.arange(1, n + 1) / n - ordered), np.max(ordered - np.arange(n) / n)))
+
+
+def ks_critical(n: int, tests: int = 1, *, level: float = 0.01) -> float:
+    """KS distance that the largest of `tests` uniform samples of n exceeds with probability `level` (Bonferroni).
+
+    >>> round(ks_critical(2000), 3)
+    0.036
+    """
+    from scipy.stats import kstwobign
+
+    return float(kstwobign.isf(level / tests) / np.sqrt(n))
+
+
+def coverage(values: np.ndarray, level: float = COVERAGE_LEVEL) -> float:
+    """Fraction of ranks inside the central interval of this level."""
+    return float(np.mean(np.abs(values - 0.5) < 0.5 * level))
+
+
+def tarp_ranks(truth: np.ndarray, draws: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Fraction of draws nearer to a random reference point than the truth is, (n,): uniform if the joint posterior is
+    exact (Lemos et al. 2023, "tests of accuracy with random points").
+
+    truth, reference are (n, d), draws (n, k, d), all in coordinates of like scale.
+    """
+    far = np.linalg.norm(truth - reference, axis=1)
+    near = np.linalg.norm(draws - reference[:, None], axis=2)
+    return (np.sum(near < far[:, None], axis=1) + 0.5) / (draws.shape[1] + 1)
+
+
+def binned_coverage(all_ranks: dict[str, np.ndarray], by: np.ndarray, n_bins: int = 3) -> list[dict]:
+    """Coverage of the 68% interval of every quantity in bins of `by` (n,) that hold equal numbers of galaxies.
+
+    Each bin is a dict with low, high, n and coverage_68. A posterior can be right on average and wrong where galaxies
+    are faint or far.
+    """
+    edges = np.quantile(by, np.linspace(0.0, 1.0, n_bins + 1))
+    which = np.clip(np.searchsorted(edges, by, side="right") - 1, 0, n_bins - 1)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "n": int(np.sum(which == i)),
+            "coverage_68": {name: coverage(values[which == i]) for name, values in all_ranks.items()},
+        }
+        for i in range(n_bins)
+        if np.any(which == i)
+    ]
+
+
+def summarise(all_ranks: dict[str, np.ndarray]) -> dict:
+    """KS distance and 68% coverage by name, with the critical values for this number of mocks."""
+    n = len(next(iter(all_ranks.values())))
+    return {
+        "n": n,
+        "ks": {name: ks_distance(values) for name, values in all_ranks.items()},
+        "coverage_68": {name: coverage(values) for name, values in all_ranks.items()},
+        "ks_critical_5_percent": KS_CRITICAL_5 / np.sqrt(n),
+        "ks_critical_1_percent": KS_CRITICAL_1 / np.sqrt(n),
+    }
+
+
+RUNS = {
+    "exact": "redshift given, every band",
+    "gaussian": "redshift given with an error of 0.02 (1 + z), every band",
+    "unknown": "redshift inferred, every band",
+    "two_bands_missing": "redshift given, two random bands missing",
+}
+"""The ways in which a model is tested."""
+_JSON, _RANKS = "calibration.json", "ranks.parquet"
+_REDSHIFT_ERR = 0.02
+_STREAM_MOCK = 64
+
+
+def calibrate(
+    posterior: str | Path = "sdss", n: int = 2000, *, output: str | Path | None = None, seed: int = 1, draws: int = 500,
+    runs: tuple[str, ...] = tuple(RUNS), report=lambda name: None,
+) -> dict:  # fmt: skip
+    """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on n fresh mocks from its prior and noise.
+
+    Returns the summary: model, seed, draws, limits, passed, failures, the results of the first run, and `runs` with
+    those of each run by name: n, mode, ks, coverage_68, tarp_max_deviation, outside_prior, chi2_ks, and coverage in
+    bins of magnitude, redshift and number of bands. With `output`, a folder, also writes calibration.json,
+    ranks.parquet and the figures there.
+
+    Raises PopcatError for no such model, no such run, or fewer than 20 mocks.
+
+    >>> found = calibrate("sdss", 40, draws=40, runs=("exact",))
+    >>> list(found["runs"]), found["outside_prior"]
+    (['exact'], 0)
+    """
+    if n < 20 or draws < 20:
+        raise PopcatError(f"calibration needs at least 20 mocks and 20 draws each, got {n} and {draws}")
+    unknown = [name for name in runs if name not in RUNS]
+    if unknown or not runs:
+        raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
+    posterior = load_posterior(posterior)
+    results, all_ranks = {}, {}
+    for name in runs:
+        report(name)
+        results[name], all_ranks[name] = _run(posterior, name, n, seed, draws)
+    summary = {"model": posterior.name, "seed": seed, "draws": draws, **_verdict(posterior, results),
+               **results[runs[0]], "runs": results}  # fmt: skip
+    if output is not None:
+        _write(Path(output), summary, all_ranks)
+    return summary
+
+
+def _run(posterior: Posterior, name: str, n: int, seed: int, draws: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """Result of one run and the ranks by quantity."""
+    survey = posterior.survey
+    mocks = draw_mocks(posterior, n, seed)
+    z_true = mocks["redshift"].to_numpy()
+    data = _as_observed(mocks, name, survey, seed)
+    quantities, chi2_best = sample_quantities(data, posterior, draws, seed)
+    parameters = posterior.prior.names
+    theta = mocks[list(parameters)].to_numpy(dtype=np.float64)
+    truth = derive(theta, z_true, survey, posterior.galaxy_model)
+    is_drawn = {"redshift": name in ("gaussian", "unknown")}
+    names = [q for q in quantity_fields(survey, posterior.galaxy_model) if is_drawn.get(q, True)]
+    all_ranks = {q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names}
+    sampled = np.stack([quantities[q] for q in parameters], axis=-1).astype(np.float64)
+    outside = ~posterior.prior.contains(sampled.reshape(-1, len(parameters)), tolerance=1e-5)
+    n_bands = np.isfinite(data.flux).sum(axis=1)
+    mag = nmgy_to_ab_mag(mocks[f"flux_{survey.selection.band}"].to_numpy())
+    result = {
+        "mode": RUNS[name],
+        **summarise(all_ranks),
+        "tarp_max_deviation": ks_distance(_tarp(posterior, theta, z_true, sampled, quantities, mocks, seed)),
+        "outside_prior": int(outside.sum()),
+        "chi2_ks": _chi2_ks(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
+        "high_chi2_fraction": float(np.mean(chi2_best > _limit(n_bands))),
+        "by_magnitude": binned_coverage(all_ranks, mag),
+        "by_redshift": binned_coverage(all_ranks, z_true),
+    }
+    return result, all_ranks
+
+
+def _as_observed(mocks, name: str, survey, seed: int) -> Observation:
+    """The mocks as a run shows them to the model."""
+    data = observation(mocks.assign(redshift_err=np.nan), survey)
+    u = rng.uniform(seed, _STREAM_MOCK, data.object_id, len(survey.bands))
+    if name == "two_bands_missing":
+        hidden = np.argsort(np.argsort(u, axis=1), axis=1) < min(2, len(survey.bands) - 1)
+        return Observation(np.where(hidden, np.nan, data.flux), data.flux_err, data.redshift,
+                                  data.redshift_err, data.object_id)  # fmt: skip
+    if name == "exact":
+        return data
+    sigma = _REDSHIFT_ERR * (1.0 + data.redshift)
+    measured = data.redshift + sigma * rng.normal(seed, _STREAM_MOCK + 1, data.object_id, 1)[:, 0]
+    if name == "unknown":
+        measured, sigma = np.full(len(data), np.nan), np.full(len(data), np.nan)
+    return Observation(data.flux, data.flux_err, measured, sigma, data.object_id)
+
+
+def _tarp(posterior, theta, z_true, sampled, quantities, mocks, seed):
+    """TARP ranks in the prior's unit cube, redshift beside it: coordinates of like scale."""
+    low, high = posterior.survey.redshift_range
+    n, k, d = sampled.shape
+    truth = np.column_stack([posterior.prior.to_unit(theta), (z_true - low) / (high - low)])
+    unit = posterior.prior.to_unit(sampled.reshape(-1, d)).reshape(n, k, -1)
+    z = (quantities["redshift"].astype(float) - low) / (high - low)
+    reference = rng.uniform(seed, _STREAM_MOCK + 2, mocks["object_id"].to_numpy(), truth.shape[1])
+    return tarp_ranks(truth, np.concatenate([unit, z[..., None]], axis=2), reference)
+
+
+def _chi2_ks(posterior, data, theta, redshift, n_bands) -> float:
+    """KS distance of chi2(photometry, one posterior draw) from the chi2 law: draws fit as well as the truth does."""
+    from scipy.stats import chi2
+
+    low, high = posterior.survey.redshift_range
+    photometry = forward_for(posterior.survey, posterior.galaxy_model).photometry
+    model_flux = photometry.flux(theta, np.clip(redshift.astype(float), low, high))
+    return ks_distance(chi2.cdf(chi2_of(model_flux[:, None], data.flux, data.flux_err)[:, 0], n_bands))
+
+
+def _limit(n_bands):
+    from scipy.stats import chi2
+
+    return chi2.isf(CHI2_TAIL, n_bands)
+
+
+def _verdict(posterior: Posterior, results: dict) -> dict:
+    """Limits, and which results are beyond them.
+
+    A limit is the survey's, or, where few mocks cannot tell so little, what a perfect model exceeds in one of a
+    hundred calibrations.
+    """
+    asked = posterior.survey.calibration
+    n = min(result["n"] for result in results.values())
+    parameters = posterior.prior.names
+    tests = len(parameters) * len(results)
+    limits = {"ks": max(asked.max_ks, ks_critical(n, tests)), "tarp": max(asked.max_tarp, ks_critical(n, len(results)))}
+    failures = []
+    for name, result in results.items():
+        beyond = {q: result["ks"][q] for q in (*parameters, "redshift") if result["ks"].get(q, 0.0) > limits["ks"]}
+        failures += [f"{name}: KS of {q} {distance:.3f} > {limits['ks']:.3f}" for q, distance in beyond.items()]
+        if result["tarp_max_deviation"] > limits["tarp"]:
+            failures.append(f"{name}: TARP {result['tarp_max_deviation']:.3f} > {limits['tarp']:.3f}")
+        if result["outside_prior"]:
+            failures.append(f"{name}: {result['outside_prior']} draws outside the prior")
+    return {"limits": limits, "passed": not failures, "failures": failures}
+
+
+def _write(folder: Path, summary: dict, all_ranks: dict) -> None:
+    """Verdict last, so that a torn folder has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [pa.table({"run": [name] * len(next(iter(values.values()))), **_float32(values)})
+              for name, values in all_ranks.items()]  # fmt: skip
+    write_parquet_atomic(folder / _RANKS, pa.concat_tables(tables, promote_options="default"))
+    for name, values in all_ranks.items():
+        plots.save_figure(plots.pp_curves(values, summary["runs"][name]["ks"]), folder / f"pp-{name}.png")
+    first = next(iter(all_ranks))
+    plots.save_figure(plots.rank_histograms(all_ranks[first]), folder / f"ranks-{first}.png")
+    write_json_atomic(folder / _JSON, summary)
+
+
+def _float32(values: dict) -> dict:
+    return {name: column.astype(np.float32) for name, column in values.items()}
+
+
+def read_calibration(folder: str | Path) -> dict:
+    """What `calibrate` wrote: its summary and the first run's `ranks` by name; PopcatError if the folder holds none."""
+    folder = Path(folder)
+    try:
+        summary = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+        first = next(iter(summary["runs"]))
+        table = pq.read_table(folder / _RANKS, filters=[("run", "==", first)])
+    except (OSError, ValueError, KeyError, StopIteration, pa.ArrowException) as error:
+        raise PopcatError(
+            f"{folder} holds no calibration: expected {_JSON} and {_RANKS} from `popcat calibrate`: {error}"
+        ) from error
+    return {**summary, "ranks": {name: table[name].to_numpy() for name in summary["runs"][first]["ks"]}}
+
+
+def calibration_of(posterior: str | Path) -> dict | None:
+    """The calibration kept in a model's folder; None if there is none, or it is of another state of the model."""
+    folder = posterior_folder(posterior) / "calibration"
+    if not (folder / _JSON).is_file():
+        return None
+    found = read_calibration(folder)
+    return found if found["model"] == load_posterior(posterior).name else None
+
+
+def require_calibrated(posterior: str | Path, *, allow: bool = False) -> str:
+    """One line about a model's calibration, for the user.
+
+    Raises PopcatError for a model that failed its calibration, or has none, unless `allow`.
+    """
+    found = calibration_of(posterior)
+    if found is not None and found["passed"]:
+        names = load_posterior(posterior).prior.names
+        worst = max(result["ks"][q] for result in found["runs"].values() for q in names)
+        runs = f"{len(found['runs'])} runs of {found['n']} mocks"
+        return f"posterior {posterior} passed its calibration: {runs}, KS of every parameter at most {worst:.3f}"
+    if found is None:
+        problem = f"posterior {posterior} has no calibration"
+        remedy = f"run `popcat calibrate --posterior {posterior}`, which keeps the result in the posterior's folder"
+    else:
+        problem = f"posterior {posterior} failed its calibration ({'; '.join(found['failures'][:3])})"
+        remedy = "train it longer or on more galaxies"
+    if not allow:
+        raise PopcatError(f"{problem}: {remedy}; or say --allow-uncalibrated (allow_uncalibrated=True)")
+    warnings.warn(f"{problem}, and is used all the same", UserWarning, stacklevel=3)
+    return f"{problem}, and is used all the same"
+
+
+def default_output(posterior: str | Path) -> Path:
+    """Where a calibration of this model is kept: in its folder, or ./calibration for an embedded one."""
+    return Path("calibration") if str(posterior) in embedded_posteriors() else Path(posterior) / "calibration"

@@ -1,0 +1,285 @@
+"""Independent samplers with the exact likelihood, one galaxy at a time, and how their posteriors compare with ours.
+
+They share nothing with popcat's inference but the forward model and the prior: no flow, no weights of it. "prior"
+accepts draws of the prior (popcat.checks.samplers): for a few bands it is the quickest, and cannot fail to
+converge unnoticed. "emcee" and "nautilus" serve where it accepts too little: many or precise bands.
+
+The posterior of a galaxy by drawing from the prior: no chain, no start, no mode that could be missed.
+
+Photometry in a few bands says little about most parameters, and a million prior draws cost a second or two. Only the
+mass would waste nearly all of them, so it is drawn where the photometry wants it: fluxes are proportional to
+s = 10^(change of log_mstar_formed), so over s the likelihood is a Gaussian of mean a and precision S,
+
+    a = sum(f d / err^2) / S,  S = sum(f^2 / err^2)
+
+of the model's fluxes f and the data d. With log_mstar_formed uniform in (low, high) and s from that Gaussian the weight
+is L(s = a) sqrt(2 pi / S) / (s ln 10 (high - low)). Draws are accepted with their weight over the largest: independent
+draws of the exact posterior. Mean weight: the evidence. A measured redshift is drawn from its own Gaussian.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from popcat.errors import PopcatError
+from popcat.galaxies import observed
+from popcat.galaxy_model import Prior
+from popcat.posterior.posterior import MIN_REDSHIFT_ERR
+
+SAMPLERS = ("prior", "emcee", "nautilus")
+N_WALKERS, _BLOCK, MAX_STEPS = 64, 1000, 60_000
+"""Walkers; steps between looks at the autocorrelation time; steps at most."""
+# Of the sampler "prior": draws of the prior that stand for a step; accepted ones with which it has converged.
+_PER_STEP, _ENOUGH = 256, 1000
+LONG_ENOUGH = 25.0
+"""A chain has converged when it is so many autocorrelation times long: 64 walkers then hold 1,300 independent draws."""
+_EDGE = 1e-9
+_MIN_C2ST = 40
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """One galaxy's photometry and redshift, and the forward model and prior it is compared with.
+
+    flux, flux_err : (n_band,), NaN where not observed. forward, prior, redshift_range : as elsewhere.
+    """
+
+    forward: Callable
+    prior: Prior
+    redshift_range: tuple[float, float]
+    flux: np.ndarray
+    flux_err: np.ndarray
+    redshift: float
+    redshift_err: float
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the redshift is a parameter."""
+        return bool(np.isnan(self.redshift) or self.redshift_err > MIN_REDSHIFT_ERR)
+
+    @property
+    def n_dim(self) -> int:
+        """Coordinates: of the unconstrained parameters, standard normal under the prior; then a free redshift's."""
+        return len(self.prior.names) - 1 + self.is_free
+
+    def to_theta(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """theta (n, n_parameter) and redshift (n,) of w (n, n_dim)."""
+        if not self.is_free:
+            return self.prior.from_unconstrained(w), np.full(len(w), self.redshift)
+        low, high = self.redshift_range
+        return self.prior.from_unconstrained(w[:, :-1]), np.clip(low + (high - low) * ndtr(w[:, -1]), low, high)
+
+    def to_w(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """w (n, n_dim) of theta (n, n_parameter) and redshift (n,)."""
+        w = ndtri(np.clip(self.prior.to_unit(theta), _EDGE, 1.0 - _EDGE))
+        if not self.is_free:
+            return w
+        low, high = self.redshift_range
+        return np.column_stack([w, ndtri(np.clip((redshift - low) / (high - low), _EDGE, 1.0 - _EDGE))])
+
+    def draw_prior(self, random: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """theta (n, n_parameter) and redshift (n,) of the prior; a measured redshift is of its own Gaussian."""
+        theta, redshift = self.to_theta(random.standard_normal((n, self.n_dim)))
+        if self.is_free and not np.isnan(self.redshift):
+            low, high = ((bound - self.redshift) / self.redshift_err for bound in self.redshift_range)
+            inside = ndtr(low) + (ndtr(high) - ndtr(low)) * random.uniform(size=n)
+            redshift = np.clip(self.redshift + self.redshift_err * ndtri(inside), *self.redshift_range)
+        return theta, redshift
+
+    def log_likelihood(self, w: np.ndarray) -> np.ndarray:
+        """ln p(photometry, measured redshift | w), (n,)."""
+        theta, redshift = self.to_theta(w)
+        seen = observed(self.flux, self.flux_err)
+        err = self.flux_err[seen]
+        residual = (self.forward(theta, redshift)[:, seen] - self.flux[seen]) / err
+        result = -0.5 * np.sum(residual**2, axis=1) - np.sum(np.log(err) + 0.5 * np.log(2.0 * np.pi))
+        if self.is_free and not np.isnan(self.redshift):
+            pull = (redshift - self.redshift) / self.redshift_err
+            result += -0.5 * pull**2 - np.log(self.redshift_err) - 0.5 * np.log(2.0 * np.pi)
+        return result
+
+    def log_posterior(self, w: np.ndarray) -> np.ndarray:
+        """ln p(photometry, w), (n,), but for the prior's constant."""
+        return self.log_likelihood(w) - 0.5 * np.sum(w**2, axis=1)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Draws w (n, n_dim) of a galaxy's posterior and whether they can be believed.
+
+    n_effective : independent draws among them. steps, autocorrelation : of emcee. log_evidence : not of emcee.
+    """
+
+    w: np.ndarray
+    converged: bool
+    n_effective: float
+    steps: int = 0
+    autocorrelation: float = np.nan
+    log_evidence: float = np.nan
+
+
+def sample_galaxy(galaxy: Galaxy, start: np.ndarray, seed: int, *, sampler: str, max_steps: int = MAX_STEPS) -> Chain:
+    """The posterior of one galaxy. start (n, n_dim) is where emcee's walkers may begin; others begin with the prior.
+
+    Raises PopcatError if the sampler is not installed or unknown.
+    """
+    if sampler not in SAMPLERS:
+        raise PopcatError(f'no sampler "{sampler}": expected {", ".join(SAMPLERS[:-1])} or {SAMPLERS[-1]}')
+    return {"prior": _prior, "emcee": _emcee, "nautilus": _nautilus}[sampler](galaxy, start, seed, max_steps)
+
+
+def _prior(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
+    """Accepted draws of the prior; converged if they are _ENOUGH."""
+    seen, prior = observed(galaxy.flux, galaxy.flux_err), galaxy.prior
+
+    def forward(theta, redshift):
+        return galaxy.forward(theta, redshift)[:, seen]
+
+    theta, redshift, log_evidence = accept_from_prior(
+        forward, (float(prior.low[0]), float(prior.high[0])), galaxy.draw_prior, galaxy.flux[seen],
+        galaxy.flux_err[seen], seed, max_evaluations=_PER_STEP * max_steps,
+    )  # fmt: skip
+    low, high = galaxy.redshift_range
+    is_measured = galaxy.is_free and not np.isnan(galaxy.redshift)
+    log_evidence -= np.log(high - low) if is_measured else 0.0
+    return Chain(galaxy.to_w(theta, redshift), len(theta) >= _ENOUGH, float(len(theta)), log_evidence=log_evidence)
+
+
+def _emcee(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
+    """Affine-invariant and differential-evolution moves, until the chain is LONG_ENOUGH; a fifth of it is discarded."""
+    emcee = _import("emcee")
+    random = np.random.RandomState(seed % 2**32)
+    moves = [(emcee.moves.DEMove(), 0.6), (emcee.moves.DESnookerMove(), 0.1), (emcee.moves.StretchMove(), 0.3)]
+    sampler = emcee.EnsembleSampler(N_WALKERS, galaxy.n_dim, galaxy.log_posterior, vectorize=True, moves=moves)
+    begin = start[random.randint(len(start), size=N_WALKERS)]
+    state = emcee.State(begin + 1e-3 * random.normal(size=begin.shape), random_state=random.get_state())
+    steps, tau = 0, np.inf
+    while steps < max_steps and not steps > LONG_ENOUGH * tau:
+        state = sampler.run_mcmc(state, min(_BLOCK, max_steps - steps), skip_initial_state_check=True)
+        steps = sampler.iteration
+        found = float(np.max(sampler.get_autocorr_time(discard=steps // 5, tol=0)))
+        tau = found if np.isfinite(found) else np.inf
+    thin = max(int(min(tau, steps / 20) / 2), 1)
+    w = sampler.get_chain(discard=steps // 5, thin=thin, flat=True)
+    return Chain(w, steps > LONG_ENOUGH * tau, N_WALKERS * 0.8 * steps / tau, steps, tau)
+
+
+def _nautilus(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
+    """Nested importance sampling (Lange 2023) of the prior's unit cube."""
+    nautilus = _import("nautilus")
+
+    def log_likelihood(u):
+        return galaxy.log_likelihood(ndtri(np.clip(np.atleast_2d(u), _EDGE, 1.0 - _EDGE)))
+
+    sampler = nautilus.Sampler(lambda u: u, log_likelihood, n_dim=galaxy.n_dim, n_live=1000, vectorized=True, seed=seed,
+                               pass_dict=False)  # fmt: skip
+    done = sampler.run(n_eff=4000, verbose=False)
+    points, log_weight, _ = sampler.posterior()
+    weight = np.exp(log_weight - log_weight.max())
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(points), size=4000, p=weight / weight.sum())
+    w = ndtri(np.clip(points[chosen], _EDGE, 1.0 - _EDGE))
+    return Chain(w, bool(done), float(sampler.n_eff), log_evidence=float(sampler.log_z))
+
+
+def quantile_shifts(ours: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Differences of the quantiles p16, p50, p84 of two samples, in the reference's sigma, (p84 - p16) / 2.
+
+    >>> quantile_shifts(np.arange(101.0) + 1, np.arange(101.0))["p50"].__round__(3)
+    0.029
+    """
+    a, b = (np.percentile(values, (16, 50, 84)) for values in (ours, reference))
+    sigma = max(0.5 * (b[2] - b[0]), 1e-12)
+    return dict(zip(("p16", "p50", "p84"), ((a - b) / sigma).tolist(), strict=True))
+
+
+def c2st(ours: np.ndarray, reference: np.ndarray, seed: int = 0) -> float:
+    """Classifier two-sample test: accuracy, cross-validated five-fold, of a network that is to tell two samples (n, d)
+    apart; 0.5 if it cannot (Lopez-Paz & Oquab 2017). NaN with too few distinct draws.
+
+    Draws that resampling repeated count once: a copy in another fold would give its origin away.
+    """
+    _import("sklearn", "scikit-learn")
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    random = np.random.default_rng(seed)
+    ours, reference = np.unique(ours, axis=0), np.unique(reference, axis=0)
+    n = min(len(ours), len(reference))
+    if n < _MIN_C2ST:
+        return np.nan
+    parts = [random.permutation(values)[:n] for values in (ours, reference)]
+    width = 10 * ours.shape[1]
+    network = MLPClassifier((width, width), alpha=1e-2, early_stopping=True, n_iter_no_change=20, max_iter=400,
+                            random_state=seed)  # fmt: skip
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    labels = np.repeat([0, 1], n)
+    scores = cross_val_score(make_pipeline(StandardScaler(), network), np.concatenate(parts), labels, cv=folds)
+    return float(scores.mean())
+
+
+def _import(module: str, package: str | None = None):
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = {"nautilus": "nautilus-sampler"}.get(module, package or module)
+        raise PopcatError(f'{name} is not installed: pip install {name}, or pip install "popcat[bench]"') from error
+
+
+N_DRAWS = 2000
+"""Accepted draws that are enough."""
+_BATCH = 50_000
+_LN_2PI = float(np.log(2.0 * np.pi))
+
+
+def accept_from_prior(
+    forward: Callable, mass_range: tuple[float, float], draw: Callable, flux: np.ndarray, flux_err: np.ndarray,
+    seed: int, *, max_evaluations: int,
+) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
+    """theta (n, d) and redshift (n,) of the exact posterior, and ln of the evidence of the fluxes.
+
+    forward : theta (m, d), redshift (m,) -> fluxes (m, n_band), theta's first column log10 of the mass, uniform in
+    mass_range. draw : (random, m) -> theta, redshift from the prior. flux, flux_err : (n_band,), all observed.
+    """
+    random = np.random.default_rng(seed)
+    kept, top, log_sum, n = [], -np.inf, -np.inf, 0
+    while n < max_evaluations and len(_accepted(kept, top)[0]) < N_DRAWS:
+        theta, redshift = draw(random, _BATCH)
+        log_weight = _weigh(theta, forward(theta, redshift) / flux_err, flux / flux_err, mass_range, random)
+        log_uniform = np.log(random.uniform(size=_BATCH))
+        top = max(top, float(log_weight.max()))
+        log_sum = float(np.logaddexp(log_sum, np.logaddexp.reduce(log_weight)))
+        good = (log_weight > -np.inf) & (log_uniform + top < log_weight)
+        kept.append((theta[good], redshift[good], log_weight[good], log_uniform[good]))
+        n += _BATCH
+    theta, redshift = _accepted(kept, top)
+    return theta, redshift, log_sum - np.log(n) - float(np.sum(np.log(flux_err)))
+
+
+def _weigh(theta, model, data, mass_range, random) -> np.ndarray:
+    """ln of the weights (n,), fluxes in units of their errors; the mass of theta is set in place."""
+    precision = np.sum(model**2, axis=1)
+    best = model @ data / precision
+    s = best + random.standard_normal(len(best)) / np.sqrt(precision)
+    chi2 = np.sum((data - best[:, None] * model) ** 2, axis=1)
+    low, high = mass_range
+    with np.errstate(invalid="ignore", divide="ignore"):  # a negative mass has no weight
+        theta[:, 0] += np.log10(s)
+        log_weight = -0.5 * (chi2 + len(data) * _LN_2PI) + 0.5 * (_LN_2PI - np.log(precision)) - np.log(s)
+    is_inside = (s > 0.0) & (theta[:, 0] >= low) & (theta[:, 0] <= high)
+    return np.where(is_inside, log_weight, -np.inf) - np.log(np.log(10.0) * (high - low))
+
+
+def _accepted(kept, top) -> tuple[np.ndarray, np.ndarray]:
+    """theta and redshift of draws that are accepted, now that the largest weight is known."""
+    if not kept:
+        return np.empty((0, 0)), np.empty(0)
+    theta, redshift, log_weight, log_uniform = (np.concatenate(values) for values in zip(*kept, strict=True))
+    good = log_uniform + top < log_weight
+    return theta[good], redshift[good]

@@ -1,0 +1,281 @@
+"""The columns of popcat's frames: names, types, units, flag bits, statuses.
+
+Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantiles and draws.
+
+UCDs (IVOA Unified Content Descriptors, UCD1+) of popcat's columns, by their names.
+"""
+
+import pandas as pd
+import pyarrow as pa
+
+from popcat.galaxies import CERTIFIED_ESS, FLAGS, ROUTES
+from popcat.galaxy_model import GalaxyModel, make_prior, parameter_names
+from popcat.survey import Survey
+
+_MEANING = {
+    "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
+    "beta": ("1", "weight of star-formation-history basis {}"),
+    "f_burst": ("1", "fraction of the mass formed in one burst; none where t_burst exceeds the universe's age"),
+    "t_burst": ("Gyr", "lookback time of the burst"),
+    "log_gamma": ("log10(1)", "weight of metallicity-history basis {}"),
+    "log_z": ("log10(1)", "absolute metallicity of all stars"),
+    "tau_bc": ("1", "birth-cloud optical depth at 5500 A"),
+    "tau_ism": ("1", "diffuse-dust optical depth at 5500 A"),
+    "n_dust": ("1", "slope offset of the diffuse attenuation curve"),
+}
+
+
+def parameter_fields(galaxy_model: GalaxyModel) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of a galaxy model's parameters, in the order of theta's columns.
+
+    >>> list(parameter_fields(GalaxyModel(metallicity="constant")))[5:8]
+    ['f_burst', 't_burst', 'log_z']
+    """
+    return _fields(make_prior(galaxy_model).names)
+
+
+def _fields(names) -> dict[str, tuple[str, str]]:
+    """Unit and meaning by name; bases are numbered."""
+    fields = {}
+    for name in names:
+        kind = name.rstrip("0123456789")
+        unit, meaning = _MEANING[kind]
+        fields[name] = (unit, meaning.format(name.removeprefix(kind)))
+    return fields
+
+
+PARAMETERS = _fields(parameter_names())
+"""The parameters of the default galaxy model, in the order of theta's columns: unit and meaning."""
+
+PROPERTIES = {
+    "log_mstar": ("log10(Msun)", "surviving stellar mass (living stars; with remnants if the SSP grid counts them)"),
+    "log_sfr_100myr": ("log10(Msun/yr)", "star-formation rate averaged over the last 0.1 Gyr"),
+    "log_sfr_1gyr": ("log10(Msun/yr)", "star-formation rate averaged over the last 1 Gyr"),
+    "log_ssfr": ("log10(1/yr)", "log_sfr_1gyr - log_mstar"),
+    "log_z_mw": ("log10(1)", "mass-weighted absolute metallicity"),
+    "age_mw_gyr": ("Gyr", "mass-weighted stellar age"),
+    "a_v": ("mag", "attenuation of the galaxy's light in rest-frame V"),
+}
+"""Derived for every posterior draw, whatever the survey: unit and meaning."""
+
+REDSHIFT = {"redshift": ("1", "redshift: as given, within its error, or inferred from the photometry")}
+
+PERCENTILES = (16, 50, 84)
+
+
+def property_fields(survey: Survey) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of what is derived for every posterior draw: PROPERTIES and the survey's absolute magnitudes.
+
+    >>> from popcat.survey import load_survey
+    >>> list(property_fields(load_survey("sdss")))[-2:]
+    ['abs_mag_g', 'abs_mag_r']
+    """
+    magnitudes = {
+        f"abs_mag_{item.name}": ("mag", f"rest-frame absolute AB magnitude in {item.filter}, dust included")
+        for item in survey.absolute_magnitudes
+    }
+    return {**PROPERTIES, **magnitudes}
+
+
+def quantity_fields(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of everything that is drawn or derived: parameters, properties, redshift."""
+    return {**parameter_fields(galaxy_model), **property_fields(survey), **REDSHIFT}
+
+
+def photometry_columns(survey: Survey) -> dict[str, str]:
+    """Columns and dtypes of the photometry frame of a survey.
+
+    >>> from popcat.survey import load_survey
+    >>> list(photometry_columns(load_survey("sdss")))[:6]
+    ['object_id', 'ra', 'dec', 'redshift', 'redshift_err', 'flux_u']
+    """
+    columns = {
+        "object_id": "int64",
+        "ra": "float64",
+        "dec": "float64",
+        "redshift": "float64",
+        "redshift_err": "float64",
+    }
+    columns |= {f"flux_{name}": "float32" for name in survey.band_names}
+    columns |= {f"flux_err_{name}": "float32" for name in survey.band_names}
+    return columns | {"flags": "int32"}
+
+
+def photometry_meta(survey: Survey) -> pd.DataFrame:
+    """An empty photometry frame with exact dtypes."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in photometry_columns(survey).items()})
+
+
+def library_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pa.Schema:
+    """Arrow schema of a simulated library: parameters, noise-free fluxes, and one noisy observation of each galaxy."""
+    parameters = parameter_fields(galaxy_model or GalaxyModel())
+    fields = [
+        _field("object_id", pa.int64(), "", "number of the draw"),
+        _field("redshift", pa.float64(), "1", "redshift, uniform in the survey's range"),
+    ]
+    fields += [_field(name, pa.float32(), unit, text) for name, (unit, text) in parameters.items()]
+    for column, text in (
+        ("flux_model", "noise-free flux in {}"),
+        ("flux", "flux in {} with noise"),
+        ("flux_err", "error of the flux in {}"),
+    ):
+        fields += [_field(f"{column}_{b}", pa.float32(), "nMgy", text.format(b)) for b in survey.band_names]
+    return pa.schema(fields)
+
+
+def library_meta(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pd.DataFrame:
+    """An empty library frame with exact dtypes."""
+    return to_pandas(library_schema(survey, galaxy_model).empty_table())
+
+
+def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pa.Schema:
+    """Arrow schema of the posterior frame, with `unit`, `ucd` and `description` in the metadata of every field.
+
+    >>> from popcat.survey import load_survey
+    >>> posterior_schema(load_survey("sdss")).field("log_mstar_p50").metadata[b"unit"]
+    b'log10(Msun)'
+    """
+    fields = [
+        _field("object_id", pa.int64(), "", "identifier of the galaxy in the input catalogue"),
+        _field("ra", pa.float64(), "deg", "right ascension"),
+        _field("dec", pa.float64(), "deg", "declination"),
+        _field("redshift", pa.float64(), "1", "redshift in the catalogue; NaN: none, or hidden, and so inferred"),
+        _field("redshift_err", pa.float64(), "1", "its Gaussian error; NaN: the redshift is exact, or there is none"),
+        _field("status", pa.string(), "", "ok, or why there is no posterior"),
+        _field("flags", pa.int32(), "", "bit field: " + ", ".join(f"{bit} {name}" for name, bit in FLAGS.items())),
+        _field("n_bands", pa.int32(), "1", "number of bands that the posterior uses"),
+        _field("chi2_best", pa.float32(), "1", "smallest chi2 of the draws, over the bands that are used"),
+        _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
+        _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
+        _field("tail_band", pa.float32(), "1", "fraction of training galaxies with a band that the others expect less"),
+        _field("tail_peers", pa.float32(), "1", "the same by the catalogue's own galaxies; null if not certified"),
+        _field("worst_band", pa.string(), "", "of a galaxy that fails a test: the band without which it passes best"),
+    ]
+    fields += certificate_fields()
+    for name in survey.band_names:
+        fields.append(_field(f"flux_{name}", pa.float32(), "nMgy", f"flux in {name}, as fitted"))
+        fields.append(_field(f"flux_err_{name}", pa.float32(), "nMgy", f"error of flux_{name}, error floor included"))
+    quantities = quantity_fields(survey, galaxy_model or GalaxyModel())
+    for name, (unit, text) in quantities.items():
+        fields += [_field(f"{name}_p{q}", pa.float32(), unit, f"{text}: {q}th percentile") for q in PERCENTILES]
+    for name, (unit, text) in quantities.items():
+        fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws"))
+    return pa.schema(fields)
+
+
+def certificate_fields() -> list[pa.Field]:
+    """Columns of the correction by the exact likelihood; null where there was none, but for route and certified."""
+    return [
+        _field("certified", pa.bool_(), "", f"corrected, effective draws >= {CERTIFIED_ESS:g}, and no test failed"),
+        _field("route", pa.string(), "", "what made the draws: " + ", ".join(ROUTES)),
+        _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, no_fit"),
+        _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry, measured redshift | model)"),
+        _field("ess", pa.float32(), "1", "effective sample size behind the draws"),
+        _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
+        _field("pareto_k", pa.float32(), "1", "tail shape of the proposals' weights (PSIS): reliable below 0.7"),
+        _field("n_proposals", pa.int32(), "1", "proposals of the flow that were weighed"),
+    ]
+
+
+def posterior_meta(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pd.DataFrame:
+    """An empty posterior frame with exact dtypes."""
+    return to_pandas(posterior_schema(survey, galaxy_model).empty_table())
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """A table as a frame: lists and strings stay Arrow arrays, numbers become numpy columns.
+
+    Integers in `table` must have no nulls.
+    """
+
+    def dtype(kind):
+        return pd.ArrowDtype(kind) if pa.types.is_list(kind) or pa.types.is_string(kind) else None
+
+    return table.to_pandas(types_mapper=dtype)
+
+
+def _field(name, kind, unit, description):
+    return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
+
+
+def column_list(schema: pa.Schema) -> list[dict[str, str]]:
+    """The columns of a schema as dicts of name, type, unit, ucd and description.
+
+    >>> column_list(pa.schema([_field("ra", pa.float64(), "deg", "right ascension")]))[0]["unit"]
+    'deg'
+    """
+    found = []
+    for field in schema:
+        text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        kind = f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
+        found.append({"name": field.name, "type": kind,
+                      **{key: text.get(key, "") for key in ("unit", "ucd", "description")}})  # fmt: skip
+    return found
+
+
+def column_table(schema: pa.Schema) -> str:
+    """The columns of a schema as a markdown table: name, type, unit, UCD, description.
+
+    >>> print(column_table(pa.schema([_field("ra", pa.float64(), "deg", "right ascension")])))
+    | column | type | unit | UCD | description |
+    |---|---|---|---|---|
+    | `ra` | double | deg | pos.eq.ra;meta.main | right ascension |
+    """
+    lines = ["| column | type | unit | UCD | description |", "|---|---|---|---|---|"]
+    for column in column_list(schema):
+        name, *others = column.values()
+        lines.append(f"| {' | '.join([f'`{name}`', *others])} |")
+    return "\n".join(lines)
+
+
+_EXACT = {
+    "object_id": "meta.id;meta.main",
+    "ra": "pos.eq.ra;meta.main",
+    "dec": "pos.eq.dec;meta.main",
+    "redshift": "src.redshift",
+    "redshift_err": "stat.error;src.redshift",
+    "status": "meta.code.status",
+    "flags": "meta.code",
+    "n_bands": "meta.number;instr.bandpass",
+    "worst_band": "instr.bandpass",
+    "chi2_best": "stat.fit.chi2",
+    "certified": "meta.code.qual",
+    "route": "meta.code.class",
+    "route_why": "meta.note",
+    "log_evidence": "stat.likelihood",
+    "ess": "meta.number",
+    "efficiency": "meta.number;arith.ratio",
+    "pareto_k": "stat.param",
+    "n_proposals": "meta.number",
+    "weights": "stat.weight",
+    "_healpix_29": "pos.healpix",
+}
+_PHYSICS = (
+    ("log_mstar", "phys.mass"), ("log_sfr", "phys.SFR"), ("log_ssfr", "phys.SFR"), ("log_z", "phys.abund.Z"),
+    ("log_gamma", "phys.abund.Z"), ("age", "time.age"), ("t_burst", "time.age"),
+    ("tau", "phys.absorption.opticalDepth"), ("n_dust", "phys.absorption"), ("redshift", "src.redshift"),
+    ("tail_", "stat.probability"),
+)  # fmt: skip
+_STATISTIC = {"p50": "stat.median", "p16": "stat.interval", "p84": "stat.interval"}
+_LIGHT = {
+    "FUV": "em.UV.100-200nm", "NUV": "em.UV.200-300nm", "u": "em.opt.U", "g": "em.opt.B", "r": "em.opt.R",
+    "i": "em.opt.I", "z": "em.opt.I", "X": "em.opt.I", "y": "em.IR.J", "Y": "em.IR.J", "J": "em.IR.J", "H": "em.IR.H",
+    "K": "em.IR.K", "Ks": "em.IR.K", "W1": "em.IR.3-4um", "W2": "em.IR.4-8um",
+}  # fmt: skip
+
+
+def ucd_of(column: str) -> str:
+    """The UCD of a column.
+
+    >>> ucd_of("flux_err_r"), ucd_of("log_mstar_p50"), ucd_of("beta1_draws")
+    ('stat.error;phot.flux.density;em.opt.R', 'phys.mass;stat.median', 'stat.fit.param')
+    """
+    if column in _EXACT:
+        return _EXACT[column]
+    if column.startswith("flux_"):
+        band = column.rsplit("_", 1)[1]
+        error = "stat.error;" if column.startswith("flux_err_") else ""
+        return f"{error}phot.flux.density{';' + _LIGHT[band] if band in _LIGHT else ''}"
+    physics = next((ucd for start, ucd in _PHYSICS if column.startswith(start)), "stat.fit.param")
+    statistic = _STATISTIC.get(column.rsplit("_", 1)[-1])
+    return f"{physics};{statistic}" if statistic else physics

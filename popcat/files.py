@@ -1,0 +1,131 @@
+"""Files that appear whole or not at all, also when a writer is killed or the machine stops.
+
+A file is written under a temporary name that starts with "." (readers of Parquet folders ignore it), synced to disk,
+and renamed; then the folder is synced, so that the new name survives too.
+
+Files that other installed packages hold.
+"""
+
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from popcat.errors import DiskFullError, PopcatError
+
+ROW_GROUP_ROWS = 2500
+"""Small enough to find one galaxy in a fraction of a second, large enough to compress."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_json_atomic(path: str | Path, obj) -> None:
+    """Write an object as indented JSON; numpy scalars and paths become plain values.
+
+    Raises PopcatError if the disk refuses.
+    """
+    with _replacing(Path(path)) as temporary:
+        temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
+
+
+def write_bytes_atomic(path: str | Path, content: bytes) -> None:
+    """Write bytes; PopcatError if the disk refuses."""
+    with _replacing(Path(path)) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_parquet_atomic(path: str | Path, table: pa.Table) -> dict:
+    """Write a table in popcat's layout; its rows, bytes and sha256.
+
+    Zstandard, row groups of 2,500, floats (lists of them too) with BYTE_STREAM_SPLIT, strings with dictionaries, page
+    checksums. Metadata that pandas left on the table is dropped, because plain `pandas.read_parquet` fails on the
+    Arrow list types it names; the metadata of the fields (unit, description) is kept.
+
+    Raises PopcatError if the disk refuses.
+    """
+    with _replacing(Path(path)) as temporary:
+        _write(temporary, table)
+        return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
+
+
+def sha256_of(path: str | Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal; OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, table: pa.Table):
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
+    pq.write_table(
+        table.replace_schema_metadata(metadata or None), path,
+        compression="zstd", compression_level=3, row_group_size=ROW_GROUP_ROWS, write_page_checksum=True,
+        use_dictionary=[field.name for field in table.schema if _is_text(field.type)],
+        column_encoding={name: "BYTE_STREAM_SPLIT" for name in _float_leaves(table.schema)},
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _float_leaves(schema: pa.Schema) -> list[str]:
+    """Paths, in a Parquet file, of the columns and list elements that are floats."""
+    leaves = [field.name for field in schema if pa.types.is_floating(field.type)]
+    lists = [field for field in schema if pa.types.is_list(field.type)]
+    return leaves + [f"{field.name}.list.element" for field in lists if pa.types.is_floating(field.type.value_type)]
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which becomes `path` if the block succeeds."""
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        _sync(temporary, os.O_RDWR)
+        os.replace(temporary, path)
+        if os.name != "nt":  # Windows cannot open a folder
+            _sync(path.parent, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
+        raise PopcatError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path, mode: int):
+    handle = os.open(path, mode)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def package_folder(package: str, missing: str) -> Path:
+    """Folder of an installed package, which is not imported.
+
+    Raises PopcatError with the text `missing` if it is not installed.
+
+    >>> package_folder("numpy", "pip install numpy").name
+    'numpy'
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise PopcatError(missing)
+    return Path(spec.origin).parent

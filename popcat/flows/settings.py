@@ -1,0 +1,62 @@
+"""How a flow is trained."""
+
+from typing import Literal
+
+import pydantic
+
+from popcat.errors import PopcatError, did_you_mean
+from popcat.settings import Settings
+
+
+class Training(Settings):
+    """How a flow is trained."""
+
+    family: Literal["maf", "spline", "coupling"] = "maf"
+    n_blocks: int = pydantic.Field(default=8, ge=1)
+    hidden: int = pydantic.Field(default=128, ge=16)
+    n_layers: int = pydantic.Field(default=2, ge=1)
+    batch: int = pydantic.Field(default=1024, ge=2)
+    learning_rate: float = pydantic.Field(default=4e-3, gt=0)
+    """The highest of the schedule."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    max_epochs: int = pydantic.Field(default=60, ge=1)
+    patience: int = pydantic.Field(default=20, ge=1)
+    validation_fraction: float = pydantic.Field(default=0.05, gt=0, lt=0.5)
+    clip_norm: float = pydantic.Field(default=5.0, gt=0)
+    average: float = pydantic.Field(default=0.01, ge=0, lt=1)
+    """Weights are averaged over about this share of all steps; 0 keeps those of the last step."""
+    activation: Literal["relu", "silu"] = "relu"
+    members: int = pydantic.Field(default=1, ge=1)
+    """Flows trained apart and sampled as a mixture."""
+    n_bins: int = pydantic.Field(default=8, ge=2)
+    """Bins of each spline of the families "spline" and "coupling"."""
+    redshift_bins: int = pydantic.Field(default=160, ge=2)
+    redshift_hidden: int = pydantic.Field(default=192, ge=8)
+    redshift_epochs: int = pydantic.Field(default=20, ge=1)
+    """The density of redshift: nodes of the table, width of its network, passes over the library."""
+    complete_fraction: float = pydantic.Field(default=0.5, gt=0.0, le=1.0)
+    """Of the training galaxies this fraction has every band; the others miss a random subset."""
+    seed: int = 0
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> "Training":
+        """Settings by name, with changes: "default", or "published", the recipe of SEDflow (Hahn & Melchior 2022).
+
+        Raises PopcatError if there is no such preset.
+
+        >>> Training.preset("published").n_blocks
+        15
+        """
+        if name not in _PRESETS:
+            raise PopcatError(f'no training preset "{name}"; {did_you_mean(name, list(_PRESETS))}')
+        return cls(**(_PRESETS[name] | changes))
+
+
+# The published training ran until its validation loss had not fallen for 20 epochs; 1,000 stands for no limit.
+_PRESETS = {
+    "default": {},
+    "published": {
+        "n_blocks": 15, "hidden": 500, "n_layers": 2, "batch": 50, "learning_rate": 5e-4, "schedule": "constant",
+        "max_epochs": 1000, "patience": 20, "validation_fraction": 0.1, "average": 0.0,
+    },
+}  # fmt: skip

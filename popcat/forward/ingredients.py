@@ -1,0 +1,43 @@
+"""The galaxy model's fixed parts, read once: SSP grid, bases, time bins, cosmology."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from popcat.errors import PopcatError
+from popcat.forward.cosmology import CosmologyTable, cosmology_table
+from popcat.forward.grid import SSPGrid, load_grid
+from popcat.forward.histories import Bases, TimeBins, model_bases, time_bins
+from popcat.galaxy_model import GalaxyModel
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What the physics needs besides theta and redshift."""
+
+    grid: SSPGrid
+    bases: Bases
+    bins: TimeBins
+    cosmology: CosmologyTable
+    birth_cloud_age_gyr: float
+
+    @property
+    def n_theta(self) -> int:
+        """Number of parameters: theta's columns."""
+        return len(self.bases.sfh) + len(self.bases.zh) + 6
+
+
+def load_ingredients(settings: GalaxyModel) -> Ingredients:
+    """Load every part that the settings name; PopcatError says which is missing or does not fit."""
+    bases, cosmology = model_bases(settings), cosmology_table(settings.cosmology)
+    youngest = float(cosmology.age_gyr[-1])
+    if not np.all(bases.cumulative_sfh(youngest) > 0.0):
+        raise PopcatError(f'bases "{bases.name}": expected some star formation in each within the last {youngest:.1f} '
+                          "Gyr: a history is cut at the age of the universe and scaled to the mass that it formed")
+    return Ingredients(
+        grid=load_grid(settings.grid),
+        bases=bases,
+        bins=time_bins(settings.binning, settings.birth_cloud_age_gyr),
+        cosmology=cosmology,
+        birth_cloud_age_gyr=settings.birth_cloud_age_gyr,
+    )

@@ -1,0 +1,157 @@
+"""The fast path: theta, z -> band fluxes from band tables, about a microsecond a galaxy; and their exact gradient.
+
+popcat.forward.stars makes of a galaxy a list of weighted rows of the tables, popcat.forward.light of the rows band
+fluxes; each has its gradient beside it. Held to popcat.forward.spectrum, and the gradient to finite differences, by
+tests. What kernels look up of a galaxy model (histories, ages and distances as arrays) is here too.
+"""
+
+import numpy as np
+
+from popcat.errors import PopcatError
+from popcat.forward.ingredients import Ingredients
+from popcat.forward.light import (
+    Columns,
+    KernelTables,
+    clear_light,
+    distance_factor,
+    gather,
+    gather_gradient,
+    kernel_tables,
+    make_columns,
+    sum_bands,
+    transmit,
+    transmit_gradient,
+)
+from popcat.forward.lookups import LN_10, make_histories
+from popcat.forward.quadrature import kernel
+from popcat.forward.stars import Rows, fill_rows, make_rows, rows_gradient
+from popcat.forward.tables import load_tables, most_rows
+from popcat.galaxy_model import GalaxyModel
+from popcat.survey import Survey
+
+
+class Photometry:
+    """Band fluxes of one survey under one galaxy model.
+
+    >>> from popcat.galaxy_model import GalaxyModel
+    >>> from popcat.survey import load_survey
+    >>> photometry = Photometry(load_survey("sdss"), GalaxyModel())
+    >>> theta = np.array([[10.5, 0.25, 0.25, 0.25, 0.25, 0.1, 1.0, -2.0, -2.0, 0.5, 0.3, -0.5]])
+    >>> photometry.flux(theta, np.array([0.1])).shape
+    (1, 5)
+    """
+
+    def __init__(self, survey: Survey, settings: GalaxyModel):
+        self.tables, self.ingredients = load_tables(survey, settings)
+        self.survey = survey
+        self.histories = make_histories(self.ingredients)
+        self.kernel_tables = kernel_tables(self.tables)
+
+    def flux(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """Fluxes in nMgy, (n, n_band) float64, of theta (n, d) at redshift (n,).
+
+        Raises PopcatError if a redshift is outside the survey's range or the shapes disagree.
+        """
+        theta, redshift = check_theta(theta, redshift, self.ingredients.n_theta, self.survey.redshift_range)
+        order = nearly_ascending(redshift, self.survey.redshift_range)
+        out = np.zeros((len(theta), self.tables.n_band))
+        arguments = theta[order], redshift[order], self.histories, self.kernel_tables
+        flux_kernel(*arguments, *scratch(self.ingredients, self.kernel_tables), False, out, np.empty(0))
+        return in_place_of(order, out)
+
+    def flux_vjp(
+        self, theta: np.ndarray, redshift: np.ndarray, v: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fluxes as from `flux`, and the gradient of sum_b v_b flux_b of each galaxy: (n, d) and (n,).
+
+        v is (n, n_band). The gradient is exact for the interpolated tables: constant between their nodes in
+        metallicity, burst age and redshift, zero where the metallicity is clipped, and zero in the burst's parameters
+        if it is older than the universe.
+
+        Raises PopcatError as `flux` does, and if v has another shape than the fluxes.
+        """
+        theta, redshift = check_theta(theta, redshift, self.ingredients.n_theta, self.survey.redshift_range)
+        out = np.zeros((len(theta), self.tables.n_band))
+        v = np.ascontiguousarray(v, dtype=np.float64)
+        if v.shape != out.shape:
+            raise PopcatError(f"expected one v a flux, {out.shape}, got {v.shape}")
+        grad, grad_z = np.zeros(theta.shape), np.zeros(len(theta))
+        order = nearly_ascending(redshift, self.survey.redshift_range)
+        rows, columns = scratch(self.ingredients, self.kernel_tables)
+        d_weight = np.zeros((2, len(rows.row)))
+        arguments = theta[order], redshift[order], v[order], self.histories, self.kernel_tables, rows, columns
+        _vjp_kernel(*arguments, d_weight, out, grad, grad_z)
+        return tuple(in_place_of(order, values) for values in (out, grad, grad_z))
+
+
+def scratch(ingredients: Ingredients, t: KernelTables) -> tuple[Rows, Columns]:
+    """Room for one galaxy, new for each call: calls may run in threads."""
+    return make_rows(most_rows(ingredients), t.light.dtype), make_columns(t.light.shape[3], t.light.dtype)
+
+
+def check_theta(theta, redshift, n_theta, z_range) -> tuple[np.ndarray, np.ndarray]:
+    """theta and redshift as contiguous float64 arrays; PopcatError says what is wrong with them."""
+    theta = np.ascontiguousarray(theta, dtype=np.float64)
+    redshift = np.ascontiguousarray(redshift, dtype=np.float64)
+    if theta.ndim != 2 or theta.shape[1] != n_theta or redshift.shape != theta.shape[:1]:
+        raise PopcatError(f"expected theta (n, {n_theta}) and redshift (n,), got {theta.shape} and {redshift.shape}")
+    outside = ~((redshift >= z_range[0]) & (redshift <= z_range[1]))
+    if outside.any():
+        raise PopcatError(f"{outside.sum()} redshifts outside the survey's range {z_range[0]:g} to {z_range[1]:g}, "
+                          f"the first {redshift[outside][0]:g}")
+    return theta, redshift
+
+
+def nearly_ascending(redshift, z_range) -> np.ndarray:
+    """An order in which galaxies next to each other read the same part of the tables; 16 bits sort fast."""
+    key = (redshift - z_range[0]) * (65535.0 / (z_range[1] - z_range[0]))
+    return np.argsort(key.astype(np.uint16), kind="stable")
+
+
+def in_place_of(order, values) -> np.ndarray:
+    """Values computed in this order, back in the galaxies' own."""
+    out = np.empty_like(values)
+    out[order] = values
+    return out
+
+
+@kernel()
+def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, clear):
+    """Fluxes in nMgy for all galaxies. `at_rest`: per Msun formed, from 10 pc and not redshifted, and in `clear` the
+    first band's without dust; the same kernel, because compiling one takes seconds."""
+    for i in range(len(theta)):
+        ln1pz = np.log1p(redshift[i])
+        n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
+        gather(rows, n, ln1pz, t, s)
+        transmit(theta[i], 0.0 if at_rest else ln1pz, t, s)
+        factor, _ = distance_factor(theta[i, 0], ln1pz, h)
+        sum_bands(s, t, 1.0 if at_rest else factor, out[i])
+        if at_rest:
+            clear[i] = clear_light(s, t)
+
+
+@kernel()
+def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, out, grad, grad_z):
+    """Fluxes, and the gradient of sum(v flux) in theta and redshift."""
+    for i in range(len(theta)):
+        ln1pz = np.log1p(redshift[i])
+        n, n_merged = fill_rows(theta[i], ln1pz, h, t, rows)
+        gather(rows, n, ln1pz, t, s)
+        transmit(theta[i], ln1pz, t, s)
+        factor, slope = distance_factor(theta[i, 0], ln1pz, h)
+        sum_bands(s, t, factor, out[i])
+        total = 0.0
+        for b in range(out.shape[1]):
+            total += v[i, b] * out[i, b]
+        # Without the distance, which may bring the light of a faint galaxy below the smallest float32.
+        for c in range(len(t.band)):
+            s.v[c] = v[i, t.band[c]]
+            s.d_light[0, c] = s.v[c] * s.old[c]
+            s.d_light[1, c] = s.v[c] * s.young[c]
+        d_ln1pz = gather_gradient(rows, n, ln1pz, t, s, d_weight)
+        d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, grad[i])
+        for k in range(1, grad.shape[1] - 3):
+            grad[i, k] *= factor
+        d_ln1pz = d_ln1pz * factor + transmit_gradient(theta[i], ln1pz, t, s, factor, grad[i]) + slope * total
+        grad[i, 0] = LN_10 * total
+        grad_z[i] = d_ln1pz / (1.0 + redshift[i])

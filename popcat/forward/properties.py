@@ -1,0 +1,181 @@
+"""Properties of galaxies from theta and redshift: surviving mass, star-formation rates, mass-weighted Z and age, and
+what popcat.forward.properties knows of their light. Same time bins and histories as the photometry.
+
+Light of galaxies in their own rest frame: absolute magnitudes, and the attenuation in V.
+
+The stars are those of the observed epoch, none older than the universe then; the light is not redshifted, and is seen
+from 10 pc. So the tables have one set of wavelengths, and the redshift changes only the bin that the age of the
+universe cuts. Held to popcat.forward.spectrum.reference_rest_fluxes by tests.
+"""
+
+import numpy as np
+
+from popcat.forward.filters import FilterCurve, load_curve
+from popcat.forward.histories import row_weights
+from popcat.forward.ingredients import Ingredients
+from popcat.forward.light import kernel_tables
+from popcat.forward.lookups import (
+    burst,
+    make_histories,
+    metal_cell,
+    sfh_weights,
+    time_metallicity,
+    universe,
+    zh_weights,
+)
+from popcat.forward.photometry import check_theta, flux_kernel, in_place_of, nearly_ascending, scratch
+from popcat.forward.quadrature import kernel
+from popcat.forward.tables import load_rest_tables
+from popcat.survey import Filter, Survey
+
+PROPERTY_NAMES = ("log_mstar", "log_sfr_100myr", "log_sfr_1gyr", "log_ssfr", "log_z_mw", "age_mw_gyr", "a_v")
+SSFR_FLOOR = 1e-14
+"""Star-formation rates are floored at this fraction of the formed mass per year, so a logarithm is never -inf."""
+_WINDOWS_GYR = (0.1, 1.0)
+
+
+class Properties:
+    """Derived properties under one galaxy model, with the absolute magnitudes of one survey.
+
+    >>> from popcat.galaxy_model import GalaxyModel
+    >>> from popcat.survey import load_survey
+    >>> from popcat.forward.ingredients import load_ingredients
+    >>> theta = np.array([[10.5, 0.25, 0.25, 0.25, 0.25, 0.1, 1.0, -2.0, -2.0, 0.5, 0.3, -0.5]])
+    >>> properties = Properties(load_survey("sdss"), load_ingredients(GalaxyModel()))
+    >>> list(properties(theta, np.array([0.1])))[-3:]
+    ['abs_mag_u', 'abs_mag_g', 'abs_mag_r']
+    """
+
+    def __init__(self, survey: Survey, ingredients: Ingredients):
+        self.rest_frame = RestFrame(survey, ingredients)
+        self.histories = self.rest_frame.histories
+        self.names = (*PROPERTY_NAMES, *(f"abs_mag_{item.name}" for item in survey.absolute_magnitudes))
+        self._n_theta, self._z_range = ingredients.n_theta, survey.redshift_range
+        edges, ages = ingredients.bins.edges_gyr, ingredients.grid.age_gyr
+        self._whole = np.ascontiguousarray(row_weights(ingredients.bins, ages, edges[:-1],
+                                                       edges[1:]) @ ingredients.grid.mstar.T)
+        self._mstar = np.ascontiguousarray(ingredients.grid.mstar.T)
+        self._ln_age = np.log(ages)
+        self._windows = np.ascontiguousarray(ingredients.bases.cumulative_sfh(np.array(_WINDOWS_GYR)).T)
+
+    def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
+        """Properties by name (`names`), each (n,) float64, of theta (n, d) at redshift (n,).
+
+        Raises PopcatError for shapes that disagree or redshifts outside the survey's range.
+        """
+        theta, redshift = check_theta(theta, redshift, self._n_theta, self._z_range)
+        out = np.empty((len(theta), 5))
+        _properties_kernel(theta, redshift, self.histories, self._whole, self._mstar, self._ln_age, self._windows, out)
+        log_formed = theta[:, 0]
+        log_mstar = log_formed + np.log10(out[:, 0])
+        sfr = log_formed[:, None] + np.log10(np.maximum(out[:, 1:3], SSFR_FLOOR))
+        a_v, magnitudes = self.rest_frame(theta, redshift)
+        columns = (log_mstar, sfr[:, 0], sfr[:, 1], sfr[:, 1] - log_mstar, np.log10(out[:, 3]), out[:, 4], a_v)
+        return dict(zip(self.names, (*columns, *magnitudes.T), strict=True))
+
+
+@kernel(inline="always")
+def _surviving(table, ln_age, ln_t, iq, fq):
+    """Surviving fraction of one SSP: linear in ln t and ln Z; table is (n_age, n_Z)."""
+    x = min(max(ln_t, ln_age[0]), ln_age[-1])
+    i = min(max(np.searchsorted(ln_age, x, side="right") - 1, 0), len(ln_age) - 2)
+    f = (x - ln_age[i]) / (ln_age[i + 1] - ln_age[i])
+    low = table[i, iq] * (1.0 - fq) + table[i, iq + 1] * fq
+    high = table[i + 1, iq] * (1.0 - fq) + table[i + 1, iq + 1] * fq
+    return low * (1.0 - f) + high * f
+
+
+@kernel()
+def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
+    """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
+    for n in range(len(theta)):
+        _, t_age, total = universe(np.log1p(redshift[n]), h, theta[n])
+        beta, gamma = sfh_weights(theta[n], h), zh_weights(theta[n], h)
+        f_burst, t_burst = burst(theta[n], t_age, h)
+        scale = (1.0 - f_burst) / total
+        survived, mean_z, mean_age, below = 0.0, 0.0, 0.0, 0.0
+        j = 0
+        while True:
+            is_whole = h.edges[j + 1] < t_age
+            above = total
+            if is_whole:
+                above = 0.0
+                for i in range(len(beta)):
+                    above += beta[i] * h.cumulative[j + 1, i]
+            upper = h.edges[j + 1] if is_whole else t_age
+            mid = 0.5 * (h.edges[j] + upper)
+            mass = scale * (above - below)
+            z = time_metallicity(gamma, h.zh_time, h.zh_value, mid)
+            iq, fq = metal_cell(z, h.ln_z, h.per_cell)
+            if is_whole:
+                survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
+            else:
+                # at the midpoint, not averaged: the whole is good to 1e-3
+                survived += mass * _surviving(mstar, ln_age, np.log(mid), iq, fq)
+            mean_z += mass * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])
+            mean_age += mass * mid
+            below = above
+            j += 1
+            if not is_whole:
+                break
+        for w in range(2):
+            formed = 0.0
+            for i in range(len(beta)):
+                formed += beta[i] * windows[w, i]
+            recent = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
+            out[n, 1 + w] = (scale * formed + recent) / (_WINDOWS_GYR[w] * 1e9)
+        if f_burst > 0.0:
+            z = time_metallicity(gamma, h.zh_time, h.zh_value, t_burst)
+            iq, fq = metal_cell(z, h.ln_z, h.per_cell)
+            survived += f_burst * _surviving(mstar, ln_age, np.log(t_burst), iq, fq)
+            mean_z += f_burst * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])
+            mean_age += f_burst * t_burst
+        out[n, 0], out[n, 3], out[n, 4] = survived, mean_z, mean_age
+
+
+V_BAND = Filter(name="V", filter="bessell-V")
+"""The filter of the attenuation a_v."""
+
+
+def rest_frame_curves(survey: Survey) -> list[FilterCurve]:
+    """V, then the filters of the survey's absolute magnitudes."""
+    return [load_curve(item) for item in (V_BAND, *survey.absolute_magnitudes)]
+
+
+class RestFrame:
+    """Rest-frame light under one galaxy model, for redshifts of one survey.
+
+    >>> from popcat.galaxy_model import GalaxyModel
+    >>> from popcat.survey import load_survey
+    >>> from popcat.forward.ingredients import load_ingredients
+    >>> theta = np.array([[10.5, 0.25, 0.25, 0.25, 0.25, 0.1, 1.0, -2.0, -2.0, 0.5, 0.3, -0.5]])
+    >>> a_v, magnitudes = RestFrame(load_survey("sdss"), load_ingredients(GalaxyModel()))(theta, np.array([0.1]))
+    >>> a_v.shape, magnitudes.shape
+    ((1,), (1, 3))
+    """
+
+    def __init__(self, survey: Survey, ingredients: Ingredients):
+        self.ingredients, self.redshift_range = ingredients, survey.redshift_range
+        self.tables = load_rest_tables(survey, ingredients, rest_frame_curves(survey))
+        self.histories, self.kernel_tables = make_histories(ingredients), kernel_tables(self.tables)
+
+    def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """a_v (n,), and absolute AB magnitudes (n, n_filter), dust included, of theta (n, d) at redshift (n,).
+
+        Raises PopcatError if a redshift is outside the survey's range or the shapes disagree.
+        """
+        light = self.light(theta, redshift)
+        a_v = -2.5 * np.log10(light[:, 1] / light[:, 0])
+        return a_v, 22.5 - 2.5 * (theta[:, :1] + np.log10(light[:, 2:]))
+
+    def light(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """nMgy at 10 pc per Msun formed, (n, 2 + n_filter): V without dust, V, the survey's filters.
+
+        Raises PopcatError as a call does.
+        """
+        theta, redshift = check_theta(theta, redshift, self.ingredients.n_theta, self.redshift_range)
+        order, t = nearly_ascending(redshift, self.redshift_range), self.kernel_tables
+        flux, clear = np.zeros((len(theta), self.tables.n_band)), np.zeros(len(theta))
+        room = scratch(self.ingredients, t)
+        flux_kernel(theta[order], redshift[order], self.histories, t, *room, True, flux, clear)
+        return in_place_of(order, np.column_stack([clear, flux]))

@@ -1,0 +1,134 @@
+"""Photometry of galaxies as arrays, and what everything above says of it: what is observed, chi2, flags, status."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from popcat.survey import Survey
+from popcat.units import POGSON
+
+FLAGS = {
+    "missing_band": 1,
+    "bad_error": 2,
+    "missing_redshift": 4,
+    "redshift_out_of_range": 8,
+    "outside_training": 16,
+    "high_chi2": 32,
+    "negative_flux": 64,
+    "no_photometry": 128,
+    "unusual_noise": 256,
+    "unusual_colours": 512,
+    "quality_cut": 1024,
+    "band_off": 2048,
+}
+"""Bits of the column `flags`.
+
+missing_band: a flux or its error is NaN; the posterior is that of the other bands. bad_error: an error is zero,
+negative or infinite; its band is left out likewise. missing_redshift: none is given, so it is inferred.
+outside_training: the magnitude in the survey's selection band is outside the range the model was trained on.
+high_chi2: no draw fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured flux below zero,
+which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the survey's, given the
+magnitudes. unusual_colours: colours, or a brightness, that no model has. Both are tail probabilities below 1e-3 among
+the galaxies that the model was trained on. quality_cut: the row fails a condition of the survey's `quality`; its
+posterior is inferred nevertheless. band_off: one band, `worst_band`, is not what the others let expect, by the model
+(tail_band below 1e-3) or by the catalogue's own galaxies (tail_peers below 0.01).
+"""
+
+SUPPORT_TAIL = 1e-3
+"""unusual_noise, unusual_colours, band_off: a galaxy of the training set is this rare."""
+
+PEERS_TAIL = 0.01
+"""band_off: a galaxy like the others of its catalogue is this rare."""
+
+CHI2_TAIL = 1e-4
+"""high_chi2: pure noise exceeds this chi2 with this probability, for as many degrees of freedom as bands."""
+
+CERTIFIED_ESS = 100.0
+"""A posterior is certified with at least so many effective draws."""
+
+UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off")
+"""Flags with which no posterior is certified: the model, or the survey's noise, is not this galaxy's."""
+
+ROUTES = ("flow", "flow+is", "smc", "failed")
+"""Column `route`: the flow's draws as they are; corrected by importance weights; rescued by tempered sequential Monte
+Carlo; or not to be corrected within the budget, the flow's draws as they are."""
+
+MIN_BANDS = 3
+"""With fewer bands it cannot be said which of them disagrees."""
+
+STATUS = ("ok", "no_photometry", "redshift_out_of_range")
+"""Column `status`: "ok" where there is a posterior, else the first reason, in this order, why there is none."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Photometry of n galaxies as arrays: flux, flux_err (n, n_band) in nMgy; the others (n,)."""
+
+    flux: np.ndarray
+    flux_err: np.ndarray
+    redshift: np.ndarray
+    redshift_err: np.ndarray
+    object_id: np.ndarray
+
+    def __getitem__(self, rows) -> "Observation":
+        return Observation(*(values[rows] for values in vars(self).values()))
+
+    def __len__(self) -> int:
+        return len(self.object_id)
+
+
+def observation(frame: pd.DataFrame, survey: Survey) -> Observation:
+    """The arrays of a photometry frame."""
+    names = ("redshift", "redshift_err", "object_id")
+    return Observation(_bands(frame, "flux", survey), _bands(frame, "flux_err", survey),
+                       *(frame[name].to_numpy() for name in names))  # fmt: skip
+
+
+def _bands(frame, column, survey) -> np.ndarray:
+    return np.column_stack([frame[f"{column}_{band}"].to_numpy(dtype=np.float64) for band in survey.band_names])
+
+
+def observed(flux: np.ndarray, err: np.ndarray) -> np.ndarray:
+    """Whether a band is observed and so used: its flux is finite, its error finite and positive. Any shape."""
+    return np.isfinite(flux) & np.isfinite(err) & (err > 0)
+
+
+def status_of(flags: np.ndarray) -> np.ndarray:
+    """Column `status`: "ok", or the first reason in `popcat.columns.STATUS` why there is no posterior; (n,) str.
+
+    >>> [str(status) for status in status_of([0, 16, 1 + 128, 8 + 128])]
+    ['ok', 'ok', 'no_photometry', 'no_photometry']
+    """
+    flags = np.asarray(flags)
+    status = np.full(flags.shape, "ok", dtype=f"U{max(map(len, STATUS))}")
+    for reason in reversed(STATUS[1:]):
+        status[(flags & FLAGS[reason]) != 0] = reason
+    return status
+
+
+def has_posterior(flags: np.ndarray) -> np.ndarray:
+    """Whether the status is "ok": bool (n,).
+
+    >>> has_posterior([0, 1 + 4, 128]).tolist()
+    [True, True, False]
+    """
+    return (np.asarray(flags) & sum(FLAGS[reason] for reason in STATUS[1:])) == 0
+
+
+def chi2_of(model_flux: np.ndarray, flux: np.ndarray, flux_err: np.ndarray) -> np.ndarray:
+    """chi2 (n, k) of model fluxes (n, k, n_band) against photometry (n, n_band), over the bands that are observed."""
+    seen = observed(flux, flux_err)
+    safe_err = np.where(seen, flux_err, 1.0)
+    with np.errstate(over="ignore"):  # an absurdly small error is an infinite chi2
+        residual = np.where(seen[:, None], (model_flux - np.where(seen, flux, 0.0)[:, None]) / safe_err[:, None], 0.0)
+        return np.sum(residual**2, axis=2)
+
+
+def asinh_mag(flux: np.ndarray, softening: np.ndarray) -> np.ndarray:
+    """Asinh magnitude of a flux in nMgy for a softening in nMgy.
+
+    >>> float(asinh_mag(np.array(100.0), np.array(0.01)).round(6))
+    17.5
+    """
+    return 22.5 - POGSON * (np.arcsinh(flux / (2.0 * softening)) + np.log(softening))

@@ -1,0 +1,96 @@
+"""What the file formats share: the chunk of a plan, and what a file says about a column.
+
+Each of parquet_files, csv_files, fits_files, votable_files has plan(path, rows), read(chunk, columns) and fields(path).
+A column may be one element of a vector column: "NMGY[2]".
+
+Names in a survey file as columns of a catalogue: plain names, elements of vectors, expressions over others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from popcat.errors import PopcatError
+from popcat.expressions import as_column, split_element
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows start to stop of one file, and where in the file they are."""
+
+    path: str
+    format: str
+    start: int
+    stop: int
+    index: int = 0
+    """Position in the plan: the number of the partition."""
+    row_groups: tuple[int, ...] = ()
+    """Parquet: the row groups that hold the rows."""
+    byte_range: tuple[int, int] | None = None
+    """CSV: the bytes that hold the rows."""
+
+
+class Field(NamedTuple):
+    """A column: "integer", "float" or the name of another type; its unit, where the file states one; and the kind of
+    its elements, where it is a vector."""
+
+    kind: str
+    unit: str | None = None
+    element: str | None = None
+
+
+def spans(n_rows: int, rows: int) -> list[tuple[int, int]]:
+    """Ranges of at most `rows` rows that cover n_rows.
+
+    >>> spans(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return [(start, min(start + rows, n_rows)) for start in range(0, n_rows, rows)]
+
+
+def numpy_kind(dtype) -> str:
+    """Kind of a numpy or pandas dtype, as in `Field`.
+
+    >>> numpy_kind(np.dtype("uint8")), numpy_kind(np.dtype("f4"))
+    ('integer', 'float')
+    """
+    return {"i": "integer", "u": "integer", "f": "float"}.get(dtype.kind, str(dtype))
+
+
+def array_field(values: np.ndarray, unit: str | None) -> Field:
+    """Field of a column (n,) or of a vector column (n, k).
+
+    >>> array_field(np.zeros((3, 7), "f4"), "nanomaggy")
+    Field(kind='float array of 7', unit='nanomaggy', element='float')
+    """
+    kind, shape = numpy_kind(values.dtype), values.shape[1:]
+    return Field(f"{kind} array of {' x '.join(map(str, shape))}", unit, kind) if shape else Field(kind, unit)
+
+
+def pick(values: np.ndarray, name: str, element: int | None) -> np.ndarray:
+    """A column (n,), or one element of a vector column (n, k); PopcatError if there is no such element."""
+    if element is None:
+        return values
+    if values.ndim != 2 or element >= values.shape[1]:
+        got = f"vectors of {values.shape[1]}" if values.ndim == 2 else f"{values.ndim - 1} axes"
+        raise PopcatError(f'column "{name}" has {got}: no element [{element}]; the first is [0]')
+    return values[:, element]
+
+
+_EMPTY = {"integer": np.int64, "float": np.float64, "bool": np.bool_}
+
+
+def field_of(fields: Mapping[str, Field], name: str) -> Field:
+    """Kind and unit of a name, from those of the columns it is computed from, all of which must be in `fields`."""
+    if name in fields:
+        return fields[name]
+    vector, element = split_element(name)
+    if vector in fields and element is not None:
+        return Field(fields[vector].element or fields[vector].kind, fields[vector].unit)
+    expression = as_column(name)
+    empty = {source: np.empty(0, _EMPTY.get(field_of(fields, source).kind, "U1")) for source in expression.columns}
+    return Field({"i": "integer", "f": "float", "b": "bool"}.get(expression(empty).dtype.kind, "text"))
+
+

@@ -1,0 +1,96 @@
+"""Parquet catalogues as chunks."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from popcat.errors import PopcatError
+from popcat.expressions import split_element
+from popcat.io.chunks import Chunk, Field, spans
+
+BATCH_ROWS = 65_536
+
+
+def plan(path: str, rows: int) -> list[Chunk]:
+    """Chunks of at most `rows` rows, each with the row groups that hold it."""
+    edges = _edges(pq.read_metadata(path))
+    chunks = []
+    for start, stop in spans(int(edges[-1]), rows):
+        first = int(np.searchsorted(edges, start, side="right")) - 1
+        last = int(np.searchsorted(edges, stop, side="left"))
+        chunks.append(Chunk(path, "parquet", start, stop, row_groups=tuple(range(first, last))))
+    return chunks
+
+
+def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
+    """Rows of a chunk; integers with nulls keep all their digits, as a nullable type of pandas."""
+    with pq.ParquetFile(chunk.path, page_checksum_verification=True) as file:
+        known = set(file.schema_arrow.names)
+        parts = {name: (name, None) if name in known else split_element(name) for name in columns}
+        stored = list(dict.fromkeys(vector for vector, _ in parts.values()))
+        table = pa.Table.from_batches(list(_batches(file, chunk, stored)))
+    arrays = {name: _element(table[vector], vector, element) for name, (vector, element) in parts.items()}
+    # Metadata left by pandas would make an index of object_id.
+    frames = {name: _series(array) for name, array in arrays.items()}
+    return pd.DataFrame(frames)
+
+
+def fields(path: str) -> dict[str, Field]:
+    """Kind of each column, and its unit from the field metadata."""
+    return {field.name: Field(_kind(field.type), _unit(field), _element_kind(field.type))
+            for field in pq.read_schema(path)}
+
+
+def _edges(metadata: pq.FileMetaData) -> np.ndarray:
+    """First row of each row group, and the number of rows."""
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    return np.cumsum([0, *sizes])
+
+
+def _batches(file, chunk, columns):
+    """Slices of batches, not whole row groups: those often have a million rows, a chunk a few thousand."""
+    row = int(_edges(file.metadata)[chunk.row_groups[0]])
+    for batch in file.iter_batches(BATCH_ROWS, row_groups=list(chunk.row_groups), columns=columns):
+        low, high = max(chunk.start - row, 0), min(chunk.stop - row, batch.num_rows)
+        if low < high:
+            yield batch.slice(low, high - low)
+        row += batch.num_rows
+        if row >= chunk.stop:
+            return
+
+
+def _element(column: pa.ChunkedArray, name: str, element: int | None) -> pa.ChunkedArray:
+    if element is None:
+        return column
+    if not _is_vector(column.type):
+        raise PopcatError(f'column "{name}" is {column.type}, no vector: leave out [{element}]')
+    try:
+        return pc.list_element(column, element)
+    except pa.ArrowInvalid as error:
+        raise PopcatError(f'column "{name}" has no element [{element}] in every row: {error}') from error
+
+
+def _series(array: pa.ChunkedArray) -> pd.Series:
+    if pa.types.is_integer(array.type) and array.null_count:
+        return array.cast(pa.int64()).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return array.to_pandas()
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _element_kind(kind: pa.DataType) -> str | None:
+    return _kind(kind.value_type) if _is_vector(kind) else None
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind):
+        return "integer"
+    return "float" if pa.types.is_floating(kind) else str(kind)
+
+
+def _unit(field: pa.Field) -> str | None:
+    return (field.metadata or {}).get(b"unit", b"").decode() or None

@@ -1,0 +1,216 @@
+"""The door: what is wrong with a catalogue, found before any work is done on it."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from popcat.columns import photometry_meta
+from popcat.errors import PopcatError
+from popcat.galaxies import FLAGS
+from popcat.io.chunks import Chunk, Field, field_of
+from popcat.io.photometry import (
+    MAGNITUDES,
+    catalog_columns,
+    numbers,
+    object_ids,
+    require_columns,
+    to_nmgy,
+    to_photometry,
+)
+from popcat.io.sources import plan_chunks, read_chunk, read_fields, whole_files
+from popcat.run.frames import Frame, frame_of
+from popcat.survey import Survey, load_survey
+from popcat.units import COUNT_RATE, NMGY_PER_UNIT, nmgy_to_ab_mag
+
+PLAUSIBLE_MAG = (5.0, 35.0)
+"""The median galaxy of any survey has a magnitude in this range; the unit is wrong otherwise."""
+
+_SPELLINGS = {
+    "nMgy": ("nmgy", "nanomaggy", "nanomaggie", "nanomaggies", "nanomgy"),
+    "nJy": ("njy", "nanojy", "nanojansky", "nanojanskys"),
+    "uJy": ("ujy", "µjy", "μjy", "microjy", "microjansky", "microjanskys"),
+    "mJy": ("mjy", "millijy", "millijansky", "millijanskys"),
+    "Jy": ("jy", "jansky", "janskys"),
+    "ab_mag": ("mag", "mags", "magnitude", "magnitudes", "abmag", "mag(ab)", "ab_mag", "mag_ab"),
+    COUNT_RATE: ("count/s", "counts/s", "ct/s", "cts-1"),
+    "asinh_mag": ("asinh_mag", "asinhmag", "mag(asinh)", "luptitude", "luptitudes"),
+}
+_LIKE_MAGNITUDES = (8.0, 32.0)
+_MIN_ROWS = 20
+
+
+def check_catalog(path: str | Path, survey: Survey, chunks: Sequence[Chunk]) -> None:
+    """Refuse a catalogue that does not fit a survey, from its schema, its identifiers and one chunk.
+
+    Checked: every column that the survey names is there and numeric, and every quality cut a condition; identifiers are
+    integers, each once in the whole catalogue; the units that a file states for a flux and its error are the survey's;
+    the median magnitude in the selection band is one that galaxies have, and fluxes do not look like magnitudes. A CSV
+    file has no schema, so all its rows are looked at.
+
+    Raises PopcatError, which says what was expected, what came, and how to mend it.
+    """
+    for file in dict.fromkeys(chunk.path for chunk in chunks):
+        fields = read_fields(file)
+        require_columns(fields, survey, file)
+        _check_kinds(file, fields, survey)
+        _check_units(file, fields, survey)
+    _check_unique(path, _all_ids(survey, chunks), survey.columns.object_id)
+    raw = read_chunk(chunks[0], catalog_columns(survey))
+    _check_magnitude(path, raw, survey)
+    _check_no_magnitudes(path, raw, survey)
+
+
+def same_unit(text: str, unit: str) -> bool:
+    """Whether a unit that a file states is a survey's unit; True where the text says nothing that can be judged.
+
+    >>> same_unit("nanomaggies", "nMgy"), same_unit("uJy", "nMgy"), same_unit("3.631e-6 Jy", "nMgy")
+    (True, False, True)
+    """
+    known = spelled_unit(text)
+    if known == "ab_mag" and unit == "asinh_mag":
+        return True  # "mag" says nothing of the kind
+    if known:
+        return known == unit
+    return _same_by_dimension(text, unit)
+
+
+def _same_by_dimension(text: str, unit: str) -> bool:
+    """True where astropy cannot read the text, or reads a bare number."""
+    from astropy import units
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", units.UnitsWarning)  # about style, such as two slashes
+        parsed = units.Unit(text, parse_strict="silent")
+    if isinstance(parsed, units.UnrecognizedUnit) or parsed.is_equivalent(units.dimensionless_unscaled):
+        return True
+    if unit == COUNT_RATE:
+        return parsed == units.count / units.s
+    maggies = units.zero_point_flux(3631 * units.Jy)
+    if unit in MAGNITUDES or not parsed.is_equivalent(units.Jy, maggies):
+        return False
+    expected = NMGY_PER_UNIT[unit] / NMGY_PER_UNIT["Jy"]
+    return bool(np.isclose(parsed.to(units.Jy, equivalencies=maggies), expected, rtol=1e-3, atol=0.0))
+
+
+def spelled_unit(text: str) -> str | None:
+    """popcat's name of a unit that is spelled in a usual way; None for others.
+
+    >>> spelled_unit("nanomaggies"), spelled_unit("furlong")
+    ('nMgy', None)
+    """
+    word = text.lower().replace(" ", "")
+    return next((unit for unit, spellings in _SPELLINGS.items() if word in spellings), None)
+
+
+def _check_kinds(file: str, fields: dict[str, Field], survey: Survey):
+    key = survey.columns.object_id
+    kinds = {name: field_of(fields, name).kind for name in catalog_columns(survey)}
+    if kinds[key] != "integer":
+        raise PopcatError(f'{file}: column "{key}" must hold integers, as it identifies galaxies; '
+                          f"got {kinds[key]}: convert it to int64, or name another column")
+    wrong = {name: kind for name, kind in kinds.items()
+             if name not in survey.quality and kind not in ("integer", "float")}
+    if wrong:
+        listing = ", ".join(f"{name} ({kind})" for name, kind in wrong.items())
+        raise PopcatError(f"{file}: expected one number a row in every column of the survey, got {listing}; "
+                          'convert these columns to numbers, or name one element of a vector, such as "NMGY[2]"')
+    vague = [f"{name} ({kinds[name]})" for name in survey.quality if kinds[name] != "bool"]
+    if vague:
+        raise PopcatError(f"{file}: expected conditions as quality cuts of the survey, such as \"NQ >= 3\", "
+                          f"got {', '.join(vague)}")
+
+
+def _check_units(file: str, fields: dict[str, Field], survey: Survey):
+    for band in survey.bands:
+        unit = survey.unit_of(band)
+        for name, power in ((band.flux, 1), (band.flux_err, 1), (band.flux_ivar, -2)):
+            stated = field_of(fields, name).unit if name else None
+            if stated and not same_unit(_base_unit(stated) if power == -2 else stated, unit):
+                raise PopcatError(f'{file}: column "{name}" is in "{stated}" by its own account, but survey '
+                                  f'"{survey.name}" says unit = "{unit}"; mend one of them')
+
+
+def _base_unit(text: str) -> str:
+    """The unit whose inverse square a text is; a text of another form says nothing.
+
+    >>> _base_unit("1/nanomaggy^2"), _base_unit("nanomaggies^{-2}"), _base_unit("uJy-2"), _base_unit("weight")
+    ('nanomaggy', 'nanomaggies', 'uJy', '')
+    """
+    word = re.sub(r"[\s{}()]", "", text)
+    match = re.fullmatch(r"1/([A-Za-zµμ_]+)(?:\^|\*\*)?2|([A-Za-zµμ_]+)(?:\^|\*\*)?-2", word)
+    return (match[1] or match[2]) if match else ""
+
+
+def _all_ids(survey: Survey, chunks: Sequence[Chunk]) -> np.ndarray:
+    ids = []
+    for chunk in whole_files(chunks):
+        names = catalog_columns(survey) if chunk.format == "csv" else [survey.columns.object_id]
+        raw = read_chunk(chunk, names)
+        for name in names[1:]:
+            numbers(raw, name)
+        ids.append(object_ids(raw[survey.columns.object_id]))
+    return np.concatenate(ids)
+
+
+def _check_unique(path, ids: np.ndarray, column: str):
+    repeated = ids[pd.Index(ids).duplicated()]
+    if repeated.size:
+        first = ", ".join(str(value) for value in pd.unique(repeated)[:5])
+        raise PopcatError(f'{path}: identifiers in "{column}" must be unique, but {repeated.size} rows repeat one of '
+                          f"an earlier row (first: {first}); remove the duplicates or number the rows anew")
+
+
+def _check_magnitude(path, raw: pd.DataFrame, survey: Survey):
+    """Looks at stored values: marks for missing magnitudes, if they are the majority, are worth a word too."""
+    band = survey.bands[survey.band_names.index(survey.selection.band)]
+    value, unit = numbers(raw, band.flux, survey.missing_values), survey.unit_of(band)
+    mag = value if unit in MAGNITUDES else nmgy_to_ab_mag(to_nmgy(value, value, unit)[0])
+    mag = mag[np.isfinite(mag)]
+    low, high = PLAUSIBLE_MAG
+    if mag.size and not low <= np.median(mag) <= high:
+        raise PopcatError(f'{path}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} '
+                          f'to {high:g}; is column "{band.flux}" in "{unit}", as survey "{survey.name}" says?')
+
+
+def _check_no_magnitudes(path, raw: pd.DataFrame, survey: Survey):
+    """Fluxes spread over decades and are larger in the red; magnitudes lie close together, in every band."""
+    bands = [band for band in survey.bands if survey.unit_of(band) not in MAGNITUDES]
+    values = [numbers(raw, band.flux, survey.missing_values) for band in bands]
+    known = [value[np.isfinite(value) & (np.abs(value) < 90)] for value in values]
+    low, high = _LIKE_MAGNITUDES
+    if len(bands) >= 3 and all(value.size >= _MIN_ROWS and np.mean((value > low) & (value < high)) > 0.98
+                               for value in known):
+        raise PopcatError(f'{path}: columns {", ".join(band.flux for band in bands)} look like magnitudes: 98% of each '
+                          f'lie between {low:g} and {high:g}; say unit = "ab_mag" (or "asinh_mag") in survey '
+                          f'"{survey.name}", whose unit is "{survey.unit_of(bands[0])}"')
+
+
+def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
+    """The photometry frame of one chunk of a catalogue."""
+    return to_photometry(read_chunk(chunk, catalog_columns(survey)), survey)
+
+
+def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
+    """A photometry frame with its redshifts hidden, so that they are inferred."""
+    flags = frame["flags"] & ~FLAGS["redshift_out_of_range"] | FLAGS["missing_redshift"]
+    return frame.assign(redshift=np.nan, redshift_err=np.nan, flags=flags.astype(np.int32))
+
+
+def read_catalog(path: str | Path, survey: "str | Path | Survey", *, rows_per_partition: int = 2500) -> Frame:
+    """An observed catalogue as a lazy photometry frame: one row a galaxy, fluxes in nMgy, extinction removed.
+
+    Raises PopcatError if the file, a column, a unit or an identifier is not what the survey says.
+
+    >>> from importlib.resources import files
+    >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
+    >>> frame.npartitions
+    4
+    """
+    survey = load_survey(survey)
+    chunks = plan_chunks(path, rows_per_partition=rows_per_partition)
+    check_catalog(path, survey, chunks)
+    return frame_of(read_partition, chunks, survey=survey, meta=photometry_meta(survey))

@@ -1,0 +1,162 @@
+"""Catalogue files as raw frames: a plan of chunks, and one chunk's rows and columns.
+
+A plan is made once, from file footers alone; a chunk is small, so it can be sent to any worker that sees the same
+files. Names and values are the file's own: `popcat.io.photometry` gives them popcat's names and units.
+"""
+
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from popcat.catalog.parts import is_output, read_manifest
+from popcat.errors import PopcatError
+from popcat.expressions import column, sources_of
+from popcat.io.chunks import Chunk, Field
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+SUFFIXES = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ecsv": "csv",
+    ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fit.gz": "fits",
+    ".vot": "votable", ".votable": "votable", ".xml": "votable",
+}
+_HATS = ("hats.properties", "properties")
+_SAMPLE = 65536
+_BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
+
+
+def plan_chunks(path: str | Path, *, rows_per_partition: int = 2500) -> list[Chunk]:
+    """Chunks of at most `rows_per_partition` rows that cover a catalogue, in the order of its rows.
+
+    `path` is a Parquet, CSV, ECSV, FITS or VOTable file (the first table in it), a HATS catalogue, or a folder of
+    Parquet files, in which names that start with "_" or "." are ignored. A chunk never spans two files.
+
+    Raises PopcatError if there is nothing to read, the format is unknown, a file is unreadable, or the folder is an
+    output of popcat that is not finished.
+    """
+    if rows_per_partition < 1:
+        raise PopcatError(f"rows_per_partition must be at least 1, got {rows_per_partition}")
+    chunks = []
+    for file in _files(Path(path).absolute()):
+        with _readable(file):
+            chunks += _reader(file).plan(str(file), rows_per_partition)
+    if not chunks:
+        raise PopcatError(f"{path} has no rows: expected a table with one row a galaxy")
+    return [replace(chunk, index=index) for index, chunk in enumerate(chunks)]
+
+
+def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of a chunk, only these columns, with a plain RangeIndex.
+
+    A column may be an element of a vector column, "NMGY[2]", or an expression over the file's columns, unless the file
+    has a column of that very name.
+
+    Raises PopcatError if the file is unreadable, lacks a column, or has changed since it was planned.
+    """
+    names = list(dict.fromkeys(columns))
+    with _readable(chunk.path):
+        known = () if all(name.isidentifier() for name in names) else read_fields(chunk.path)
+        sources = list(dict.fromkeys(source for name in names for source in sources_of(name, known)))
+        frame = _reader(chunk.path).read(chunk, sources)
+        if sources != names:
+            frame = pd.DataFrame({name: column(frame, name) for name in names})
+    if len(frame) != chunk.stop - chunk.start:
+        raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
+                          "it is damaged, or it changed after the run was planned")
+    return frame
+
+
+def read_fields(path: str | Path) -> dict[str, Field]:
+    """Kind and unit of each column of one file; PopcatError if it is unreadable."""
+    with _readable(path):
+        status = Path(path).stat()
+        return _fields(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _fields(path: str, size: int, mtime_ns: int) -> dict[str, Field]:
+    return _reader(path).fields(path)
+
+
+def whole_files(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The same rows with one chunk a file, which is cheaper for few columns; CSV chunks stay as they are."""
+    merged: dict[tuple, Chunk] = {}
+    for chunk in chunks:
+        key = (chunk.path, chunk.byte_range)
+        first = merged.get(key, chunk)
+        groups = tuple(sorted({*first.row_groups, *chunk.row_groups}))
+        merged[key] = replace(first, stop=chunk.stop, row_groups=groups)
+    return list(merged.values())
+
+
+def content_digest(chunks: Sequence[Chunk]) -> str:
+    """A hash of the files behind a plan, wherever they are: each one's size and first and last 64 KiB.
+
+    Enough to tell that a catalogue is another one, at no cost for large files: a Parquet footer holds the statistics
+    of every column.
+    """
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(chunk.path for chunk in chunks):
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            head = file.read(_SAMPLE)
+            file.seek(max(size - _SAMPLE, 0))
+            digest.update(f"{size}:".encode() + head + file.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+@contextmanager
+def _readable(path) -> Iterator[None]:
+    """Whatever a library says about a damaged file, as a PopcatError that names the file."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise PopcatError(f"cannot read {path}: {error or type(error).__name__}") from error
+
+
+def _reader(path):
+    """The module that reads a file; imported late, because astropy.io.fits is slow to import."""
+    name = Path(path).name.lower()
+    for suffix, kind in SUFFIXES.items():
+        if name.endswith(suffix):
+            return import_module(f"popcat.io.{kind}_files")
+    raise PopcatError(f"{path}: unknown format; expected a name that ends in {', '.join(SUFFIXES)}")
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise PopcatError(f"no catalogue {path}: expected a file, a folder of Parquet files, or a HATS catalogue")
+    if path.is_file():
+        return [path]
+    if is_output(path):
+        read_manifest(path)  # an unfinished output would lose galaxies silently
+    if any((path / name).is_file() for name in _HATS) and (path / "dataset").is_dir():
+        return _hats_files(path / "dataset")
+    files = sorted(file for file in path.rglob("*") if file.is_file() and _is_data(file.relative_to(path)))
+    if not files:
+        raise PopcatError(f"{path} holds no Parquet file: expected *.parquet in it")
+    return files
+
+
+def _hats_files(dataset: Path) -> list[Path]:
+    """The pixels of a HATS catalogue, by order and number: beside them lie thumbnails and metadata."""
+    files = [file for file in dataset.glob("Norder=*/Dir=*/Npix=*/*") if _is_data(file.relative_to(dataset))]
+    files += dataset.glob("Norder=*/Dir=*/Npix=*.parquet")
+    if not files:
+        raise PopcatError(f"{dataset.parent} says that it is a HATS catalogue, but holds no "
+                          "dataset/Norder=*/Dir=*/Npix=*.parquet; copy it again")
+    return sorted(files, key=lambda file: [int(number) for number in re.findall(r"=(\d+)", str(file))] + [str(file)])
+
+
+def _is_data(relative: Path) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in relative.parts)
+    return relative.suffix.lower() in PARQUET_SUFFIXES and not hidden

@@ -1,0 +1,1 @@
+"""HTML pages: the report of a catalogue, a population, a cross-check."""

@@ -1,0 +1,258 @@
+"""The galaxies that the browser draws: numbers, not pictures, so that hundreds of them cost little.
+
+Which galaxies the report shows: typical ones in full, and for the table a random sample and the odd ones.
+
+Galaxies in full as still figures, for print and for browsers without JavaScript.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from popcat import plots, rng
+from popcat.columns import PERCENTILES, REDSHIFT, property_fields
+from popcat.galaxies import FLAGS
+from popcat.pages.reading import CARE
+from popcat.plots.style import CORNER
+from popcat.survey import Survey
+
+DRAWS = 100
+"""Draws of the corner plot, at most."""
+SPECTRA = 6
+"""Draws whose spectrum is shown."""
+SPECTRUM_POINTS = 200
+CURVE_POINTS = 40
+MODEL_PERCENTILES = (2.5, 16, 50, 84, 97.5)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Galaxies of the table: why each is there, by object_id, and which of them are the random sample."""
+
+    why: dict[int, str]
+    sample: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What it takes to draw a galaxy's model: see `popcat.pages.build_report` for each."""
+
+    survey: Survey
+    parameters: Mapping
+    curves: Sequence[tuple]
+    forward: Callable
+    spectrum: Callable | None
+
+
+def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dict:
+    """What table, spectra and corner plots need: the survey's bands, the quantities, one record a galaxy.
+
+    Fluxes are in nMgy; spectra are AB magnitudes x 100 as integers; `q` are p16, p50, p84 of each quantity and `draws`
+    those of the corner plot, both in the order of their names.
+    """
+    survey, parameters = drawing.survey, drawing.parameters
+    fields = {**parameters, **property_fields(survey), **REDSHIFT}
+    corner = [*CORNER, *REDSHIFT]
+    records = [_record(row, choice, survey, fields, corner) for row in rows]
+    drawn = [i for i, row in enumerate(rows) if row["status"] == "ok"]
+    wave_aa = _add_model(records, [rows[i] for i in drawn], drawn, drawing)
+    return {
+        "bands": [_band(*curve) for curve in drawing.curves],
+        "quantities": [{"name": name, "unit": unit, "meaning": text} for name, (unit, text) in fields.items()],
+        "n_parameters": len(parameters), "corner": corner, "flags": FLAGS, "care": CARE,
+        "wave": _significant(wave_aa, 5), "galaxies": records,
+    }  # fmt: skip
+
+
+def as_json(value) -> str:
+    """Compact JSON that may stand inside a <script> element."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _record(row, choice, survey, fields, corner):
+    """The numbers of one galaxy that the catalogue has; object_id as text, for browsers have no 64-bit integers."""
+    item, ok = row["object_id"], row["status"] == "ok"
+    record = {
+        "id": str(item), "why": choice.why[item], "sample": item in choice.sample, "status": row["status"],
+        "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit], "care": bool(row["flags"] & CARE),
+        "ra": _significant(row["ra"], 9), "dec": _significant(row["dec"], 9), "given_z": _finite(row["redshift"]),
+        "chi2": _significant(row["chi2_best"], 4), "worst_band": row["worst_band"], "n_bands": row.get("n_bands"),
+        "flux": [_significant(row[f"flux_{band}"], 5) for band in survey.band_names],
+        "err": [_significant(row[f"flux_err_{band}"], 4) for band in survey.band_names],
+        "q": [[_significant(row[f"{name}_p{q}"], 5) for q in PERCENTILES] for name in fields] if ok else None,
+        "draws": [_significant(_some(row[f"{name}_draws"], DRAWS), 5) for name in corner] if ok else None,
+    }  # fmt: skip
+    if "certified" in row:
+        record |= {"certified": bool(row["certified"]), "route": row["route"], "ess": _significant(row["ess"], 4)}
+    return record
+
+
+def _add_model(records, rows, places, drawing):
+    """The model's fluxes and spectra, all galaxies in one call each; returns the spectra's wavelengths (n_wave,)."""
+    if not rows:
+        return []
+    theta = [np.column_stack([np.asarray(row[f"{name}_draws"], dtype=float) for name in drawing.parameters])
+             for row in rows]  # fmt: skip
+    redshift = [np.asarray(row["redshift_draws"], dtype=float) for row in rows]
+    ends = np.cumsum([len(part) for part in theta])[:-1]
+    fluxes = np.split(drawing.forward(np.concatenate(theta), np.concatenate(redshift)), ends)
+    for place, flux in zip(places, fluxes, strict=True):
+        records[place]["model"] = _significant(np.percentile(flux, MODEL_PERCENTILES, axis=0).T, 4)
+    if drawing.spectrum is None:
+        return []
+    wave_aa, fnu = drawing.spectrum(np.concatenate([_some(part, SPECTRA) for part in theta]),
+                                   np.concatenate([_some(part, SPECTRA) for part in redshift]))  # fmt: skip
+    every = np.unique(np.linspace(0, len(wave_aa) - 1, SPECTRUM_POINTS).round().astype(int))
+    ends = np.cumsum([min(SPECTRA, len(part)) for part in theta])[:-1]
+    for place, part in zip(places, np.split(np.asarray(fnu)[:, every], ends), strict=True):
+        records[place]["spectra"] = [_centimags(row) for row in part]
+    return np.asarray(wave_aa)[every]
+
+
+def _band(name, wave_aa, response):
+    """A band's mean wavelength and its curve, relative to the peak, at a few points."""
+    some = np.linspace(wave_aa[0], wave_aa[-1], CURVE_POINTS)
+    height = np.interp(some, wave_aa, response) / np.max(response)
+    mean = np.average(wave_aa, weights=response * np.gradient(wave_aa))
+    return {"name": name, "wave": _significant(mean, 5), "curve": [_significant(some, 5), _significant(height, 3)]}
+
+
+def _some(values, n: int) -> np.ndarray:
+    """At most n of the draws, evenly spaced."""
+    values = np.asarray(values, dtype=float)
+    return values[np.unique(np.linspace(0, len(values) - 1, n).round().astype(int))]
+
+
+def _centimags(fnu) -> list:
+    """AB magnitudes x 100 of f_nu in nMgy; None where there is no light."""
+    return [round(2250 - 250 * np.log10(value)) if value > 0 else None for value in fnu.tolist()]
+
+
+def _significant(values, digits: int):
+    """Rounded to significant digits, as plain numbers and lists; None where not finite."""
+    if values is None or isinstance(values, (int, float)):
+        return None if values is None or not np.isfinite(values) else float(f"{values:.{digits}g}")
+    return [_significant(value, digits) for value in np.asarray(values, dtype=float).tolist()]
+
+
+def _finite(value):
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+QUIESCENT_LOG_SSFR = -11.0
+TABLE_ROWS = 300
+"""Galaxies in the table: all of a smaller catalogue, else two thirds at random and up to a third for their oddness."""
+RANDOM = "random sample"
+_STREAM = 77
+# Harmless, or no property of the galaxy.
+_NOT_ODD = ("negative_flux", "missing_redshift", "no_photometry", "redshift_out_of_range")
+
+
+def pick_galaxies(ok: pd.DataFrame) -> dict[int, str]:
+    """Three object_ids and why they were chosen: typical star-forming, typical quiescent, badly fitted.
+
+    Typical: unflagged, and nearest to its group's medians of log_mstar and log_ssfr, each in units of its scatter.
+    """
+    clean = ok[ok["flags"] == 0] if (ok["flags"] == 0).any() else ok
+    quiescent = clean["log_ssfr_p50"] < QUIESCENT_LOG_SSFR
+    limit = np.quantile(ok["chi2_best"], 0.999)
+    worst = ok[ok["chi2_best"] <= limit].sort_values(["chi2_best", "object_id"], ascending=[False, True])
+    ranked = [(_by_typicality(clean[~quiescent]), "typical star-forming galaxy"),
+              (_by_typicality(clean[quiescent]), "typical quiescent galaxy"),
+              (worst["object_id"], "worst fit below the 99.9th percentile of chi2")]  # fmt: skip
+    chosen: dict[int, str] = {}
+    for candidates, why in ranked:
+        fresh = (int(item) for item in candidates if int(item) not in chosen)
+        if (first := next(fresh, None)) is not None:
+            chosen[first] = why
+    return chosen
+
+
+def _by_typicality(group):
+    distance = 0.0
+    for name in ("log_mstar_p50", "log_ssfr_p50"):
+        values = group[name]
+        scatter = (values - values.median()).abs().median()
+        distance = distance + ((values - values.median()) / max(scatter, 1e-6)) ** 2
+    order = group.assign(_distance=distance).sort_values(["_distance", "object_id"])
+    return order["object_id"]
+
+
+def choose_table(frame: pd.DataFrame, first: dict[int, str], rows: int = TABLE_ROWS) -> Choice:
+    """The galaxies of the table: `first`, a random sample, then the odd ones in turn; all, where they are few.
+
+    The sample is drawn by a number that object_id alone gives, so the order of the rows does not matter.
+    """
+    ids = frame["object_id"].to_numpy()
+    shuffled = frame.iloc[np.argsort(rng.uniform(0, _STREAM, ids, 1)[:, 0], kind="stable")]
+    n_random = len(frame) if len(frame) <= rows else rows - rows // 3
+    sample = [int(item) for item in shuffled["object_id"][:n_random]]
+    why = first | {item: RANDOM for item in sample if item not in first}
+    for item, reason in _in_turn(_odd(shuffled)):
+        if len(why) >= rows:
+            break
+        why.setdefault(item, reason)
+    return Choice(why, frozenset(sample))
+
+
+def _odd(frame: pd.DataFrame) -> dict[str, Sequence[int]]:
+    """Object ids by what is odd about them; what most of the catalogue shares is not odd. Worst fits come first."""
+    flags = frame["flags"].to_numpy()
+    masks = {f"flag {name}": (flags & bit) != 0 for name, bit in FLAGS.items() if name not in _NOT_ODD}
+    status = frame["status"].to_numpy(dtype=object)
+    masks |= {f"status {name}": status == name for name in sorted(set(status) - {"ok"})}
+    if "route" in frame:
+        route = frame["route"].to_numpy(dtype=object)
+        masks |= {f"route {name}": (route == name) & (status == "ok") for name in sorted(set(route[status == "ok"]))}
+    by_chi2 = frame.assign(_order=-frame["chi2_best"].astype(float)).sort_values("_order", kind="stable")
+    found = {}
+    for why, mask in masks.items():
+        if 0 < mask.sum() < len(frame) / 2:
+            source = by_chi2[by_chi2["object_id"].isin(frame["object_id"][mask])] if "chi2" in why else frame[mask]
+            found[why] = [int(item) for item in source["object_id"]]
+    return found
+
+
+def _in_turn(groups: dict[str, Sequence[int]]):
+    """One of each group, then a second of each, and so on."""
+    longest = max(map(len, groups.values()), default=0)
+    for place in range(longest):
+        yield from ((ids[place], why) for why, ids in groups.items() if place < len(ids))
+
+
+SPECTRUM_DRAWS = 64
+_PARAMETER_TABLE = ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst")
+
+
+def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
+    """What the template shows of one galaxy in full."""
+    survey, parameters, spectrum = drawing.survey, drawing.parameters, drawing.spectrum
+    derived = {**property_fields(survey), **REDSHIFT}
+    fields = {**parameters, **derived}
+    draws = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in fields}
+    theta = np.column_stack([draws[name] for name in parameters])
+    redshift = float(row["redshift_p50"])
+    flux, flux_err = ([row[f"{kind}_{band}"] for band in survey.band_names] for kind in ("flux", "flux_err"))
+    title = f"object_id {row['object_id']},  z = {redshift:.4f}"
+    sed = plots.galaxy_sed(drawing.curves, flux, flux_err,
+                           drawing.forward(theta, draws["redshift"]), title=title,
+                           spectrum=None if spectrum is None else _spectrum_bands(spectrum, theta, draws["redshift"]))
+    corner = plots.galaxy_corner(draws, title=f"object_id {row['object_id']}\n{len(theta)} draws")
+    return {
+        "object_id": row["object_id"], "why": why, "redshift": redshift, "ra": row["ra"], "dec": row["dec"],
+        "has_position": all(row[name] is not None and np.isfinite(row[name]) for name in ("ra", "dec")),
+        "chi2": row["chi2_best"], "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
+        "tables": [[(name, *(row[f"{name}_p{q}"] for q in PERCENTILES), *fields[name]) for name in names]
+                   for names in (derived, _PARAMETER_TABLE)],
+        "sed": plots.figure_to_data_uri(sed), "corner": plots.figure_to_data_uri(corner),
+    }  # fmt: skip
+
+
+def _spectrum_bands(spectrum, theta, redshift):
+    # 64 draws fix a 68% band well enough to see.
+    some = np.unique(np.linspace(0, len(theta) - 1, SPECTRUM_DRAWS).astype(int))
+    wave_aa, fnu = spectrum(theta[some], redshift[some])
+    return wave_aa, *np.percentile(fnu, PERCENTILES, axis=0)

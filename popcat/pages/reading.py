@@ -1,0 +1,190 @@
+"""What the report reads: scalar columns of a whole catalogue, draws of a few galaxies, what made it."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
+from popcat.errors import PopcatError
+from popcat.galaxies import FLAGS, UNCERTIFIED
+from popcat.survey import Survey
+
+POPULATION_ROWS = 1_000_000
+"""Population panels show every k-th row of a larger catalogue; the counts are of every row."""
+TABLE_GROUPS = 32
+"""The galaxies of the table are looked for in so many row groups, evenly spaced: draws are the bulk of a catalogue."""
+CARE = sum(FLAGS[name] for name in UNCERTIFIED)
+"""Bits of the flags that ask for care."""
+_SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
+SCALARS = ("object_id", "redshift_p50", "status", "flags", "chi2_best",
+           *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES))  # fmt: skip
+CERTIFICATE = ("certified", "route", "ess")
+_COUNTED = ("redshift", *CERTIFICATE)
+WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class Population:
+    """The scalar columns (of every k-th row) and the counts (of every row).
+
+    care : galaxies with a posterior and a flag that asks for care. inferred_redshifts : with a posterior and without
+    a redshift in the catalogue. certified, corrected : None where the catalogue has no such columns.
+    """
+
+    frame: pd.DataFrame
+    rows: int
+    status: Mapping[str, int]
+    flags: Mapping[str, int]
+    care: int = 0
+    inferred_redshifts: int = 0
+    certified: int | None = None
+    corrected: int | None = None
+    routes: Mapping[str, int] | None = None
+
+
+def open_posteriors(folder: Path, survey: Survey, parameters: Mapping = PARAMETERS) -> ds.Dataset:
+    """The part files of a posterior catalogue as one dataset; PopcatError if they are not one of this survey."""
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise PopcatError(f"{folder} is no posterior catalogue: expected part-NNNNNN.parquet files, found none; "
+                          "name the folder that `popcat infer` wrote")  # fmt: skip
+    try:
+        dataset = ds.dataset([str(part) for part in parts], format="parquet")
+    except (pa.ArrowInvalid, OSError) as error:
+        raise PopcatError(f"{parts[0]} cannot be read as Parquet: {error}; run `popcat infer` again") from error
+    missing = [name for name in galaxy_columns(survey, parameters) if name not in dataset.schema.names]
+    if missing:
+        raise PopcatError(f"{folder} is no posterior catalogue of the survey {survey.name}: it lacks "
+                          f"{', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; check --survey")  # fmt: skip
+    return dataset
+
+
+def read_population(dataset: ds.Dataset) -> Population:
+    """Stream the scalar columns: counts of every row, and every k-th row so that at most POPULATION_ROWS stay."""
+    step = max(1, -(-dataset.count_rows() // POPULATION_ROWS))
+    columns = [*SCALARS, *(name for name in _COUNTED if name in dataset.schema.names)]
+    tally, kept = _Tally(), []
+    for batch in dataset.to_batches(columns=columns):
+        kept.append(batch.take(pa.array(np.arange(-tally.rows % step, batch.num_rows, step))))
+        tally.add(batch)
+    frame = _frame(pa.Table.from_batches(kept, schema=kept[0].schema)) if kept else pd.DataFrame(columns=columns)
+    return tally.population(frame, certificates="certified" in columns)
+
+
+class _Tally:
+    """Counts of every row that was streamed."""
+
+    def __init__(self):
+        self.rows, self.status, self.flags = 0, Counter(), Counter(dict.fromkeys(FLAGS, 0))
+        self.care = self.inferred = self.certified = self.corrected = 0
+        self.routes = Counter()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        self.status.update(_counts(batch["status"]))
+        bits = batch["flags"].to_numpy(zero_copy_only=False)
+        self.flags.update({name: int(np.count_nonzero(bits & bit)) for name, bit in FLAGS.items()})
+        ok = pc.equal(batch["status"], "ok").to_numpy(zero_copy_only=False)
+        self.care += int(np.count_nonzero(ok & ((bits & CARE) != 0)))
+        if "redshift" in batch.schema.names:
+            given = np.isfinite(batch["redshift"].to_numpy(zero_copy_only=False))
+            self.inferred += int(np.count_nonzero(ok & ~given))
+        if "certified" in batch.schema.names:
+            self.certified += pc.sum(batch["certified"]).as_py() or 0
+            self.corrected += len(batch["ess"]) - batch["ess"].null_count
+            self.routes.update(_counts(batch["route"].filter(pa.array(ok))))
+
+    def population(self, frame: pd.DataFrame, *, certificates: bool) -> Population:
+        proven = (self.certified, self.corrected, dict(self.routes)) if certificates else (None, None, None)
+        return Population(frame, self.rows, self.status, self.flags, self.care, self.inferred, *proven)
+
+
+def _counts(column: pa.Array) -> dict[str, int]:
+    return {str(pair["values"]): pair["counts"] for pair in pc.value_counts(column).to_pylist()}
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    # A null in a column of booleans would make it one of objects.
+    if "certified" in table.schema.names:
+        at = table.schema.get_field_index("certified")
+        table = table.set_column(at, "certified", pc.fill_null(table["certified"], False))
+    return to_pandas(table)
+
+
+def some_row_groups(dataset: ds.Dataset, limit: int) -> tuple[ds.Dataset, int]:
+    """At most `limit` row groups, evenly spaced, as a dataset; and how many there are."""
+    groups = [group for file in dataset.get_fragments() for group in file.split_by_row_group()]
+    if len(groups) <= limit:
+        return dataset, len(groups)
+    chosen = [groups[i] for i in np.linspace(0, len(groups) - 1, limit).round().astype(int)]
+    return ds.FileSystemDataset(chosen, dataset.schema, ds.ParquetFileFormat()), len(groups)
+
+
+def read_scalars(dataset: ds.Dataset) -> pd.DataFrame:
+    """The scalar columns of every row, for the choice of galaxies."""
+    columns = [*SCALARS, *(name for name in _COUNTED if name in dataset.schema.names)]
+    return _frame(dataset.to_table(columns=columns))
+
+
+def read_galaxies(dataset: ds.Dataset, object_ids: list[int], survey: Survey, parameters: Mapping) -> list[dict]:
+    """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that is absent."""
+    columns = [*galaxy_columns(survey, parameters),
+               *(name for name in (*CERTIFICATE, "n_bands", WEIGHTS) if name in dataset.schema.names)]  # fmt: skip
+    table = dataset.to_table(columns=columns, filter=pc.field("object_id").isin(object_ids))
+    rows = {row["object_id"]: row for row in table.to_pylist()}
+    absent = [item for item in object_ids if item not in rows]
+    if absent:
+        raise PopcatError(f"no galaxy with object_id {', '.join(map(str, absent))} in the catalogue: "
+                          "expected ids of its column object_id")  # fmt: skip
+    return [_equally_weighted(rows[item]) for item in object_ids]
+
+
+def read_provenance(folder: Path) -> list[tuple[str, str]]:
+    """What made the catalogue, from its _popcat/manifest.json: dotted keys and values; empty without a manifest."""
+    path = folder / "_popcat" / "manifest.json"
+    if not path.is_file():
+        return []
+    try:
+        return list(_flatten(json.loads(path.read_text(encoding="utf-8"))))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise PopcatError(f"{path} is not valid JSON: {error}; run `popcat infer` again to finish it") from error
+
+
+def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
+    """Columns that show one galaxy."""
+    bands = [f"{kind}_{name}" for kind in ("flux", "flux_err") for name in survey.band_names]
+    names = (*parameters, *property_fields(survey), *REDSHIFT)
+    quantiles = [f"{name}_p{q}" for name in names for q in PERCENTILES]
+    draws = [f"{name}_draws" for name in names]
+    scalars = ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", "worst_band"]
+    return [*scalars, *bands, *quantiles, *draws]
+
+
+def _equally_weighted(row: dict) -> dict:
+    """The row with draws that count alike: by systematic resampling where it has weights."""
+    weights = row.pop(WEIGHTS, None)
+    if weights is None:
+        return row
+    share = np.cumsum(np.asarray(weights, dtype=float)) / np.sum(weights)
+    kept = np.searchsorted(share, (np.arange(len(share)) + 0.5) / len(share))
+    draws = {key: np.asarray(value)[kept] for key, value in row.items() if key.endswith("_draws") and value is not None}
+    return row | draws
+
+
+def _flatten(value, prefix=""):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and (len(value) > 6 or any(isinstance(item, (dict, list)) for item in value)):
+        yield prefix, f"{len(value):,} entries"
+    else:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield prefix, text if len(text) <= 120 else f"{text[:117]}..."

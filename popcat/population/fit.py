@@ -1,0 +1,240 @@
+"""What is fitted: a catalogue's galaxies that pass the cuts, or the draws of a posterior catalogue.
+
+Populations on a cluster: one flow a task, failures named and left out.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from popcat.catalog.parts import is_output, read_manifest
+from popcat.errors import PopcatError
+from popcat.files import write_parquet_atomic
+from popcat.forward.noise import NoiseModel, check_noise, default_noise
+from popcat.forward.photometry import Photometry
+from popcat.galaxies import observed
+from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.io.reading import read_catalog
+from popcat.population.cuts import Cuts, parse_cuts
+from popcat.population.distance import Galaxies, fit_scaling
+from popcat.population.ensemble import assemble
+from popcat.population.fitted import Population, load_population, save_population
+from popcat.population.hierarchical import PosteriorDraws
+from popcat.population.members import Job, check_folder, fit_member, known_start, read_job, write_job
+from popcat.population.sampling import sample_folder
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import Space
+from popcat.population.start import WIDE, start_prior
+from popcat.population.synthesis import catalogue_noise
+from popcat.population.unfolding import unfold
+from popcat.run.client import check_scheduler, connect
+from popcat.survey import Survey, load_survey
+
+_FEWEST = 200
+
+
+def job_of_photometry(
+    frame: pd.DataFrame, survey: Survey, galaxy_model: GalaxyModel, cuts: Sequence[str],
+    settings: PopulationSettings, *,
+    noise: NoiseModel | None = None, report: Callable[[str], None] = lambda text: None,
+) -> Job:  # fmt: skip
+    """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
+
+    `noise` defaults to that of the frame itself, by true flux. `report` is told how many galaxies are left. Redshifts
+    outside the survey's range count as unknown.
+
+    Raises PopcatError if too few galaxies are left.
+    """
+    made = parse_cuts(cuts, survey.band_names)
+    flux, err = (frame[[f"{kind}_{name}" for name in survey.band_names]].to_numpy(dtype=float)
+                 for kind in ("flux", "flux_err"))  # fmt: skip
+    kept = observed(flux, err).all(axis=1)
+    n_whole = int(kept.sum())
+    kept[kept] = made.passes(flux[kept], err[kept])
+    _enough(int(kept.sum()), len(frame), made)
+    left_out = f"{len(frame) - n_whole:,} lack a band, {n_whole - kept.sum():,} do not pass the cuts"
+    redshift = _in_range(frame["redshift"].to_numpy(dtype=float), survey, report)
+    if settings.redshifts != "ignored":
+        _enough_known(int(np.isfinite(redshift[kept]).sum()), settings.redshifts)
+    if settings.redshifts == "distance":
+        left_out += f", {(kept & ~np.isfinite(redshift)).sum():,} of the others have no known redshift"
+        kept &= np.isfinite(redshift)
+    report(f"{kept.sum():,} of {len(frame):,} galaxies are fitted: {left_out}")
+    noise = noise or catalogue_noise(flux[kept], err[kept], survey, settings.seed)
+    galaxies = Galaxies(flux[kept], err[kept], redshift[kept])
+    scaling = fit_scaling(galaxies.flux, galaxies.err, redshift[kept] if settings.redshifts == "distance" else None)
+    return Job(survey, galaxy_model, noise, made, settings, "wasserstein", galaxies, None, scaling)
+
+
+def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda text: None) -> Job:
+    """The same job, with the library that its flows learn first; it may be in `output` from an earlier call
+    (`check_folder` says whether of the same fit).
+    """
+    if job.galaxies is None or not job.settings.start_steps:
+        return job
+    start = known_start(output)
+    if start is None:
+        start = unfold(job.synthesis(), job.galaxies, job.scaling, job.settings, report)
+    return dataclasses.replace(job, start=start)
+
+
+def job_of_posteriors(
+    posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: NoiseModel | None = None
+) -> Job:
+    """The hierarchical route from a posterior catalogue, with the importance weights where there are any.
+
+    Only galaxies with a posterior that pass the cuts count. `noise`, for the share that the cuts hide, defaults to the
+    survey's.
+
+    Raises PopcatError if too few galaxies are left, or the posteriors are under another prior than the training prior.
+    """
+    if settings.redshifts != "ignored":
+        raise PopcatError(f'redshifts = "{settings.redshifts}" is for catalogues of photometry: posteriors have the '
+                          "known redshifts in them, unless `popcat infer` hid them")  # fmt: skip
+    manifest = read_manifest(posteriors, kind="posteriors")
+    if "prior" in manifest["extra"]:
+        raise PopcatError(f"{posteriors} was reweighted: fit a population to the catalogue it came from, "
+                          f"{manifest['extra'].get('reweighted_from')}, which has the model's own prior")  # fmt: skip
+    survey = Survey.model_validate(manifest["extra"]["survey"])
+    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
+    made = parse_cuts(cuts, survey.band_names)
+    space = Space(make_prior(galaxy_model), survey.redshift_range)
+    paths = [Path(posteriors) / part["file"] for part in manifest["parts"]]
+    start = start_prior(settings.start_prior or WIDE, space, Photometry(survey, galaxy_model))
+    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
+    found = [part for path in paths if (part := _draws_of(path, survey, space, made, start)) is not None]
+    _enough(sum(len(x) for x, *_ in found), manifest["rows"], made)
+    draws = PosteriorDraws.under_prior(*map(np.concatenate, zip(*found, strict=True)))
+    return Job(survey, galaxy_model, noise, made, settings, "hierarchical", None, draws, None)
+
+
+def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Callable) -> tuple[np.ndarray, ...] | None:
+    """Draws (n, k, d) of one part, unconstrained, their ln weights and ln ratios of the start's prior, (n, k); None
+    where no galaxy is left.
+    """
+    names = [*space.prior.names, "redshift"]
+    bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]
+    schema = pq.read_schema(path).names
+    weights = ["weights"] if "weights" in schema else []
+    table = pq.read_table(path, columns=["status", *bands, *(f"{name}_draws" for name in names), *weights])
+    flux, err = np.split(np.column_stack([table[name].to_numpy().astype(float) for name in bands]), 2, axis=1)
+    kept = table["status"].to_numpy(zero_copy_only=False) == "ok"
+    kept[kept] = cuts.passes(flux[kept], err[kept])
+    if not kept.any():
+        return None
+    rows = table.filter(kept)
+    lists = [rows[name].combine_chunks() for name in (*(f"{name}_draws" for name in names), *weights)]
+    arrays = [one.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1) for one in lists]
+    n, k = arrays[0].shape
+    theta = np.column_stack([one.ravel() for one in arrays[: len(names) - 1]])
+    theta, redshift = theta.astype(float), arrays[len(names) - 1].ravel().astype(float)
+    x = space.unconstrained(theta, redshift).reshape(n, k, -1)
+    ratio = start(theta, redshift).reshape(n, k)
+    with np.errstate(divide="ignore"):
+        return x, np.log(arrays[-1]) if weights else np.zeros((n, k)), ratio
+
+
+def _in_range(redshift: np.ndarray, survey: Survey, report: Callable[[str], None]) -> np.ndarray:
+    """Redshifts, NaN where outside the survey's range: codes of missing values, stars, failures."""
+    low, high = survey.redshift_range
+    outside = (redshift < low) | (redshift > high)
+    if outside.any():
+        report(f"{outside.sum():,} redshifts outside {low:g} to {high:g}, the survey's range, count as unknown")
+    return np.where(outside, np.nan, redshift)
+
+
+def _enough_known(n: int, what_for: str) -> None:
+    if n < _FEWEST:
+        raise PopcatError(f"{n} galaxies that pass the cuts have a redshift in the survey's range; expected at least "
+                          f'{_FEWEST}: leave out redshifts = "{what_for}"')  # fmt: skip
+
+
+def _enough(n: int, rows: int, cuts: Cuts) -> None:
+    if n < _FEWEST:
+        text = ", ".join(map(str, cuts.cuts)) or "none"
+        raise PopcatError(f"{n} of {rows} galaxies are left (every band observed, cuts: {text}); expected at least "
+                          f"{_FEWEST} to fit a population to")  # fmt: skip
+
+
+SAMPLES = 100_000
+
+
+def fit_population(
+    source: str | Path, output: str | Path, *, survey: "str | Path | Survey" = "sdss",
+    galaxy_model: GalaxyModel | None = None, noise: NoiseModel | None = None, cuts: Sequence[str] = (),
+    settings: PopulationSettings | None = None, device: str = "cpu", scheduler: str | None = None,
+    workers: int | None = None, samples: int = SAMPLES, report: Callable[[str], None] = lambda text: None,
+) -> Population:  # fmt: skip
+    """Fit the population behind a catalogue, freeze it in `output`, and sample it there.
+
+    `source` is a catalogue of photometry (the Wasserstein route) or a posterior catalogue from `popcat infer` (the
+    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own,
+    with posteriors to the survey's. `cuts` are those of the survey, such as "r<19.8", applied to the catalogue and to
+    synthetic galaxies alike. A rerun to the same folder goes on where it was cut off, also with more members.
+
+    Raises PopcatError for a catalogue or cuts that cannot work, a folder with another fit, or if no member could be
+    fitted.
+    """
+    settings, output = settings or PopulationSettings(), Path(output).absolute()
+    check_scheduler(scheduler)
+    if output.exists() and not output.is_dir():
+        raise PopcatError(f"{output} is a file: expected a folder for the population, or a path that is not there yet")
+    from_posteriors = is_output(source) and read_manifest(source)["kind"] == "posteriors"
+    if from_posteriors:
+        job = job_of_posteriors(source, cuts, settings, noise=noise)
+    else:
+        survey = load_survey(survey)
+        is_noise = settings.error_floors == "scatter"
+        frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
+        noise = noise and check_noise(noise, survey, "noise")
+        job = job_of_photometry(frame, survey, galaxy_model or GalaxyModel(), cuts, settings, noise=noise,
+                                report=report)
+    check_folder(job, output)
+    job = with_start(job, output, report)
+    write_job(job, output)
+    Photometry(job.survey, job.galaxy_model)  # builds the tables once, before the workers look for them
+    outcomes = _fit_members(output, settings.members, device, scheduler, workers, report)
+    population = assemble(read_job(output), outcomes, output, str(source))
+    save_population(population, output)
+    population = load_population(output)
+    if samples:
+        write_parquet_atomic(output / "samples.parquet", sample_folder(output, samples, seed=settings.seed))
+    return population
+
+
+def _fit_members(output: Path, n: int, device: str, scheduler, workers, report) -> list:
+    """What every member came to, in order: a Member and its flow, or an exception."""
+    with connect(scheduler, workers=workers, tasks=n) as client:
+        if client is None:
+            return [_said(i, _attempt(output, i, device), report) for i in range(n)]
+        gpus = [info["resources"].get("GPU") for info in client.scheduler_info(n_workers=-1)["workers"].values()]
+        where, device = ({"resources": {"GPU": 1}}, "cuda") if any(gpus) else ({}, device)
+        futures = [client.submit(fit_member, str(output), i, device, pure=False, **where)
+                   for i in range(n)]  # fmt: skip
+        return [_said(i, _result(future), report) for i, future in enumerate(futures)]
+
+
+def _attempt(output, number, device):
+    try:
+        return fit_member(str(output), number, device)
+    except Exception as error:
+        return error
+
+
+def _result(future):
+    try:
+        return future.result()
+    except Exception as error:
+        return error
+
+
+def _said(number: int, outcome, report):
+    if isinstance(outcome, Exception):
+        report(f"flow {number}: FAILED, left out: {type(outcome).__name__}: {outcome}")
+    else:
+        report(f"flow {number}: score {outcome[0].score:.4f}, {outcome[0].steps} steps, {outcome[0].seconds:.0f} s")
+    return outcome

@@ -1,0 +1,1 @@
+"""A trained posterior, and what it takes to train one: a simulated library, features, flows."""

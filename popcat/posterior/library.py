@@ -1,0 +1,137 @@
+"""Simulated libraries as a training sees them: in memory or shard after shard, with noise that is drawn anew."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+
+from popcat.catalog.parts import read_manifest
+from popcat.errors import PopcatError
+from popcat.forward.noise import NoiseModel, add_noise, check_noise
+from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.survey import Survey
+from popcat.units import nmgy_to_ab_mag
+
+MAX_VALIDATION = 50_000
+MAX_IN_MEMORY = 10_000_000
+SHARD_GALAXIES = 1_000_000
+"""A library of more galaxies than fit into memory is read in shards of about this many."""
+# The prior has no mass out there that a library can hold; float32 parameters on a bound would land there.
+_W_MAX = 6.0
+# Of the natural logarithm of all errors of a galaxy.
+_COMMON_SCATTER = 0.4
+
+
+@dataclass(frozen=True)
+class Library:
+    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band); float32 but z."""
+
+    unconstrained: np.ndarray
+    redshift: np.ndarray
+    flux: np.ndarray
+
+    @classmethod
+    def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray,
+                   galaxy_model: GalaxyModel) -> "Library":
+        """theta is (n, d), flux noise-free in nMgy."""
+        w = make_prior(galaxy_model).to_unconstrained(np.asarray(theta, dtype=float))
+        w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
+        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.redshift)
+
+    def __getitem__(self, rows) -> "Library":
+        return Library(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
+
+
+@dataclass(frozen=True)
+class LibraryFolder:
+    """A library on disk with what it was simulated with, as its manifest records it."""
+
+    path: Path
+    survey: Survey
+    galaxy_model: GalaxyModel
+    noise: NoiseModel
+    manifest: dict
+
+    def load(self, parts: slice = slice(None)) -> Library:
+        """Read parameters, redshifts and model fluxes of some parts into memory: 70 bytes a galaxy for five bands."""
+        parameters = make_prior(self.galaxy_model).names
+        fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
+        names = [self.path / part["file"] for part in self.manifest["parts"][parts]]
+        table = ds.dataset([str(name) for name in names], format="parquet").to_table(
+            columns=["redshift", *parameters, *fluxes]
+        )
+        theta = np.column_stack([table[name].to_numpy() for name in parameters])
+        flux = np.column_stack([table[name].to_numpy() for name in fluxes])
+        return Library.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
+
+    def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
+        """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
+        if self.manifest["rows"] <= max_in_memory:
+            return memory_source(self.load(), validation_fraction)
+        rows = np.cumsum([part["rows"] for part in self.manifest["parts"]])
+        wanted = rows[-1] - min(int(rows[-1] * validation_fraction), MAX_VALIDATION)
+        last = int(min(np.searchsorted(rows, wanted, side="right"), len(rows) - 1))
+        step = max(SHARD_GALAXIES * len(rows) // int(rows[-1]), 1)
+        spans = [slice(start, min(start + step, last)) for start in range(0, last, step)]
+        if not spans:
+            raise PopcatError(
+                f"library {self.path}: its {len(rows)} part(s) are too large to be read one at a time; simulate it "
+                "with smaller parts (rows_per_partition)"
+            )
+        return Source(self.load(slice(last, None)), int(rows[last - 1]), lambda: map(self.load, spans))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Galaxies to train on: some held out, and a way to read the others, n of them, shard after shard."""
+
+    held_out: Library
+    n: int
+    shards: Callable[[], Iterable[Library]]
+
+
+def memory_source(library: Library, validation_fraction: float) -> Source:
+    """A library in memory as one shard; the last galaxies are held out."""
+    n = len(library) - min(int(len(library) * validation_fraction), MAX_VALIDATION)
+    return Source(library[n:], n, lambda: [library[:n]])
+
+
+def open_library(path: "str | Path") -> LibraryFolder:
+    """A library that `popcat simulate` wrote; PopcatError if the folder holds none or an unfinished one."""
+    manifest = read_manifest(path)
+    if manifest["kind"] != "library":
+        raise PopcatError(f"{path} holds {manifest['kind']}, not a library: name a folder that `popcat simulate` wrote")
+    made = manifest["fingerprint"]
+    survey, galaxy_model = Survey.model_validate(made["survey"]), GalaxyModel.model_validate(made["model"])
+    noise = check_noise(NoiseModel.model_validate(made["noise"]), survey, f"library {path}")
+    return LibraryFolder(Path(path), survey, galaxy_model, noise, manifest)
+
+
+def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...], *, widened: bool = False):
+    """Noisy fluxes and errors of the galaxies whose noisy magnitude passes the survey's selection, and their rows.
+
+    The cut is on observed quantities, so it leaves p(theta | photometry) of what passes unchanged. `widened` adds
+    worse and better errors than the survey's, see `widen`.
+    """
+    normals = np.random.default_rng(seed).standard_normal((len(library), 2 * len(survey.bands)))
+    flux, err = add_noise(library.flux, noise, normals)
+    if widened:
+        flux, err = widen(library.flux, flux, err, np.random.default_rng((*seed, 5)))
+    selection = survey.selection
+    mag = nmgy_to_ab_mag(flux[:, survey.band_names.index(selection.band)])
+    rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= selection.faint_mag))
+    return flux[rows], err[rows], rows
+
+
+def widen(flux_model: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, random) -> tuple[np.ndarray, np.ndarray]:
+    """Half of the galaxies with all their errors, and their noise, scaled by a common log-normal factor.
+
+    The posterior is conditioned on the errors: a model that has seen worse ones serves shallower data too.
+    """
+    scale = np.exp(_COMMON_SCATTER * random.standard_normal(len(flux)) * (random.uniform(size=len(flux)) < 0.5))
+    return flux_model + scale[:, None] * (flux - flux_model), scale[:, None] * flux_err

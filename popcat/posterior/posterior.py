@@ -1,0 +1,332 @@
+"""A frozen amortized posterior q(theta, z | fluxes, errors, redshift): a folder of safetensors and JSON, no pickle.
+
+q(theta, z | x) = q(z | x) q(theta | x, z): a given redshift skips the first factor, one with an error multiplies it, an
+unknown one is drawn from it. Any subset of the survey's bands may be missing.
+
+The folder holds posterior.json (survey, galaxy model, features, noise, provenance, hash of every other file), and
+flow.safetensors (flow-1.safetensors, ... of an ensemble), redshift.safetensors and support.safetensors. The SHA-256 of
+posterior.json names the posterior: change anything and the name changes. `popcat calibrate` adds the folder
+calibration/, which does not.
+"""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pydantic
+import safetensors
+import safetensors.numpy
+import torch
+
+from popcat import rng
+from popcat.errors import PopcatError, did_you_mean
+from popcat.files import write_bytes_atomic, write_json_atomic
+from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
+from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
+from popcat.flows.sampler import Mixture, Sampler, make_sampler
+from popcat.forward.noise import NoiseModel, check_noise
+from popcat.galaxy_model import GalaxyModel, Prior, make_prior
+from popcat.posterior.features import Features, draw_redshift
+from popcat.posterior.support import Support
+from popcat.settings import validation_summary
+from popcat.survey import Survey
+
+_FORMAT = 3
+_READ_FORMATS = (2, 3)
+_JSON, _REDSHIFT, _SUPPORT = "posterior.json", "redshift.safetensors", "support.safetensors"
+_MAX_LOADED = 4
+MIN_REDSHIFT_ERR = 1e-6
+"""A redshift with a smaller error is taken as exact."""
+_LN_2PI = float(np.log(2.0 * np.pi))
+
+
+class _Description(pydantic.BaseModel):
+    """What posterior.json holds."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    format: int
+    survey: Survey
+    # "model" in format 2
+    galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
+    noise: NoiseModel
+    features: dict
+    redshift_features: dict
+    files: dict[str, str]
+    provenance: dict
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws of n galaxies, and what importance weights need.
+
+    theta : (n, k, n_parameter) float64, inside the prior. redshift : (n, k).
+    log_q : (n, k) ln q(w, z | photometry) of the unconstrained parameters w and, where it is not given, the redshift.
+    log_prior : (n, k) ln p(w, z), times the likelihood of a measured redshift.
+    """
+
+    theta: np.ndarray
+    redshift: np.ndarray
+    log_q: np.ndarray
+    log_prior: np.ndarray
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A trained posterior, ready to sample.
+
+    Attributes
+    ----------
+    survey, galaxy_model, noise : what it was trained for
+    features : photometry and redshift to the context of the flow
+    flows, architecture : the trained nflows flows, sampled as a mixture in equal parts, and their shape
+    redshift_features, redshift_density : photometry to q(z | photometry), uniform prior in the survey's range
+    support : the training set's inputs, to tell galaxies that are not like it
+    provenance : versions, seeds, library, grid hash, validation log-probability
+    name : SHA-256 of its description
+    """
+
+    survey: Survey
+    galaxy_model: GalaxyModel
+    noise: NoiseModel
+    features: Features
+    flows: tuple[torch.nn.Module, ...]
+    architecture: Architecture
+    redshift_features: Features
+    redshift_density: PiecewiseDensity
+    support: Support
+    provenance: dict
+    name: str = ""
+
+    @cached_property
+    def prior(self) -> Prior:
+        return make_prior(self.galaxy_model)
+
+    @cached_property
+    def sampler(self) -> Sampler | Mixture:
+        return make_sampler(self.flows)
+
+    @cached_property
+    def _first_sampler(self) -> Sampler:
+        return self.sampler if len(self.flows) == 1 else Sampler(self.flows[0])
+
+    def sample(
+        self, flux, flux_err, redshift, object_id, n_draws: int, seed: int, *, redshift_err=None
+    ) -> Draws:
+        """Draws of theta and redshift, every one inside the prior; none is rejected.
+
+        flux, flux_err are (n, n_band) in nMgy, NaN in bands that are not observed. redshift is (n,): NaN is unknown,
+        with redshift_err (n,) it has that Gaussian error, without (or NaN) it is exact. The noise of draw k of a
+        galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any catalogue and any
+        partition to within float32 rounding (about 1e-5 standard deviations).
+        """
+        object_id, width = np.asarray(object_id), self.prior.n_unconstrained
+        normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).reshape(-1, n_draws, width)
+        uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
+        member = self._member_numbers(seed, object_id, n_draws)
+        return self.transform(flux, flux_err, redshift, normals, uniforms, member, redshift_err=redshift_err)
+
+    def transform(self, flux, flux_err, redshift, normals, uniforms, member=None, *, redshift_err=None) -> Draws:
+        """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
+
+        The uniform ones become redshifts where none is given exactly. `member` (n, k), uniform too, chooses among the
+        flows of an ensemble; without it all draws, and q, are of the first flow. Then each galaxy's map is one to one
+        and smooth, and takes these distributions to q.
+        """
+        redshift, width = np.asarray(redshift, dtype=float), self.prior.n_unconstrained
+        sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
+        is_exact = ~np.isnan(redshift) & ~(sigma > MIN_REDSHIFT_ERR)
+        z = np.repeat(redshift[:, None], normals.shape[1], axis=1)
+        log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
+        rest = np.flatnonzero(~is_exact)
+        with _one_thread():
+            if len(rest):
+                given = redshift[rest], np.where(np.isnan(redshift[rest]), np.nan, sigma[rest])
+                z[rest], log_q[rest], log_prior[rest] = self._redshifts(
+                    flux[rest], flux_err[rest], *given, uniforms[rest]
+                )
+            noise = torch.from_numpy(normals.astype(np.float32))
+            w = torch.empty_like(noise)
+            for rows, once in ((np.flatnonzero(is_exact), True), (rest, False)):
+                if len(rows):
+                    chosen = None if member is None else member[rows]
+                    w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], chosen, once)
+                    log_q[rows] += q.numpy()
+        flat = w.reshape(-1, width).double().numpy()
+        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * _LN_2PI
+        theta = self.prior.from_unconstrained(flat)
+        return Draws(theta.reshape(*z.shape, theta.shape[1]), z, log_q, log_prior)
+
+    def redshift_nodes(self, flux, flux_err) -> np.ndarray:
+        """ln q(u | photometry) at equidistant u = (z - low) / (high - low), (n, n_bins + 1): the photo-z PDF."""
+        context = torch.from_numpy(self.redshift_features(flux, flux_err))
+        with torch.no_grad():
+            return self.redshift_density.log_nodes(context).numpy()
+
+    def _redshifts(self, flux, flux_err, z_obs, sigma, uniform):
+        low, high = self.survey.redshift_range
+        z, log_q = draw_redshift(self.redshift_nodes(flux, flux_err), (low, high), z_obs, sigma, uniform)
+        with np.errstate(invalid="ignore"):
+            measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
+        return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) - np.log(high - low)
+
+    def _member_numbers(self, seed, object_id, n_draws) -> torch.Tensor:
+        """Uniform numbers (n, n_draws) that choose each draw's member of the mixture; zeros if there is but one."""
+        if len(self.flows) == 1:
+            return torch.zeros(len(object_id), n_draws, dtype=torch.float64)
+        return torch.from_numpy(rng.uniform(seed, rng.STREAM_MEMBER, object_id, n_draws))
+
+    def _conditioned(self, flux, flux_err, z, noise, member, once: bool):
+        """w and ln q(w | x, z). `once`: all draws of a galaxy share its redshift, and so its context."""
+        sampler = self._first_sampler if member is None else self.sampler
+        if once:
+            return sampler.transform(noise, torch.from_numpy(self.features(flux, flux_err, z[:, 0])), member)
+        n, k, _ = noise.shape
+        context = self.features(np.repeat(flux, k, axis=0), np.repeat(flux_err, k, axis=0), z.ravel())
+        flat = None if member is None else member.reshape(n * k, 1)
+        w, q = sampler.transform(noise.reshape(n * k, 1, -1), torch.from_numpy(context), flat)
+        return w.reshape(noise.shape), q.reshape(n, k)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: Dask does the parallelism, and the sampler's small products do not gain from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
+    """Write a posterior to a folder and return its name; the description comes last, so a torn folder has none."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.ascontiguousarray(getattr(posterior.support, name)) for name in Support.names}
+    contents = {
+        **{_flow_file(i): flow_to_bytes(flow, posterior.architecture) for i, flow in enumerate(posterior.flows)},
+        _REDSHIFT: piecewise_to_bytes(posterior.redshift_density),
+        _SUPPORT: safetensors.numpy.save(arrays),
+    }
+    for name, content in contents.items():
+        write_bytes_atomic(folder / name, content)
+    description = _Description(
+        format=_FORMAT,
+        survey=posterior.survey,
+        galaxy_model=posterior.galaxy_model,
+        noise=posterior.noise,
+        features=posterior.features.to_dict(),
+        redshift_features=posterior.redshift_features.to_dict(),
+        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        provenance=posterior.provenance,
+    )
+    write_json_atomic(folder / _JSON, description.model_dump(mode="json"))
+    return hashlib.sha256((folder / _JSON).read_bytes()).hexdigest()
+
+
+def _flow_file(i: int) -> str:
+    return f"flow-{i}.safetensors" if i else "flow.safetensors"
+
+
+def embedded_posteriors() -> list[str]:
+    """Names of the posteriors that popcat carries."""
+    folder = files("popcat") / "data" / "models"
+    return sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+
+
+def posterior_folder(posterior: "str | Path") -> Path:
+    """The folder of a posterior: a path, or the name of an embedded one; PopcatError if there is none."""
+    if str(posterior) in embedded_posteriors():
+        return Path(str(files("popcat") / "data" / "models" / str(posterior)))
+    if not (Path(posterior) / _JSON).is_file():
+        raise PopcatError(
+            f'no posterior "{posterior}": expected a folder that `popcat train` wrote (it holds {_JSON}) or an '
+            f"embedded name; {did_you_mean(str(posterior), embedded_posteriors())}"
+        )
+    return Path(posterior)
+
+
+_loaded: OrderedDict[str, Posterior] = OrderedDict()
+_lock = threading.Lock()
+
+
+def load_posterior(posterior: "str | Path") -> Posterior:
+    """A posterior by folder or embedded name, checked against its hashes; kept in memory by content.
+
+    Raises PopcatError if it is missing, damaged, or written by another version of the format.
+
+    >>> load_posterior("sdss").prior.names[:2]
+    ('log_mstar_formed', 'beta1')
+    """
+    folder = posterior_folder(posterior)
+    content = (folder / _JSON).read_bytes()
+    name = hashlib.sha256(content).hexdigest()
+    with _lock:
+        if name not in _loaded:
+            _loaded[name] = _read(folder, content, name)
+            if len(_loaded) > _MAX_LOADED:
+                _loaded.popitem(last=False)
+        _loaded.move_to_end(name)
+        return _loaded[name]
+
+
+def _read(folder: Path, content: bytes, name: str) -> Posterior:
+    try:
+        stored = json.loads(content)
+        if stored.get("format") not in _READ_FORMATS:
+            raise PopcatError(
+                f"posterior {folder} has format {stored.get('format')}; this popcat reads "
+                f"{' and '.join(map(str, _READ_FORMATS))}: train it again"
+            )
+        description = _Description.model_validate(stored)
+        features = Features.from_dict(description.features)
+        redshift_features = Features.from_dict(description.redshift_features)
+    except pydantic.ValidationError as error:
+        raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {validation_summary(error)}") from error
+    except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
+        raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {error}") from error
+    noise = check_noise(description.noise, description.survey, f"posterior {folder}")
+    n_flow = max(len(description.files) - 2, 1)
+    members = [_flow_file(i) for i in range(n_flow)]
+    for file in (*members, _REDSHIFT, _SUPPORT):
+        _check_file(folder / file, description.files.get(file, "none"))
+    flows, architectures = zip(*(flow_from_file(folder / file) for file in members), strict=True)
+    return Posterior(
+        description.survey,
+        description.galaxy_model,
+        noise,
+        features,
+        flows,
+        architectures[0],
+        redshift_features,
+        piecewise_from_file(folder / _REDSHIFT),
+        _support_from_file(folder / _SUPPORT),
+        description.provenance,
+        name,
+    )
+
+
+def _support_from_file(path: Path) -> Support:
+    try:
+        return Support(**safetensors.numpy.load_file(str(path)))
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        raise PopcatError(f"{path} holds no support that popcat stored: {error}") from error
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise PopcatError(f"posterior {path.parent} has no {path.name}: copy the whole folder again")
+    got = hashlib.sha256(path.read_bytes()).hexdigest()
+    if got != expected:
+        raise PopcatError(
+            f"posterior {path.parent}: {path.name} is not the one it was saved with (SHA-256 {got[:12]}, "
+            f"expected {expected[:12]}): copy the folder again or train it anew"
+        )

@@ -1,0 +1,292 @@
+"""From a simulated library to a frozen posterior: q(z | photometry), then the members of q(theta | photometry, z).
+
+Ensembles on a cluster: one flow a task.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from popcat import __version__
+from popcat.errors import PopcatError
+from popcat.flows.architecture import architecture_for, flow_from_file, flow_to_bytes
+from popcat.flows.piecewise import PiecewiseShape, train_piecewise
+from popcat.flows.sampler import member_settings
+from popcat.flows.settings import Training
+from popcat.flows.training import History, mean_log_prob, train_flow
+from popcat.forward.noise import NoiseModel, check_noise
+from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.posterior.features import Features, fit_features, instruments, random_masks
+from popcat.posterior.library import Library, LibraryFolder, Source, memory_source, observe, open_library
+from popcat.posterior.posterior import Posterior, save_posterior
+from popcat.posterior.support import fit_support
+from popcat.run.client import connect
+from popcat.survey import Survey
+
+_MIN_GALAXIES = 1000
+_MAX_SCALING = 400_000
+CHECKPOINTS = "checkpoints"
+"""Folder inside an unfinished model's; a training that finds it goes on from there."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the members of a training share: the survey's galaxies as they are shown, and the scaler.
+
+    `stream` keeps the seeds of different sets apart.
+    """
+
+    survey: Survey
+    noise: NoiseModel
+    settings: Training
+    n_unconstrained: int
+    features: Features | None = None
+
+    def photometry(self, library: Library, *stream: int, hide: bool = True):
+        """Noisy fluxes and errors of what passes the selection, NaN in bands that are hidden, and their rows."""
+        seed = (self.settings.seed, *stream)
+        flux, err, rows = observe(library, self.survey, self.noise, seed, widened=hide)
+        if hide:
+            random = np.random.default_rng((*seed, 7))
+            seen = random_masks(random, len(rows), instruments(self.survey), self.settings.complete_fraction)
+            flux, err = np.where(seen, flux, np.nan), np.where(seen, err, np.nan)
+        return flux, err, rows
+
+    def theta_set(self, library: Library, *stream: int, hide: bool = True):
+        """Unconstrained parameters and their context."""
+        flux, err, rows = self.photometry(library, *stream, hide=hide)
+        context = self.features(flux, err, library.redshift[rows])
+        return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
+
+    def redshift_set(self, features: Features, library: Library, *stream: int):
+        """Redshift as a fraction of the survey's range, (n, 1), and its context."""
+        flux, err, rows = self.photometry(library, *stream)
+        low, high = self.survey.redshift_range
+        u = ((library.redshift[rows] - low) / (high - low)).astype(np.float32)
+        return torch.from_numpy(u[:, None]), torch.from_numpy(features(flux, err))
+
+
+def train_posterior(
+    library: Library | Source,
+    survey: Survey,
+    galaxy_model: GalaxyModel,
+    noise: NoiseModel,
+    settings: Training,
+    *,
+    provenance: dict,
+    device: str = "cpu",
+    report: Callable[[int, History], None] = lambda epoch, history: None,
+    checkpoints: Path | None = None,
+    run_members: Callable | None = None,
+) -> tuple[Posterior, History]:
+    """Train q(z | photometry), the members of q(theta | photometry, z) and the support on a library; noise and missing
+    bands are drawn anew every epoch.
+
+    run_members takes the `Setup`, the settings of each member and the size of an epoch to their flows and histories;
+    by default members are trained one after the other. With `checkpoints`, a folder, a training that was cut off goes
+    on where it stopped.
+    Returns the posterior and the history of the first member.
+
+    Raises PopcatError if too few galaxies pass the survey's selection.
+    """
+    source = memory_source(library, settings.validation_fraction) if isinstance(library, Library) else library
+    noise = check_noise(noise, survey, "the noise model")
+    width = make_prior(galaxy_model).n_unconstrained
+    flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, width))
+    features = fit_features(flux, err, redshift, galaxy_model.cosmology)
+    redshift_features = fit_features(flux, err, None, galaxy_model.cosmology)
+    setup = Setup(survey, noise, settings, width, features)
+    how = {"device": device, "report": report, "epoch_size": int(fraction * source.n), "checkpoints": checkpoints}
+    density, redshift_history = _train_redshift(setup, redshift_features, source, how)
+    if run_members is None:
+        members = [train_member(setup, chosen, source, **how) for chosen in member_settings(settings)]
+    else:
+        members = run_members(setup, member_settings(settings), how["epoch_size"])
+    flows, histories = zip(*members, strict=True)
+    architecture = architecture_for(settings, features=setup.n_unconstrained, context=features.n_features)
+    complete = setup.theta_set(source.held_out, 1, hide=False)
+    made = {
+        **provenance,
+        "training": settings.model_dump(mode="json"),
+        "history": [asdict(history) for history in histories],
+        "redshift_history": asdict(redshift_history),
+        "n_library": source.n + len(source.held_out),
+        "validation_log_prob": [history.validation[history.best_epoch] for history in histories],
+        "validation_log_prob_all_bands": [mean_log_prob(flow, *complete) for flow in flows],
+    }
+    support = fit_support(flux, err, redshift, features.softening, seed=settings.seed)
+    posterior = Posterior(
+        survey, galaxy_model, noise, features, tuple(flows), architecture, redshift_features, density, support, made
+    )  # fmt: skip
+    return posterior, histories[0]
+
+
+def train_member(setup: Setup, settings: Training, source: Source, *, epoch_size: int, device: str = "cpu",
+                 report=lambda epoch, history: None, checkpoints: Path | None = None):  # fmt: skip
+    """One flow q(theta | photometry, z) and its history; members differ by the seed of their settings."""
+    own = dataclasses.replace(setup, settings=settings)
+    architecture = architecture_for(settings, features=own.n_unconstrained, context=own.features.n_features)
+    validation = _not_empty(setup.theta_set(source.held_out, 1), source, settings)
+
+    def shards(epoch: int) -> Iterator:
+        return (own.theta_set(shard, 2, epoch, i) for i, shard in enumerate(source.shards()))
+
+    file = None if checkpoints is None else checkpoints / f"member-{settings.seed}.safetensors"
+    return train_flow(
+        architecture, shards, validation, settings, epoch_size=epoch_size, checkpoint=file,
+        data_id=_name(own, source.n), device=device, report=report,
+    )  # fmt: skip
+
+
+def _train_redshift(setup: Setup, features: Features, source: Source, how: dict):
+    """q(z | photometry) and its history."""
+    settings = setup.settings
+    shape = PiecewiseShape(context=features.n_features, n_bins=settings.redshift_bins,
+                           hidden=settings.redshift_hidden, n_layers=3)  # fmt: skip
+    validation = _not_empty(setup.redshift_set(features, source.held_out, 1), source, settings)
+
+    def shards(epoch: int) -> Iterator:
+        return (setup.redshift_set(features, shard, 3, epoch, i) for i, shard in enumerate(source.shards()))
+
+    folder = how["checkpoints"]
+    file = None if folder is None else folder / "redshift.safetensors"
+    return train_piecewise(
+        shape, shards, validation, settings, epoch_size=how["epoch_size"], checkpoint=file,
+        data_id=_name(setup, source.n), device=how["device"], report=how["report"],
+    )  # fmt: skip
+
+
+def _name(setup: Setup, n: int) -> str:
+    """Hash of what decides a training set, so that a checkpoint of another is refused."""
+    made = [setup.survey.model_dump(mode="json"), setup.noise.model_dump(mode="json"), n, setup.features.to_dict()]
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+def _scaling_set(source: Source, setup: Setup):
+    """Photometry, with every band, and redshifts of galaxies that the scalers and the support are fitted to; and the
+    fraction of galaxies that pass the selection.
+    """
+    library = next(iter(source.shards()))[:_MAX_SCALING]
+    flux, err, rows = setup.photometry(library, 0, hide=False)
+    if len(rows) < _MIN_GALAXIES:
+        cut = setup.survey.selection
+        raise PopcatError(
+            f"training: expected at least {_MIN_GALAXIES} simulated galaxies within the survey's "
+            f"selection ({cut.band} {cut.bright_mag} to {cut.faint_mag} mag), got {len(rows)} of "
+            f"{len(library)}: simulate more, or widen the selection"
+        )
+    return flux, err, library.redshift[rows], len(rows) / len(library)
+
+
+def _not_empty(validation, source: Source, settings: Training):
+    if len(validation[0]) == 0:
+        raise PopcatError(
+            f"training: none of {len(source.held_out)} galaxies held out for validation passes the survey's "
+            f"selection: simulate more, or raise validation_fraction ({settings.validation_fraction:g})"
+        )
+    return validation
+
+
+def train(
+    library: "str | Path",
+    output: "str | Path",
+    *,
+    settings: Training | None = None,
+    device: str = "cpu",
+    report=lambda epoch, history: None,
+    run_members: Callable | None = None,
+) -> tuple[Posterior, History]:
+    """Train a posterior on the library in a folder and freeze it in the folder `output`.
+
+    A library too large for memory is streamed. A training that was cut off goes on from the checkpoints in `output`.
+
+    Raises PopcatError if the library is not one, or `output` already holds something else.
+
+    >>> from popcat import simulate_library
+    >>> manifest = simulate_library("library_to_train_on", "sdss", 4000, scheduler="synchronous")
+    >>> small = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16)
+    >>> posterior, history = train("library_to_train_on", "my_model", settings=small)
+    >>> len(history.train)
+    1
+    """
+    folder, settings = open_library(library), settings or Training()
+    output = Path(output)
+    if output.exists() and any(item.name != CHECKPOINTS for item in output.iterdir()):
+        raise PopcatError(f"{output} is not empty: name a new folder for the model")
+    checkpoints = output / CHECKPOINTS
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    posterior, history = train_posterior(
+        folder.source(settings.validation_fraction), folder.survey, folder.galaxy_model, folder.noise, settings,
+        provenance=_provenance(folder), device=device, report=report, checkpoints=checkpoints, run_members=run_members,
+    )  # fmt: skip
+    save_posterior(posterior, output)
+    for file in checkpoints.iterdir():
+        file.unlink()
+    checkpoints.rmdir()
+    return posterior, history
+
+
+def _provenance(folder: LibraryFolder) -> dict:
+    return {
+        "popcat_version": __version__,
+        "library": {key: folder.manifest[key] for key in ("fingerprint_sha256", "rows", "popcat_version")},
+        "library_seed": folder.manifest["fingerprint"]["seed"],
+        "grid": folder.manifest["fingerprint"]["grid"],
+        "torch": torch.__version__,
+    }
+
+
+def train_member_part(
+    library: str, setup: Setup, settings: Training, epoch_size: int, checkpoints: str, device: str = "cpu"
+) -> tuple[bytes, dict]:
+    """`train_member` from a library's folder, as a task elsewhere: the flow as bytes, and its history."""
+    source = open_library(library).source(settings.validation_fraction)
+    flow, history = train_member(
+        setup, settings, source, epoch_size=epoch_size, device=device, checkpoints=Path(checkpoints)
+    )
+    architecture = architecture_for(settings, features=setup.n_unconstrained, context=setup.features.n_features)
+    return flow_to_bytes(flow, architecture), asdict(history)
+
+
+def member_from_part(content: bytes, history: dict, file: Path) -> tuple[torch.nn.Module, History]:
+    """What `train_member_part` gave, as `train_member` would give it; `file` is where it is put on the way."""
+    file.write_bytes(content)
+    flow, _ = flow_from_file(file)
+    file.unlink()
+    return flow, History(**history)
+
+
+def train_ensemble(
+    library: str | Path, output: str | Path, *, settings: Training | None = None, device: str = "cpu",
+    report: Callable = lambda epoch, history: None, scheduler: str | None = None, workers: int | None = None,
+) -> tuple[Posterior, History]:  # fmt: skip
+    """Train a posterior whose members (settings.members) are Dask tasks, one flow a task, and freeze it in `output`.
+
+    Workers must see the library and `output` under the same paths, as they read the first and leave checkpoints in the
+    second. Tasks go to workers with the resource GPU where there are any.
+
+    Raises PopcatError as `popcat.posterior.training.train` does, and if nothing answers at the scheduler's address.
+    """
+    library, output = Path(library).absolute(), Path(output).absolute()
+    fixed = {"checkpoints": str(output / CHECKPOINTS), "device": device}
+
+    def run_members(setup, members, size):
+        jobs = [(str(library), setup, member, size, *fixed.values()) for member in members]
+        with connect(scheduler, workers=workers, tasks=len(jobs)) as client:
+            parts = [train_member_part(*job) for job in jobs] if client is None else _gather(client, jobs)
+        return [member_from_part(*part, output / CHECKPOINTS / "member") for part in parts]
+
+    return train(library, output, settings=settings, device=device, report=report, run_members=run_members)
+
+
+def _gather(client, jobs) -> list:
+    """Results of `train_member_part`, on GPU workers where there are any."""
+    has_gpu = any(info["resources"].get("GPU") for info in client.scheduler_info(n_workers=-1)["workers"].values())
+    where = {"resources": {"GPU": 1}} if has_gpu else {}
+    return client.gather([client.submit(train_member_part, *job, pure=False, **where) for job in jobs])

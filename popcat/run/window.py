@@ -1,0 +1,172 @@
+"""A bounded window of tasks on a cluster that loses workers.
+
+Each task is one whole partition, read to write, so that nothing piles up between stages. With workers that have the
+resource "GPU", tasks go to those alone; several workers may share a GPU, and keep it busy while others use their CPU.
+
+What can go wrong, and who answers for it:
+
+    a worker dies                 Dask gives its tasks to another; a task that was there too often is a suspect
+    a suspect                     tried once more, alone: if the worker dies again, it is poisoned, named and left out
+    an error that is no PopcatError   tried again, because disks and networks have moods
+    the disk is full              nothing more is begun
+    no worker is left             an error after NO_WORKERS_S (or Dask's distributed.scheduler.no-workers-timeout)
+    the scheduler dies            an error at once; a rerun finishes
+"""
+
+import queue
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import cloudpickle
+import dask
+import distributed
+from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
+
+import popcat
+from popcat.errors import PopcatError
+from popcat.run.worker import GPU, run_on_worker
+from popcat.timing import recording
+
+NO_WORKERS_S = 600
+"""How long a run waits for a worker when there is none."""
+TASKS_PER_THREAD = 2
+RETRIES = 2
+_LOOK_S = 2.0
+
+
+class Outcome(NamedTuple):
+    """What became of a partition: `error` is None where its part is written."""
+
+    index: int
+    error: Exception | None
+
+
+def run_synchronous(task: Callable, jobs: dict[int, tuple]) -> Iterator[Outcome]:
+    """task(*jobs[i]) for every i, in this process."""
+    for index, arguments in jobs.items():
+        try:
+            with recording("this process"):
+                task(*arguments)
+            yield Outcome(index, None)
+        except Exception as error:
+            yield Outcome(index, error)
+
+
+class Window:
+    """task(*jobs[i]) for every i on a cluster, as outcomes in the order in which they come.
+
+    `note` is called with the name of an event and its fields. Raises PopcatError where no outcome can come any more.
+    """
+
+    def __init__(self, client: distributed.Client, task: Callable, jobs: dict[int, tuple], note: Callable):
+        self.client, self.task, self.jobs, self.note = client, task, jobs, note
+        self.waiting, self.suspects = deque(jobs), deque()
+        self.running: dict[str, tuple[int, distributed.Future]] = {}
+        self.attempts, self.alone = Counter(), set()
+        self.done: queue.SimpleQueue = queue.SimpleQueue()
+        self.limit, self.uses_gpu, self.looked, self.seen = 0, False, -_LOOK_S, time.monotonic()
+        self.workers: frozenset[str] = frozenset()
+
+    def __iter__(self) -> Iterator[Outcome]:
+        try:
+            while self.waiting or self.suspects or self.running:
+                self._look()
+                self._fill()
+                try:
+                    outcome = self._settle(self.done.get(timeout=_LOOK_S))
+                except queue.Empty:
+                    continue
+                if outcome is not None:
+                    yield outcome
+        except (CommClosedError, ClosedClientError, OSError, TimeoutError) as error:
+            raise _lost(error) from error
+
+    def stop(self) -> None:
+        """Begin nothing more; what runs is waited for."""
+        self.waiting.clear()
+        self.suspects.clear()
+
+    def _look(self) -> None:
+        """Count the workers every few seconds: clusters grow, shrink and die."""
+        now = time.monotonic()
+        if now - self.looked < _LOOK_S:
+            return
+        self.looked = now
+        try:
+            # not client.scheduler_info(), whose periodic refresh forgets the workers for a moment
+            workers = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
+        except (CommClosedError, OSError, TimeoutError):
+            workers = None  # dead, or only too busy to answer
+        if self.client.status != "running":
+            raise _lost(f"its connection is {self.client.status}")
+        if workers is None:
+            return
+        gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in workers.values())
+        self.uses_gpu = self.uses_gpu or gpus > 0
+        slots = gpus if self.uses_gpu else sum(worker["nthreads"] for worker in workers.values())
+        self.limit = TASKS_PER_THREAD * slots
+        self._tell(frozenset(workers), gpus)
+        if slots:
+            self.seen = now
+        elif now - self.seen > _patience():
+            what = "worker with a GPU" if self.uses_gpu else "worker"
+            raise PopcatError(f"no {what} for {_patience():.0f} s; the parts that are there are kept: start workers "
+                              "and give the same command again")  # fmt: skip
+
+    def _tell(self, workers: frozenset[str], gpus: int) -> None:
+        for event, names in (("worker_lost", self.workers - workers), ("worker_came", workers - self.workers)):
+            for name in sorted(names):
+                self.note(event, worker=name, workers=len(workers), gpus=gpus)
+        self.workers = workers
+
+    def _fill(self) -> None:
+        while self.waiting and len(self.running) < self.limit:
+            self._submit(self.waiting.popleft())
+        if self.suspects and self.limit and not self.running and not self.waiting:
+            index = self.suspects.popleft()
+            self.alone.add(index)
+            self._submit(index)
+
+    def _submit(self, index: int) -> None:
+        needs = {GPU: 1} if self.uses_gpu else None
+        future = self.client.submit(
+            run_on_worker, cloudpickle.dumps((self.task, self.jobs[index])), self.uses_gpu, popcat.__version__,
+            pure=False, resources=needs, key=f"part-{index:06d}-{time.monotonic_ns()}",
+        )  # fmt: skip
+        self.running[future.key] = index, future
+        future.add_done_callback(self.done.put)
+
+    def _settle(self, future: distributed.Future) -> Outcome | None:
+        """The outcome of a future, or None where its partition is tried again."""
+        index, _ = self.running.pop(future.key)
+        if future.status == "finished":
+            return Outcome(index, None)
+        if future.status != "error":
+            raise _lost(f"partition {index} is {future.status}")
+        error = future.exception()
+        killed = isinstance(error, distributed.KilledWorker)
+        if killed and index not in self.alone:
+            self.suspects.append(index)
+        elif killed:
+            return Outcome(index, PopcatError("its worker died each time, the last time with nothing else at work; "
+                                              "look at the worker's log for why (memory is the usual reason)"))
+        elif isinstance(error, PopcatError) or self.attempts[index] >= RETRIES:
+            return Outcome(index, error)
+        else:
+            self.waiting.append(index)
+        self.attempts[index] += 1
+        self.note("part_retried", part=index, error=f"{type(error).__name__}: {error}")
+        return None
+
+
+def _patience() -> float:
+    configured = dask.config.get("distributed.scheduler.no-workers-timeout", default=None)
+    return dask.utils.parse_timedelta(configured) if configured else NO_WORKERS_S
+
+
+def _lost(why) -> PopcatError:
+    return PopcatError(f"the connection to the Dask scheduler is lost ({why}); the parts that are there are kept: "
+                       "start a scheduler and give the same command again")  # fmt: skip

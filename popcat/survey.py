@@ -1,0 +1,193 @@
+"""A photometric survey: its bands, and what the columns of its catalogues mean."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from popcat.errors import PopcatError, did_you_mean
+from popcat.expressions import parse
+from popcat.settings import Settings, ascending, parse_toml
+from popcat.units import COUNT_RATE, NMGY_PER_UNIT
+
+FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag", "asinh_mag")
+TRIM = 1e-3
+"""Response below this fraction of a filter's peak is noise outside the band (popcat.forward.filters)."""
+
+
+class Filter(Settings):
+    """A filter curve by name: of an observed band, or one that absolute magnitudes are given in."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
+    filter: str
+    """The path of a file (two columns of Angstrom and response, or the SVO's VOTable), a speclite name such as
+    "sdss2010-u", or a sedpy name such as "vista_vircam_J"."""
+    wave_range_aa: tuple[float, float] | None = None
+    """Wavelengths outside this range are cut from the curve: here it is decided whether a leak counts."""
+    trim: float = pydantic.Field(default=TRIM, ge=0.0, lt=0.5)
+    """Response below this fraction of the peak is noise outside the band and its leaks; 0 keeps all."""
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self):
+        if self.wave_range_aa is not None:
+            ascending("wave_range_aa", *self.wave_range_aa)
+        return self
+
+
+class Band(Filter):
+    """One photometric band: its filter curve, and where a catalogue keeps it.
+
+    A column is a name, one element of a vector column ("NMGY[2]"), or an expression of `popcat.expressions`.
+    """
+
+    flux: str
+    """Column of the flux (or magnitude, if the unit is "ab_mag")."""
+    unit: Literal[(*FLUX_UNITS, COUNT_RATE)] | None = None
+    """Unit of this band's columns, where it is not the survey's; "count/s" has zero point 22.5 + ab_offset_mag."""
+    softening: float | None = pydantic.Field(default=None, gt=0.0)
+    """b of asinh magnitudes ("asinh_mag"), as a fraction of the flux of magnitude zero."""
+    flux_err: str | None = None
+    flux_ivar: str | None = None
+    """Column of the error, or of the inverse variance: exactly one of them."""
+    extinction: str | None = None
+    """Column of the Galactic extinction; None: already removed."""
+    extinction_factor: float = pydantic.Field(default=1.0, gt=0.0)
+    """Times the column this is the extinction in magnitudes: 1, or R of this band where the column is E(B-V)."""
+    ab_offset_mag: float = 0.0
+    """Added to the survey's magnitudes to bring them to the AB system."""
+    error_floor: float = pydantic.Field(default=0.0, ge=0.0, lt=1.0)
+    """Fraction of the flux added in quadrature to its error."""
+    depth_5sigma_mag: float | None = pydantic.Field(default=None, gt=0.0, lt=40.0)
+    """AB magnitude that has an error of a fifth of its flux: from it follows a nominal noise model."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        if (self.flux_err is None) == (self.flux_ivar is None):
+            raise ValueError(f'band "{self.name}" needs exactly one of flux_err, flux_ivar')
+        return self
+
+
+class Columns(Settings):
+    """Columns of a catalogue that are not photometry; each may be an expression, as in `Band`."""
+
+    object_id: str = "object_id"
+    ra: str | None = "ra"
+    dec: str | None = "dec"
+    redshift: str = "redshift"
+    redshift_err: str | None = None
+
+
+class Selection(Settings):
+    """Magnitude range, in one band, of the galaxies that a model is trained on.
+
+    A cut in *observed* quantities leaves p(theta | photometry) unchanged for every galaxy that passes it,
+    so it spends the training where the survey's galaxies are and biases nothing.
+    """
+
+    band: str
+    bright_mag: float
+    faint_mag: float
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        ascending("bright_mag to faint_mag", self.bright_mag, self.faint_mag)
+        return self
+
+
+class CalibrationLimits(Settings):
+    """What a model must reach before it is used: largest KS distance of a parameter, largest TARP deviation.
+
+    0.036 is the 1% critical value of the KS distance for 2,000 mocks.
+    """
+
+    max_ks: float = pydantic.Field(default=0.036, gt=0.0, lt=1.0)
+    max_tarp: float = pydantic.Field(default=0.03, gt=0.0, lt=1.0)
+
+
+class Survey(Settings):
+    """A photometric survey: bands, columns, units, redshift range."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    description: str = ""
+    unit: Literal[FLUX_UNITS] = "nMgy"
+    redshift_range: tuple[float, float]
+    columns: Columns = Columns()
+    quality: tuple[str, ...] = ()
+    """Conditions, such as "sdss_clean(flags)" or "NQ >= 3"; a row that fails one is flagged `quality_cut`."""
+    missing_values: tuple[float, ...] = ()
+    """Numbers that stand for "not observed" in fluxes, errors and redshifts, such as -999.0."""
+    bands: tuple[Band, ...] = pydantic.Field(min_length=1)
+    selection: Selection
+    calibration: CalibrationLimits = CalibrationLimits()
+    absolute_magnitudes: tuple[Filter, ...] = ()
+    """Filters of the rest-frame absolute magnitudes that every posterior draw has: columns abs_mag_<name>."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        names = self.band_names
+        if len({name.lower() for name in names}) != len(names):
+            raise ValueError(f"band names must differ, and not in case alone (columns of them would be one to DuckDB), "
+                             f"got {', '.join(names)}")
+        absolute = [item.name.lower() for item in self.absolute_magnitudes]
+        if len(set(absolute)) != len(absolute):
+            raise ValueError("names of absolute_magnitudes must differ, and not in case alone, got "
+                             f"{', '.join(item.name for item in self.absolute_magnitudes)}")
+        if self.selection.band not in names:
+            raise ValueError(f'selection.band "{self.selection.band}": {did_you_mean(self.selection.band, names)}')
+        low, high = self.redshift_range
+        if not 0.0 < low < high:
+            raise ValueError(f"redshift_range must be 0 < low < high, got {low}, {high}")
+        hard = [band.name for band in self.bands if self.unit_of(band) == "asinh_mag" and band.softening is None]
+        if hard:
+            raise ValueError(f'bands {", ".join(hard)} are in "asinh_mag" and need softening, such as 1.2e-10')
+        return self
+
+    @pydantic.field_validator("quality")
+    @classmethod
+    def _conditions(cls, quality):
+        for text in quality:
+            try:
+                parse(text)
+            except PopcatError as error:
+                raise ValueError(str(error)) from error
+        return quality
+
+    def without_error_floors(self) -> "Survey":
+        """The same survey with the errors of its catalogue as they are."""
+        return self.model_copy(update={"bands": tuple(b.model_copy(update={"error_floor": 0.0}) for b in self.bands)})
+
+    def unit_of(self, band: Band) -> str:
+        """The unit of a band's columns."""
+        return band.unit or self.unit
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        return tuple(band.name for band in self.bands)
+
+
+def embedded_surveys() -> list[str]:
+    """Names of the surveys that popcat carries."""
+    folder = files("popcat") / "data" / "surveys"
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def load_survey(survey: "str | Path | Survey") -> Survey:
+    """A survey by the name of an embedded one or by the path of a TOML file.
+
+    Raises PopcatError if there is no such survey or the file does not describe one.
+
+    >>> load_survey("sdss").band_names
+    ('u', 'g', 'r', 'i', 'z')
+    """
+    if isinstance(survey, Survey):
+        return survey
+    if str(survey) in embedded_surveys():
+        return parse_toml(Survey, files("popcat") / "data" / "surveys" / f"{survey}.toml")
+    path = Path(survey)
+    if not path.is_file():
+        raise PopcatError(
+            f'no survey "{survey}": expected a TOML file or an embedded name; '
+            f"{did_you_mean(str(survey), embedded_surveys())}"
+        )
+    return parse_toml(Survey, path)

@@ -1,0 +1,142 @@
+"""Certified draws are those of the exact posterior, whatever the flow; what cannot be believed is not certified."""
+
+import numpy as np
+import pytest
+
+from popcat.checks import certify as module
+from popcat.checks.certify import Effort, certify
+from popcat.checks.weights import Target
+from popcat.forward.photometry import Photometry
+from popcat.galaxies import chi2_of
+
+N = 6
+# The posterior of the tests is badly trained: a generous error makes one a rescue can finish fast.
+WIDER = 4.0
+
+
+@pytest.fixture(scope="module")
+def forward(survey, model):
+    return Photometry(survey, model).flux
+
+
+@pytest.fixture
+def galaxies(observed):
+    flux, err, redshift, object_id = (values[:N] for values in observed)
+    return flux, WIDER * err, redshift, object_id
+
+
+@pytest.fixture
+def effort(monkeypatch):
+    """Few proposals, so that rounds and rescues are seen at work."""
+    monkeypatch.setattr(module, "N_PROPOSALS", 256)
+    return Effort(target_ess=150.0, budget_ms=400.0)
+
+
+def test_weights_are_likelihood_times_prior_over_the_density_of_the_flow(trained, forward, galaxies, survey):
+    flux, err, redshift, object_id = galaxies
+    flux[0, 1] = np.nan
+    target = Target(trained[0], forward, flux, err, redshift, np.full(N, np.nan))
+    draws = target.sample(object_id, 5, 0)
+    log_weight, chi2 = target.weigh(draws)
+    model_flux = np.array([forward(theta, z) for theta, z in zip(draws.theta, draws.redshift, strict=True)])
+    seen = ~np.isnan(flux)
+    expected = np.where(seen[:, None], (model_flux - np.nan_to_num(flux)[:, None]) / err[:, None], 0.0) ** 2
+    np.testing.assert_allclose(chi2, expected.sum(axis=2))
+    norm = np.sum((np.log(err) + 0.5 * np.log(2 * np.pi)) * seen, axis=1)
+    log_like = -0.5 * expected.sum(axis=2) - norm[:, None]
+    np.testing.assert_allclose(log_weight, log_like + draws.log_prior - draws.log_q)
+
+
+@pytest.fixture(scope="module")
+def brute(trained, forward):
+    """Mean, scatter, effective size and log evidence of each galaxy from 200,000 draws of the prior."""
+
+    def posterior(flux, err, redshift):
+        theta = trained[0].prior.from_unit(np.random.default_rng(0).uniform(size=(200_000, 11)))
+        model_flux = forward(theta, np.full(len(theta), redshift))
+        like = np.exp(-0.5 * chi2_of(model_flux[None], flux[None], err[None])[0])
+        weight = like / like.sum()
+        mean = weight @ theta
+        scatter = np.sqrt(weight @ (theta - mean) ** 2)
+        norm = np.log(err).sum() + 0.5 * len(flux) * np.log(2 * np.pi)
+        return mean, scatter, 1.0 / np.sum(weight**2), np.log(like.mean()) - norm
+
+    return posterior
+
+
+@pytest.mark.parametrize("only", ["any", "smc"])
+def test_posteriors_and_evidences_are_those_of_brute_force(trained, forward, galaxies, brute, only, monkeypatch):
+    """By whatever route, and by the rescue alone."""
+    flux, err, redshift, object_id = galaxies
+    err = np.maximum(err, 0.5 * np.abs(flux))
+    if only == "smc":
+        monkeypatch.setattr(module, "reliable_k", lambda n: -np.inf)  # no weights are believed
+    found = certify(trained[0], forward, flux, err, redshift, object_id, 512, 0, effort=Effort(budget_ms=600.0))
+    assert np.isin(found.route, ("smc",) if only == "smc" else ("flow+is", "smc")).all()
+    pulls, differences = [], []
+    for i in range(N):
+        mean, scatter, ess, log_evidence = brute(flux[i], err[i], redshift[i])
+        assert ess > 500
+        error = scatter * np.sqrt(1.0 / min(found.ess[i], 512) + 1.0 / ess)
+        pulls.append((found.theta[i].mean(axis=0) - mean) / error)
+        differences.append(found.log_evidence[i] - log_evidence)
+        np.testing.assert_allclose(found.theta[i].std(axis=0), scatter, rtol=0.35)
+    assert np.abs(pulls).max() < 4.5 and np.sqrt(np.mean(np.square(pulls))) < 1.6
+    assert np.abs(differences).max() < 0.8 and abs(np.mean(differences)) < 0.3
+
+
+def test_every_draw_is_inside_the_prior_and_has_the_redshift(trained, forward, galaxies, effort):
+    found = certify(trained[0], forward, *galaxies, 30, 0, effort=effort)
+    assert found.theta.shape == (N, 30, 12)
+    assert trained[0].prior.contains(found.theta.reshape(-1, 12)).all()
+    assert (found.redshift == galaxies[2][:, None]).all()
+
+
+def test_free_and_given_redshifts_share_a_batch(trained, forward, galaxies, effort, survey):
+    flux, err, redshift, object_id = galaxies
+    sigma = np.full(N, np.nan)
+    redshift[0], sigma[1], sigma[2] = np.nan, 0.01, 0.1
+    err = np.maximum(err, 0.5 * np.abs(flux))
+    found = certify(trained[0], forward, flux, err, redshift, object_id, 50, 0, redshift_err=sigma, effort=effort)
+    low, high = survey.redshift_range
+    assert ((found.redshift >= low) & (found.redshift <= high)).all()
+    assert (found.redshift[3:].std(axis=1) == 0).all() and (found.redshift[:3].std(axis=1) > 1e-4).all()
+    assert abs(found.redshift[1].mean() - redshift[1]) < 0.05
+    assert np.isfinite(found.log_evidence[found.route != "failed"]).all()
+
+
+def test_a_galaxy_alone_is_what_it_is_in_a_batch(trained, forward, galaxies, effort):
+    together = certify(trained[0], forward, *galaxies, 40, 0, effort=effort)
+    assert set(together.route) >= {"smc"}
+    for i in range(N):
+        alone = certify(trained[0], forward, *(values[i : i + 1] for values in galaxies), 40, 0, effort=effort)
+        assert alone.route[0] == together.route[i] and alone.n_proposals[0] == together.n_proposals[i]
+        np.testing.assert_allclose(alone.log_evidence[0], together.log_evidence[i], atol=1e-3)
+        np.testing.assert_allclose(alone.theta[0], together.theta[i], atol=1e-3)
+
+
+def test_more_is_proposed_where_little_is_effective(trained, forward, galaxies, effort):
+    found = certify(trained[0], forward, *galaxies, 10, 0, effort=effort)
+    assert set(found.n_proposals) <= {256, 512, 1024, 2048}
+    np.testing.assert_allclose(found.efficiency[found.route == "flow+is"],
+                               (found.ess / found.n_proposals)[found.route == "flow+is"])  # fmt: skip
+    assert (found.ess[found.route == "flow+is"] >= 100).all()
+
+
+def test_a_budget_that_is_too_small_fails_and_says_so(trained, forward, galaxies):
+    flux, err, redshift, object_id = galaxies
+    found = certify(trained[0], forward, flux, err / 40, redshift, object_id, 10, 0, effort=Effort(budget_ms=20.0))
+    assert (found.route == "failed").all() and (found.route_why == "budget").all()
+    assert np.isnan(found.log_evidence).all() and (found.n_proposals == 1000).all()
+    plain = trained[0].sample(flux, err / 40, redshift, object_id, 10, 0).theta
+    np.testing.assert_allclose(found.theta, plain, atol=1e-3)
+
+
+def test_no_likelihood_above_zero_is_no_fit(trained, forward, galaxies):
+    flux, err, redshift, object_id = galaxies
+    found = certify(trained[0], forward, flux, err * 1e-200, redshift, object_id, 10, 0, effort=Effort(budget_ms=400.0))
+    assert (found.route == "failed").all() and (found.route_why == "no_fit").all()
+
+
+def test_no_galaxies_give_no_draws(trained, forward, galaxies):
+    assert certify(trained[0], forward, *(values[:0] for values in galaxies), 7, 1).theta.shape == (0, 7, 12)

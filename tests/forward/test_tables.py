@@ -1,0 +1,157 @@
+"""Band tables: coverage, the cache, and workers that build at once."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from popcat.errors import PopcatError
+from popcat.forward import tables
+from popcat.forward.filters import load_curves
+from popcat.forward.grid import save_grid
+from popcat.forward.histories import straight_bins
+from popcat.forward.tables import bin_weights, build_tables, cut_bins, load_tables, redshift_nodes
+from popcat.galaxy_model import GalaxyModel
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("POPCAT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def settings(small_grid, tmp_path):
+    """The galaxy model on the small grid."""
+    save_grid(small_grid, tmp_path / "small.npz")
+    return GalaxyModel(grid=str(tmp_path / "small.npz"))
+
+
+def test_tables_come_back_from_the_cache_as_they_were_built(cache, settings, make_survey):
+    survey = make_survey()
+    loaded, model = load_tables(survey, settings)
+    built = build_tables(survey, model, load_curves(survey))
+    for name in loaded.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(built, name))
+    assert loaded.light.dtype == np.float32
+
+
+def test_a_second_load_builds_nothing(cache, settings, make_survey, monkeypatch):
+    load_tables(make_survey(), settings)
+    monkeypatch.setattr(tables, "build_tables", None)
+    load_tables(make_survey(), settings)
+    assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", [{"redshift_range": (0.05, 0.07)}, {"high": 5001.0}])
+def test_another_range_or_filter_has_tables_of_its_own(cache, settings, make_survey, change):
+    load_tables(make_survey(), settings)
+    load_tables(make_survey(**change), settings)
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("change", [{"binning": "midpoint"}, {"birth_cloud_age_gyr": 0.01}, {"cosmology": "WMAP9"}])
+def test_another_model_has_tables_of_its_own(cache, settings, make_survey, change):
+    load_tables(make_survey(), settings)
+    load_tables(make_survey(), settings.model_copy(update=change))
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_names_columns_and_offsets_enter_no_table(cache, settings, make_survey):
+    survey = make_survey()
+    load_tables(survey, settings)
+    load_tables(survey.model_copy(update={"name": "other", "description": "renamed"}), settings)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_two_builders_at_once_leave_one_folder_and_nothing_else(cache, settings, make_survey, monkeypatch):
+    both, build, results = threading.Barrier(2, timeout=30), tables.build_tables, []
+
+    def build_together(*arguments, **options):
+        both.wait()
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(tables, "build_tables", build_together)
+    survey = make_survey()
+    threads = [threading.Thread(target=lambda: results.append(load_tables(survey, settings)[0])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 2
+    np.testing.assert_array_equal(results[0].light, results[1].light)
+    (folder,) = cache.iterdir()
+    assert not folder.name.endswith(".tmp")
+
+
+def test_a_cache_that_cannot_be_written_is_named(settings, make_survey, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("POPCAT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(PopcatError, match="POPCAT_CACHE"):
+        load_tables(make_survey(), settings)
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.delenv("POPCAT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert tables.cache_folder() == tmp_path / "popcat"
+
+
+@pytest.mark.parametrize(
+    ("band", "redshift", "wave"),
+    [((29000.0, 31700.0), 0.05, 30190), ((1010.0, 2000.0), 0.06, 953)],
+    ids=["red", "blue"],
+)
+def test_light_beyond_the_grid_is_refused_by_band_and_redshift(cache, settings, make_survey, band, redshift, wave):
+    with pytest.raises(PopcatError, match=rf'band "hat" at redshift {redshift:g} needs {wave} A'):
+        load_tables(make_survey(*band), settings)
+    assert not cache.exists()
+
+
+def test_a_survey_beyond_the_cosmology_is_refused(cache, settings, make_survey):
+    with pytest.raises(PopcatError, match="expected redshifts from 0 to 2"):
+        load_tables(make_survey(5000.0, 6000.0, (1.9, 2.5)), settings)
+
+
+def test_redshift_nodes_cover_the_range_in_equal_steps():
+    nodes = redshift_nodes((0.01, 0.5))
+    np.testing.assert_allclose(np.expm1(nodes[[0, -1]]), [0.01, 0.5])
+    np.testing.assert_allclose(np.diff(nodes), nodes[1] - nodes[0])
+    assert nodes[1] - nodes[0] <= tables.CELL_LN1PZ
+
+
+def test_every_bin_is_a_weighted_mean_of_ages(model):
+    z_range = (0.01, 0.6)
+    first, last = cut_bins(model, z_range)
+    weights = bin_weights(model, z_range, 0.3)
+    n_bin = last + (last - first + 1)
+    assert len(weights) == n_bin + 2 * tables.N_MOMENT
+    np.testing.assert_allclose(weights[:n_bin].sum(axis=1), 1.0, rtol=1e-9)
+
+
+def test_moments_sum_the_straight_bins_on_both_sides_of_the_birth_clouds(model):
+    weights = bin_weights(model, (0.01, 0.6), 0.3)
+    n = straight_bins(model.bases, model.bins.edges_gyr)
+    width, middle = np.diff(model.bins.edges_gyr)[:n], model.bins.mid_gyr[:n]
+    young, old = weights[-2 * tables.N_MOMENT :].reshape(2, tables.N_MOMENT, -1)
+    for power in range(tables.N_MOMENT):
+        expected = (width * middle**power) @ weights[:n]
+        np.testing.assert_allclose((young + old)[power], expected, rtol=1e-12, atol=1e-15)
+    assert young[0].sum() == pytest.approx(0.1)
+    assert old[0].sum() == pytest.approx(model.bins.edges_gyr[n] - 0.1)
+
+
+def test_columns_fill_up_with_none_of_the_light(model, curves, survey):
+    built = build_tables(survey.model_copy(update={"redshift_range": (0.1, 0.101)}), model, curves)
+    used = len(built.node_aa) + 2 * len(built.step_band)
+    assert built.light.shape[3] % tables.N_LANE == 0
+    assert not built.light[..., used:].any()
+
+
+def test_twice_the_light_is_twice_the_table(model, curves, survey):
+    narrow = survey.model_copy(update={"redshift_range": (0.1, 0.101)})
+    one = build_tables(narrow, model, curves[2:3])
+    two = build_tables(narrow, replace(model, grid=replace(model.grid, lum=2.0 * model.grid.lum)), curves[2:3])
+    np.testing.assert_allclose(two.light, 2.0 * one.light, rtol=1e-6)
+    assert one.megabytes > 0

@@ -1,0 +1,225 @@
+"""A photometry frame holds what the survey file says about its columns: closed forms, flags, invariances."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from popcat.columns import photometry_columns, photometry_meta
+from popcat.errors import PopcatError
+from popcat.galaxies import FLAGS, STATUS, has_posterior, status_of
+from popcat.io.photometry import catalog_columns, to_photometry
+from popcat.io.sources import plan_chunks, read_chunk
+from popcat.survey import load_survey
+
+
+def close(got, expected):
+    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=3e-7)
+
+
+def flags_in(frame, row=0):
+    return {name for name, bit in FLAGS.items() if frame["flags"].iloc[row] & bit}
+
+
+def test_columns_order_dtypes_and_index_are_the_schema(raw, survey):
+    frame = to_photometry(raw.sample(frac=1.0, random_state=1), survey)
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == photometry_columns(survey)
+    assert list(frame) == list(photometry_columns(survey))
+    assert isinstance(frame.index, pd.RangeIndex)
+
+
+def test_an_empty_frame_gives_the_empty_meta(raw, survey):
+    assert_frame_equal(to_photometry(raw[:0], survey), photometry_meta(survey), check_index_type=False)
+
+
+def test_a_band_with_nothing_to_correct_is_unchanged(raw, survey):
+    frame = to_photometry(raw, survey)
+    close(frame["flux_g"], raw["f_g"])
+    close(frame["flux_err_g"], raw["e_g"])
+    assert (frame["flags"] == 0).all()
+
+
+def test_extinction_offset_inverse_variance_and_floor_follow_the_formula(raw, survey):
+    frame = to_photometry(raw, survey)
+    scale = 10 ** (0.4 * (raw["a_r"] - 0.1))
+    close(frame["flux_r"], raw["f_r"] * scale)
+    close(frame["flux_err_r"], np.sqrt(scale**2 / raw["iv_r"] + (0.05 * raw["f_r"] * scale) ** 2))
+
+
+@pytest.mark.parametrize(("unit", "in_nmgy"), [
+    ("nMgy", 1.0), ("nJy", 1 / 3631), ("uJy", 1 / 3.631), ("mJy", 1000 / 3.631), ("Jy", 1e6 / 3.631)])
+def test_linear_units_scale_flux_and_error(raw, survey, unit, in_nmgy):
+    frame = to_photometry(raw, survey.model_copy(update={"unit": unit}))
+    close(frame["flux_g"], raw["f_g"] * in_nmgy)
+    close(frame["flux_err_g"], raw["e_g"] * in_nmgy)
+    close(frame["flux_r"], raw["f_r"] * in_nmgy * 10 ** (0.4 * (raw["a_r"] - 0.1)))
+
+
+def test_magnitudes_give_the_photometry_of_their_fluxes(raw, survey):
+    log_err = 2.5 / np.log(10)
+    as_mag = raw.assign(
+        f_g=22.5 - 2.5 * np.log10(raw["f_g"]), e_g=log_err * raw["e_g"] / raw["f_g"],
+        f_r=22.5 - 2.5 * np.log10(raw["f_r"]), iv_r=raw["iv_r"] * (raw["f_r"] / log_err) ** 2)
+    got = to_photometry(as_mag, survey.model_copy(update={"unit": "ab_mag"}))
+    assert_frame_equal(got, to_photometry(raw, survey), rtol=1e-6)
+
+
+def test_a_band_may_have_a_unit_of_its_own(raw, survey):
+    expected = to_photometry(raw, survey)
+    log_err = 2.5 / np.log(10)
+    as_mag = raw.assign(f_g=22.5 - 2.5 * np.log10(raw["f_g"]), e_g=log_err * raw["e_g"] / raw["f_g"])
+    bands = (survey.bands[0].model_copy(update={"unit": "ab_mag"}), survey.bands[1])
+    assert_frame_equal(to_photometry(as_mag, survey.model_copy(update={"bands": bands})), expected, rtol=1e-6)
+
+
+def test_count_rates_have_a_zero_point_of_22_5_plus_the_offset(raw, survey):
+    counts = survey.bands[0].model_copy(update={"unit": "count/s", "ab_offset_mag": 20.08 - 22.5})
+    frame = to_photometry(raw, survey.model_copy(update={"bands": (counts, survey.bands[1])}))
+    close(frame["flux_g"], raw["f_g"] * 10 ** (0.4 * (22.5 - 20.08)))
+    close(frame["flux_err_g"], raw["e_g"] * 10 ** (0.4 * (22.5 - 20.08)))
+
+
+def test_the_extinction_may_be_a_reddening_times_a_factor(raw, survey):
+    bands = (survey.bands[0], survey.bands[1].model_copy(update={"extinction_factor": 2.5}))
+    reddening = raw.assign(a_r=raw["a_r"] / 2.5)
+    got = to_photometry(reddening, survey.model_copy(update={"bands": bands}))
+    assert_frame_equal(got, to_photometry(raw, survey), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mark", [99.0, -99.0, -9999.0, 999.0])
+def test_marks_for_missing_magnitudes_are_missing(raw, survey, mark):
+    frame = to_photometry(raw.assign(f_g=mark, f_r=20.0), survey.model_copy(update={"unit": "ab_mag"}))
+    assert frame["flux_g"].isna().all()
+    assert flags_in(frame) == {"missing_band"}
+
+
+def test_the_ab_offset_is_added_to_the_magnitude(raw, survey):
+    with_offset, without = (to_photometry(raw, survey.model_copy(update={"bands": (
+        survey.bands[0].model_copy(update={"ab_offset_mag": offset}), survey.bands[1])})) for offset in (0.3, 0.0))
+    close(-2.5 * np.log10(with_offset["flux_g"] / without["flux_g"]), np.full(len(raw), 0.3).astype("f4"))
+
+
+@pytest.mark.parametrize("cuts", [[1], [7, 8], [3, 6, 9, 12, 15, 18], range(1, 20)])
+def test_partitions_do_not_change_a_value(raw, survey, cuts):
+    raw = raw.copy()
+    raw.loc[4, "f_g"], raw.loc[9, "iv_r"] = np.nan, 0.0
+    edges = [0, *cuts, len(raw)]
+    pieces = [to_photometry(raw[low:high], survey) for low, high in pairwise(edges)]
+    assert_frame_equal(pd.concat(pieces, ignore_index=True), to_photometry(raw, survey), check_exact=True)
+
+
+@pytest.mark.parametrize("name", ["cat.csv", "cat.fits", "cat.fits.gz"])
+def test_every_format_gives_the_same_photometry_as_parquet(raw, survey, write, name):
+    raw = raw.copy()
+    raw.loc[2, ["f_g", "z"]] = np.nan
+    frames = []
+    for path in (write(raw, "cat.parquet"), write(raw, name)):
+        chunks = plan_chunks(path, rows_per_partition=7)
+        frames.append([to_photometry(read_chunk(chunk, catalog_columns(survey)), survey) for chunk in chunks])
+    for parquet, other in zip(*frames, strict=True):
+        assert_frame_equal(parquet, other, check_exact=True)
+
+
+BLEMISHES = {
+    "NaN flux": ({"f_g": np.nan}, {"missing_band"}),
+    "infinite flux": ({"f_g": np.inf}, {"missing_band"}),
+    "NaN error": ({"e_g": np.nan}, {"missing_band"}),
+    "NaN inverse variance": ({"iv_r": np.nan}, {"missing_band"}),
+    "NaN extinction": ({"a_r": np.nan}, {"missing_band"}),
+    "error zero": ({"e_g": 0.0}, {"bad_error"}),
+    "negative error": ({"e_g": -1.0}, {"bad_error"}),
+    "infinite error": ({"e_g": np.inf}, {"bad_error"}),
+    "inverse variance zero": ({"iv_r": 0.0}, {"bad_error"}),
+    "negative inverse variance": ({"iv_r": -3.0}, {"bad_error"}),
+    "infinite inverse variance": ({"iv_r": np.inf}, {"bad_error"}),
+    "no redshift": ({"z": np.nan}, {"missing_redshift"}),
+    "redshift below the range": ({"z": 0.0099, "z_err": 0.0}, {"redshift_out_of_range"}),
+    "redshift below the range, within its error": ({"z": 0.0, "z_err": 0.01}, set()),
+    "redshift beyond five errors": ({"z": 0.6, "z_err": 0.019}, {"redshift_out_of_range"}),
+    "no band at all": ({"f_g": np.nan, "f_r": np.nan}, {"missing_band", "no_photometry"}),
+    "a bad error and a missing band": ({"f_g": np.nan, "iv_r": 0.0}, {"missing_band", "bad_error", "no_photometry"}),
+    "redshift above the range": ({"z": 0.51}, {"redshift_out_of_range"}),
+    "redshift at the edge": ({"z": 0.5}, set()),
+    "redshift infinite": ({"z": np.inf}, {"redshift_out_of_range"}),
+    "no redshift error": ({"z_err": np.nan}, set()),
+    "no position": ({"ra": np.nan, "dec": np.nan}, set()),
+    "too bright": ({"f_r": 1e4}, {"outside_training"}),
+    "too faint": ({"f_r": 1.0}, {"outside_training"}),
+    "selection band not positive": ({"f_r": 0.0}, {"outside_training"}),
+    "selection band negative": ({"f_r": -1.0}, {"outside_training", "negative_flux"}),
+    "negative flux in another band": ({"f_g": -0.5}, {"negative_flux"}),
+    "two at once": ({"f_g": np.nan, "z": 3.0}, {"missing_band", "redshift_out_of_range"}),
+}
+
+
+@pytest.mark.parametrize("case", BLEMISHES)
+def test_a_blemish_sets_its_flags_and_no_others_and_drops_no_row(raw, survey, case):
+    values, expected = BLEMISHES[case]
+    blemished = {name: raw[name].where(raw.index != 3, value) for name, value in values.items()}
+    frame = to_photometry(raw.assign(**blemished), survey)
+    assert flags_in(frame, 3) == expected
+    assert len(frame) == len(raw)
+    assert (frame["flags"].drop(3) == 0).all()
+
+
+def test_nan_flux_keeps_its_error_and_a_negative_flux_its_value(raw, survey):
+    frame = to_photometry(raw.assign(f_g=np.where(raw.index == 0, np.nan, -0.25)), survey)
+    assert np.isnan(frame["flux_g"][0]) and frame["flux_err_g"][0] == np.float32(raw["e_g"][0])
+    assert (frame["flux_g"][1:] == -0.25).all()
+
+
+def test_the_error_floor_does_not_hide_a_bad_error(raw, survey):
+    frame = to_photometry(raw.assign(iv_r=0.0), survey)
+    assert (frame["flux_err_r"] == 0).all()
+
+
+def test_masked_arrow_values_are_nan(raw, survey):
+    masked = raw.convert_dtypes(dtype_backend="pyarrow")
+    masked.loc[1, "f_g"] = pd.NA
+    frame = to_photometry(masked, survey)
+    assert flags_in(frame, 1) == {"missing_band"}
+    assert frame["object_id"].tolist() == raw["id"].tolist()
+
+
+def test_columns_that_a_survey_does_not_name_are_nan(raw, survey):
+    columns = survey.columns.model_copy(update={"ra": None, "dec": "", "redshift_err": None})
+    bare = survey.model_copy(update={"columns": columns})
+    frame = to_photometry(raw.drop(columns=["ra", "dec", "z_err"]), bare)
+    assert frame[["ra", "dec", "redshift_err"]].isna().all(axis=None)
+    assert (frame["flags"] == 0).all()
+
+
+def test_raw_rows_are_left_as_they_were(raw, survey):
+    before = raw.copy()
+    to_photometry(raw, survey)
+    assert_frame_equal(raw, before)
+
+
+def test_a_missing_column_is_named(raw, survey):
+    with pytest.raises(PopcatError, match=r"lacks 1 column.*iv_r"):
+        to_photometry(raw.drop(columns="iv_r"), survey)
+
+
+def test_fractional_identifiers_are_refused(raw, survey):
+    with pytest.raises(PopcatError, match=r'column "id": expected integers.*float64'):
+        to_photometry(raw.assign(id=raw["id"] / 2), survey)
+
+
+def test_status_is_the_first_reason_for_every_set_of_flags():
+    flags = np.arange(2 * max(FLAGS.values()))
+    status = status_of(flags)
+    for bits, got in zip(flags, status, strict=True):
+        assert got == next((reason for reason in STATUS[1:] if bits & FLAGS[reason]), "ok")
+    assert (has_posterior(flags) == (status == "ok")).all()
+    assert status_of(np.array([], dtype=np.int32)).shape == (0,)
+
+
+def test_the_embedded_survey_converts_a_galaxy_by_its_file():
+    sdss = load_survey("sdss")
+    raw = pd.DataFrame({name: [0.1] for name in catalog_columns(sdss)} | {"object_id": [1]})
+    raw["modelflux_r"], raw["modelflux_err_r"] = 100.0, 1.0
+    frame = to_photometry(raw, sdss)
+    close(frame["flux_r"], [100 * 10 ** (0.4 * (0.1 - 0.010))])
+    close(frame["flux_err_r"], [np.hypot(1.0, 2.0) * 10 ** (0.4 * (0.1 - 0.010))])

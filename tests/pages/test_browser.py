@@ -1,0 +1,241 @@
+"""The page in a real browser, headless: what a reader can do with it, by mouse and by keys, and without scripts."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from itertools import count
+
+import pytest
+
+from popcat.galaxies import FLAGS
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt install chromium")
+FLAGGED = FLAGS["negative_flux"]
+
+
+class Browser:
+    """One tab of a headless Chromium, driven by the DevTools protocol through a pair of pipes (no port, no driver)."""
+
+    def __init__(self, profile):
+        read, self._out = os.pipe()
+        self._in, write = os.pipe()
+        # The browser reads commands from descriptor 3 and answers on 4.
+        shell = f'exec "$0" "$@" 3<&{read} 4>&{write}'
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+                   f"--user-data-dir={profile}"]  # fmt: skip
+        self._process = subprocess.Popen(["bash", "-c", shell, CHROMIUM, *options], pass_fds=(read, write),
+                                         stderr=subprocess.DEVNULL)  # fmt: skip
+        os.close(read)
+        os.close(write)
+        self._number, self._rest, self.events, self._session = count(1), b"", [], None
+        target = self("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self(f"{domain}.enable")
+
+    def __call__(self, method, **params):
+        """The answer to a command; events on the way are kept."""
+        number = next(self._number)
+        message = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._message()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.events.append(answer)
+
+    def _message(self):
+        while b"\0" not in self._rest:
+            part = os.read(self._in, 1 << 16)
+            assert part, "the browser ended"
+            self._rest += part
+        text, self._rest = self._rest.split(b"\0", 1)
+        return json.loads(text)
+
+    def open(self, address, *, scripts=True, width=1280):
+        self("Emulation.setScriptExecutionDisabled", value=not scripts)
+        self("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        for url in ("about:blank", address):  # a new fragment alone would load nothing
+            self.events.clear()
+            self("Page.navigate", url=url)
+            while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+                self.events.append(self._message())
+
+    def js(self, expression):
+        """The value of an expression in the page."""
+        answer = self("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def click(self, selector):
+        box = self.js(f"""(() => {{ const e = document.querySelector({json.dumps(selector)});
+            e.scrollIntoView({{block: "center", behavior: "instant"}}); const r = e.getBoundingClientRect();
+            return [r.x + Math.min(r.width / 2, 40), r.y + r.height / 2]; }})()""")
+        for kind in ("mousePressed", "mouseReleased"):
+            self("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def key(self, name, code):
+        for kind in ("keyDown", "keyUp"):
+            self("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code)
+
+    def type(self, selector, text):
+        self.js(f"document.querySelector({json.dumps(selector)}).value = ''")
+        self.click(selector)
+        self("Input.insertText", text=text)
+
+    def screenshot(self):
+        return base64.b64decode(self("Page.captureScreenshot")["data"])
+
+    def complaints(self):
+        """Errors of scripts, and everything that was fetched beside the page itself."""
+        wrong = [e for e in self.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        asked = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        return wrong, [url[:80] for url in asked if not url.startswith(("data:", "file:", "about:"))]
+
+    def close(self):
+        self._session = None
+        self("Browser.close")
+        self._process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def tab(chromium, page_file):
+    chromium.open(page_file.as_uri())
+    return chromium
+
+
+@pytest.fixture(scope="module")
+def rows(catalogue, page):
+    """The rows of the catalogue that are in the page's table, by object_id as text."""
+    start = page.index('id="galaxies-data">') + len('id="galaxies-data">')
+    shown = json.loads(page[start:page.index("</script>", start)])["galaxies"]
+    by_id = {str(row["object_id"]): row for row in catalogue[1].to_pylist()}
+    return {record["id"]: by_id[record["id"]] for record in shown}
+
+
+def visible(tab):
+    """Identifiers of the rows that are shown, in their order."""
+    shown = "[...document.querySelectorAll('#galaxies tbody tr')].filter(r => !r.hidden)"
+    return tab.js(f"{shown}.map(r => r.cells[0].textContent)")
+
+
+def rounded(value):
+    """As the page holds it."""
+    return float(f"{value:.5g}")
+
+
+def chosen(tab):
+    return tab.js("document.querySelector('#detail h3').firstChild.textContent.trim()")
+
+
+def test_the_page_opens_without_a_word_to_the_network_and_draws_a_galaxy(tab, rows):
+    assert tab.complaints() == ([], [])
+    assert visible(tab) == list(rows)
+    assert chosen(tab) == next(iter(rows))
+    drawn = tab.js("['.spectrum', '.observed', '.draws'].map(s => document.querySelectorAll('#detail ' + s).length)")
+    assert drawn == [6, 5, 10], "six spectra, five bands, ten pairs of quantities"
+    assert tab.js("[...document.querySelectorAll('#detail svg *')].some(e => /NaN/.test(e.outerHTML))") is False
+    assert len(tab.screenshot()) > 50_000
+
+
+def test_a_column_sorts_both_ways_and_what_has_no_value_comes_last(tab, rows):
+    tab.click('th[data-key="log_mstar"] button')
+    rising = visible(tab)
+    with_value = [item for item in rising if rows[item]["status"] == "ok"]
+    masses = [rounded(rows[item]["log_mstar_p50"]) for item in with_value]
+    assert masses == sorted(masses) and rising[: len(with_value)] == with_value and len(with_value) < len(rising)
+    tab.click('th[data-key="log_mstar"] button')
+    falling = visible(tab)
+    masses = [rounded(rows[item]["log_mstar_p50"]) for item in falling[: len(with_value)]]
+    assert masses == sorted(masses, reverse=True) and rows[falling[-1]]["status"] != "ok"
+    assert tab.js("document.querySelector('th[data-key=log_mstar]').getAttribute('aria-sort')") == "descending"
+
+
+def test_identifiers_of_nineteen_digits_keep_all_of_them(tab, rows):
+    tab.click('th[data-key="id"] button')
+    assert [int(item) for item in visible(tab)] == sorted(map(int, rows))
+
+
+def test_the_filter_means_what_the_same_condition_means_in_pandas(tab, rows):
+    tab.type("#filter", "log_mstar > 10.5  redshift<0.12 -negative_flux")
+    expected = {item for item, row in rows.items() if row["status"] == "ok" and row["log_mstar_p50"] > 10.5
+                and row["redshift_p50"] < 0.12 and not row["flags"] & FLAGGED}  # fmt: skip
+    assert set(visible(tab)) == expected and 0 < len(expected) < len(rows)
+    assert tab.js("document.getElementById('count').textContent").startswith(f"{len(expected)} of the {len(rows)}")
+
+
+def test_a_filter_that_cannot_be_meant_is_answered_in_words_and_hides_nothing(tab, rows):
+    tab.type("#filter", "log_mass>10")
+    assert 'no column "log_mass"' in tab.js("document.getElementById('count').textContent")
+    assert tab.js("document.getElementById('filter').getAttribute('aria-invalid')") == "true"
+    assert len(visible(tab)) == len(rows)
+
+
+def test_a_button_filters_and_again_lifts_the_filter(tab, rows):
+    tab.click('.chip[data-term="negative_flux"]')
+    assert set(visible(tab)) == {item for item, row in rows.items() if row["flags"] & FLAGGED}
+    tab.click('.chip[data-term="negative_flux"]')
+    assert len(visible(tab)) == len(rows)
+
+
+def test_a_click_draws_that_galaxy_with_its_own_fluxes(tab, rows):
+    item = [one for one, row in rows.items() if row["status"] == "ok"][7]
+    tab.click(f'#galaxies tbody tr:nth-child({list(rows).index(item) + 1}) td')
+    assert chosen(tab) == item
+    assert tab.js("location.hash") == f"#galaxy={item}"
+    words = tab.js("document.querySelector('#detail svg').getAttribute('aria-label')")
+    assert f"r {rows[item]['flux_r']:.3g}".replace("-", "\u2212") in words
+    assert f"log_mstar: {rows[item]['log_mstar_p50']:.4g}" in tab.js(
+        "document.querySelectorAll('#detail svg')[1].getAttribute('aria-label')")  # fmt: skip
+
+
+def test_the_arrow_keys_walk_through_the_table(tab, rows):
+    order = list(rows)
+    tab.js("document.querySelector('#galaxies tbody tr').focus()")
+    tab.key("ArrowDown", 40)
+    tab.key("ArrowDown", 40)
+    assert chosen(tab) == order[2]
+    tab.key("ArrowUp", 38)
+    assert chosen(tab) == order[1]
+    tab.key("End", 35)
+    assert chosen(tab) == order[-1]
+    assert tab.js("document.activeElement.cells[0].textContent") == order[-1]
+
+
+def test_an_address_may_name_a_galaxy(chromium, page_file, rows):
+    item = list(rows)[20]
+    chromium.open(f"{page_file.as_uri()}#galaxy={item}")
+    assert chosen(chromium) == item
+
+
+def test_a_galaxy_without_a_posterior_says_why_there_is_none(chromium, page_file, rows):
+    item = next(one for one, row in rows.items() if row["status"] == "no_photometry")
+    chromium.open(f"{page_file.as_uri()}#galaxy={item}")
+    assert 'its status is "no_photometry"' in chromium.js("document.getElementById('detail').textContent")
+
+
+def test_without_scripts_the_table_and_the_still_figures_are_there(chromium, page_file, rows):
+    chromium.open(page_file.as_uri(), scripts=False)
+    assert len(visible(chromium)) == len(rows)
+    assert chromium.js("getComputedStyle(document.querySelector('.controls')).display") == "none"
+    assert chromium.js("document.querySelector('details.still').open")
+    assert chromium.js("document.querySelectorAll('.still img').length") == 6
+    chromium("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_narrow_window_scrolls_down_only(chromium, page_file):
+    chromium.open(page_file.as_uri(), width=480)
+    assert chromium.js("document.scrollingElement.scrollWidth") <= 480
