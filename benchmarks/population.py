@@ -31,7 +31,7 @@ import pandas as pd
 from mock_survey import COMMON, FAINT_MAG, OTHER, Truth, main_sequence, make_mock
 from scipy.stats import wasserstein_distance
 
-from popcat.forward.noise import BandNoise, NoiseModel, default_noise
+from popcat.forward.noise import BandNoise, Noise, default_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.inference.infer import infer_catalog
 from popcat.inference.reweight import reweight_catalog
@@ -207,7 +207,7 @@ def wrong(folder: Path, arguments) -> dict:
     return {**found, "other": against_truth(other, truth)}
 
 
-def louder(noise: NoiseModel, factor: float) -> NoiseModel:
+def louder(noise: Noise, factor: float) -> Noise:
     """Errors that are larger by a factor."""
     bands = {name: BandNoise(ln_flux=band.ln_flux, scatter=band.scatter,
                              ln_err=tuple(np.array(band.ln_err) + np.log(factor)))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from popcat.catalog.parts import is_output, read_manifest
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
-from popcat.forward.noise import NoiseModel, check_noise, default_noise
+from popcat.forward.noise import Noise, check_noise, default_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
 from popcat.galaxy_model import GalaxyModel, make_prior
@@ -40,7 +40,7 @@ _FEWEST = 200
 def job_of_photometry(
     frame: pd.DataFrame, survey: Survey, galaxy_model: GalaxyModel, cuts: Sequence[str],
     settings: PopulationSettings, *,
-    noise: NoiseModel | None = None, report: Callable[[str], None] = lambda text: None,
+    noise: Noise | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Job:  # fmt: skip
     """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
 
@@ -83,7 +83,7 @@ def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda te
 
 
 def job_of_posteriors(
-    posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: NoiseModel | None = None
+    posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: Noise | None = None
 ) -> Job:
     """The hierarchical route from a posterior catalogue, with the importance weights where there are any.
 
@@ -165,7 +165,7 @@ SAMPLES = 100_000
 
 def fit_population(
     source: str | Path, output: str | Path, *, survey: "str | Path | Survey" = "sdss",
-    galaxy_model: GalaxyModel | None = None, noise: NoiseModel | None = None, cuts: Sequence[str] = (),
+    galaxy_model: GalaxyModel | None = None, noise: Noise | None = None, cuts: Sequence[str] = (),
     settings: PopulationSettings | None = None, device: str = "cpu", scheduler: str | None = None,
     workers: int | None = None, samples: int = SAMPLES, report: Callable[[str], None] = lambda text: None,
 ) -> Population:  # fmt: skip

@@ -17,7 +17,7 @@ import torch
 from popcat.errors import PopcatError
 from popcat.files import sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.settings import PopulationSettings
@@ -53,7 +53,7 @@ class Description(pydantic.BaseModel):
     survey: Survey
     # "model" in older files
     galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
-    noise: NoiseModel
+    noise: Noise
     cuts: tuple[dict, ...]
     route: str
     settings: PopulationSettings

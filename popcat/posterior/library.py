@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 
 from popcat.catalog.parts import read_manifest
 from popcat.errors import PopcatError
-from popcat.forward.noise import NoiseModel, add_noise, check_noise
+from popcat.forward.noise import Noise, add_noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.survey import Survey
 from popcat.units import nmgy_to_ab_mag
@@ -25,7 +25,7 @@ _COMMON_SCATTER = 0.4
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryArrays:
     """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band); float32 but z."""
 
     unconstrained: np.ndarray
@@ -34,7 +34,7 @@ class Library:
 
     @classmethod
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray,
-                   galaxy_model: GalaxyModel) -> "Library":
+                   galaxy_model: GalaxyModel) -> "LibraryArrays":
         """theta is (n, d), flux noise-free in nMgy."""
         w = make_prior(galaxy_model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
@@ -43,21 +43,21 @@ class Library:
     def __len__(self) -> int:
         return len(self.redshift)
 
-    def __getitem__(self, rows) -> "Library":
-        return Library(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
+    def __getitem__(self, rows) -> "LibraryArrays":
+        return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
 
 
 @dataclass(frozen=True)
-class LibraryFolder:
+class Library:
     """A library on disk with what it was simulated with, as its manifest records it."""
 
     path: Path
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     manifest: dict
 
-    def load(self, parts: slice = slice(None)) -> Library:
+    def load(self, parts: slice = slice(None)) -> LibraryArrays:
         """Read parameters, redshifts and model fluxes of some parts into memory: 70 bytes a galaxy for five bands."""
         parameters = make_prior(self.galaxy_model).names
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
@@ -67,7 +67,7 @@ class LibraryFolder:
         )
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
-        return Library.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
+        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
         """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
@@ -90,29 +90,29 @@ class LibraryFolder:
 class Source:
     """Galaxies to train on: some held out, and a way to read the others, n of them, shard after shard."""
 
-    held_out: Library
+    held_out: LibraryArrays
     n: int
-    shards: Callable[[], Iterable[Library]]
+    shards: Callable[[], Iterable[LibraryArrays]]
 
 
-def memory_source(library: Library, validation_fraction: float) -> Source:
+def memory_source(library: LibraryArrays, validation_fraction: float) -> Source:
     """A library in memory as one shard; the last galaxies are held out."""
     n = len(library) - min(int(len(library) * validation_fraction), MAX_VALIDATION)
     return Source(library[n:], n, lambda: [library[:n]])
 
 
-def open_library(path: "str | Path") -> LibraryFolder:
+def open_library(path: "str | Path") -> Library:
     """A library that `popcat simulate` wrote; PopcatError if the folder holds none or an unfinished one."""
     manifest = read_manifest(path)
     if manifest["kind"] != "library":
         raise PopcatError(f"{path} holds {manifest['kind']}, not a library: name a folder that `popcat simulate` wrote")
     made = manifest["fingerprint"]
     survey, galaxy_model = Survey.model_validate(made["survey"]), GalaxyModel.model_validate(made["model"])
-    noise = check_noise(NoiseModel.model_validate(made["noise"]), survey, f"library {path}")
-    return LibraryFolder(Path(path), survey, galaxy_model, noise, manifest)
+    noise = check_noise(Noise.model_validate(made["noise"]), survey, f"library {path}")
+    return Library(Path(path), survey, galaxy_model, noise, manifest)
 
 
-def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...], *, widened: bool = False):
+def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[int, ...], *, widened: bool = False):
     """Noisy fluxes and errors of the galaxies whose noisy magnitude passes the survey's selection, and their rows.
 
     The cut is on observed quantities, so it leaves p(theta | photometry) of what passes unchanged. `widened` adds

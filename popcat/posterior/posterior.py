@@ -32,7 +32,7 @@ from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Mixture, Sampler, make_sampler
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.posterior.features import Features, draw_redshift
 from popcat.posterior.support import Support
@@ -56,7 +56,7 @@ class _Description(pydantic.BaseModel):
     survey: Survey
     # "model" in format 2
     galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
-    noise: NoiseModel
+    noise: Noise
     features: dict
     redshift_features: dict
     files: dict[str, str]
@@ -95,7 +95,7 @@ class Posterior:
 
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     features: Features
     flows: tuple[torch.nn.Module, ...]
     architecture: Architecture

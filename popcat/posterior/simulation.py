@@ -13,7 +13,7 @@ from popcat.catalog.runs import How, run
 from popcat.columns import library_meta, library_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for, grid_hash
-from popcat.forward.noise import NoiseModel, add_noise, check_noise, default_noise
+from popcat.forward.noise import Noise, add_noise, check_noise, default_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.posterior.posterior import Posterior
 from popcat.run.frames import Frame, frame_of
@@ -34,7 +34,7 @@ def draw_prior(object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel,
 
 
 def simulate_partition(
-    start: int, stop: int, survey: Survey, galaxy_model: GalaxyModel, noise: NoiseModel, seed: int
+    start: int, stop: int, survey: Survey, galaxy_model: GalaxyModel, noise: Noise, seed: int
 ) -> pd.DataFrame:
     """Galaxies start <= object_id < stop of the library with this seed: columns of popcat.columns.library_schema."""
     object_id = np.arange(start, stop, dtype=np.int64)
@@ -79,7 +79,7 @@ def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, 
 
 
 def simulate(
-    survey: "str | Path | Survey", n: int, *, galaxy_model: GalaxyModel | None = None, noise: NoiseModel | None = None,
+    survey: "str | Path | Survey", n: int, *, galaxy_model: GalaxyModel | None = None, noise: Noise | None = None,
     seed: int = 0, rows_per_partition: int = 50_000,
 ) -> Frame:  # fmt: skip
     """A simulated library as a lazy frame: theta and redshift from the prior, model fluxes, one noisy observation.
@@ -98,7 +98,7 @@ def simulate(
 
 def simulate_library(
     output: str | Path, survey: "str | Path | Survey", n: int, *, galaxy_model: GalaxyModel | None = None,
-    noise: NoiseModel | None = None, seed: int = 0, rows_per_partition: int = 50_000,
+    noise: Noise | None = None, seed: int = 0, rows_per_partition: int = 50_000,
     scheduler: str | None = None, workers: int | None = None, progress: bool = False, check: bool = False,
     log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> dict:  # fmt: skip

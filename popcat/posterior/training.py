@@ -20,10 +20,10 @@ from popcat.flows.piecewise import PiecewiseShape, train_piecewise
 from popcat.flows.sampler import member_settings
 from popcat.flows.settings import Training
 from popcat.flows.training import History, mean_log_prob, train_flow
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.posterior.features import Features, fit_features, instruments, random_masks
-from popcat.posterior.library import Library, LibraryFolder, Source, memory_source, observe, open_library
+from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
 from popcat.posterior.posterior import Posterior, save_posterior
 from popcat.posterior.support import fit_support
 from popcat.run.client import connect
@@ -43,12 +43,12 @@ class Setup:
     """
 
     survey: Survey
-    noise: NoiseModel
+    noise: Noise
     settings: Training
     n_unconstrained: int
     features: Features | None = None
 
-    def photometry(self, library: Library, *stream: int, hide: bool = True):
+    def photometry(self, library: LibraryArrays, *stream: int, hide: bool = True):
         """Noisy fluxes and errors of what passes the selection, NaN in bands that are hidden, and their rows."""
         seed = (self.settings.seed, *stream)
         flux, err, rows = observe(library, self.survey, self.noise, seed, widened=hide)
@@ -58,13 +58,13 @@ class Setup:
             flux, err = np.where(seen, flux, np.nan), np.where(seen, err, np.nan)
         return flux, err, rows
 
-    def theta_set(self, library: Library, *stream: int, hide: bool = True):
+    def theta_set(self, library: LibraryArrays, *stream: int, hide: bool = True):
         """Unconstrained parameters and their context."""
         flux, err, rows = self.photometry(library, *stream, hide=hide)
         context = self.features(flux, err, library.redshift[rows])
         return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
 
-    def redshift_set(self, features: Features, library: Library, *stream: int):
+    def redshift_set(self, features: Features, library: LibraryArrays, *stream: int):
         """Redshift as a fraction of the survey's range, (n, 1), and its context."""
         flux, err, rows = self.photometry(library, *stream)
         low, high = self.survey.redshift_range
@@ -73,10 +73,10 @@ class Setup:
 
 
 def train_posterior(
-    library: Library | Source,
+    library: LibraryArrays | Source,
     survey: Survey,
     galaxy_model: GalaxyModel,
-    noise: NoiseModel,
+    noise: Noise,
     settings: Training,
     *,
     provenance: dict,
@@ -95,7 +95,7 @@ def train_posterior(
 
     Raises PopcatError if too few galaxies pass the survey's selection.
     """
-    source = memory_source(library, settings.validation_fraction) if isinstance(library, Library) else library
+    source = memory_source(library, settings.validation_fraction) if isinstance(library, LibraryArrays) else library
     noise = check_noise(noise, survey, "the noise model")
     width = make_prior(galaxy_model).n_unconstrained
     flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, width))
@@ -232,7 +232,7 @@ def train(
     return posterior, history
 
 
-def _provenance(folder: LibraryFolder) -> dict:
+def _provenance(folder: Library) -> dict:
     return {
         "popcat_version": __version__,
         "library": {key: folder.manifest[key] for key in ("fingerprint_sha256", "rows", "popcat_version")},

@@ -12,7 +12,7 @@ from popcat.flows.settings import Training
 from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
 from popcat.galaxy_model import make_prior
-from popcat.posterior.library import Library, observe, open_library
+from popcat.posterior.library import LibraryArrays, observe, open_library
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulation import draw_prior, write_library_part
 from popcat.posterior.training import CHECKPOINTS, train, train_posterior
@@ -38,7 +38,7 @@ def test_a_library_is_in_unconstrained_space(library, model):
 def test_parameters_on_the_edge_of_the_prior_stay_within_six_sigma(library, model):
     prior = make_prior(model)
     theta = np.vstack([prior.from_unit(np.zeros((1, 11))), prior.from_unit(np.ones((1, 11)))]).astype(np.float32)
-    edge = Library.from_theta(theta, np.full(2, 0.1), np.ones((2, 5)), model)
+    edge = LibraryArrays.from_theta(theta, np.full(2, 0.1), np.ones((2, 5)), model)
     assert np.abs(edge.unconstrained).max() == 6.0
 
 
@@ -146,7 +146,7 @@ def test_training_from_shards_works_and_leaves_no_checkpoints(on_disk, tmp_path,
     from popcat.posterior import library as module
 
     monkeypatch.setattr(module, "MAX_IN_MEMORY", 100)
-    monkeypatch.setattr(module.LibraryFolder.source, "__kwdefaults__", {"max_in_memory": 100})
+    monkeypatch.setattr(module.Library.source, "__kwdefaults__", {"max_in_memory": 100})
     monkeypatch.setattr(module, "SHARD_GALAXIES", 2000)
     _, history = train(on_disk, tmp_path / "model", settings=TRAINING)
     assert history.validation[-1] > -17 and len(history.train) == 2
