@@ -49,5 +49,5 @@ def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies,
     theta = np.column_stack([np.concatenate(ok[f"{name}_draws"].to_pylist()) for name in parameter_fields(model)])
     assert theta.shape == (20 * ok.num_rows, len(names))
     assert posterior.prior.contains(theta.astype(float), tolerance=1e-5).all()
-    assert set(calibrate(tmp_path / "model", n=20, draws=20)["ks"]) >= set(names)
+    assert set(calibrate(tmp_path / "model", n=20, draws=20).first.ks) >= set(names)
     assert report(tmp_path / "out", tmp_path / "report.html").stat().st_size > 10_000

@@ -4,11 +4,12 @@ from typing import Literal
 
 import pydantic
 
+from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.settings import Settings
 
 
-class Training(Settings):
+class Training(Displayed, Settings):
     """How a flow is trained."""
 
     family: Literal["maf", "spline", "coupling"] = "maf"
@@ -50,6 +51,17 @@ class Training(Settings):
         if name not in _PRESETS:
             raise PopcatError(f'no training preset "{name}"; {did_you_mean(name, list(_PRESETS))}')
         return cls(**(_PRESETS[name] | changes))
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "flow": f"{self.family}, {self.n_blocks} blocks of {self.n_layers} x {self.hidden} units, {self.activation}",
+            "members": self.members,
+            "batch": f"{self.batch} galaxies",
+            "learning rate": f"{self.learning_rate:g}, {self.schedule}",
+            "epochs": f"at most {self.max_epochs}, {self.patience} without gain",
+            "redshift": f"{self.redshift_bins} bins, {self.redshift_hidden} units, {self.redshift_epochs} epochs",
+            "seed": self.seed,
+        }
 
 
 # The published training ran until its validation loss had not fallen for 20 epochs; 1,000 stands for no limit.

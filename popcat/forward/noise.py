@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pydantic
 
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
 from popcat.forward.filters import load_curves
 from popcat.run.frames import Frame, sum_of
@@ -56,7 +57,7 @@ class BandNoise(pydantic.BaseModel):
         return self
 
 
-class Noise(pydantic.BaseModel):
+class Noise(Displayed, pydantic.BaseModel):
     """Noise of every band of a survey, in the order of its bands."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +65,13 @@ class Noise(pydantic.BaseModel):
     n_galaxies: int
     """Galaxies of the best measured band; 0 says that the model is nominal."""
     bands: dict[str, BandNoise]
+
+    def _title(self) -> str:
+        return f"Noise of survey {self.survey}"
+
+    def _facts(self) -> dict[str, object]:
+        made = "the survey's depths (nominal)" if self.is_nominal else f"up to {self.n_galaxies:,} galaxies per band"
+        return {"bands": listed(list(self.bands), 20), "from": made}
 
     @property
     def is_nominal(self) -> bool:

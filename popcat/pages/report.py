@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from popcat import plots
 from popcat.catalog.parts import read_manifest
-from popcat.checks.calibration import read_calibration
+from popcat.checks.calibration import Calibration, read_calibration
 from popcat.columns import PERCENTILES, parameter_fields
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic
@@ -75,19 +75,26 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
         Path(posteriors), Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
-        calibration=_calibration_of(manifest) if calibration is None else read_calibration(calibration),
+        calibration=_shown(_calibration_of(manifest) if calibration is None else read_calibration(calibration)),
         sections=[] if crosscheck is None else [crosscheck_section(crosscheck)],
     )  # fmt: skip
 
 
-def _calibration_of(manifest: Mapping) -> dict | None:
+def _shown(found: Calibration | None) -> dict | None:
+    """What the page shows of a calibration: its runs, and ranks and distances of the first."""
+    if found is None:
+        return None
+    return found.model_dump() | {"n": found.n, "ks": found.first.ks, "ranks": found.ranks[next(iter(found.runs))]}
+
+
+def _calibration_of(manifest: Mapping) -> Calibration | None:
     """The calibration kept with the model that made a catalogue; None if there is none, or it is of another model."""
     where = manifest["extra"]["model"]
     folder = (posterior_folder(where) if where in embedded_posteriors() else Path(where)) / "calibration"
     if not folder.is_dir():
         return None
     found = read_calibration(folder)
-    return found if found["model"] == manifest["fingerprint"]["model"] else None
+    return found if found.posterior == manifest["fingerprint"]["model"] else None
 
 
 # Keys of the manifest that the page folds away.

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from popcat.catalog.parts import read_manifest
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
 from popcat.forward.noise import Noise, add_noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
@@ -47,8 +48,8 @@ class LibraryArrays:
         return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
 
 
-@dataclass(frozen=True)
-class Library:
+@dataclass(frozen=True, repr=False)
+class Library(Displayed):
     """A library on disk with what it was simulated with, as its manifest records it."""
 
     path: Path
@@ -56,6 +57,21 @@ class Library:
     galaxy_model: GalaxyModel
     noise: Noise
     manifest: dict
+
+    def __len__(self) -> int:
+        return self.manifest["rows"]
+
+    def _title(self) -> str:
+        return f"Library {self.path}"
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "galaxies": f"{len(self):,} in {len(self.manifest['parts']):,} parts, {self.manifest['bytes'] / 1e6:,.0f} MB",
+            "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
+            "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
+            "noise": "nominal, from the survey's depths" if self.noise.is_nominal else "fitted to a catalogue",
+            "seed": self.manifest["fingerprint"]["seed"],
+        }
 
     def load(self, parts: slice = slice(None)) -> LibraryArrays:
         """Read parameters, redshifts and model fluxes of some parts into memory: 70 bytes a galaxy for five bands."""

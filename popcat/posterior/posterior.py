@@ -27,6 +27,7 @@ import safetensors.numpy
 import torch
 
 from popcat import rng
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
@@ -78,8 +79,8 @@ class Draws:
     log_prior: np.ndarray
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, repr=False)
+class Posterior(Displayed):
     """A trained posterior, ready to sample.
 
     Attributes
@@ -104,6 +105,22 @@ class Posterior:
     support: Support
     provenance: dict
     name: str = ""
+
+    def _title(self) -> str:
+        return f"Posterior {self.name[:8]} of survey {self.survey.name}".replace("  ", " ")
+
+    def _facts(self) -> dict[str, object]:
+        made, (low, high) = self.provenance, self.survey.redshift_range
+        found = {
+            "bands": listed(self.survey.band_names, 20),
+            "redshift": f"{low:g} to {high:g}: given, with an error, or inferred",
+            "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
+            "parameters": listed(self.prior.names, 20),
+            "flows": len(self.flows),
+            "trained on": f"{made['n_library']:,} simulated galaxies" if "n_library" in made else "",
+            "popcat": made.get("popcat_version", ""),
+        }
+        return {name: value for name, value in found.items() if value}
 
     @cached_property
     def prior(self) -> Prior:
