@@ -20,10 +20,8 @@ import pydantic
 
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
-from popcat.forward.filters import load_curves
-from popcat.run.frames import Frame, sum_of
 from popcat.settings import validation_summary
-from popcat.survey import Band, Survey, load_survey
+from popcat.survey import Band, Survey
 from popcat.units import ab_mag_to_nmgy
 
 # Histograms that partitions add up: natural logarithms of flux and error in nMgy.
@@ -244,18 +242,3 @@ def check_noise(noise: Noise, survey: Survey, where: str) -> Noise:
             f"{', '.join(survey.band_names)}: fit the noise of this survey"
         )
     return noise.model_copy(update={"bands": {name: noise.bands[name] for name in survey.band_names}})
-
-
-def fit_noise(catalog: Frame, survey: "str | Path | Survey") -> Noise:
-    """The empirical noise model of a lazy photometry frame; independent of the partitioning.
-
-    Raises PopcatError where a band has too few galaxies.
-
-    >>> from importlib.resources import files
-    >>> noise = fit_noise(read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss"), "sdss")
-    >>> tuple(noise.bands)
-    ('u', 'g', 'r', 'i', 'z')
-    """
-    survey = load_survey(survey)
-    load_curves(survey)  # an unknown filter is said now, not when the library is simulated
-    return noise_from_counts(sum_of(catalog, noise_counts, survey), survey)

@@ -202,18 +202,20 @@ def mapped(table, name, function):
     return replaced(table, name, [function(value) for value in table[name].to_pylist()])
 
 
-def test_bayes_factors_are_differences_of_evidences(certified, other):
+def test_bayes_factors_are_differences_of_evidences(certified, other, tmp_path):
     second = other(lambda t: mapped(t, "log_evidence", lambda v: v and v - 1.0))
-    frame, found = compare(certified, second)
+    found = compare(certified, second, output=tmp_path / "factors.parquet")
+    frame = found.factors
+    assert pq.read_table(tmp_path / "factors.parquet").num_rows == len(frame)
     n = int(frame["certified"].sum())
-    assert len(frame) == N - 1 and found["n"] == n > 0 and found["n_not_certified"] == N - 1 - n
+    assert len(frame) == N - 1 and found.n == n > 0 and found.n_not_certified == N - 1 - n
     np.testing.assert_allclose(frame["log_bayes_factor"], 1.0, rtol=1e-5)
-    assert found["sum"] == pytest.approx(n, rel=1e-5) and found["median"] == pytest.approx(1.0, rel=1e-5)
-    assert compare(second, certified)[1]["sum"] == pytest.approx(-n, rel=1e-5)
+    assert found.sum == pytest.approx(n, rel=1e-5) and found.median == pytest.approx(1.0, rel=1e-5)
+    assert compare(second, certified).sum == pytest.approx(-n, rel=1e-5)
 
 
 def test_a_model_against_itself_is_even(certified):
-    assert compare(certified, certified)[1]["sum"] == 0.0
+    assert compare(certified, certified).sum == 0.0
 
 
 REFUSED = {
