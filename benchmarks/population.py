@@ -37,7 +37,7 @@ from popcat.inference.infer import infer_catalog
 from popcat.inference.reweight import reweight_catalog
 from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
-from popcat.population.sampling import sample_folder
+from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import Survey, load_survey
@@ -118,7 +118,7 @@ def fit(folder: Path, name: str, source, arguments, *, settings: PopulationSetti
     fit_population(source, output, settings=settings, report=lambda text: print(text, file=sys.stderr),
                    **where(arguments), **more)  # fmt: skip
     seconds = time.monotonic() - start
-    samples = sample_folder(output, SAMPLES, seed=1).to_pandas()
+    samples = sample_population(output, SAMPLES, seed=1)
     return {"samples": samples, "description": load_population(output).description, "seconds": seconds}
 
 

@@ -2,11 +2,14 @@
 
 import shutil
 import time
+from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from popcat.display import Displayed
+from popcat.errors import PopcatError
 from popcat.files import write_json_atomic
 from popcat.inference.infer import infer_catalog
 from popcat.pages.report import report
@@ -15,16 +18,41 @@ POSTERIOR = "sdss"
 GALAXIES = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
-def run_demo(
-    output: str | Path = "demo", *, draws: int = 100, seed: int = 0, workers: int | None = None, progress: bool = False
-) -> dict:
-    """Write catalog.parquet, posteriors/, report.html and summary.json to a folder, and return the summary.
+@dataclass(frozen=True, repr=False)
+class DemoResult(Displayed):
+    """What the demo made: galaxies in and out, seconds of the inference with the start of its workers, the page."""
 
-    summary: n_in, n_out, infer_s (wall-clock seconds of the inference, start of the workers included), draws, status.
+    n_in: int
+    n_out: int
+    infer_s: float
+    draws: int
+    posteriors: str
+    report: str
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "posteriors": f"{self.n_out:,} for {self.n_in:,} galaxies, {self.draws} draws each, in {self.posteriors}",
+            "time": f"{self.infer_s:.0f} s",
+            "report": self.report,
+        }
+
+
+def demo(
+    output: str | Path = "demo", *, draws: int = 100, workers: int | None = None, progress: bool = False
+) -> DemoResult:
+    """10,000 real SDSS galaxies to posteriors/, report.html and summary.json in a folder.
+
     A rerun into the same folder finishes what is missing.
 
     Raises PopcatError if the folder's posteriors are of another run.
+
+    >>> demo("demo", draws=0)
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: draws must be at least 1, got 0
     """
+    if draws < 1:
+        raise PopcatError(f"draws must be at least 1, got {draws}")
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     catalog = folder / "catalog.parquet"
@@ -32,20 +60,13 @@ def run_demo(
         shutil.copyfile(source, catalog)
     start = time.monotonic()
     manifest = infer_catalog(
-        catalog, folder / "posteriors", posterior=POSTERIOR, draws=draws, seed=seed, workers=workers, progress=progress
+        catalog, folder / "posteriors", posterior=POSTERIOR, draws=draws, workers=workers, progress=progress
     )
     seconds = time.monotonic() - start
     report(folder / "posteriors", folder / "report.html", title="10,000 galaxies of the SDSS")
-    summary = {
-        "n_in": _rows(catalog),
-        "n_out": manifest["rows"],
-        "infer_s": round(seconds, 2),
-        "draws": draws,
-        "report": str(folder / "report.html"),
-    }
-    write_json_atomic(folder / "summary.json", summary)
-    return summary
-
-
-def _rows(path: Path) -> int:
-    return pq.read_metadata(path).num_rows
+    made = DemoResult(
+        n_in=pq.read_metadata(catalog).num_rows, n_out=manifest["rows"], infer_s=round(seconds, 2), draws=draws,
+        posteriors=str(folder / "posteriors"), report=str(folder / "report.html"),
+    )  # fmt: skip
+    write_json_atomic(folder / "summary.json", asdict(made))
+    return made

@@ -3,7 +3,7 @@
 A file is written under a temporary name that starts with "." (readers of Parquet folders ignore it), synced to disk,
 and renamed; then the folder is synced, so that the new name survives too.
 
-Files that other installed packages hold.
+The folder of the cache; files that other installed packages hold.
 """
 
 import errno
@@ -115,6 +115,12 @@ def _plain(value):
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def cache_folder() -> Path:
+    """Where built tables are kept: $POPCAT_CACHE, or popcat in the user's cache folder; empty ones do not count."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("POPCAT_CACHE") or Path(base) / "popcat")
 
 
 def package_folder(package: str, missing: str) -> Path:

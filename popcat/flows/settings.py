@@ -54,7 +54,7 @@ class Training(Displayed, Settings):
 
     def _facts(self) -> dict[str, object]:
         return {
-            "flow": f"{self.family}, {self.n_blocks} blocks of {self.n_layers} x {self.hidden} units, {self.activation}",
+            "flow": f"{self.family}, {self.n_blocks} blocks of {self.n_layers} x {self.hidden} units",
             "members": self.members,
             "batch": f"{self.batch} galaxies",
             "learning rate": f"{self.learning_rate:g}, {self.schedule}",

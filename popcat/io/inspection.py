@@ -1,4 +1,4 @@
-"""What a catalogue holds, seen through a survey file: `check_survey`, `fit_noise`; a first survey file: `draft_survey`."""
+"""What a catalogue holds, as a survey file says: `check_survey`, `fit_noise`; a first such file: `draft_survey`."""
 
 import re
 from collections.abc import Iterator

@@ -20,12 +20,12 @@ _TEMPLATE = "population.html.j2"
 _FEWEST = 50
 
 
-def write_report(folder: "str | Path", output: "str | Path") -> Path:
+def report_population(population: str | Path, output: str | Path = "population.html") -> Path:
     """Write the page of a population that `popcat population fit` wrote; its path.
 
     Raises PopcatError if there is no population, or it has hardly any samples.
     """
-    folder, output = Path(folder), Path(output)
+    folder, output = Path(population), Path(output)
     population, frame = load_population(folder), read_samples(folder)
     if len(frame) < _FEWEST:
         raise PopcatError(f"{folder} has {len(frame)} samples that the survey selects; expected at least {_FEWEST}: "

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from popcat.catalog.parts import is_output, read_manifest
 from popcat.errors import PopcatError
-from popcat.files import write_parquet_atomic
 from popcat.forward.noise import Noise, check_noise, default_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
@@ -25,7 +24,7 @@ from popcat.population.ensemble import assemble
 from popcat.population.fitted import Population, load_population, save_population
 from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job, check_folder, fit_member, known_start, read_job, write_job
-from popcat.population.sampling import sample_folder
+from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.start import WIDE, start_prior
@@ -202,7 +201,7 @@ def fit_population(
     save_population(population, output)
     population = load_population(output)
     if samples:
-        write_parquet_atomic(output / "samples.parquet", sample_folder(output, samples, seed=settings.seed))
+        sample_population(population, samples, output=output / "samples.parquet", seed=settings.seed)
     return population
 
 

@@ -65,8 +65,9 @@ class Library(Displayed):
         return f"Library {self.path}"
 
     def _facts(self) -> dict[str, object]:
+        parts, size = len(self.manifest["parts"]), self.manifest["bytes"] / 1e6
         return {
-            "galaxies": f"{len(self):,} in {len(self.manifest['parts']):,} parts, {self.manifest['bytes'] / 1e6:,.0f} MB",
+            "galaxies": f"{len(self):,} in {parts:,} parts, {size:,.0f} MB",
             "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
             "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
             "noise": "nominal, from the survey's depths" if self.noise.is_nominal else "fitted to a catalogue",
