@@ -48,8 +48,8 @@ class Exported(Displayed):
 
 
 def export(
-    posteriors: str | Path, output: str | Path = "lake", *, to: str = "hats", sky: bool = False, rows_per_pixel: int = 50_000,
-    name: str = "popcat",
+    posteriors: str | Path, output: str | Path = "lake", *, to: str = "hats", sky: bool = False,
+    rows_per_pixel: int = 50_000, name: str = "popcat",
 ) -> Exported:  # fmt: skip
     """Publish a finished posterior catalogue in a folder, or add what is new of it.
 

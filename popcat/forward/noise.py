@@ -231,6 +231,16 @@ def default_noise(survey: Survey) -> Noise:
     return load_noise(Path(str(path)), survey) if path.is_file() else nominal_noise(survey)
 
 
+def noise_of(given: "Noise | str | Path | None", survey: Survey) -> Noise:
+    """Noise as a user gives it: itself, the file of `fit_noise`, or None for the survey's own (`default_noise`).
+
+    Raises PopcatError if there is none, or it belongs to other bands.
+    """
+    if given is None:
+        return default_noise(survey)
+    return check_noise(given, survey, "noise") if isinstance(given, Noise) else load_noise(given, survey)
+
+
 def check_noise(noise: Noise, survey: Survey, where: str) -> Noise:
     """The noise model with its bands in the survey's order; PopcatError if they are not the survey's bands.
 

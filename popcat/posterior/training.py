@@ -22,11 +22,13 @@ from popcat.flows.settings import Training
 from popcat.flows.training import History, mean_log_prob, train_flow
 from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.plots import loss_curve, save_figure
 from popcat.posterior.features import Features, fit_features, instruments, random_masks
 from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
-from popcat.posterior.posterior import Posterior, save_posterior
+from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
 from popcat.posterior.support import fit_support
 from popcat.run.client import connect
+from popcat.settings import settings_of
 from popcat.survey import Survey
 
 _MIN_GALAXIES = 1000
@@ -194,28 +196,27 @@ def _not_empty(validation, source: Source, settings: Training):
 
 
 def train(
-    library: "str | Path",
-    output: "str | Path",
+    library: "str | Path" = "library",
+    output: "str | Path" = "posterior",
     *,
-    settings: Training | None = None,
+    settings: "Training | str | Path | None" = None,
     device: str = "cpu",
-    report=lambda epoch, history: None,
+    report: Callable[[int, History], None] = lambda epoch, history: None,
     run_members: Callable | None = None,
-) -> tuple[Posterior, History]:
+) -> Posterior:
     """Train a posterior on the library in a folder and freeze it in the folder `output`.
 
     A library too large for memory is streamed. A training that was cut off goes on from the checkpoints in `output`.
 
     Raises PopcatError if the library is not one, or `output` already holds something else.
 
-    >>> from popcat import simulate_library
-    >>> manifest = simulate_library("library_to_train_on", "sdss", 4000, scheduler="synchronous")
+    >>> from popcat import simulate
+    >>> library = simulate("sdss", 4000, output="library_to_train_on", client="synchronous")
     >>> small = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16)
-    >>> posterior, history = train("library_to_train_on", "my_model", settings=small)
-    >>> len(history.train)
+    >>> len(train("library_to_train_on", "my_posterior", settings=small).flows)
     1
     """
-    folder, settings = open_library(library), settings or Training()
+    folder, settings = open_library(library), settings_of(Training, settings, "training")
     output = Path(output)
     if output.exists() and any(item.name != CHECKPOINTS for item in output.iterdir()):
         raise PopcatError(f"{output} is not empty: name a new folder for the model")
@@ -229,7 +230,9 @@ def train(
     for file in checkpoints.iterdir():
         file.unlink()
     checkpoints.rmdir()
-    return posterior, history
+    save_figure(loss_curve([{"epoch": i + 1, "train": -a, "validation": -b} for i, (a, b) in enumerate(
+        zip(history.train, history.validation, strict=True))]), output / "loss.png")  # fmt: skip
+    return load_posterior(output)
 
 
 def _provenance(folder: Library) -> dict:
@@ -265,7 +268,7 @@ def member_from_part(content: bytes, history: dict, file: Path) -> tuple[torch.n
 def train_ensemble(
     library: str | Path, output: str | Path, *, settings: Training | None = None, device: str = "cpu",
     report: Callable = lambda epoch, history: None, scheduler: str | None = None, workers: int | None = None,
-) -> tuple[Posterior, History]:  # fmt: skip
+) -> Posterior:  # fmt: skip
     """Train a posterior whose members (settings.members) are Dask tasks, one flow a task, and freeze it in `output`.
 
     Workers must see the library and `output` under the same paths, as they read the first and leave checkpoints in the
