@@ -34,6 +34,7 @@ def infer(
     Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
 
     >>> from importlib.resources import files
+    >>> from popcat.io.reading import read_catalog
     >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
     >>> infer(frame, "sdss").npartitions
     4
@@ -95,7 +96,7 @@ def infer_catalog(
     if effort is not None:
         settings["effort"] = vars(effort)
     how.check_door()
-    arguments = {"source": str(source), "model": where, "draws": draws, "seed": seed,
+    arguments = {"source": str(source), "posterior": where, "draws": draws, "seed": seed,
                  "rows_per_partition": rows_per_partition, "hide_redshift": hide_redshift}  # fmt: skip
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
     pending = folder.resume(check=check)
