@@ -30,7 +30,7 @@ Pairs = tuple[torch.Tensor, torch.Tensor]
 EpochData = Callable[[int], Pairs | Iterator[Pairs]]
 """Epoch number -> its training set, or shards of it; a function of the number alone, so that a run can be resumed."""
 Steps = Callable[[int], Iterator[torch.Tensor]]
-"""Epoch number -> the losses of its steps, one after the other; each leaves its gradients in the parameters' `.grad`."""
+"""Epoch number -> losses of its steps, one after the other; each leaves its gradients in the parameters' `.grad`."""
 
 
 @dataclass

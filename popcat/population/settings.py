@@ -76,8 +76,10 @@ class PopulationSettings(pydantic.BaseModel):
 
     def training(self, **changes) -> Training:
         """The settings of the flow and of its training, with changes."""
-        names = ("n_blocks", "hidden", "n_layers", "n_bins", "learning_rate", "average", "clip_norm", "patience", "seed")
-        return Training(**{"family": "coupling", "activation": "silu"} | {n: getattr(self, n) for n in names} | changes)
+        names = ("n_blocks", "hidden", "n_layers", "n_bins", "learning_rate", "average", "clip_norm", "patience",
+                 "seed")  # fmt: skip
+        own = {name: getattr(self, name) for name in names}
+        return Training(**{"family": "coupling", "activation": "silu"} | own | changes)
 
 
 PUBLISHED = {"members": 10, "n_blocks": 20, "hidden": 100, "n_layers": 2, "learning_rate": 3e-4, "steps": 900,
