@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from popcat.catalog.manifest import CatalogRecord, Certification, PosteriorRecord
 from popcat.catalog.parts import OutputFolder
 from popcat.catalog.runs import How, run
 from popcat.checks.calibration import require_calibrated
@@ -88,14 +89,14 @@ def infer_catalog(
     chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
     rows = [chunk.stop - chunk.start for chunk in chunks]
     check_catalog(source, posterior.survey, chunks)
-    settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
+    settings = {"posterior": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
                 "catalog": content_digest(chunks), "n": sum(rows), "schema": _digest(schema),
                 "hide_redshift": hide_redshift}  # fmt: skip
     effort = effort_for(certify, budget_ms, target_ess)
     if effort is not None:
         settings["effort"] = vars(effort)
     how.check_door()
-    arguments = {"source": str(source), "model": where, "draws": draws, "seed": seed,
+    arguments = {"source": str(source), "posterior": where, "draws": draws, "seed": seed,
                  "rows_per_partition": rows_per_partition, "hide_redshift": hide_redshift}  # fmt: skip
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
     pending = folder.resume(check=check)
@@ -105,18 +106,13 @@ def infer_catalog(
     jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort, peers) for i in pending}
     start = time.monotonic()
     run(folder, write_posterior_part, jobs, rows, "inferring", how)
-    extra = {
-        "source": str(source),
-        "model": where,
-        "survey": posterior.survey.model_dump(mode="json"),
-        "galaxy_model": posterior.galaxy_model.model_dump(mode="json"),
-        "provenance": posterior.provenance,
-        "calibration": calibrated,
-        "draws": draws,
-        "seed": seed,
-        "certify": None if effort is None else vars(effort),
-    }
-    return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
+    record = CatalogRecord(
+        survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=draws, seed=seed, source=str(source),
+        posterior=PosteriorRecord(name=posterior.name, location=where), provenance=posterior.provenance,
+        calibration=calibrated, certify=None if effort is None else Certification(**vars(effort)),
+        seconds=round(time.monotonic() - start, 3) if pending else None,
+    )  # fmt: skip
+    return folder.finish(record).model_dump() | {"calibration": calibrated}
 
 
 def _check_bands(catalog: Frame, survey: Survey) -> None:

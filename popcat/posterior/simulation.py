@@ -115,7 +115,7 @@ def simulate_library(
     survey, galaxy_model = load_survey(survey), galaxy_model or GalaxyModel()
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     spans = _spans(n, rows_per_partition)
-    settings = {"survey": survey.model_dump(mode="json"), "model": galaxy_model.model_dump(mode="json"),
+    settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
                 "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey,
                                                                                            galaxy_model))}  # fmt: skip
@@ -125,7 +125,7 @@ def simulate_library(
     forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
     jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=check)}
     run(folder, write_library_part, jobs, [stop - start for start, stop in spans], "simulating", how)
-    return folder.finish()
+    return folder.finish().model_dump()
 
 
 def _digest(schema) -> str:
