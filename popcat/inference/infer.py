@@ -35,6 +35,7 @@ def infer(
     Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
 
     >>> from importlib.resources import files
+    >>> from popcat.io.reading import read_catalog
     >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
     >>> infer(frame, "sdss").npartitions
     4
