@@ -102,6 +102,7 @@ class Manifest(Run):
     """The output is complete. `stages` are seconds, summed over the parts."""
 
     KIND: ClassVar[str] = ""
+    EXPECTED: ClassVar[str] = "an output of popcat"
 
     rows: Count
     bytes: Count
@@ -158,6 +159,7 @@ class CatalogManifest(CatalogRecord, Manifest):
     """The manifest of a posterior catalogue: its parts, and what it is of."""
 
     KIND: ClassVar[str] = "posteriors"
+    EXPECTED: ClassVar[str] = "a posterior catalogue, a folder that `popcat infer` wrote"
 
     @model_validator(mode="before")
     @classmethod
@@ -265,7 +267,7 @@ def read_manifest(path: str | Path, kind: type[AnyManifest] = Manifest) -> AnyMa
     """
     path, run = Path(path), read_run(path)
     if kind.KIND and run.kind != kind.KIND:
-        raise PopcatError(f"{path} holds {run.kind}, not {kind.KIND}: name a folder of {kind.KIND}")
+        raise PopcatError(f"{path} holds {run.kind}: expected {kind.EXPECTED}")
     plain = read_or_none(path / META / "manifest.json", Manifest)
     if plain and len(plain.parts) == run.n_parts and all(_size(path / one.file) == one.bytes for one in plain.parts):
         return plain if kind is Manifest else read_record(path / META / "manifest.json", kind)

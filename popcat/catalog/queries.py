@@ -122,7 +122,7 @@ class Catalog:
         """The manifest; PopcatError for anything but what `popcat infer` and `popcat reweight` write."""
         if not isinstance(self.manifest, CatalogManifest):
             holds = "Parquet files without a manifest" if self.manifest is None else self.manifest.kind
-            raise PopcatError(f"{self.path} holds {holds}, not posteriors: name the folder that `popcat infer` wrote")
+            raise PopcatError(f"{self.path} holds {holds}: expected {CatalogManifest.EXPECTED}")
         return self.manifest
 
     @property

@@ -56,7 +56,8 @@ def _summary(frame) -> dict:
 def _evidences(folder) -> pd.DataFrame:
     """Evidences of a catalogue, and what they are evidences of."""
     catalog = open_catalog(folder)
-    bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in catalog.survey.band_names]
+    catalog.require_manifest()
+    bands = [name for name in catalog.columns if name.startswith("flux_")]
     wanted = ["object_id", "log_evidence", "certified", "redshift", "redshift_err", *bands]
     missing = [name for name in wanted if name not in catalog.columns]
     if missing:

@@ -53,6 +53,7 @@ class LibraryManifest(Manifest):
     """The manifest of a simulated library: its parts, and the settings in its fingerprint that decide them."""
 
     KIND: ClassVar[str] = "library"
+    EXPECTED: ClassVar[str] = "a library, a folder that `popcat simulate` wrote"
 
     survey: Survey
     galaxy_model: GalaxyModel

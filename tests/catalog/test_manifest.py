@@ -136,7 +136,7 @@ def test_a_library_of_before_and_of_today_are_the_same(tmp_path):
 def test_an_output_of_another_kind_is_refused_where_posteriors_are_asked_for(tmp_path):
     path = written(tmp_path / "out", kind="library")
     assert type(read_manifest(path)) is Manifest
-    with pytest.raises(PopcatError, match="holds library, not posteriors: name a folder of posteriors"):
+    with pytest.raises(PopcatError, match="holds library: expected a posterior catalogue, a folder that"):
         read_manifest(path, CatalogManifest)
 
 

@@ -62,7 +62,7 @@ def test_files_without_a_manifest_have_no_survey(tmp_path, opened):
     pq.write_table(table, tmp_path / "one.parquet")
     catalog = popcat.open_catalog(tmp_path / "one.parquet")
     assert catalog.manifest is None and "survey" not in repr(catalog)
-    with pytest.raises(PopcatError, match="Parquet files without a manifest, not posteriors"):
+    with pytest.raises(PopcatError, match="Parquet files without a manifest: expected a posterior catalogue"):
         _ = catalog.survey
 
 
@@ -72,7 +72,7 @@ def test_another_output_of_popcat_opens_but_is_no_posterior_catalogue(tmp_path):
     folder.finish()
     catalog = popcat.open_catalog(tmp_path / "library")
     assert len(catalog) == catalog.manifest.rows == 1
-    with pytest.raises(PopcatError, match="holds library, not posteriors"):
+    with pytest.raises(PopcatError, match="holds library: expected a posterior catalogue"):
         catalog.require_manifest()
 
 
