@@ -135,10 +135,10 @@ def infer(
         target_ess=target_ess, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
-    say(manifest["extra"]["calibration"])
+    say(manifest["calibration"])
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
     if json:
-        print_json(written(manifest, output) | {"calibration": manifest["extra"]["calibration"]})
+        print_json(written(manifest, output) | {"calibration": manifest["calibration"]})
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
@@ -159,11 +159,12 @@ def reweight(
     json: JsonOption = False,
 ) -> None:
     """Posteriors under another prior, inside the training prior, without another fit."""
-    from popcat.inference.reweight import reweight_catalog
+    from popcat.inference.reweight import reweight as reweight_catalog
 
-    manifest = reweight_catalog(
-        posteriors, output, prior, seed=seed, client=client, workers=workers, progress=True, log=log
+    done = reweight_catalog(
+        posteriors, prior, output=output, seed=seed, client=client, workers=workers, progress=True, log=log
     )
+    manifest = done.require_manifest().model_dump()
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}; effective draws: column ess")
     if json:
         print_json(written(manifest, output))

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from popcat.catalog.manifest import CatalogRecord, Certification, PosteriorRecord
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
@@ -60,8 +61,8 @@ def infer_catalog(
 
     `hide_redshift` infers every redshift, also where the catalogue has one. `rows_per_partition` None makes parts of
     64 MB in memory, and at least 16 of them. `client` says where the run runs, and `workers` how many processes a local
-    cluster has (popcat.run.client.connect): by default a small catalogue runs in this process. Where workers have the resource "GPU", only those are
-    given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
+    cluster has (popcat.run.client.connect): by default a small catalogue runs in this process. Where workers have
+    the resource "GPU", only those are given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
     that import the script.
 
     Parts that are there already are kept: `check` reads every byte of them first, and does damaged ones again. A
@@ -90,7 +91,7 @@ def infer_catalog(
     chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
     rows = [chunk.stop - chunk.start for chunk in chunks]
     check_catalog(source, posterior.survey, chunks)
-    settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
+    settings = {"posterior": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
                 "catalog": content_digest(chunks), "n": sum(rows), "schema": _digest(schema),
                 "hide_redshift": hide_redshift}  # fmt: skip
     effort = effort_for(certify, budget_ms, target_ess)
@@ -108,18 +109,13 @@ def infer_catalog(
     start = time.monotonic()
     seconds = seconds_of(sum(rows[index] for index in pending), draws, certified=effort is not None)
     write_parts(folder, write_posterior_part, jobs, rows, "inferring", how, seconds=seconds)
-    extra = {
-        "source": str(source),
-        "model": where,
-        "survey": posterior.survey.model_dump(mode="json"),
-        "galaxy_model": posterior.galaxy_model.model_dump(mode="json"),
-        "provenance": posterior.provenance,
-        "calibration": calibrated,
-        "draws": draws,
-        "seed": seed,
-        "certify": None if effort is None else vars(effort),
-    }
-    return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
+    record = CatalogRecord(
+        survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=draws, seed=seed, source=str(source),
+        posterior=PosteriorRecord(name=posterior.name, location=where), provenance=posterior.provenance,
+        calibration=calibrated, certify=None if effort is None else Certification(**vars(effort)),
+        seconds=round(time.monotonic() - start, 3) if pending else None,
+    )  # fmt: skip
+    return folder.finish(record).model_dump() | {"calibration": calibrated}
 
 
 def _check_bands(catalog: Frame, survey: Survey) -> None:
