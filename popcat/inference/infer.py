@@ -62,8 +62,8 @@ def infer_catalog(
     `hide_redshift` infers every redshift, also where the catalogue has one. `rows_per_partition` None makes parts of
     64 MB in memory, and at least 16 of them. `client` says where the run runs, and `workers` how many processes a local
     cluster has (popcat.run.client.connect): by default a small catalogue runs in this process. Where workers have
-    the resource "GPU", only those are given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
-    that import the script.
+    the resource "GPU", only those are given partitions. In a script, call it under `if __name__ == "__main__":`,
+    because local workers are new processes that import the script.
 
     Parts that are there already are kept: `check` reads every byte of them first, and does damaged ones again. A
     partition that fails is named and does not stop the others. `progress` shows a bar on stderr; `log` is a file for
