@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.parts import open_catalog, read_manifest
+from popcat.catalog.queries import open_catalog
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
@@ -91,14 +91,14 @@ def _summary(first: str, second: str, frame: pd.DataFrame) -> Comparison:
 
 def _evidences(folder) -> pd.DataFrame:
     """Evidences of a catalogue, and what they are evidences of."""
-    read_manifest(folder, kind="posteriors")
-    dataset = open_catalog(folder)
-    bands = [name for name in dataset.schema.names if name.startswith("flux_")]
+    catalog = open_catalog(folder)
+    catalog.require_manifest()
+    bands = [name for name in catalog.columns if name.startswith("flux_")]
     wanted = ["object_id", "log_evidence", "certified", "redshift", "redshift_err", *bands]
-    missing = [name for name in wanted if name not in dataset.schema.names]
+    missing = [name for name in wanted if name not in catalog.columns]
     if missing:
         raise PopcatError(f"{folder} has no {', '.join(missing)}: infer it again with --certify")
-    frame = dataset.to_table(columns=wanted).to_pandas()
+    frame = catalog.to_pandas(wanted)
     frame = frame[frame["log_evidence"].notna()]
     if frame.empty:
         raise PopcatError(f"{folder} has no evidences: infer it again with --certify")

@@ -1,12 +1,13 @@
 """How a flow is trained."""
 
+from pathlib import Path
 from typing import Literal
 
 import pydantic
 
 from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
-from popcat.settings import Settings
+from popcat.settings import Settings, settings_of, validation_summary
 
 
 class Training(Displayed, Settings):
@@ -51,6 +52,21 @@ class Training(Displayed, Settings):
         if name not in _PRESETS:
             raise PopcatError(f'no training preset "{name}"; {did_you_mean(name, list(_PRESETS))}')
         return cls(**(_PRESETS[name] | changes))
+
+    @classmethod
+    def chosen(cls, path: "Path | None" = None, preset: str = "default", changes: dict | None = None) -> "Training":
+        """Settings of a preset, with those of a TOML file in their place, and with changes.
+
+        Raises PopcatError for an unknown preset, key or value, or a file that is not there.
+
+        >>> Training.chosen(preset="published", changes={"members": 2}).n_blocks
+        15
+        """
+        given = {} if path is None else settings_of(cls, path, "training").model_dump(exclude_unset=True)
+        try:
+            return cls.preset(preset, **(given | (changes or {})))
+        except pydantic.ValidationError as error:
+            raise PopcatError(f"training settings: {validation_summary(error)}") from error
 
     def _facts(self) -> dict[str, object]:
         return {

@@ -8,8 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from popcat import rng
-from popcat.catalog.parts import OutputFolder
-from popcat.catalog.runs import How, run
+from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.columns import library_meta, library_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for, grid_hash
@@ -17,13 +16,17 @@ from popcat.forward.noise import Noise, add_noise, noise_of
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.posterior.library import Library, open_library
 from popcat.posterior.posterior import Posterior
+from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
+from popcat.run.runner import How
 from popcat.settings import settings_of
 from popcat.survey import Survey, load_survey
 from popcat.timing import stage
 from popcat.units import nmgy_to_ab_mag
 
 _MAX_MOCK_BATCHES = 100
+_SECONDS = 2e-5
+"""Of one core for one galaxy, about."""
 
 
 def draw_prior(object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, seed: int) -> tuple[np.ndarray,
@@ -83,7 +86,7 @@ def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, 
 def simulate(
     survey: "str | Path | Survey" = "sdss", n: int = 1_000_000, *, output: str | Path | None = None,
     galaxy_model: "GalaxyModel | str | Path | None" = None, noise: "Noise | str | Path | None" = None, seed: int = 0,
-    rows_per_partition: int = 50_000, client: str | None = None, workers: int | None = None, progress: bool = False,
+    rows_per_partition: int = 50_000, client: Where = None, workers: int | None = None, progress: bool = False,
     check: bool = False, log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> Library | Frame:  # fmt: skip
     """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
@@ -117,16 +120,18 @@ def simulate(
 def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_model: GalaxyModel, noise: Noise,
                    seed: int, rows_per_partition: int, how: How) -> Library:  # fmt: skip
     spans = _spans(n, rows_per_partition)
-    settings = {"survey": survey.model_dump(mode="json"), "model": galaxy_model.model_dump(mode="json"),
+    settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
                 "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey,
                                                                                            galaxy_model))}  # fmt: skip
-    how.check_door()
+    how.verify()
     arguments = {"survey": label, "n": n, "seed": seed}
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
     forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
     jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=how.check)}
-    run(folder, write_library_part, jobs, [stop - start for start, stop in spans], "simulating", how)
+    rows = [stop - start for start, stop in spans]
+    seconds = _SECONDS * sum(rows[index] for index in jobs)
+    write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
     folder.finish()
     return open_library(output)
 

@@ -18,6 +18,7 @@ from popcat.forward.engines.fsps import (
 from popcat.forward.engines.sps_home import check_sps_home
 from popcat.forward.grid import SSPGrid, save_grid, with_nebular
 from popcat.forward.thinning import thin_for_broadband
+from popcat.run.client import Where
 
 __all__ = [
     "BC03_FILE",
@@ -42,8 +43,8 @@ ENGINES = ("bc03", "fsps", "dsps")
 
 def build_ssp(
     engine: str = "bc03", *, output: str | Path | None = None, source: str | Path | None = None,
-    sps_home: str | Path | None = None, nebular: float | None = None, full: bool = False, client: str | None = None,
-    workers: int | None = None,
+    sps_home: str | Path | None = None, nebular: float | None = None, full: bool = False, client: Where = None,
+    workers: int | None = None, progress: bool = False,
 ) -> SSPGrid:  # fmt: skip
     """A grid of simple stellar populations from an engine, thinned for broadband photometry unless `full`.
 
@@ -70,7 +71,7 @@ def build_ssp(
     elif client is None and workers is None:
         grid = read_fsps(sps_home)
     else:  # metallicities are kept beside the output, where the workers of a cluster may see them
-        grid = build_fsps_grid(sps_home, folder=folder, scheduler=client, workers=workers)
+        grid = build_fsps_grid(sps_home, folder=folder, client=client, workers=workers, progress=progress)
     grid = grid if full else thin_for_broadband(grid)
     if nebular is not None:
         grid = with_nebular(grid, read_nebular(grid.wave_aa, nebular, Path(source).parent if source else None))
