@@ -13,9 +13,11 @@ of times, ends with each row once, and a folder never mixes two runs.
 
 import hashlib
 import json
+import math
 import os
 import reprlib
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +29,7 @@ import pyarrow.dataset
 from popcat.catalog.manifest import MAX_PARTS, Manifest, Run, Sidecar, read_or_none, read_record
 from popcat.errors import PopcatError
 from popcat.files import sha256_of, write_json_atomic, write_parquet_atomic
+from popcat.run.runner import How, run
 from popcat.timing import recorded, stage
 
 META = "_popcat"
@@ -201,6 +204,27 @@ def open_catalog(path: str | Path) -> pyarrow.dataset.Dataset:
     """A complete output as a pyarrow dataset of its parts, in order; PopcatError as `read_manifest`."""
     parts = read_manifest(path)["parts"]
     return pyarrow.dataset.dataset([str(Path(path) / part["file"]) for part in parts], format="parquet")
+
+
+def write_parts(
+    folder: OutputFolder, task: Callable, jobs: dict[int, tuple], rows: list[int], verb: str, how: How, *,
+    seconds: float = math.inf,
+) -> None:  # fmt: skip
+    """Run task(*jobs[i]), which writes part i, for every i (popcat.run.runner.run), and write _popcat/summary.json.
+
+    `rows` are those of all parts, also of those that are there; `seconds` what the jobs take on one core, about.
+
+    Raises PopcatError that names the parts that failed; the others are written.
+    """
+    summary = Path(folder.path) / META / "summary.json"
+    outcomes = run(task, jobs, verb=verb, how=how, sizes=rows, seconds=seconds, summary=summary)
+    errors = {index: outcome.error for index, outcome in outcomes.items() if outcome.error is not None}
+    if errors:
+        first, error = next(iter(errors.items()))
+        raise PopcatError(
+            f"{len(errors)} of {len(jobs)} partitions failed ({', '.join(map(str, [*errors][:10]))}); the others are "
+            f"written, and the same command finishes the rest. Partition {first}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _refuse_foreign(path: Path):

@@ -3,8 +3,7 @@
 import time
 from pathlib import Path
 
-from popcat.catalog.parts import OutputFolder
-from popcat.catalog.runs import How, run
+from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
 from popcat.checks.peers import find_peers
@@ -12,12 +11,14 @@ from popcat.columns import photometry_meta, posterior_meta, posterior_schema
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for
 from popcat.inference.partition import infer_partition, write_posterior_part
-from popcat.inference.plan import cut, posterior_location
+from popcat.inference.plan import cut, posterior_location, seconds_of
 from popcat.io.reading import check_catalog
 from popcat.io.sources import content_digest
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulation import _digest
+from popcat.run.client import Where
 from popcat.run.frames import Frame, map_frame
+from popcat.run.runner import How
 from popcat.survey import Survey
 
 
@@ -51,15 +52,15 @@ def infer_catalog(
     source: str | Path, output: str | Path, *, posterior: str | Path = "sdss", draws: int = 100, seed: int = 0,
     rows_per_partition: int | None = None, hide_redshift: bool = False, allow_uncalibrated: bool = False,
     certify: bool | None = None, budget_ms: float | None = None, target_ess: float | None = None,
-    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+    client: Where = None, workers: int | None = None, progress: bool = False,
     check: bool = False, log: str | Path | None = None,
     performance_report: str | Path | None = None,
 ) -> dict:  # fmt: skip
     """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
 
     `hide_redshift` infers every redshift, also where the catalogue has one. `rows_per_partition` None makes parts of
-    64 MB in memory, and at least 16 of them. `scheduler` is the address of a Dask scheduler or its scheduler file; None
-    starts a local cluster of `workers` processes (one a core). Where workers have the resource "GPU", only those are
+    64 MB in memory, and at least 16 of them. `client` says where the run runs, and `workers` how many processes a local
+    cluster has (popcat.run.client.connect): by default a small catalogue runs in this process. Where workers have the resource "GPU", only those are
     given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
     that import the script.
 
@@ -76,14 +77,14 @@ def infer_catalog(
     Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
     its calibration, unless allow_uncalibrated), and at the end for failed partitions.
 
-    >>> manifest = infer_catalog("galaxies.parquet", "posteriors", draws=20, scheduler="synchronous")
+    >>> manifest = infer_catalog("galaxies.parquet", "posteriors", draws=20, client="synchronous")
     >>> manifest["rows"]
     40
     """
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
     calibrated = require_calibrated(posterior, allow=allow_uncalibrated)
-    how = How(scheduler, workers, progress, check, log, performance_report)
+    how = How(client, workers, progress, check, log, performance_report)
     where, posterior = posterior_location(posterior), load_posterior(posterior)
     schema = posterior_schema(posterior.survey, posterior.galaxy_model)
     chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
@@ -95,7 +96,7 @@ def infer_catalog(
     effort = effort_for(certify, budget_ms, target_ess)
     if effort is not None:
         settings["effort"] = vars(effort)
-    how.check_door()
+    how.verify()
     arguments = {"source": str(source), "posterior": where, "draws": draws, "seed": seed,
                  "rows_per_partition": rows_per_partition, "hide_redshift": hide_redshift}  # fmt: skip
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
@@ -105,7 +106,8 @@ def infer_catalog(
     peers = find_peers(source, posterior, hide_redshift=hide_redshift) if pending and effort else None
     jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort, peers) for i in pending}
     start = time.monotonic()
-    run(folder, write_posterior_part, jobs, rows, "inferring", how)
+    seconds = seconds_of(sum(rows[index] for index in pending), draws, certified=effort is not None)
+    write_parts(folder, write_posterior_part, jobs, rows, "inferring", how, seconds=seconds)
     extra = {
         "source": str(source),
         "model": where,

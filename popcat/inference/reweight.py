@@ -8,21 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from popcat import rng
-from popcat.catalog.parts import OutputFolder, read_manifest
-from popcat.catalog.runs import How, run
+from popcat.catalog.parts import OutputFolder, read_manifest, write_parts
 from popcat.checks.weights import importance, resample
 from popcat.columns import PERCENTILES
 from popcat.galaxies import CERTIFIED_ESS
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.population.as_prior import population_prior
 from popcat.posterior.priors import load_prior, log_ratio_of
-from popcat.run.client import SYNCHRONOUS
+from popcat.run.client import SYNCHRONOUS, Where
+from popcat.run.runner import How
 from popcat.survey import Survey
 
 
 def reweight_catalog(
     posteriors: str | Path, output: str | Path, prior: "str | Path | Callable", *, seed: int = 0,
-    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
+    client: Where = None, workers: int | None = None, progress: bool = False, log: str | Path | None = None,
 ) -> dict:  # fmt: skip
     """Write a posterior catalogue under another prior, inside the training prior; its manifest.
 
@@ -34,7 +34,7 @@ def reweight_catalog(
 
     >>> def less_dust(draws):
     ...     return -draws["tau_ism"] / 0.5
-    >>> reweight_catalog("posteriors", "less_dusty", less_dust, scheduler="synchronous")["rows"]
+    >>> reweight_catalog("posteriors", "less_dusty", less_dust, client="synchronous")["rows"]
     40
     """
     manifest = read_manifest(posteriors, kind="posteriors")
@@ -44,13 +44,14 @@ def reweight_catalog(
     new, text = _new_prior(prior, make_prior(galaxy_model), survey.redshift_range) if is_file else (prior, None)
     text = text or getattr(prior, "__name__", "function")
     settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
-    how = How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
-    how.check_door()
+    how = How(client if is_file else SYNCHRONOUS, workers if is_file else None, progress, log=log)
+    how.verify()
     folder = OutputFolder.open(output, settings, len(manifest["parts"]), kind="posteriors")
     parts = [str(Path(posteriors).absolute() / part["file"]) for part in manifest["parts"]]
     jobs = {i: (folder, i, parts[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
     rows = [part["rows"] for part in manifest["parts"]]
-    run(folder, write_reweighted_part, jobs, rows, "reweighting", how)
+    seconds = _SECONDS * sum(rows[index] for index in jobs)
+    write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
     return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
 
 
@@ -63,6 +64,8 @@ def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, 
 
 
 _STREAM = 10
+_SECONDS = 5e-4
+"""Of one core for one galaxy with 100 draws, about."""
 
 
 def reweight_table(table: pa.Table, new, prior: Prior, redshift_range: tuple[float, float], seed: int) -> pa.Table:

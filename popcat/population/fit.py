@@ -22,7 +22,7 @@ from popcat.io.reading import read_catalog
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import Galaxies, fit_scaling
 from popcat.population.ensemble import assemble
-from popcat.population.fitted import Population, load_population, save_population
+from popcat.population.fitted import Member, Population, load_population, save_population
 from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job, check_folder, fit_member, known_start, read_job, write_job
 from popcat.population.sampling import sample_folder
@@ -31,8 +31,10 @@ from popcat.population.space import Space
 from popcat.population.start import WIDE, start_prior
 from popcat.population.synthesis import catalogue_noise
 from popcat.population.unfolding import unfold
-from popcat.run.client import check_scheduler, connect
+from popcat.run.client import Where
+from popcat.run.runner import How, Outcome, run
 from popcat.survey import Survey, load_survey
+from popcat.timing import recorded
 
 _FEWEST = 200
 
@@ -166,8 +168,9 @@ SAMPLES = 100_000
 def fit_population(
     source: str | Path, output: str | Path, *, survey: "str | Path | Survey" = "sdss",
     galaxy_model: GalaxyModel | None = None, noise: NoiseModel | None = None, cuts: Sequence[str] = (),
-    settings: PopulationSettings | None = None, device: str = "cpu", scheduler: str | None = None,
-    workers: int | None = None, samples: int = SAMPLES, report: Callable[[str], None] = lambda text: None,
+    settings: PopulationSettings | None = None, device: str = "cpu", client: Where = None,
+    workers: int | None = None, samples: int = SAMPLES, progress: bool = False, log: str | Path | None = None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Population:  # fmt: skip
     """Fit the population behind a catalogue, freeze it in `output`, and sample it there.
 
@@ -180,7 +183,8 @@ def fit_population(
     fitted.
     """
     settings, output = settings or PopulationSettings(), Path(output).absolute()
-    check_scheduler(scheduler)
+    how = How(client, workers, progress, log=log)
+    how.verify()
     if output.exists() and not output.is_dir():
         raise PopcatError(f"{output} is a file: expected a folder for the population, or a path that is not there yet")
     from_posteriors = is_output(source) and read_manifest(source)["kind"] == "posteriors"
@@ -197,7 +201,9 @@ def fit_population(
     job = with_start(job, output, report)
     write_job(job, output)
     Photometry(job.survey, job.galaxy_model)  # builds the tables once, before the workers look for them
-    outcomes = _fit_members(output, settings.members, device, scheduler, workers, report)
+    jobs = {number: (str(output), number, device) for number in range(settings.members)}
+    found = run(_fit_here, jobs, verb="fitting", how=how, unit="members", noun="member")
+    outcomes = [_said(number, outcome, report) for number, outcome in found.items()]
     population = assemble(read_job(output), outcomes, output, str(source))
     save_population(population, output)
     population = load_population(output)
@@ -206,35 +212,16 @@ def fit_population(
     return population
 
 
-def _fit_members(output: Path, n: int, device: str, scheduler, workers, report) -> list:
-    """What every member came to, in order: a Member and its flow, or an exception."""
-    with connect(scheduler, workers=workers, tasks=n) as client:
-        if client is None:
-            return [_said(i, _attempt(output, i, device), report) for i in range(n)]
-        gpus = [info["resources"].get("GPU") for info in client.scheduler_info(n_workers=-1)["workers"].values()]
-        where, device = ({"resources": {"GPU": 1}}, "cuda") if any(gpus) else ({}, device)
-        futures = [client.submit(fit_member, str(output), i, device, pure=False, **where)
-                   for i in range(n)]  # fmt: skip
-        return [_said(i, _result(future), report) for i, future in enumerate(futures)]
+def _fit_here(output: str, number: int, device: str) -> tuple[Member, bytes]:
+    """`fit_member`, on the GPU of a worker that has one."""
+    return fit_member(output, number, "cuda" if recorded().get("gpu") else device)
 
 
-def _attempt(output, number, device):
-    try:
-        return fit_member(str(output), number, device)
-    except Exception as error:
-        return error
-
-
-def _result(future):
-    try:
-        return future.result()
-    except Exception as error:
-        return error
-
-
-def _said(number: int, outcome, report):
-    if isinstance(outcome, Exception):
-        report(f"flow {number}: FAILED, left out: {type(outcome).__name__}: {outcome}")
-    else:
-        report(f"flow {number}: score {outcome[0].score:.4f}, {outcome[0].steps} steps, {outcome[0].seconds:.0f} s")
-    return outcome
+def _said(number: int, outcome: Outcome, report: Callable[[str], None]) -> tuple[Member, bytes] | Exception:
+    """What became of a member, told to the user: the member and its flow, or why it is left out."""
+    if outcome.error is not None:
+        report(f"flow {number}: FAILED, left out: {type(outcome.error).__name__}: {outcome.error}")
+        return outcome.error
+    member, _ = outcome.value
+    report(f"flow {number}: score {member.score:.4f}, {member.steps} steps, {member.seconds:.0f} s")
+    return outcome.value

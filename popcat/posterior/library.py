@@ -1,7 +1,7 @@
 """Simulated libraries as a training sees them: in memory or shard after shard, with noise that is drawn anew."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +71,9 @@ class LibraryFolder:
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
         """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
+        origin = (str(self.path.absolute()), validation_fraction, max_in_memory)
         if self.manifest["rows"] <= max_in_memory:
-            return memory_source(self.load(), validation_fraction)
+            return replace(memory_source(self.load(), validation_fraction), origin=origin)
         rows = np.cumsum([part["rows"] for part in self.manifest["parts"]])
         wanted = rows[-1] - min(int(rows[-1] * validation_fraction), MAX_VALIDATION)
         last = int(min(np.searchsorted(rows, wanted, side="right"), len(rows) - 1))
@@ -83,16 +84,30 @@ class LibraryFolder:
                 f"library {self.path}: its {len(rows)} part(s) are too large to be read one at a time; simulate it "
                 "with smaller parts (rows_per_partition)"
             )
-        return Source(self.load(slice(last, None)), int(rows[last - 1]), lambda: map(self.load, spans))
+        return Source(self.load(slice(last, None)), int(rows[last - 1]), lambda: map(self.load, spans), origin)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Galaxies to train on: some held out, and a way to read the others, n of them, shard after shard."""
+    """Galaxies to train on: some held out, and a way to read the others, n of them, shard after shard.
+
+    `origin` is what `source_of` opens it from. A pickle holds that alone, so that a library is read where it is trained.
+    """
 
     held_out: Library
     n: int
     shards: Callable[[], Iterable[Library]]
+    origin: tuple[str, float, int] | None = None
+
+    def __reduce__(self):
+        if self.origin is None:
+            raise PopcatError("a library in memory cannot be sent to workers: simulate it into a folder")
+        return source_of, self.origin
+
+
+def source_of(path: str, validation_fraction: float, max_in_memory: int) -> Source:
+    """The source of a library's folder."""
+    return open_library(path).source(validation_fraction, max_in_memory=max_in_memory)
 
 
 def memory_source(library: Library, validation_fraction: float) -> Source:
