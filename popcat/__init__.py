@@ -17,7 +17,6 @@ _HOME = {
     "simulate": "popcat.posterior.simulation",
     "simulate_library": "popcat.posterior.simulation",
     "infer": "popcat.inference.infer",
-    "infer_catalog": "popcat.inference.infer",
     "plan": "popcat.inference.plan",
     "open_catalog": "popcat.catalog.queries",
     "train": "popcat.posterior.training",

@@ -5,6 +5,8 @@ Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantil
 UCDs (IVOA Unified Content Descriptors, UCD1+) of popcat's columns, by their names.
 """
 
+import hashlib
+
 import pandas as pd
 import pyarrow as pa
 
@@ -148,7 +150,7 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
         _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
         _field("tail_band", pa.float32(), "1", "fraction of training galaxies with a band that the others expect less"),
-        _field("tail_peers", pa.float32(), "1", "the same by the catalogue's own galaxies; null if not certified"),
+        _field("tail_peers", pa.float32(), "1", "the same by the catalogue's own galaxies; null if they are too few"),
         _field("worst_band", pa.string(), "", "of a galaxy that fails a test: the band without which it passes best"),
     ]
     fields += certificate_fields()
@@ -161,6 +163,11 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
     for name, (unit, text) in quantities.items():
         fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws"))
     return pa.schema(fields)
+
+
+def schema_digest(schema: pa.Schema) -> str:
+    """A hash of names, types and order of columns, whatever is said of them: a folder never mixes two layouts."""
+    return hashlib.sha256(schema.to_string(show_field_metadata=False, show_schema_metadata=False).encode()).hexdigest()
 
 
 def certificate_fields() -> list[pa.Field]:

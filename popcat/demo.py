@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from popcat.files import write_json_atomic
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer
 from popcat.pages.report import report
 
 POSTERIOR = "sdss"
@@ -31,14 +31,14 @@ def run_demo(
     with as_file(GALAXIES) as source:
         shutil.copyfile(source, catalog)
     start = time.monotonic()
-    manifest = infer_catalog(
-        catalog, folder / "posteriors", posterior=POSTERIOR, draws=draws, seed=seed, workers=workers, progress=progress
+    posteriors = infer(
+        catalog, POSTERIOR, output=folder / "posteriors", draws=draws, seed=seed, workers=workers, progress=progress
     )
     seconds = time.monotonic() - start
     report(folder / "posteriors", folder / "report.html", title="10,000 galaxies of the SDSS")
     summary = {
         "n_in": _rows(catalog),
-        "n_out": manifest["rows"],
+        "n_out": len(posteriors),
         "infer_s": round(seconds, 2),
         "draws": draws,
         "report": str(folder / "report.html"),

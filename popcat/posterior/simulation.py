@@ -1,6 +1,5 @@
 """Simulated galaxies: parameters of the prior, model fluxes, noise. A library trains a posterior, mocks test it."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pyarrow as pa
 
 from popcat import rng
 from popcat.catalog.parts import OutputFolder, write_parts
-from popcat.columns import library_meta, library_schema, to_pandas
+from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for, grid_hash
 from popcat.forward.noise import NoiseModel, add_noise, check_noise, default_noise
@@ -105,7 +104,7 @@ def simulate_library(
     client: Where = None, workers: int | None = None, progress: bool = False, check: bool = False,
     log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> dict:  # fmt: skip
-    """Write a simulated library of n galaxies to a folder and return its manifest; options as `infer_catalog`.
+    """Write a simulated library of n galaxies to a folder and return its manifest; options as `infer`.
 
     Raises PopcatError if the folder holds another run's output; a rerun of the same run finishes it.
 
@@ -120,7 +119,7 @@ def simulate_library(
     spans = _spans(n, rows_per_partition)
     settings = {"survey": survey.model_dump(mode="json"), "model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
-                "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey,
+                "rows_per_partition": rows_per_partition, "schema": schema_digest(library_schema(survey,
                                                                                            galaxy_model))}  # fmt: skip
     how.verify()
     arguments = {"survey": label, "n": n, "seed": seed}
@@ -131,11 +130,6 @@ def simulate_library(
     seconds = _SECONDS * sum(rows[index] for index in jobs)
     write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
     return folder.finish()
-
-
-def _digest(schema) -> str:
-    """A hash of names, types and order of the columns: a folder never mixes two layouts."""
-    return hashlib.sha256(schema.to_string(show_field_metadata=False, show_schema_metadata=False).encode()).hexdigest()
 
 
 def _spans(n: int, rows: int) -> list[tuple[int, int]]:
