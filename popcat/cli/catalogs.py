@@ -102,20 +102,21 @@ def infer(
         bool, typer.Option("--allow-uncalibrated", help="Use a model that has not passed its calibration.")
     ] = False,
     certify: Annotated[
-        bool | None,
-        typer.Option("--certify/--no-certify", help="Correct every posterior by the exact likelihood; by default where "
-                     "--budget-ms pays for it.", rich_help_panel=PROOF),
-    ] = None,
+        bool,
+        typer.Option("--certify", help="Correct each posterior by importance sampling with the exact likelihood. "
+                     "Default: off.", rich_help_panel=PROOF),
+    ] = False,
     budget_ms: Annotated[
         float | None,
         typer.Option(
-            min=0.0, help="For that, at most so many nominal milliseconds a galaxy and core.", rich_help_panel=PROOF
+            min=0.0, help="Compute limit of --certify in nominal milliseconds per galaxy on one core; 2000.",
+            rich_help_panel=PROOF,
         ),
     ] = None,
     target_ess: Annotated[
         float | None,
         typer.Option(
-            min=1.0, help="Effective draws a galaxy that the correction asks for; 200.", rich_help_panel=PROOF
+            min=1.0, help="Effective sample size per galaxy that --certify asks for; 200.", rich_help_panel=PROOF
         ),
     ] = None,
     client: ClientOption = None,
@@ -126,19 +127,20 @@ def infer(
     json: JsonOption = False,
 ) -> None:
     """Infer the posterior of every galaxy; a rerun finishes what is missing."""
-    from popcat.inference.infer import infer_catalog
+    from popcat.inference.infer import infer as infer_posteriors
 
     warnings.simplefilter("ignore", UserWarning)  # said below, from the manifest
-    manifest = infer_catalog(
-        catalog, output, posterior=posterior, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
+    found = infer_posteriors(
+        catalog, posterior, output=output, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
         hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, certify=certify, budget_ms=budget_ms,
         target_ess=target_ess, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
-    say(manifest["extra"]["calibration"])
+    manifest = found.require_manifest().model_dump()
+    say(manifest["calibration"])
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
     if json:
-        print_json(written(manifest, output) | {"calibration": manifest["extra"]["calibration"]})
+        print_json(written(manifest, output) | {"calibration": manifest["calibration"]})
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
@@ -159,11 +161,12 @@ def reweight(
     json: JsonOption = False,
 ) -> None:
     """Posteriors under another prior, inside the training prior, without another fit."""
-    from popcat.inference.reweight import reweight_catalog
+    from popcat.inference.reweight import reweight as reweight_catalog
 
-    manifest = reweight_catalog(
-        posteriors, output, prior, seed=seed, client=client, workers=workers, progress=True, log=log
+    done = reweight_catalog(
+        posteriors, prior, output=output, seed=seed, client=client, workers=workers, progress=True, log=log
     )
+    manifest = done.require_manifest().model_dump()
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}; effective draws: column ess")
     if json:
         print_json(written(manifest, output))

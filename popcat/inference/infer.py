@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from popcat.catalog.manifest import CatalogManifest, CatalogRecord, Certification, PosteriorRecord
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration import require_calibrated
@@ -252,7 +253,7 @@ def _write(
                  "hide_redshift": request.hide_redshift}  # fmt: skip
     if given.rows_per_part is not None:
         arguments["rows_per_partition"] = given.rows_per_part
-    folder = OutputFolder.open(output, settings, len(given.parts), kind="posteriors", arguments=arguments)
+    folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
     pending, start = folder.resume(check=how.check), time.monotonic()
     if pending:
         _ = posterior.forward  # builds its tables once, before the workers look for them
@@ -260,16 +261,11 @@ def _write(
     jobs = {i: (folder, i, given.parts[i], request) for i in pending}
     seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
     write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
-    extra = {
-        "source": given.label,
-        "model": request.posterior,
-        "survey": posterior.survey.model_dump(mode="json"),
-        "galaxy_model": posterior.galaxy_model.model_dump(mode="json"),
-        "provenance": posterior.provenance,
-        "calibration": calibrated,
-        "draws": request.draws,
-        "seed": request.seed,
-        "certify": effort,
-    }
-    folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
+    record = CatalogRecord(
+        survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
+        posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
+        source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
+        seconds=round(time.monotonic() - start, 3) if pending else None,
+    )  # fmt: skip
+    folder.finish(record)
     return open_catalog(output)

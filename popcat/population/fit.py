@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from popcat.catalog.parts import is_output, read_manifest
+from popcat.catalog.draws import decode_table
+from popcat.catalog.manifest import CatalogManifest, is_output, read_run
+from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
 from popcat.forward.noise import NoiseModel, check_noise, default_noise
@@ -87,7 +89,7 @@ def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda te
 def job_of_posteriors(
     posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: NoiseModel | None = None
 ) -> Job:
-    """The hierarchical route from a posterior catalogue, with the importance weights where there are any.
+    """The hierarchical route from a posterior catalogue.
 
     Only galaxies with a posterior that pass the cuts count. `noise`, for the share that the cuts hide, defaults to the
     survey's.
@@ -97,47 +99,39 @@ def job_of_posteriors(
     if settings.redshifts != "ignored":
         raise PopcatError(f'redshifts = "{settings.redshifts}" is for catalogues of photometry: posteriors have the '
                           "known redshifts in them, unless `popcat infer` hid them")  # fmt: skip
-    manifest = read_manifest(posteriors, kind="posteriors")
-    if "prior" in manifest["extra"]:
+    catalog = open_catalog(posteriors)
+    manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
+    if manifest.prior is not None:
         raise PopcatError(f"{posteriors} was reweighted: fit a population to the catalogue it came from, "
-                          f"{manifest['extra'].get('reweighted_from')}, which has the model's own prior")  # fmt: skip
-    survey = Survey.model_validate(manifest["extra"]["survey"])
-    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
+                          f"{manifest.reweighted_from}, which has the training prior")  # fmt: skip
     made = parse_cuts(cuts, survey.band_names)
     space = Space(make_prior(galaxy_model), survey.redshift_range)
-    paths = [Path(posteriors) / part["file"] for part in manifest["parts"]]
+    bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]
+    columns = [*bands, *(f"{name}_draws" for name in (*space.prior.names, "redshift"))]
     start = start_prior(settings.start_prior or WIDE, space, Photometry(survey, galaxy_model))
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
-    found = [part for path in paths if (part := _draws_of(path, survey, space, made, start)) is not None]
-    _enough(sum(len(x) for x, *_ in found), manifest["rows"], made)
+    batches = catalog.batches(columns, where="status == 'ok'")
+    found = [some for batch in batches if (some := _draws_of(batch, bands, space, made, start)) is not None]
+    _enough(sum(len(x) for x, _ in found), manifest.rows, made)
     draws = PosteriorDraws.under_prior(*map(np.concatenate, zip(*found, strict=True)))
     return Job(survey, galaxy_model, noise, made, settings, "hierarchical", None, draws, None)
 
 
-def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Callable) -> tuple[np.ndarray, ...] | None:
-    """Draws (n, k, d) of one part, unconstrained, their ln weights and ln ratios of the start's prior, (n, k); None
-    where no galaxy is left.
+def _draws_of(
+    batch: pa.RecordBatch, bands: Sequence[str], space: Space, cuts: Cuts, start: Callable
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Draws (n, k, d) of the galaxies of a batch that pass the cuts, unconstrained, and ln ratios of the start's prior
+    at them, (n, k); None where no galaxy is left.
     """
-    names = [*space.prior.names, "redshift"]
-    bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]
-    schema = pq.read_schema(path).names
-    weights = ["weights"] if "weights" in schema else []
-    table = pq.read_table(path, columns=["status", *bands, *(f"{name}_draws" for name in names), *weights])
-    flux, err = np.split(np.column_stack([table[name].to_numpy().astype(float) for name in bands]), 2, axis=1)
-    kept = table["status"].to_numpy(zero_copy_only=False) == "ok"
-    kept[kept] = cuts.passes(flux[kept], err[kept])
-    if not kept.any():
+    flux, err = np.split(np.column_stack([batch[name].to_numpy().astype(float) for name in bands]), 2, axis=1)
+    batch = batch.filter(pa.array(cuts.passes(flux, err)))
+    rows, draws = decode_table(batch, [*space.prior.names, "redshift"])
+    if len(rows) == 0:
         return None
-    rows = table.filter(kept)
-    lists = [rows[name].combine_chunks() for name in (*(f"{name}_draws" for name in names), *weights)]
-    arrays = [one.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1) for one in lists]
-    n, k = arrays[0].shape
-    theta = np.column_stack([one.ravel() for one in arrays[: len(names) - 1]])
-    theta, redshift = theta.astype(float), arrays[len(names) - 1].ravel().astype(float)
-    x = space.unconstrained(theta, redshift).reshape(n, k, -1)
-    ratio = start(theta, redshift).reshape(n, k)
-    with np.errstate(divide="ignore"):
-        return x, np.log(arrays[-1]) if weights else np.zeros((n, k)), ratio
+    n, k = draws["redshift"].shape
+    theta = np.column_stack([draws[name].ravel() for name in space.prior.names]).astype(float)
+    redshift = draws["redshift"].ravel().astype(float)
+    return space.unconstrained(theta, redshift).reshape(n, k, -1), start(theta, redshift).reshape(n, k)
 
 
 def _in_range(redshift: np.ndarray, survey: Survey, report: Callable[[str], None]) -> np.ndarray:
@@ -187,7 +181,7 @@ def fit_population(
     how.verify()
     if output.exists() and not output.is_dir():
         raise PopcatError(f"{output} is a file: expected a folder for the population, or a path that is not there yet")
-    from_posteriors = is_output(source) and read_manifest(source)["kind"] == "posteriors"
+    from_posteriors = is_output(source) and read_run(source).kind == CatalogManifest.KIND
     if from_posteriors:
         job = job_of_posteriors(source, cuts, settings, noise=noise)
     else:

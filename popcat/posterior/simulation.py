@@ -117,7 +117,7 @@ def simulate_library(
     survey, galaxy_model = load_survey(survey), galaxy_model or GalaxyModel()
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     spans = _spans(n, rows_per_partition)
-    settings = {"survey": survey.model_dump(mode="json"), "model": galaxy_model.model_dump(mode="json"),
+    settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
                 "rows_per_partition": rows_per_partition, "schema": schema_digest(library_schema(survey,
                                                                                            galaxy_model))}  # fmt: skip
@@ -129,7 +129,7 @@ def simulate_library(
     rows = [stop - start for start, stop in spans]
     seconds = _SECONDS * sum(rows[index] for index in jobs)
     write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
-    return folder.finish()
+    return folder.finish().model_dump()
 
 
 def _spans(n: int, rows: int) -> list[tuple[int, int]]:

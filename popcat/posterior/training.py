@@ -273,8 +273,8 @@ def train(
 def _provenance(folder: LibraryFolder) -> dict:
     return {
         "popcat_version": __version__,
-        "library": {key: folder.manifest[key] for key in ("fingerprint_sha256", "rows", "popcat_version")},
-        "library_seed": folder.manifest["fingerprint"]["seed"],
-        "grid": folder.manifest["fingerprint"]["grid"],
+        "library": folder.manifest.model_dump(include={"fingerprint_sha256", "rows", "popcat_version"}),
+        "library_seed": folder.manifest.seed,
+        "grid": folder.manifest.grid,
         "torch": torch.__version__,
     }
