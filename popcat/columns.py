@@ -151,7 +151,7 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
         _field("tail_band", pa.float32(), "1", "tail probability of the most deviant band given the other bands, under "
                "the training set; small: one band disagrees with the rest"),
-        _field("tail_peers", pa.float32(), "1", "the same under the catalogue's own galaxies; null if they are too few"),
+        _field("tail_peers", pa.float32(), "1", "the same under the catalogue's own galaxies; null if too few"),
         _field("worst_band", pa.string(), "", "name of the band that disagrees most; null if all tests pass"),
     ]
     fields += certificate_fields()

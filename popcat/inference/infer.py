@@ -165,7 +165,8 @@ class _Given:
 def _of_files(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
     chunks, rows = cut(source, schema, draws, rows)
     check_catalog(source, survey, chunks)
-    return _Given(label_of(source), chunks, [chunk.stop - chunk.start for chunk in chunks], content_digest(chunks), rows,
+    sizes = [chunk.stop - chunk.start for chunk in chunks]
+    return _Given(label_of(source), chunks, sizes, content_digest(chunks), rows,
                   lambda pieces: read_pieces(chunks, pieces, survey))  # fmt: skip
 
 
