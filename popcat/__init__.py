@@ -10,6 +10,7 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
+    "CLEAN": "popcat.galaxies",
     "PopcatError": "popcat.errors",
     "load_survey": "popcat.survey",
     "read_catalog": "popcat.io.reading",

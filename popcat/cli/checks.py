@@ -66,18 +66,18 @@ def crosscheck(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Referee: sample some of a catalogue's galaxies anew, with an independent sampler, and compare."""
+    """Sample some of a catalogue's galaxies again, with an independent sampler, and compare."""
     from popcat.pages.crosscheck import crosscheck as crosscheck_catalog
 
     found = crosscheck_catalog(posteriors, n, output=output, seed=seed, sampler=sampler, report=say)
     if json:
-        print_json(found)
+        print_json(found.model_dump())
     tell = teller(json)
-    tell(f"{found['n']} galaxies ({found['n_not_converged']} more without a converged referee)")
-    for name, value in found["quantile_shift_median"].items():
+    tell(f"{found.n} galaxies compared ({found.n_not_converged} left out: the independent sampler did not converge)")
+    for name, value in found.quantile_shift_median.items():
         tell(f"median |shift| of {name:14s} {value:.3f} sigma")
-    if found["c2st_median"] is not None:
-        tell(f"median C2ST {found['c2st_median']:.3f}")
+    if found.c2st_median is not None:
+        tell(f"median C2ST {found.c2st_median:.3f} (0.5: a classifier cannot tell the draws apart)")
     say(f"page and numbers in {output}")
 
 

@@ -48,7 +48,7 @@ def fit(
 ) -> None:
     """Fit a population: to photometry (Wasserstein distance), or to posteriors (hierarchical likelihood)."""
     from popcat.forward.noise import read_noise
-    from popcat.pages.population import write_report
+    from popcat.pages.population import report_population
     from popcat.population.fit import fit_population
     from popcat.population.settings import population_settings
 
@@ -68,7 +68,7 @@ def fit(
         typer.echo(f"distance {measured['distance']:.4f}, {measured['distance_over_floor']:.2f} "
                    f"+- {measured['distance_over_floor_err']:.2f} times the sampling floor of {measured['floor']:.4f} "
                    f"({measured['compared']:,} galaxies)")  # fmt: skip
-    say(f"population in {output}; {write_report(output, output / 'report.html')}")
+    say(f"population in {output}; {report_population(output, output / 'report.html')}")
 
 
 @app.command(epilog=examples("popcat population sample population -n 100000 --selected -o samples.parquet"))
@@ -94,9 +94,9 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("population.html"),
 ) -> None:
     """Write one HTML page: photometry against the data, p(z), masses, the main sequence, the mass function."""
-    from popcat.pages.population import write_report
+    from popcat.pages.population import report_population
 
-    say(f"report in {write_report(population, output)}")
+    say(f"report in {report_population(population, output)}")
 
 
 @app.command(epilog=examples("popcat population compare population_a population_b"))

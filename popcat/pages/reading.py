@@ -14,15 +14,14 @@ import pyarrow.dataset as ds
 
 from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
 from popcat.errors import PopcatError
-from popcat.galaxies import FLAGS, UNCERTIFIED
+from popcat.galaxies import CHECK_FLAGS, FLAGS
+from popcat.pages.template import flattened
 from popcat.survey import Survey
 
-POPULATION_ROWS = 1_000_000
-"""Population panels show every k-th row of a larger catalogue; the counts are of every row."""
+FIGURE_ROWS = 1_000_000
+"""Figures of a larger catalogue show every k-th row; the counts are of every row."""
 TABLE_GROUPS = 32
-"""The galaxies of the table are looked for in so many row groups, evenly spaced: draws are the bulk of a catalogue."""
-CARE = sum(FLAGS[name] for name in UNCERTIFIED)
-"""Bits of the flags that ask for care."""
+"""The galaxies of the table are from so many row groups, evenly spaced: draws are the bulk of a catalogue."""
 _SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
 SCALARS = ("object_id", "redshift_p50", "status", "flags", "chi2_best",
            *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES))  # fmt: skip
@@ -32,18 +31,18 @@ WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
-class Population:
+class Counts:
     """The scalar columns (of every k-th row) and the counts (of every row).
 
-    care : galaxies with a posterior and a flag that asks for care. inferred_redshifts : with a posterior and without
-    a redshift in the catalogue. certified, corrected : None where the catalogue has no such columns.
+    failed : galaxies with a posterior that failed a consistency check. inferred_redshifts : with a posterior and
+    without a redshift in the catalogue. certified, corrected : None where the catalogue has no such columns.
     """
 
     frame: pd.DataFrame
     rows: int
     status: Mapping[str, int]
     flags: Mapping[str, int]
-    care: int = 0
+    failed: int = 0
     inferred_redshifts: int = 0
     certified: int | None = None
     corrected: int | None = None
@@ -67,16 +66,16 @@ def open_posteriors(folder: Path, survey: Survey, parameters: Mapping = PARAMETE
     return dataset
 
 
-def read_population(dataset: ds.Dataset) -> Population:
-    """Stream the scalar columns: counts of every row, and every k-th row so that at most POPULATION_ROWS stay."""
-    step = max(1, -(-dataset.count_rows() // POPULATION_ROWS))
+def read_counts(dataset: ds.Dataset) -> Counts:
+    """Stream the scalar columns: counts of every row, and every k-th row so that at most FIGURE_ROWS stay."""
+    step = max(1, -(-dataset.count_rows() // FIGURE_ROWS))
     columns = [*SCALARS, *(name for name in _COUNTED if name in dataset.schema.names)]
     tally, kept = _Tally(), []
     for batch in dataset.to_batches(columns=columns):
         kept.append(batch.take(pa.array(np.arange(-tally.rows % step, batch.num_rows, step))))
         tally.add(batch)
     frame = _frame(pa.Table.from_batches(kept, schema=kept[0].schema)) if kept else pd.DataFrame(columns=columns)
-    return tally.population(frame, certificates="certified" in columns)
+    return tally.counts(frame, certificates="certified" in columns)
 
 
 class _Tally:
@@ -84,7 +83,7 @@ class _Tally:
 
     def __init__(self):
         self.rows, self.status, self.flags = 0, Counter(), Counter(dict.fromkeys(FLAGS, 0))
-        self.care = self.inferred = self.certified = self.corrected = 0
+        self.failed = self.inferred = self.certified = self.corrected = 0
         self.routes = Counter()
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -93,7 +92,7 @@ class _Tally:
         bits = batch["flags"].to_numpy(zero_copy_only=False)
         self.flags.update({name: int(np.count_nonzero(bits & bit)) for name, bit in FLAGS.items()})
         ok = pc.equal(batch["status"], "ok").to_numpy(zero_copy_only=False)
-        self.care += int(np.count_nonzero(ok & ((bits & CARE) != 0)))
+        self.failed += int(np.count_nonzero(ok & ((bits & CHECK_FLAGS) != 0)))
         if "redshift" in batch.schema.names:
             given = np.isfinite(batch["redshift"].to_numpy(zero_copy_only=False))
             self.inferred += int(np.count_nonzero(ok & ~given))
@@ -102,9 +101,9 @@ class _Tally:
             self.corrected += len(batch["ess"]) - batch["ess"].null_count
             self.routes.update(_counts(batch["route"].filter(pa.array(ok))))
 
-    def population(self, frame: pd.DataFrame, *, certificates: bool) -> Population:
-        proven = (self.certified, self.corrected, dict(self.routes)) if certificates else (None, None, None)
-        return Population(frame, self.rows, self.status, self.flags, self.care, self.inferred, *proven)
+    def counts(self, frame: pd.DataFrame, *, certificates: bool) -> Counts:
+        certificate = (self.certified, self.corrected, dict(self.routes)) if certificates else (None, None, None)
+        return Counts(frame, self.rows, self.status, self.flags, self.failed, self.inferred, *certificate)
 
 
 def _counts(column: pa.Array) -> dict[str, int]:
@@ -153,7 +152,7 @@ def read_provenance(folder: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         return []
     try:
-        return list(_flatten(json.loads(path.read_text(encoding="utf-8"))))
+        return list(flattened(json.loads(path.read_text(encoding="utf-8"))))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise PopcatError(f"{path} is not valid JSON: {error}; run `popcat infer` again to finish it") from error
 
@@ -177,14 +176,3 @@ def _equally_weighted(row: dict) -> dict:
     kept = np.searchsorted(share, (np.arange(len(share)) + 0.5) / len(share))
     draws = {key: np.asarray(value)[kept] for key, value in row.items() if key.endswith("_draws") and value is not None}
     return row | draws
-
-
-def _flatten(value, prefix=""):
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, list) and (len(value) > 6 or any(isinstance(item, (dict, list)) for item in value)):
-        yield prefix, f"{len(value):,} entries"
-    else:
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield prefix, text if len(text) <= 120 else f"{text[:117]}..."

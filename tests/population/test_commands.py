@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from popcat.cli import app
 from popcat.errors import PopcatError
-from popcat.pages.population import write_report
+from popcat.pages.population import report_population
 from popcat.population.sampling import compare_tables, main_sequence, read_samples
 from popcat.population.settings import population_settings
 
@@ -56,9 +56,10 @@ def test_sample_writes_galaxies(fitted, tmp_path):
 
 
 def test_report_is_one_page_with_its_figures(fitted, tmp_path):
-    page = write_report(fitted, tmp_path / "page.html").read_text()
+    page = report_population(fitted, tmp_path / "page.html").read_text()
     assert page.count("data:image/png;base64") == 5
-    assert "times the sampling floor" in page
+    assert "times what sampling noise alone would give" in page
+    assert "default-src 'none'" in page and "<script" not in page
     assert "Star-forming main sequence" in page
     assert "http" not in page.replace("http-equiv", "")
 
@@ -132,7 +133,7 @@ def test_a_page_of_hardly_any_galaxies_is_refused(fitted, tmp_path):
     frame = pd.read_parquet(folder / "samples.parquet")
     frame[:30].to_parquet(folder / "samples.parquet")
     with pytest.raises(PopcatError, match=r"popcat population sample .*few"):
-        write_report(folder, tmp_path / "page.html")
+        report_population(folder, tmp_path / "page.html")
 
 
 def test_a_quantity_without_values_is_left_out_of_the_comparison(fitted):
