@@ -71,12 +71,13 @@ def crosscheck(
         posteriors, n, output=output, seed=seed, sampler=sampler, max_steps=max_steps, only=only or None, report=say
     )
     if json:
-        print_json(found)
-    typer.echo(f"{found['n']} galaxies ({found['n_not_converged']} more without convergence)", err=json)
-    for name, value in found["quantile_shift_median"].items():
+        print_json(found.model_dump())
+    missing = f"{found.n_not_converged} left out: the independent sampler did not converge"
+    typer.echo(f"{found.n} galaxies compared ({missing})", err=json)
+    for name, value in found.quantile_shift_median.items():
         typer.echo(f"median |shift| of {name:14s} {value:.3f} sigma", err=json)
-    if found["c2st_median"] is not None:
-        typer.echo(f"median C2ST {found['c2st_median']:.3f}", err=json)
+    if found.c2st_median is not None:
+        typer.echo(f"median C2ST {found.c2st_median:.3f} (0.5: a classifier cannot tell the draws apart)", err=json)
     say(f"page and numbers in {output}")
 
 
