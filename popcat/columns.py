@@ -5,6 +5,7 @@ Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantil
 UCDs (IVOA Unified Content Descriptors, UCD1+) of popcat's columns, by their names.
 """
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -152,7 +153,7 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
         _field("tail_band", pa.float32(), "1", "tail probability of the most deviant band given the other bands, under "
                "the training set; small: one band disagrees with the rest"),
-        _field("tail_peers", pa.float32(), "1", "the same under the catalogue's own galaxies; null if not certified"),
+        _field("tail_peers", pa.float32(), "1", "the same under the catalogue's own galaxies; null if too few"),
         _field("worst_band", pa.string(), "", "name of the band that disagrees most; null if all tests pass"),
     ]
     fields += certificate_fields()
@@ -165,6 +166,11 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
     for name, (unit, text) in quantities.items():
         fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws"))
     return pa.schema(fields)
+
+
+def schema_digest(schema: pa.Schema) -> str:
+    """A hash of names, types and order of columns, whatever is said of them: a folder never mixes two layouts."""
+    return hashlib.sha256(schema.to_string(show_field_metadata=False, show_schema_metadata=False).encode()).hexdigest()
 
 
 def certificate_fields() -> list[pa.Field]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer
 from popcat.pages.report import report
 
 POSTERIOR = "sdss"
@@ -59,13 +59,13 @@ def demo(
     with as_file(GALAXIES) as source:
         shutil.copyfile(source, catalog)
     start = time.monotonic()
-    manifest = infer_catalog(
-        catalog, folder / "posteriors", posterior=POSTERIOR, draws=draws, workers=workers, progress=progress
+    posteriors = infer(
+        catalog, POSTERIOR, output=folder / "posteriors", draws=draws, workers=workers, progress=progress
     )
     seconds = time.monotonic() - start
     report(folder / "posteriors", folder / "report.html", title="10,000 galaxies of the SDSS")
     made = DemoResult(
-        n_in=pq.read_metadata(catalog).num_rows, n_out=manifest["rows"], infer_s=round(seconds, 2), draws=draws,
+        n_in=pq.read_metadata(catalog).num_rows, n_out=len(posteriors), infer_s=round(seconds, 2), draws=draws,
         posteriors=str(folder / "posteriors"), report=str(folder / "report.html"),
     )  # fmt: skip
     write_json_atomic(folder / "summary.json", asdict(made))

@@ -23,7 +23,6 @@ from popcat.columns import quantity_fields
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
-from popcat.forward.model import derive, forward_for
 from popcat.galaxies import CHI2_TAIL, Observation, chi2_of, observation
 from popcat.posterior.posterior import (
     Posterior,
@@ -32,7 +31,6 @@ from popcat.posterior.posterior import (
     posterior_folder,
     posterior_location,
 )
-from popcat.posterior.sampling import sample_quantities
 from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import Where
 from popcat.run.runner import How, run, values_of
@@ -278,10 +276,10 @@ def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: 
         raise PopcatError(f"posterior {where} changed during the calibration: give the same command again")
     survey, z_true = posterior.survey, mocks["redshift"].to_numpy()
     data = _as_observed(mocks, name, survey, seed)
-    quantities, chi2_best = sample_quantities(data, posterior, draws, seed)
+    quantities, chi2_best = posterior.quantities(data, draws, seed)
     parameters = posterior.prior.names
     theta = mocks[list(parameters)].to_numpy(dtype=np.float64)
-    truth = derive(theta, z_true, survey, posterior.galaxy_model)
+    truth = posterior.forward.derive(theta, z_true)
     is_drawn = {"redshift": name in ("gaussian", "unknown")}
     names = [q for q in quantity_fields(survey, posterior.galaxy_model) if is_drawn.get(q, True)]
     sampled = np.stack([quantities[q] for q in parameters], axis=-1).astype(np.float64)
@@ -349,9 +347,8 @@ def _chi2_tail(posterior, data, theta, redshift, n_bands) -> np.ndarray:
     from scipy.stats import chi2
 
     low, high = posterior.survey.redshift_range
-    photometry = forward_for(posterior.survey, posterior.galaxy_model).photometry
-    model_flux = photometry.flux(theta, np.clip(redshift.astype(float), low, high))
-    return chi2.cdf(chi2_of(model_flux[:, None], data.flux, data.flux_err)[:, 0], n_bands)
+    model_flux = posterior.forward.flux(theta, np.clip(redshift.astype(float), low, high))
+    return chi2.cdf(chi2_of(model_flux[:, None], data)[:, 0], n_bands)
 
 
 def _limit(n_bands):

@@ -13,7 +13,7 @@ from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.samplers import Galaxy, c2st, quantile_shifts, sample_galaxy
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic, write_json_atomic
-from popcat.forward.model import derive, forward_for
+from popcat.forward.model import forward_for
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.survey import Survey
 
@@ -84,7 +84,7 @@ def _check(row: dict, survey: Survey, galaxy_model: GalaxyModel, seed: int, samp
     start = galaxy.to_w(theta, ours["redshift"])
     entropy = SeedSequence([seed, row["object_id"] % 2**63]).generate_state(1)[0]
     chain = sample_galaxy(galaxy, start, int(entropy), sampler=sampler, max_steps=max_steps)
-    found = derive(*galaxy.to_theta(chain.w), survey, galaxy_model) if len(chain.w) else {}
+    found = forward_for(survey, galaxy_model).derive(*galaxy.to_theta(chain.w)) if len(chain.w) else {}
     shifts = {name: quantile_shifts(ours[name], values) for name, values in found.items()
               if name in ours and np.ptp(values) > 0}  # fmt: skip
     result = {
@@ -103,7 +103,7 @@ def _galaxy(row: dict, survey: Survey, galaxy_model: GalaxyModel) -> Galaxy:
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
     z, sigma = (np.nan if row[name] is None else float(row[name]) for name in ("redshift", "redshift_err"))
-    forward = forward_for(survey, galaxy_model).photometry.flux
+    forward = forward_for(survey, galaxy_model).flux
     return Galaxy(forward, make_prior(galaxy_model), survey.redshift_range, column("flux"), column("flux_err"), z,
                   sigma)
 

@@ -1,6 +1,5 @@
 """Simulated galaxies: parameters of the prior, model fluxes, noise. A library trains a posterior, mocks test it."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pyarrow as pa
 
 from popcat import rng
 from popcat.catalog.parts import OutputFolder, write_parts
-from popcat.columns import library_meta, library_schema, to_pandas
+from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for, grid_hash
 from popcat.forward.noise import Noise, add_noise, noise_of
@@ -122,7 +121,7 @@ def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_mode
     spans = _spans(n, rows_per_partition)
     settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
-                "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey,
+                "rows_per_partition": rows_per_partition, "schema": schema_digest(library_schema(survey,
                                                                                            galaxy_model))}  # fmt: skip
     how.verify()
     arguments = {"survey": label, "n": n, "seed": seed}
@@ -134,11 +133,6 @@ def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_mode
     write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
     folder.finish()
     return open_library(output)
-
-
-def _digest(schema) -> str:
-    """A hash of names, types and order of the columns: a folder never mixes two layouts."""
-    return hashlib.sha256(schema.to_string(show_field_metadata=False, show_schema_metadata=False).encode()).hexdigest()
 
 
 def _spans(n: int, rows: int) -> list[tuple[int, int]]:
