@@ -22,7 +22,7 @@ _HOME = {
     "open_catalog": "popcat.catalog.queries",
     "train": "popcat.posterior.training",
     "load_posterior": "popcat.posterior.posterior",
-    "reweight_catalog": "popcat.inference.reweight",
+    "reweight": "popcat.inference.reweight",
     "crosscheck": "popcat.pages.crosscheck",
     "compare": "popcat.checks.compare",
     "calibrate": "popcat.checks.calibration",

@@ -147,9 +147,10 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
         _field("chi2_best", pa.float32(), "1", "smallest chi2 of the draws, over the bands that are used"),
         _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
-        _field("tail_band", pa.float32(), "1", "fraction of training galaxies with a band that the others expect less"),
-        _field("tail_peers", pa.float32(), "1", "the same by the catalogue's own galaxies; null if not certified"),
-        _field("worst_band", pa.string(), "", "of a galaxy that fails a test: the band without which it passes best"),
+        _field("tail_band", pa.float32(), "1", "tail probability of the most deviant band given the other bands, under "
+               "the training set; small: one band disagrees with the rest"),
+        _field("tail_peers", pa.float32(), "1", "the same under the catalogue's own galaxies; null if not certified"),
+        _field("worst_band", pa.string(), "", "name of the band that disagrees most; null if all tests pass"),
     ]
     fields += certificate_fields()
     for name in survey.band_names:
@@ -247,7 +248,6 @@ _EXACT = {
     "efficiency": "meta.number;arith.ratio",
     "pareto_k": "stat.param",
     "n_proposals": "meta.number",
-    "weights": "stat.weight",
     "_healpix_29": "pos.healpix",
 }
 _PHYSICS = (

@@ -35,7 +35,7 @@ class Check:
     remedy: str = ""
 
 
-def checks(*, scheduler: str | None = None) -> list[Check]:
+def checks(*, client: str | None = None) -> list[Check]:
     """Every check, in the order in which to mend what fails; the address of a Dask scheduler is tried if given.
 
     Raises nothing: a check that fails to run is a failed check.
@@ -50,8 +50,8 @@ def checks(*, scheduler: str | None = None) -> list[Check]:
         "gpu": check_gpu,
         "fsps": check_fsps,
     }
-    if scheduler is not None:
-        named["scheduler"] = lambda: check_scheduler(scheduler)
+    if client is not None:
+        named["scheduler"] = lambda: check_scheduler(client)
     return [_guarded(name, check) for name, check in named.items()]
 
 
@@ -184,7 +184,7 @@ def check_machine() -> Check:
     """Cores and memory that this process may use."""
     cores, memory_gb = len(os.sched_getaffinity(0)), _memory_bytes() / 1e9
     ok = memory_gb >= MEMORY_MIN_GB
-    remedy = "" if ok else f"popcat wants {MEMORY_MIN_GB:g} GB: use a larger machine, or --scheduler of a cluster"
+    remedy = "" if ok else f"popcat wants {MEMORY_MIN_GB:g} GB: use a larger machine, or --client of a cluster"
     return Check("machine", ok, f"{cores} cores, {memory_gb:.1f} GB of memory", remedy)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.queries import open_catalog
 from popcat.catalog.sky import write_hats_metadata, write_pixels
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import write_json_atomic
@@ -46,25 +46,25 @@ def export(
     if to not in OPENERS:
         raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, OPENERS)}')
     source, output = Path(source).absolute(), Path(output).absolute()
-    parts = read_manifest(source)["parts"]
+    parts = open_catalog(source).require_manifest().parts
     record = _record(output, to, name)
-    new = [part for part in parts if part["sha256"] not in record["parts"]]
-    files = [source / part["file"] for part in new]
+    new = [part for part in parts if part.sha256 not in record["parts"]]
+    files = [source / part.file for part in new]
     if files:
-        if {part["sha256"] for part in new} - set(record["pending"]):
+        if {part.sha256 for part in new} - set(record["pending"]):
             _check_new(output, files, record)
-        record["pending"] = [part["sha256"] for part in new]
+        record["pending"] = [part.sha256 for part in new]
         write_json_atomic(output / RECORD, record)  # an export that is cut off here can be done again
         written, lost = _write(output, files, to, sky, rows_per_pixel, record)
         PUBLISHERS[to](output, written, record, name=name, rows_per_pixel=rows_per_pixel)
-        record["parts"] |= {part["sha256"]: part["rows"] for part in new}
+        record["parts"] |= {part.sha256: part.rows for part in new}
         record["without_position"] += lost
         record["files"] = sorted({*record["files"], *(file.relative_to(output).as_posix() for file in written)})
         record["files"] = [file for file in record["files"] if (output / file).is_file()]
         record["pending"] = []
         write_json_atomic(output / RECORD, record)
     rows = sum(record["parts"].values()) - record["without_position"]
-    return {"added": sum(part["rows"] for part in new), "rows": rows, "without_position": record["without_position"],
+    return {"added": sum(part.rows for part in new), "rows": rows, "without_position": record["without_position"],
             "files": len(record["files"]), "open": OPENERS[to].format(path=output)}
 
 

@@ -8,9 +8,12 @@ A model must pass before `infer` uses it: see `require_calibrated`.
 
 import json
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,9 +23,17 @@ from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
 from popcat.forward.model import derive, forward_for
 from popcat.galaxies import CHI2_TAIL, Observation, chi2_of, observation
-from popcat.posterior.posterior import Posterior, embedded_posteriors, load_posterior, posterior_folder
+from popcat.posterior.posterior import (
+    Posterior,
+    embedded_posteriors,
+    load_posterior,
+    posterior_folder,
+    posterior_location,
+)
 from popcat.posterior.sampling import sample_quantities
 from popcat.posterior.simulation import draw_mocks
+from popcat.run.client import Where
+from popcat.run.runner import How, run, values_of
 from popcat.units import nmgy_to_ab_mag
 
 # 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
@@ -121,20 +132,26 @@ RUNS = {
 }
 """The ways in which a model is tested."""
 _JSON, _RANKS = "calibration.json", "ranks.parquet"
+_BLOCK = 400
+"""Mocks of one task."""
+_SECONDS_PER_DRAW = 2e-5
+"""Of one core, about."""
 _REDSHIFT_ERR = 0.02
 _STREAM_MOCK = 64
 
 
 def calibrate(
     posterior: str | Path = "sdss", n: int = 2000, *, output: str | Path | None = None, seed: int = 1, draws: int = 500,
-    runs: tuple[str, ...] = tuple(RUNS), report=lambda name: None,
+    runs: tuple[str, ...] = tuple(RUNS), client: Where = None, workers: int | None = None, progress: bool = False,
+    log: str | Path | None = None,
 ) -> dict:  # fmt: skip
     """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on n fresh mocks from its prior and noise.
 
     Returns the summary: model, seed, draws, limits, passed, failures, the results of the first run, and `runs` with
     those of each run by name: n, mode, ks, coverage_68, tarp_max_deviation, outside_prior, chi2_ks, and coverage in
     bins of magnitude, redshift and number of bands. With `output`, a folder, also writes calibration.json,
-    ranks.parquet and the figures there.
+    ranks.parquet and the figures there. `client` and `workers` say where the mocks are sampled, blocks of them a task
+    (popcat.run.client.connect): few are in this process, and workers must see the posterior.
 
     Raises PopcatError for no such model, no such run, or fewer than 20 mocks.
 
@@ -147,11 +164,18 @@ def calibrate(
     unknown = [name for name in runs if name not in RUNS]
     if unknown or not runs:
         raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
-    posterior = load_posterior(posterior)
+    how = How(client, workers, progress, log=log)
+    how.verify()
+    where, posterior = posterior_location(posterior), load_posterior(posterior)
+    mocks = draw_mocks(posterior, n, seed)
+    parts = [mocks.iloc[start : start + _BLOCK] for start in range(0, n, _BLOCK)]
+    jobs = dict(enumerate((where, posterior.name, part, name, seed, draws) for name in runs for part in parts))
+    found = run(_sample_block, jobs, verb="calibrating", how=how, sizes=[len(part) for part in parts] * len(runs),
+                unit="mocks", noun="block", seconds=_SECONDS_PER_DRAW * draws * n * len(runs))  # fmt: skip
+    blocks = iter(values_of(found, "block"))
     results, all_ranks = {}, {}
     for name in runs:
-        report(name)
-        results[name], all_ranks[name] = _run(posterior, name, n, seed, draws)
+        results[name], all_ranks[name] = _result(posterior, name, mocks, [next(blocks) for _ in parts])
     summary = {"model": posterior.name, "seed": seed, "draws": draws, **_verdict(posterior, results),
                **results[runs[0]], "runs": results}  # fmt: skip
     if output is not None:
@@ -159,11 +183,25 @@ def calibrate(
     return summary
 
 
-def _run(posterior: Posterior, name: str, n: int, seed: int, draws: int) -> tuple[dict, dict[str, np.ndarray]]:
-    """Result of one run and the ranks by quantity."""
-    survey = posterior.survey
-    mocks = draw_mocks(posterior, n, seed)
-    z_true = mocks["redshift"].to_numpy()
+@dataclass(frozen=True)
+class Block:
+    """What some mocks say: ranks by quantity, TARP ranks, P(chi2) of one draw, all (n,); whether the best chi2 is too
+    high, (n,); the number of draws outside the prior.
+    """
+
+    ranks: dict[str, np.ndarray]
+    tarp: np.ndarray
+    chi2_tail: np.ndarray
+    is_high: np.ndarray
+    outside: int
+
+
+def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: int, draws: int) -> Block:
+    """Sample the posteriors of some mocks as the run `name` shows them; a task."""
+    posterior = load_posterior(where)
+    if posterior.name != model:
+        raise PopcatError(f"posterior {where} changed during the calibration: give the same command again")
+    survey, z_true = posterior.survey, mocks["redshift"].to_numpy()
     data = _as_observed(mocks, name, survey, seed)
     quantities, chi2_best = sample_quantities(data, posterior, draws, seed)
     parameters = posterior.prior.names
@@ -171,20 +209,34 @@ def _run(posterior: Posterior, name: str, n: int, seed: int, draws: int) -> tupl
     truth = derive(theta, z_true, survey, posterior.galaxy_model)
     is_drawn = {"redshift": name in ("gaussian", "unknown")}
     names = [q for q in quantity_fields(survey, posterior.galaxy_model) if is_drawn.get(q, True)]
-    all_ranks = {q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names}
     sampled = np.stack([quantities[q] for q in parameters], axis=-1).astype(np.float64)
     outside = ~posterior.prior.contains(sampled.reshape(-1, len(parameters)), tolerance=1e-5)
     n_bands = np.isfinite(data.flux).sum(axis=1)
-    mag = nmgy_to_ab_mag(mocks[f"flux_{survey.selection.band}"].to_numpy())
+    return Block(
+        ranks={q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names},
+        tarp=_tarp(posterior, theta, z_true, sampled, quantities, mocks, seed),
+        chi2_tail=_chi2_tail(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
+        is_high=chi2_best > _limit(n_bands),
+        outside=int(outside.sum()),
+    )
+
+
+def _result(
+    posterior: Posterior, name: str, mocks: pd.DataFrame, blocks: Sequence[Block]
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Result of one run and the ranks by quantity."""
+    all_ranks = {q: np.concatenate([block.ranks[q] for block in blocks]) for q in blocks[0].ranks}
+    mag = nmgy_to_ab_mag(mocks[f"flux_{posterior.survey.selection.band}"].to_numpy())
     result = {
         "mode": RUNS[name],
         **summarise(all_ranks),
-        "tarp_max_deviation": ks_distance(_tarp(posterior, theta, z_true, sampled, quantities, mocks, seed)),
-        "outside_prior": int(outside.sum()),
-        "chi2_ks": _chi2_ks(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
-        "high_chi2_fraction": float(np.mean(chi2_best > _limit(n_bands))),
+        "tarp_max_deviation": ks_distance(np.concatenate([block.tarp for block in blocks])),
+        "outside_prior": sum(block.outside for block in blocks),
+        # KS distance of chi2(photometry, one posterior draw) from the chi2 law: draws fit as well as the truth does
+        "chi2_ks": ks_distance(np.concatenate([block.chi2_tail for block in blocks])),
+        "high_chi2_fraction": float(np.mean(np.concatenate([block.is_high for block in blocks]))),
         "by_magnitude": binned_coverage(all_ranks, mag),
-        "by_redshift": binned_coverage(all_ranks, z_true),
+        "by_redshift": binned_coverage(all_ranks, mocks["redshift"].to_numpy()),
     }
     return result, all_ranks
 
@@ -217,14 +269,14 @@ def _tarp(posterior, theta, z_true, sampled, quantities, mocks, seed):
     return tarp_ranks(truth, np.concatenate([unit, z[..., None]], axis=2), reference)
 
 
-def _chi2_ks(posterior, data, theta, redshift, n_bands) -> float:
-    """KS distance of chi2(photometry, one posterior draw) from the chi2 law: draws fit as well as the truth does."""
+def _chi2_tail(posterior, data, theta, redshift, n_bands) -> np.ndarray:
+    """P(chi2 < chi2(photometry, one posterior draw)), (n,)."""
     from scipy.stats import chi2
 
     low, high = posterior.survey.redshift_range
     photometry = forward_for(posterior.survey, posterior.galaxy_model).photometry
     model_flux = photometry.flux(theta, np.clip(redshift.astype(float), low, high))
-    return ks_distance(chi2.cdf(chi2_of(model_flux[:, None], data.flux, data.flux_err)[:, 0], n_bands))
+    return chi2.cdf(chi2_of(model_flux[:, None], data.flux, data.flux_err)[:, 0], n_bands)
 
 
 def _limit(n_bands):

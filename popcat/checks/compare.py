@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from popcat.catalog.parts import open_catalog, read_manifest
+from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
 
 STRONG = 5.0
@@ -55,14 +55,14 @@ def _summary(frame) -> dict:
 
 def _evidences(folder) -> pd.DataFrame:
     """Evidences of a catalogue, and what they are evidences of."""
-    read_manifest(folder, kind="posteriors")
-    dataset = open_catalog(folder)
-    bands = [name for name in dataset.schema.names if name.startswith("flux_")]
+    catalog = open_catalog(folder)
+    catalog.require_manifest()
+    bands = [name for name in catalog.columns if name.startswith("flux_")]
     wanted = ["object_id", "log_evidence", "certified", "redshift", "redshift_err", *bands]
-    missing = [name for name in wanted if name not in dataset.schema.names]
+    missing = [name for name in wanted if name not in catalog.columns]
     if missing:
         raise PopcatError(f"{folder} has no {', '.join(missing)}: infer it again with --certify")
-    frame = dataset.to_table(columns=wanted).to_pandas()
+    frame = catalog.to_pandas(wanted)
     frame = frame[frame["log_evidence"].notna()]
     if frame.empty:
         raise PopcatError(f"{folder} has no evidences: infer it again with --certify")

@@ -7,13 +7,27 @@ import sys
 from typing import Annotated
 
 import typer
+import typer.core
 
 from popcat import __version__
 from popcat.cli import catalogs, checks, models, population, publish, ssp, survey
 from popcat.cli.options import CATALOGUE, MODEL, examples
 from popcat.errors import PopcatError
 
+
+class _Interruptible(typer.core.TyperGroup):
+    """An interrupted command says in one line what was done, and ends with exit status 130."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            typer.echo(f"Interrupted: {error}" if str(error) else "Interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Interruptible,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Tables of galaxy photometry into probabilistic catalogues.",

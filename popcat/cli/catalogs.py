@@ -11,13 +11,13 @@ from popcat.cli.options import (
     PROOF,
     START,
     CheckOption,
+    ClientOption,
     JsonOption,
     LogOption,
     PerformanceOption,
     PosteriorOption,
     PosteriorsArgument,
     RowsOption,
-    SchedulerOption,
     SeedOption,
     WorkersOption,
     examples,
@@ -84,7 +84,7 @@ def _duration(seconds: float) -> str:
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
     "popcat infer galaxies.parquet --posterior sdss -o posteriors",
-    "popcat infer galaxies.fits --certify --scheduler tcp://node1:8786",
+    "popcat infer galaxies.fits --certify --client tcp://node1:8786",
 ))
 def infer(
     catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
@@ -118,7 +118,7 @@ def infer(
             min=1.0, help="Effective draws a galaxy that the correction asks for; 200.", rich_help_panel=PROOF
         ),
     ] = None,
-    scheduler: SchedulerOption = None,
+    client: ClientOption = None,
     workers: WorkersOption = None,
     check: CheckOption = False,
     log: LogOption = None,
@@ -132,13 +132,13 @@ def infer(
     manifest = infer_catalog(
         catalog, output, posterior=posterior, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
         hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, certify=certify, budget_ms=budget_ms,
-        target_ess=target_ess, scheduler=scheduler, workers=workers, progress=True, check=check, log=log,
+        target_ess=target_ess, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
-    say(manifest["extra"]["calibration"])
+    say(manifest["calibration"])
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
     if json:
-        print_json(written(manifest, output) | {"calibration": manifest["extra"]["calibration"]})
+        print_json(written(manifest, output) | {"calibration": manifest["calibration"]})
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
@@ -153,16 +153,18 @@ def reweight(
         "reweighted"
     ),
     seed: SeedOption = 0,
-    scheduler: SchedulerOption = None,
+    client: ClientOption = None,
     workers: WorkersOption = None,
+    log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
     """Posteriors under another prior, inside the training prior, without another fit."""
-    from popcat.inference.reweight import reweight_catalog
+    from popcat.inference.reweight import reweight as reweight_catalog
 
-    manifest = reweight_catalog(
-        posteriors, output, prior, seed=seed, scheduler=scheduler, workers=workers, progress=True
+    done = reweight_catalog(
+        posteriors, prior, output=output, seed=seed, client=client, workers=workers, progress=True, log=log
     )
+    manifest = done.require_manifest().model_dump()
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}; effective draws: column ess")
     if json:
         print_json(written(manifest, output))

@@ -110,15 +110,15 @@ def compare(
         tell(f"|ln B| > {STRONG:g}: {strong}")
 
 
-@app.command(rich_help_panel=START, epilog=examples("popcat doctor --scheduler tcp://node1:8786"))
+@app.command(rich_help_panel=START, epilog=examples("popcat doctor --client tcp://node1:8786"))
 def doctor(
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None,
+    client: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Say what works on this machine, and what to do about what does not."""
     from popcat.doctor import checks
 
-    found = checks(scheduler=scheduler)
+    found = checks(client=client)
     if json:
         print_json({"ok": all(check.ok is not False for check in found), "checks": [asdict(check) for check in found]})
     tell = teller(json)

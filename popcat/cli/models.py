@@ -8,12 +8,12 @@ import typer
 from popcat.cli.options import (
     MODEL,
     CheckOption,
+    ClientOption,
     GalaxyModelOption,
     JsonOption,
     LogOption,
     PerformanceOption,
     PosteriorOption,
-    SchedulerOption,
     SeedOption,
     SurveyOption,
     WorkersOption,
@@ -41,7 +41,7 @@ def simulate(
     noise: Annotated[Path | None, typer.Option(help="Noise model from `popcat noise fit`.")] = None,
     galaxy_model: GalaxyModelOption = None,
     seed: SeedOption = 0,
-    scheduler: SchedulerOption = None,
+    client: ClientOption = None,
     workers: WorkersOption = None,
     check: CheckOption = False,
     log: LogOption = None,
@@ -59,7 +59,7 @@ def simulate(
         say(f"noise: nominal, from the depths of survey {defined.name}; fit your catalogue's with `popcat noise fit`")
     manifest = simulate_library(
         output, defined, n, galaxy_model=load_galaxy_model(galaxy_model), noise=chosen, seed=seed,
-        scheduler=scheduler, workers=workers,
+        client=client, workers=workers,
         progress=True, check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
@@ -85,7 +85,7 @@ def noise_fit(
 
 @app.command(rich_help_panel=MODEL, epilog=examples(
     "popcat train --library library -o model",
-    "popcat train --library library --members 4 --scheduler tcp://node1:8786",
+    "popcat train --library library --members 4 --client tcp://node1:8786",
 ))
 def train(
     library: Annotated[Path, typer.Option(help="Library from `popcat simulate`.")] = Path("library"),
@@ -96,15 +96,15 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     preset: Annotated[str, typer.Option(help="Settings by name: default, or published (SEDflow's).")] = "default",
     members: Annotated[int | None, typer.Option(min=1, help="Flows of an ensemble, each a Dask task.")] = None,
-    scheduler: SchedulerOption = None,
+    client: ClientOption = None,
     workers: WorkersOption = None,
+    log: LogOption = None,
     calibrate: Annotated[bool, typer.Option(help="Calibrate it afterwards, as `popcat calibrate` does.")] = True,
 ) -> None:
     """Train a posterior on a library: a conditional masked autoregressive flow."""
     from popcat.flows.settings import Training
     from popcat.plots import loss_curve, save_figure
     from popcat.posterior.training import train as train_model
-    from popcat.posterior.training import train_ensemble
     from popcat.settings import parse_toml
 
     if settings is not None and not settings.is_file():
@@ -119,11 +119,10 @@ def train(
             f"{history.seconds[-1]:7.0f} s"
         )
 
-    how = {"settings": chosen, "device": device, "report": report}
-    if chosen.members == 1:
-        _, history = train_model(library, output, **how)
-    else:
-        _, history = train_ensemble(library, output, **how, scheduler=scheduler, workers=workers)
+    _, history = train_model(
+        library, output, settings=chosen, device=device, client=client, workers=workers, progress=chosen.members > 1,
+        log=log, report=report,
+    )  # fmt: skip
     rows = zip(history.train, history.validation, strict=True)
     curve = [{"epoch": i + 1, "train": -t, "validation": -v} for i, (t, v) in enumerate(rows)]
     save_figure(loss_curve(curve), output / "loss.png")
@@ -131,7 +130,7 @@ def train(
         f"best epoch {history.best_epoch + 1}, validation {max(history.validation):.4f} nats; model in {output}"
     )
     if calibrate:
-        _calibrate(output, output / "calibration")
+        _calibrate(output, output / "calibration", client=client, workers=workers)
 
 
 @app.command(rich_help_panel=MODEL, epilog=examples("popcat calibrate --posterior posterior"))
@@ -144,19 +143,24 @@ def calibrate(
     ] = None,
     seed: SeedOption = 1,
     draws: Annotated[int, typer.Option(min=20, help="Posterior draws a mock.")] = 500,
+    client: ClientOption = None,
+    workers: WorkersOption = None,
+    log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
     """Test a model on fresh mocks, as it is used: SBC, p-p, KS, TARP; `infer` asks for the verdict."""
     from popcat.checks.calibration import default_output
 
     folder = default_output(posterior) if output is None else output
-    _calibrate(posterior, folder, n=n, seed=seed, draws=draws, json=json)
+    _calibrate(
+        posterior, folder, n=n, seed=seed, draws=draws, client=client, workers=workers, log=log, json=json
+    )
 
 
 def _calibrate(posterior, folder: Path, *, json: bool = False, **options) -> None:
     from popcat.checks.calibration import calibrate as calibrate_model
 
-    result = calibrate_model(posterior, output=folder, report=lambda name: say(f"calibrating: {name}"), **options)
+    result = calibrate_model(posterior, output=folder, progress=True, **options)
     if json:
         print_json(result)
     tell = teller(json)

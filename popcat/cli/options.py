@@ -16,10 +16,11 @@ RUN, PROOF = "Where and how it runs", "Correction by the exact likelihood"
 SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
 PosteriorOption = Annotated[str, typer.Option(help="Folder of a trained posterior, or the name of an embedded one.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Every random number is a function of it.")]
-SchedulerOption = Annotated[
+ClientOption = Annotated[
     str | None,
     typer.Option(
-        help="Address or scheduler file of a Dask scheduler; without it, a local cluster.", rich_help_panel=RUN
+        metavar="ADDRESS|FILE", rich_help_panel=RUN,
+        help="Address or scheduler file of a Dask cluster; by default a local one, or none for little work.",
     ),
 ]
 WorkersOption = Annotated[

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from popcat.cli.options import (
-    SchedulerOption,
+    ClientOption,
+    LogOption,
     SeedOption,
     SurveyOption,
     WorkersOption,
@@ -43,8 +44,9 @@ def fit(
     steps: Annotated[int | None, typer.Option(min=0, help="Steps of the Wasserstein route.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Every random number is a function of it.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    scheduler: SchedulerOption = None,
+    client: ClientOption = None,
     workers: WorkersOption = None,
+    log: LogOption = None,
 ) -> None:
     """Fit a population: to photometry (Wasserstein distance), or to posteriors (hierarchical likelihood)."""
     from popcat.forward.noise import read_noise
@@ -58,7 +60,7 @@ def fit(
     population = fit_population(
         catalog, output, survey=survey, galaxy_model=load_galaxy_model(galaxy_model), noise=made,
         cuts=cut or (), settings=chosen,
-        device=device, scheduler=scheduler, workers=workers, report=say,
+        device=device, client=client, workers=workers, progress=True, log=log, report=say,
     )  # fmt: skip
     for member in population.description.members:
         typer.echo(f"flow {member.number}  " + (f"FAILED: {member.failure}" if member.failure else

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from popcat.cli.options import (
+    ClientOption,
     JsonOption,
-    SchedulerOption,
     examples,
     print_json,
     say,
@@ -35,7 +35,7 @@ def ssp_build(
         typer.Option(help="Add nebular emission of this log U (-4 to 0 in steps of 0.5; usual: -3); bc03 only."),
     ] = None,
     full: Annotated[bool, typer.Option(help="Keep every age and wavelength.")] = False,
-    scheduler: SchedulerOption = None,
+    client: ClientOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read FSPS, one metallicity a task; by default one in all.")
     ] = None,
@@ -48,10 +48,10 @@ def ssp_build(
     started = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        if engine == "fsps" and source is None and nebular is None and (scheduler or workers):
-            grid = _build_fsps(sps_home, output, full, scheduler, workers)
+        if engine == "fsps" and source is None and nebular is None and (client or workers):
+            grid = _build_fsps(sps_home, output, full, client, workers)
         else:
-            grid = _build_here(engine, source, sps_home, nebular, full, scheduler, workers)
+            grid = _build_here(engine, source, sps_home, nebular, full, client, workers)
     save_grid(grid, output)
     say(
         f"{grid.lum.shape[0]} metallicities x {grid.lum.shape[1]} ages x {grid.lum.shape[2]} wavelengths, "
@@ -62,20 +62,20 @@ def ssp_build(
         say(f"Warning: {warning.message}")
 
 
-def _build_here(engine, source, sps_home, nebular, full, scheduler, workers):
+def _build_here(engine, source, sps_home, nebular, full, client, workers):
     from popcat.forward.engines import build_grid
 
-    if engine != "fsps" and (scheduler or workers):
-        raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --scheduler")
+    if engine != "fsps" and (client or workers):
+        raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --client")
     return build_grid(engine, source, sps_home=sps_home, nebular=nebular, full=full)
 
 
-def _build_fsps(sps_home, output, full, scheduler, workers):
+def _build_fsps(sps_home, output, full, client, workers):
     """Metallicities are kept beside the output, where the workers of a cluster may see them."""
     from popcat.forward.engines.fsps import build_fsps_grid
     from popcat.forward.thinning import thin_for_broadband
 
-    grid = build_fsps_grid(sps_home, folder=output.absolute().parent, scheduler=scheduler, workers=workers)
+    grid = build_fsps_grid(sps_home, folder=output.absolute().parent, client=client, workers=workers, progress=True)
     return grid if full else thin_for_broadband(grid)
 
 

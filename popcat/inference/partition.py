@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.draws import _lists, scatter
+from popcat.catalog.draws import encode, scatter
 from popcat.catalog.parts import OutputFolder
 from popcat.checks.certify import Certified, Effort, certified_quantities
 from popcat.checks.flags import judge
@@ -65,7 +65,7 @@ def infer_table(
     for name, values in quantities.items():
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = scatter(column, rows, n)
-        columns[f"{name}_draws"] = _lists(values, rows, n)
+        columns[f"{name}_draws"] = encode(values, rows, n)
     schema = posterior_schema(survey, posterior.galaxy_model)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 

@@ -23,9 +23,10 @@ from popcat.inference.partition import write_posterior_part
 from popcat.io.chunks import Chunk
 from popcat.io.reading import check_catalog
 from popcat.io.sources import plan_chunks
-from popcat.posterior.posterior import Posterior, embedded_posteriors, load_posterior
-from popcat.run.client import connect
-from popcat.run.window import Window, run_synchronous
+from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
+from popcat.run.client import Where
+from popcat.run.runner import How, run, values_of
+from popcat.timing import recording
 
 MEASURED_ROWS = 2000
 _WARM_ROWS = 50
@@ -34,17 +35,17 @@ _SPILL = 0.7
 
 def plan(
     source: str | Path, *, posterior: str | Path = "sdss", draws: int = 100, workers: int = 1, gpus: int = 0,
-    rows_per_partition: int | None = None, scheduler: str | None = None,
+    rows_per_partition: int | None = None, client: Where = None,
 ) -> dict:  # fmt: skip
     """Parts, memory, time and output size of `infer_catalog` with these options, from a measurement of some seconds.
 
     `workers` are one-threaded processes like those of this machine; with `gpus`, those that share the GPUs. Sampling on
-    a GPU is not measured: `seconds` then counts all but the sampling, and `sampling_counted` is False. `scheduler` may
-    be "synchronous", to measure in this process.
+    a GPU is not measured: `seconds` then counts all but the sampling, and `sampling_counted` is False. `client` may
+    be "synchronous", to measure in this process; by default a local worker is measured.
 
     Raises PopcatError for a catalogue or model that cannot work.
 
-    >>> found = plan("galaxies.parquet", draws=20, workers=8, scheduler="synchronous")
+    >>> found = plan("galaxies.parquet", draws=20, workers=8, client="synchronous")
     >>> found["galaxies"], found["seconds"] > 0
     (40, True)
     """
@@ -55,7 +56,7 @@ def plan(
     chunks, rows = cut(source, schema, draws, rows_per_partition)
     check_catalog(source, posterior.survey, chunks)
     forward_for(posterior.survey, posterior.galaxy_model)
-    measured = _measure(chunks[len(chunks) // 2], where, posterior, draws, scheduler)
+    measured = _measure(chunks[len(chunks) // 2], where, posterior, draws, client)
     n = sum(chunk.stop - chunk.start for chunk in chunks)
     counted = {name: one for name, one in measured["stages"].items() if name != "sample" or not gpus}
     per_galaxy = sum(counted.values()) / measured["rows"]
@@ -72,21 +73,18 @@ def plan(
     }  # fmt: skip
 
 
-def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, scheduler: str | None) -> dict:
+def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, client: Where) -> dict:
     """Make a few rows, to load and compile everything, then some more, on one worker."""
     rows = min(chunk.stop - chunk.start, MEASURED_ROWS)
     sizes = [min(_WARM_ROWS, rows), rows]
     with tempfile.TemporaryDirectory(prefix="popcat-plan-") as path:
         folder = OutputFolder.open(Path(path) / "out", {}, len(sizes), kind="plan")
         parts = [replace(chunk, index=index, stop=chunk.start + size) for index, size in enumerate(sizes)]
-        jobs = [(folder, part, posterior_location(where), posterior.name, draws, 0) for part in parts]
-        marks = [time.monotonic()]
-        with connect(scheduler, workers=1) as client:
-            for job in enumerate(jobs):
-                _make(client, dict([job]))
-                marks.append(time.monotonic())
+        jobs = {0: (folder, parts, posterior_location(where), posterior.name, draws)}
+        began, how = time.time(), How(client, 1 if client is None else None)
+        (warm_at,) = values_of(run(_make, jobs, verb="measuring", how=how, sizes=[sum(sizes)]), "part")
         warm, full = (read_record(folder.sidecar_path(index), Sidecar) for index in range(len(sizes)))
-    start_s = marks[1] - marks[0]
+    start_s = warm_at - began
     before, after = (one.made["peak_rss_mb"] or 0.0 for one in (warm, full))
     return {
         "rows": full.rows, "bytes": full.bytes, "stages": full.made["seconds"], "start_s": round(start_s, 2),
@@ -94,15 +92,27 @@ def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, 
     }  # fmt: skip
 
 
-def _make(client, job: dict[int, tuple]) -> None:
-    task = write_posterior_part
-    for outcome in run_synchronous(task, job) if client is None else Window(client, task, job, _silent):
-        if outcome.error is not None:
-            raise outcome.error
+def _make(folder: OutputFolder, parts: list[Chunk], where: str, name: str, draws: int) -> float:
+    """Make the parts one after the other, each with a record of its own; when the first was done (Unix time, s)."""
+    times = []
+    for part in parts:
+        with recording("measured"):
+            write_posterior_part(folder, part, where, name, draws, 0)
+        times.append(time.time())
+    return times[0]
 
 
-def _silent(event: str, **fields) -> None:
-    """No log for a measurement."""
+SECONDS_PER_DRAW, SECONDS_CERTIFIED = 1.65e-5, 0.02
+"""Of one core, for a draw and for a certified galaxy, about (docs/measured.md)."""
+
+
+def seconds_of(n: int, draws: int, *, certified: bool = False) -> float:
+    """What the posteriors of n galaxies take on one core, about: enough to know whether a cluster is worth its start.
+
+    >>> seconds_of(1000, 100), seconds_of(1000, 100, certified=True)
+    (1.65, 20.0)
+    """
+    return n * (SECONDS_CERTIFIED if certified else SECONDS_PER_DRAW * draws)
 
 
 PART_BYTES = 2**26
@@ -140,11 +150,6 @@ def cut(source: str | Path, schema: pa.Schema, draws: int, rows: int | None) -> 
         whole = plan_chunks(source, rows_per_partition=_ALL)
         rows = rows_per_part(schema, draws, sum(chunk.stop - chunk.start for chunk in whole))
     return plan_chunks(source, rows_per_partition=rows), rows
-
-
-def posterior_location(posterior: str | Path) -> str:
-    """A model as workers find it: an embedded one's name, or an absolute path."""
-    return str(posterior) if str(posterior) in embedded_posteriors() else str(Path(posterior).absolute())
 
 
 def _width(kind: pa.DataType, draws: int) -> int:

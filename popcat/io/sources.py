@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.parts import is_output, read_manifest
+from popcat.catalog.manifest import is_output, read_manifest
 from popcat.errors import PopcatError
 from popcat.expressions import column, sources_of
 from popcat.io.chunks import Chunk, Field

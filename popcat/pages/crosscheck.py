@@ -5,11 +5,11 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import pyarrow.compute as pc
 from numpy.random import SeedSequence
 
 from popcat import plots, rng
-from popcat.catalog.parts import open_catalog, read_manifest
+from popcat.catalog.draws import quantities_of
+from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.samplers import Galaxy, c2st, quantile_shifts, sample_galaxy
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic, write_json_atomic
@@ -42,13 +42,12 @@ def crosscheck(
     >>> found["n"] + found["n_not_converged"]
     1
     """
-    manifest = read_manifest(posteriors, kind="posteriors")
-    survey = Survey.model_validate(manifest["extra"]["survey"])
-    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
-    if "prior" in manifest["extra"]:
+    catalog = open_catalog(posteriors)
+    survey, galaxy_model = catalog.survey, catalog.galaxy_model
+    if catalog.require_manifest().prior is not None:
         raise PopcatError(f"{posteriors} was reweighted: cross-check the catalogue it came from, which has the "
                           "model's own prior")
-    rows = _choose(posteriors, n, seed, only)
+    rows = _choose(catalog, n, seed, only)
     results, corners = [], []
     for number, row in enumerate(rows):
         result, corner = _check(row, survey, galaxy_model, seed, sampler, max_steps)
@@ -57,34 +56,30 @@ def crosscheck(
         report(f"{number + 1}/{len(rows)}  {row['object_id']}  {score}")
         if len(corners) < _N_CORNERS and result["converged"]:
             corners.append((result, corner))
-    summary = {"catalog": str(posteriors), "model": manifest["fingerprint"].get("model"), "sampler": sampler,
+    summary = {"catalog": str(posteriors), "posterior": catalog.posterior.name, "sampler": sampler,
                "seed": seed, **_summary(results), "galaxies": results}  # fmt: skip
     if output is not None:
         _write(Path(output), summary, corners)
     return summary
 
 
-def _choose(posteriors, n: int, seed: int, only) -> list[dict]:
+def _choose(catalog: Catalog, n: int, seed: int, only: Sequence[str] | None) -> list[dict]:
     """n random galaxies with a posterior: those with the smallest of the numbers that seed and object_id give."""
-    dataset = open_catalog(posteriors)
-    keep = pc.field("status") == "ok"
+    found = catalog.to_pandas(["object_id", "route"], where="status == 'ok'")
+    ids = found["object_id"].to_numpy()
     if only is not None:
-        keep = keep & pc.field("route").isin(list(only))
-    ids = dataset.to_table(columns=["object_id"], filter=keep)["object_id"].to_numpy()
+        ids = ids[found["route"].isin(list(only)).to_numpy(dtype=bool)]
     if len(ids) == 0:
-        raise PopcatError(f"{posteriors} has no galaxy to check" + (f" by route {', '.join(only)}" if only else ""))
+        raise PopcatError(f"{catalog.path} has no galaxy to check" + (f" by route {', '.join(only)}" if only else ""))
     chosen = ids[np.argsort(rng.uniform(seed, _STREAM, ids, 1)[:, 0])[:n]]
-    table = dataset.to_table(filter=pc.field("object_id").isin(chosen))
-    by_id = {row["object_id"]: row for row in table.to_pylist()}
-    return [by_id[int(one)] for one in chosen]
+    return catalog.galaxies(chosen)
 
 
 def _check(row: dict, survey: Survey, galaxy_model: GalaxyModel, seed: int, sampler: str,
            max_steps: int) -> tuple[dict, tuple]:
     """One galaxy: its result, and the draws for a corner plot, ours and the referee's."""
     galaxy = _galaxy(row, survey, galaxy_model)
-    ours = {name.removesuffix("_draws"): np.asarray(values, dtype=float) for name, values in row.items()
-            if name.endswith("_draws")}  # fmt: skip
+    ours = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in quantities_of(row)}
     theta = np.column_stack([ours[name] for name in galaxy.prior.names])
     start = galaxy.to_w(theta, ours["redshift"])
     entropy = SeedSequence([seed, row["object_id"] % 2**63]).generate_state(1)[0]

@@ -12,7 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from popcat import plots
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import CatalogManifest
+from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration import read_calibration
 from popcat.columns import PERCENTILES, parameter_fields
 from popcat.errors import PopcatError
@@ -33,12 +34,11 @@ from popcat.pages.judgement import (
 )
 from popcat.pages.reading import (
     TABLE_GROUPS,
-    open_posteriors,
+    check_columns,
     read_galaxies,
     read_population,
     read_provenance,
     read_scalars,
-    some_row_groups,
 )
 from popcat.posterior.posterior import embedded_posteriors, posterior_folder
 from popcat.survey import Survey
@@ -61,18 +61,14 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     >>> report("posteriors", "report.html", title="Forty galaxies").name
     'report.html'
     """
-    manifest = read_manifest(posteriors)
-    if manifest["kind"] != "posteriors":
-        raise PopcatError(f"{posteriors} holds a {manifest['kind']}, not posteriors: name the folder that "
-                          "`popcat infer` wrote")  # fmt: skip
-    survey = Survey.model_validate(manifest["extra"]["survey"])
-    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
+    catalog = open_catalog(posteriors)
+    survey, galaxy_model, manifest = catalog.survey, catalog.galaxy_model, catalog.require_manifest()
     photometry = forward_for(survey, galaxy_model).photometry
     curves = load_curves(survey)
     span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
 
     return build_report(
-        Path(posteriors), Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
+        catalog, Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
         calibration=_calibration_of(manifest) if calibration is None else read_calibration(calibration),
@@ -80,26 +76,26 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     )  # fmt: skip
 
 
-def _calibration_of(manifest: Mapping) -> dict | None:
+def _calibration_of(manifest: CatalogManifest) -> dict | None:
     """The calibration kept with the model that made a catalogue; None if there is none, or it is of another model."""
-    where = manifest["extra"]["model"]
+    where = manifest.posterior.location
     folder = (posterior_folder(where) if where in embedded_posteriors() else Path(where)) / "calibration"
     if not folder.is_dir():
         return None
     found = read_calibration(folder)
-    return found if found["model"] == manifest["fingerprint"]["model"] else None
+    return found if found["model"] == manifest.posterior.name else None
 
 
 # Keys of the manifest that the page folds away.
-_DETAILS = ("fingerprint", "extra.survey.", "extra.galaxy_model.", "extra.provenance.")
+_DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.")
 SCRIPTS = ("svg.js", "sed.js", "corner.js", "table.js")
 
 
-def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
+def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
                  spectrum: Callable | None = None, galaxies: Sequence[int] | None = None,
                  calibration: Mapping | None = None, galaxy_model: GalaxyModel | None = None,
                  sections: Sequence[Mapping] = (), title: str | None = None) -> Path:
-    """Write one self-contained HTML page about the posterior catalogue in the folder `posteriors`.
+    """Write one self-contained HTML page about a posterior catalogue.
 
     curves: (name, wave_aa, response) of each band of `survey`, in its order.
     forward: theta (n, d), redshift (n,) -> flux (n, n_band) in nMgy.
@@ -114,28 +110,28 @@ def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequ
     Returns the path of the page. Raises PopcatError if the folder holds no posterior catalogue of this survey, if
     no galaxy has a posterior, or if one of `galaxies` is absent or has none.
     """
-    posteriors, output = Path(posteriors), Path(output)
+    output = Path(output)
     parameters = parameter_fields(galaxy_model or GalaxyModel())
-    dataset = open_posteriors(posteriors, survey, parameters)
-    population = read_population(dataset)
+    check_columns(catalog, survey, parameters)
+    population = read_population(catalog)
     ok = population.frame[population.frame["status"] == "ok"]
     if ok.empty:
-        raise PopcatError(f'{posteriors} has no galaxy with status "ok" among {population.rows:,}: '
+        raise PopcatError(f'{catalog.path} has no galaxy with status "ok" among {population.rows:,}: '
                           f"{_listing(population.status)}; check the survey's columns and units")  # fmt: skip
     drawing = Drawing(survey, parameters, curves, forward, spectrum)
-    near, n_groups = some_row_groups(dataset, TABLE_GROUPS)
+    near, n_groups = catalog.thinned(TABLE_GROUPS)
     scalars = read_scalars(near)
     first = _first(ok, scalars, galaxies)
-    in_full = _with_posterior(read_galaxies(dataset, list(first), survey, parameters) if galaxies is not None
+    in_full = _with_posterior(read_galaxies(catalog, list(first), survey, parameters) if galaxies is not None
                               else read_galaxies(near, list(first), survey, parameters))  # fmt: skip
     choice = choose_table(scalars, first)
     others = read_galaxies(near, [item for item in choice.why if item not in first], survey, parameters)
     records = panel_records([*in_full, *others], choice, drawing)
-    provenance = read_provenance(posteriors)
+    provenance = read_provenance(catalog)
     badges = [] if calibration is None else run_badges(calibration, tuple(parameters))
-    reweighted = any(key.startswith("extra.prior") for key, _ in provenance)
+    reweighted = isinstance(catalog.manifest, CatalogManifest) and catalog.manifest.prior is not None
     page = {
-        "title": title or posteriors.resolve().name, "survey": survey, "population": population,
+        "title": title or Path(catalog.path).resolve().name, "survey": survey, "population": population,
         "shown": len(population.frame), "provenance": provenance, "made": dict(provenance),
         "details": [key for key, _ in provenance if key.startswith(_DETAILS)],
         "verdicts": verdicts(population, calibration, badges, reweighted=reweighted),

@@ -254,6 +254,11 @@ def posterior_folder(posterior: "str | Path") -> Path:
     return Path(posterior)
 
 
+def posterior_location(posterior: "str | Path") -> str:
+    """A posterior as workers find it: an embedded one's name, or an absolute path."""
+    return str(posterior) if str(posterior) in embedded_posteriors() else str(Path(posterior).absolute())
+
+
 _loaded: OrderedDict[str, Posterior] = OrderedDict()
 _lock = threading.Lock()
 

@@ -8,20 +8,23 @@ import pandas as pd
 import pyarrow as pa
 
 from popcat import rng
-from popcat.catalog.parts import OutputFolder
-from popcat.catalog.runs import How, run
+from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.columns import library_meta, library_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for, grid_hash
 from popcat.forward.noise import NoiseModel, add_noise, check_noise, default_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.posterior.posterior import Posterior
+from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
+from popcat.run.runner import How
 from popcat.survey import Survey, load_survey
 from popcat.timing import stage
 from popcat.units import nmgy_to_ab_mag
 
 _MAX_MOCK_BATCHES = 100
+_SECONDS = 2e-5
+"""Of one core for one galaxy, about."""
 
 
 def draw_prior(object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, seed: int) -> tuple[np.ndarray,
@@ -99,33 +102,35 @@ def simulate(
 def simulate_library(
     output: str | Path, survey: "str | Path | Survey", n: int, *, galaxy_model: GalaxyModel | None = None,
     noise: NoiseModel | None = None, seed: int = 0, rows_per_partition: int = 50_000,
-    scheduler: str | None = None, workers: int | None = None, progress: bool = False, check: bool = False,
+    client: Where = None, workers: int | None = None, progress: bool = False, check: bool = False,
     log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> dict:  # fmt: skip
     """Write a simulated library of n galaxies to a folder and return its manifest; options as `infer_catalog`.
 
     Raises PopcatError if the folder holds another run's output; a rerun of the same run finishes it.
 
-    >>> manifest = simulate_library("library", "sdss", 100, scheduler="synchronous")
+    >>> manifest = simulate_library("library", "sdss", 100, client="synchronous")
     >>> manifest["rows"]
     100
     """
-    how = How(scheduler, workers, progress, check, log, performance_report)
+    how = How(client, workers, progress, check, log, performance_report)
     label = survey.name if isinstance(survey, Survey) else str(survey)
     survey, galaxy_model = load_survey(survey), galaxy_model or GalaxyModel()
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
     spans = _spans(n, rows_per_partition)
-    settings = {"survey": survey.model_dump(mode="json"), "model": galaxy_model.model_dump(mode="json"),
+    settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
                 "rows_per_partition": rows_per_partition, "schema": _digest(library_schema(survey,
                                                                                            galaxy_model))}  # fmt: skip
-    how.check_door()
+    how.verify()
     arguments = {"survey": label, "n": n, "seed": seed}
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
     forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
     jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=check)}
-    run(folder, write_library_part, jobs, [stop - start for start, stop in spans], "simulating", how)
-    return folder.finish()
+    rows = [stop - start for start, stop in spans]
+    seconds = _SECONDS * sum(rows[index] for index in jobs)
+    write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
+    return folder.finish().model_dump()
 
 
 def _digest(schema) -> str:

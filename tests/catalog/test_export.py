@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from catalogues import record
 
 import popcat
 from popcat.catalog.export import PUBLISHERS, RECORD, export, iceberg_table
@@ -73,7 +74,7 @@ def shifted(posteriors, by=10_000):
     table = table.set_column(0, table.schema.field(0), pa.array(table["object_id"].to_numpy() + by))
     later = OutputFolder.open(folder.with_name("later"), {"shift": by}, 1, kind="posteriors")
     later.write_part(0, table)
-    later.finish()
+    later.finish(record())
     return folder.with_name("later"), table
 
 
@@ -219,7 +220,7 @@ def test_galaxies_without_a_position_are_counted(posteriors, tmp_path):
     ra[:3] = np.nan
     folder = OutputFolder.open(tmp_path / "lost", {}, 1, kind="posteriors")
     folder.write_part(0, table.set_column(1, table.schema.field("ra"), pa.array(ra)))
-    folder.finish()
+    folder.finish(record())
     done = publish(tmp_path / "lost", tmp_path / "out", "hats")
     assert (done["rows"], done["without_position"], len(read(tmp_path / "out", "hats"))) == (57, 3, 57)
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from distributed import Client, LocalCluster
 
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import read_manifest
 from popcat.columns import library_meta, photometry_meta, posterior_meta
 from popcat.errors import PopcatError
 from popcat.forward.noise import default_noise, fit_noise
@@ -34,7 +34,7 @@ def rows_of(folder):
 
 
 def digests(folder):
-    return [part["sha256"] for part in read_manifest(folder)["parts"]]
+    return [part.sha256 for part in read_manifest(folder).parts]
 
 
 def test_a_lazy_catalogue_has_exactly_its_meta(galaxies):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import read_manifest
 from popcat.errors import PopcatError
 from popcat.inference.infer import infer_catalog
 from popcat.inference.plan import plan
@@ -24,7 +24,7 @@ def test_the_parts_and_the_size_are_those_of_the_run(planned, galaxies, tiny_mod
     infer_catalog(galaxies, tmp_path / "out", posterior=tiny_model, draws=20, rows_per_partition=60, **LOCAL)
     manifest = read_manifest(tmp_path / "out")
     assert (found["galaxies"], found["parts"]) == (150, 3)
-    assert found["output_mb"] == pytest.approx(manifest["bytes"] / 1e6, rel=0.2)
+    assert found["output_mb"] == pytest.approx(manifest.bytes / 1e6, rel=0.2)
 
 
 def test_memory_is_at_least_that_of_a_worker_and_the_limit_above_it(planned):

@@ -4,7 +4,6 @@ import json
 import re
 
 import pandas as pd
-import pyarrow.dataset as ds
 import pytest
 
 from popcat.columns import PARAMETERS
@@ -12,7 +11,7 @@ from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, UNCERTIFIED
 from popcat.pages.galaxies import as_json
 from popcat.pages.judgement import crosscheck_section, run_badges, verdicts
-from popcat.pages.reading import Population, some_row_groups
+from popcat.pages.reading import Population
 
 
 def population(**changed):
@@ -64,14 +63,6 @@ def test_a_referees_findings_are_a_section_of_the_page(tmp_path, catalogue, buil
     assert "An independent sampler</h2>" in page and "<td>0.043</td>" in page
     with pytest.raises(PopcatError, match=r"expected crosscheck\.json"):
         crosscheck_section(tmp_path / "absent")
-
-
-def test_a_large_catalogue_is_looked_into_in_row_groups_evenly_spaced(catalogue):
-    dataset = ds.dataset([str(part) for part in sorted(catalogue[0].glob("part-*.parquet"))])
-    whole, groups = some_row_groups(dataset, 2)
-    assert whole is dataset and groups == 2
-    half, groups = some_row_groups(dataset, 1)
-    assert groups == 2 and half.count_rows() == 250
 
 
 def test_embedded_json_cannot_end_its_script():

@@ -14,7 +14,7 @@ from popcat.population.hierarchical import (
     median_effective,
 )
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import draw, new_flow
+from popcat.population.space import draw, log_standard_normal, new_flow
 
 MEAN, SPREAD, ERROR = 0.8, 0.4, 0.5
 SETTINGS = PopulationSettings(n_blocks=2, hidden=16, n_bins=4, galaxies=128, start_steps=200)
@@ -63,7 +63,8 @@ def test_importance_weights_make_up_for_draws_from_elsewhere():
     x = centre + width * torch.randn(len(middle), 200, 2, generator=random)
     log_target = -0.5 * precision * ((x - middle[:, None]) ** 2).sum(-1)
     log_proposal = -0.5 * (((x - centre) / width) ** 2).sum(-1)
-    weighted = PosteriorDraws.under_prior(x.numpy(), (log_target - log_proposal).numpy())
+    importance = log_target - log_proposal
+    weighted = PosteriorDraws(x, importance - log_standard_normal(x), importance)
     mean = drawn(fit(weighted)).mean(0)
     unweighted = drawn(fit(PosteriorDraws.under_prior(x.numpy()))).mean(0)
     assert (mean - MEAN).abs().max() < (unweighted - MEAN).abs().max()
@@ -76,7 +77,7 @@ def test_a_look_that_meets_too_few_draws_does_not_count():
     sound = HierarchicalLoss(flow, PosteriorDraws.under_prior(posteriors), SETTINGS, 0).score()
     weights = torch.zeros(posteriors.shape[:2])
     weights[:, 9:] = -50.0
-    few = PosteriorDraws.under_prior(posteriors.numpy(), weights.numpy())
+    few = PosteriorDraws(posteriors, weights - log_standard_normal(posteriors), weights)
     assert math.isfinite(sound)
     assert median_effective(few.log_weight) < FEWEST_EFFECTIVE
     assert HierarchicalLoss(flow, few, SETTINGS, 0).score() == math.inf

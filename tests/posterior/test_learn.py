@@ -89,8 +89,8 @@ def test_a_library_on_disk_is_the_one_in_memory(survey, model, noise, tmp_path):
     bands = {name: noise.bands[name].model_copy(update={"scatter": (0.1 * i, 0.1 * i)})
              for i, name in enumerate(survey.band_names, start=1)}
     uneven = noise.model_copy(update={"bands": bands})
-    made = {"survey": survey, "model": model, "noise": uneven}
-    fingerprint = {key: value.model_dump(mode="json") for key, value in made.items()}
+    made = {"survey": survey, "galaxy_model": model, "noise": uneven}
+    fingerprint = {key: value.model_dump(mode="json") for key, value in made.items()} | {"seed": 3, "grid": "a grid"}
     folder = OutputFolder.open(tmp_path / "library", fingerprint, 2, kind="library")
     for i in range(2):
         write_library_part(folder, i, 10 * i, 10 * i + 10, survey, model, uneven, 3)
@@ -110,7 +110,7 @@ def test_a_library_on_disk_is_the_one_in_memory(survey, model, noise, tmp_path):
 @pytest.fixture
 def on_disk(survey, model, noise, tmp_path):
     """Eight parts of 500 galaxies."""
-    made = {"survey": survey, "model": model, "noise": noise}
+    made = {"survey": survey, "galaxy_model": model, "noise": noise}
     fingerprint = {key: value.model_dump(mode="json") for key, value in made.items()} | {"seed": 3, "grid": "a grid"}
     folder = OutputFolder.open(tmp_path / "library", fingerprint, 8, kind="library")
     for i in range(8):
@@ -136,8 +136,8 @@ def test_a_library_larger_than_memory_is_read_in_shards_that_hold_each_galaxy_on
 
 def test_a_library_of_one_part_too_large_for_memory_is_refused(on_disk):
     opened = open_library(on_disk)
-    one = {"rows": 4000, "parts": [{"file": "x", "rows": 4000}]}
-    single = dataclasses.replace(opened, manifest=opened.manifest | one)
+    one = opened.manifest.parts[0].model_copy(update={"rows": 4000})
+    single = dataclasses.replace(opened, manifest=opened.manifest.model_copy(update={"rows": 4000, "parts": [one]}))
     with pytest.raises(PopcatError, match="too large to be read one at a time"):
         single.source(0.1, max_in_memory=100)
 
@@ -194,7 +194,7 @@ def test_members_trained_as_tasks_are_those_trained_here(on_disk, tmp_path):
 
 def test_a_catalogue_is_not_a_library(tmp_path):
     OutputFolder.open(tmp_path / "catalogue", {}, 0, kind="posterior").finish()
-    with pytest.raises(PopcatError, match=r"holds posterior, not a library: name a folder that `popcat simulate`"):
+    with pytest.raises(PopcatError, match="holds posterior: expected a library, a folder that `popcat simulate` wrote"):
         open_library(tmp_path / "catalogue")
 
 
