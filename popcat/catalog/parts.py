@@ -7,9 +7,11 @@ of times, ends with each row once, and a folder never mixes two runs. Which file
 """
 
 import json
+import math
 import os
 import reprlib
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +41,7 @@ from popcat.catalog.manifest import (
 )
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
+from popcat.run.runner import How, run
 from popcat.timing import recorded, stage
 
 _MAX_NAMED = 5
@@ -153,6 +156,27 @@ class OutputFolder:
             parts=[Written(**sidecar.model_dump(include=set(Written.model_fields))) for sidecar in sidecars],
             stages={name: round(seconds, 3) for name, seconds in stages.items()},
         )
+
+
+def write_parts(
+    folder: OutputFolder, task: Callable, jobs: dict[int, tuple], rows: list[int], verb: str, how: How, *,
+    seconds: float = math.inf,
+) -> None:  # fmt: skip
+    """Run task(*jobs[i]), which writes part i, for every i (popcat.run.runner.run), and write _popcat/summary.json.
+
+    `rows` are those of all parts, also of those that are there; `seconds` what the jobs take on one core, about.
+
+    Raises PopcatError that names the parts that failed; the others are written.
+    """
+    summary = Path(folder.path) / META / "summary.json"
+    outcomes = run(task, jobs, verb=verb, how=how, sizes=rows, seconds=seconds, summary=summary)
+    errors = {index: outcome.error for index, outcome in outcomes.items() if outcome.error is not None}
+    if errors:
+        first, error = next(iter(errors.items()))
+        raise PopcatError(
+            f"{len(errors)} of {len(jobs)} partitions failed ({', '.join(map(str, [*errors][:10]))}); the others are "
+            f"written, and the same command finishes the rest. Partition {first}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _refuse_foreign(path: Path):

@@ -8,9 +8,8 @@ import pyarrow as pa
 
 from popcat import rng
 from popcat.catalog.draws import SUFFIX, decode_table, encode, scatter
-from popcat.catalog.parts import OutputFolder
+from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
-from popcat.catalog.runs import How, run
 from popcat.checks.weights import Weights, importance, resample
 from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
@@ -18,15 +17,19 @@ from popcat.galaxies import CERTIFIED_ESS
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.population.as_prior import population_prior
 from popcat.posterior.priors import load_prior, log_ratio_of
-from popcat.run.client import SYNCHRONOUS
+from popcat.run.client import SYNCHRONOUS, Where
+from popcat.run.runner import How
 from popcat.survey import Survey
 
 _STREAM = 10
 
+_SECONDS = 5e-4
+"""Of one core for one galaxy with 100 draws, about."""
+
 
 def reweight(
-    posteriors: str | Path, prior: "str | Path | Callable", *, output: str | Path, seed: int = 0, client=None,
-    workers: int | None = None, progress: bool = False,
+    posteriors: str | Path, prior: "str | Path | Callable", *, output: str | Path, seed: int = 0,
+    client: Where = None, workers: int | None = None, progress: bool = False, log: str | Path | None = None,
 ) -> Catalog:  # fmt: skip
     """Write a posterior catalogue under another prior, inside the training prior, and open it.
 
@@ -47,13 +50,15 @@ def reweight(
     new, text = _new_prior(prior, make_prior(galaxy_model), survey.redshift_range) if is_file else (prior, None)
     text = text or getattr(prior, "__name__", "function")
     settings = {"posteriors": manifest.fingerprint_sha256, "seed": seed, "prior": text}
-    how = How(client if is_file else SYNCHRONOUS, workers, progress, False, None, None)
-    how.check_door()
+    how = How(client if is_file else SYNCHRONOUS, workers if is_file else None, progress, log=log)
+    how.verify()
     arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
     files = [str(Path(file).absolute()) for file in catalog.files]
     jobs = {i: (folder, i, files[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
-    run(folder, write_reweighted_part, jobs, [part.rows for part in manifest.parts], "reweighting", how)
+    rows = [part.rows for part in manifest.parts]
+    seconds = _SECONDS * sum(rows[index] for index in jobs)
+    write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
     folder.finish(manifest.record.model_copy(update={"prior": text, "reweighted_from": str(posteriors)}))
     return open_catalog(output)
 

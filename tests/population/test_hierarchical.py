@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from popcat.population.fitting import Plan, fit_flow
+from popcat.flows.training import fit_loss
 from popcat.population.hierarchical import (
     FEWEST_EFFECTIVE,
     HierarchicalLoss,
@@ -33,7 +33,7 @@ def exact_posteriors(n=3000, k=64, d=2, seed=0, *, error=ERROR):
 def fit(draws, *, settings=SETTINGS):
     flow, _ = new_flow(settings, draws.x.shape[2], 0)
     made = HierarchicalLoss(flow, draws, settings, 0)
-    fit_flow(flow, made.loss, made.score, Plan(settings.start_steps, 50, 99, settings.training(learning_rate=1e-2)))
+    fit_loss(flow, made.loss, made.score, settings.training(learning_rate=1e-2), n_steps=settings.start_steps, every=50)
     return flow
 
 
@@ -116,7 +116,7 @@ def test_what_the_cuts_hide_is_inferred_from_the_edge_of_what_is_seen():
     flow, _ = new_flow(SETTINGS, 2, 0)
     settings = SETTINGS.model_copy(update={"max_hidden": 0.3})
     made = HierarchicalLoss(flow, draws, settings, 0, HalfSeen())
-    fit_flow(flow, made.loss, made.score, Plan(200, 50, 99, settings.training(learning_rate=1e-2)))
+    fit_loss(flow, made.loss, made.score, settings.training(learning_rate=1e-2), n_steps=200, every=50)
     x = drawn(flow)
     share = HalfSeen().detection(x, None)
     assert 0.6 < share.mean().item() < 0.98
