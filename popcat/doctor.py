@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 
 from popcat.errors import PopcatError
+from popcat.files import cache_folder
 from popcat.survey import embedded_surveys, load_survey
 
 PYTHON_MIN = (3, 11)
@@ -163,12 +164,6 @@ def check_numba() -> Check:
     ok = square == 9.0
     remedy = "" if ok else "reinstall numba and llvmlite: pip install --force-reinstall numba llvmlite"
     return Check("numba", ok, f"{numba.__version__} compiles" if ok else f"expected 9, got {square}", remedy)
-
-
-def cache_folder() -> Path:
-    """Where band tables are kept: $POPCAT_CACHE, or popcat in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("POPCAT_CACHE") or Path(base) / "popcat")
 
 
 def check_cache() -> Check:

@@ -84,12 +84,6 @@ def test_a_cache_below_a_file_is_refused(monkeypatch, tmp_path):
     assert check.ok is False and str(tmp_path / "file") in check.remedy
 
 
-def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch, tmp_path):
-    monkeypatch.delenv("POPCAT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert doctor.cache_folder() == tmp_path / "popcat"
-
-
 def test_sps_home_is_optional_but_must_be_right(monkeypatch, tmp_path):
     monkeypatch.delenv("SPS_HOME", raising=False)
     assert doctor.check_fsps().ok is None
