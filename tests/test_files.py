@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from popcat import doctor, files
+from popcat import diagnosis, files
 from popcat.errors import DiskFullError, PopcatError
 from popcat.files import cache_folder, folder_atomic, write_bytes_atomic, write_json_atomic
 from popcat.forward import tables
@@ -84,7 +84,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, case):
 
 
 def test_the_tables_and_the_doctor_mean_the_same_cache():
-    assert tables.cache_folder is doctor.cache_folder is cache_folder
+    assert tables.cache_folder is diagnosis.cache_folder is cache_folder
 
 
 def test_only_one_module_renames_what_it_has_written():

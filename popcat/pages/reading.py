@@ -1,7 +1,7 @@
 """What the report reads: scalar columns of a whole catalogue, draws of a few galaxies, what made it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +12,14 @@ import pyarrow.compute as pc
 from popcat.catalog.queries import Catalog
 from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
 from popcat.errors import PopcatError
-from popcat.galaxies import FLAGS, UNCERTIFIED
+from popcat.galaxies import CHECK_FLAGS, FLAGS
+from popcat.pages.template import flattened
 from popcat.survey import Survey
 
-POPULATION_ROWS = 1_000_000
-"""Population panels show every k-th row of a larger catalogue; the counts are of every row."""
+FIGURE_ROWS = 1_000_000
+"""Figures of a larger catalogue show every k-th row; the counts are of every row."""
 TABLE_GROUPS = 32
-"""The galaxies of the table are looked for in so many row groups, evenly spaced: draws are the bulk of a catalogue."""
-CARE = sum(FLAGS[name] for name in UNCERTIFIED)
-"""Bits of the flags that ask for care."""
+"""The galaxies of the table are from so many row groups, evenly spaced: draws are the bulk of a catalogue."""
 _SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
 SCALARS = ("object_id", "redshift_p50", "status", "flags", "chi2_best",
            *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES))  # fmt: skip
@@ -29,18 +28,18 @@ _COUNTED = ("redshift", *CERTIFICATE)
 
 
 @dataclass(frozen=True)
-class Population:
+class Counts:
     """The scalar columns (of every k-th row) and the counts (of every row).
 
-    care : galaxies with a posterior and a flag that asks for care. inferred_redshifts : with a posterior and without
-    a redshift in the catalogue. certified, corrected : None where the catalogue has no such columns.
+    failed : galaxies with a posterior that failed a consistency check. inferred_redshifts : with a posterior and
+    without a redshift in the catalogue. certified, corrected : None where the catalogue has no such columns.
     """
 
     frame: pd.DataFrame
     rows: int
     status: Mapping[str, int]
     flags: Mapping[str, int]
-    care: int = 0
+    failed: int = 0
     inferred_redshifts: int = 0
     certified: int | None = None
     corrected: int | None = None
@@ -55,16 +54,16 @@ def check_columns(catalog: Catalog, survey: Survey, parameters: Mapping = PARAME
                           f"{', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; check --survey")  # fmt: skip
 
 
-def read_population(catalog: Catalog) -> Population:
-    """Stream the scalar columns: counts of every row, and every k-th row so that at most POPULATION_ROWS stay."""
-    step = max(1, -(-len(catalog) // POPULATION_ROWS))
+def read_counts(catalog: Catalog) -> Counts:
+    """Stream the scalar columns: counts of every row, and every k-th row so that at most FIGURE_ROWS stay."""
+    step = max(1, -(-len(catalog) // FIGURE_ROWS))
     columns = _scalar_columns(catalog)
     tally, kept = _Tally(), []
     for batch in catalog.batches(columns):
         kept.append(batch.take(pa.array(np.arange(-tally.rows % step, batch.num_rows, step))))
         tally.add(batch)
     frame = _frame(pa.Table.from_batches(kept, schema=kept[0].schema)) if kept else pd.DataFrame(columns=columns)
-    return tally.population(frame, certificates="certified" in columns)
+    return tally.counts(frame, certificates="certified" in columns)
 
 
 class _Tally:
@@ -72,7 +71,7 @@ class _Tally:
 
     def __init__(self):
         self.rows, self.status, self.flags = 0, Counter(), Counter(dict.fromkeys(FLAGS, 0))
-        self.care = self.inferred = self.certified = self.corrected = 0
+        self.failed = self.inferred = self.certified = self.corrected = 0
         self.routes = Counter()
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -81,7 +80,7 @@ class _Tally:
         bits = batch["flags"].to_numpy(zero_copy_only=False)
         self.flags.update({name: int(np.count_nonzero(bits & bit)) for name, bit in FLAGS.items()})
         ok = pc.equal(batch["status"], "ok").to_numpy(zero_copy_only=False)
-        self.care += int(np.count_nonzero(ok & ((bits & CARE) != 0)))
+        self.failed += int(np.count_nonzero(ok & ((bits & CHECK_FLAGS) != 0)))
         if "redshift" in batch.schema.names:
             given = np.isfinite(batch["redshift"].to_numpy(zero_copy_only=False))
             self.inferred += int(np.count_nonzero(ok & ~given))
@@ -90,9 +89,9 @@ class _Tally:
             self.corrected += len(batch["ess"]) - batch["ess"].null_count
             self.routes.update(_counts(batch["route"].filter(pa.array(ok))))
 
-    def population(self, frame: pd.DataFrame, *, certificates: bool) -> Population:
-        proven = (self.certified, self.corrected, dict(self.routes)) if certificates else (None, None, None)
-        return Population(frame, self.rows, self.status, self.flags, self.care, self.inferred, *proven)
+    def counts(self, frame: pd.DataFrame, *, certificates: bool) -> Counts:
+        certificate = (self.certified, self.corrected, dict(self.routes)) if certificates else (None, None, None)
+        return Counts(frame, self.rows, self.status, self.flags, self.failed, self.inferred, *certificate)
 
 
 def _counts(column: pa.Array) -> dict[str, int]:
@@ -125,7 +124,7 @@ def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey, p
 def read_provenance(catalog: Catalog) -> list[tuple[str, str]]:
     """What made the catalogue: dotted keys and values of its manifest; empty without one."""
     manifest = catalog.manifest
-    return [] if manifest is None else list(_flatten(manifest.model_dump(mode="json", exclude_none=True)))
+    return [] if manifest is None else list(flattened(manifest.model_dump(mode="json", exclude_none=True)))
 
 
 def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
@@ -138,12 +137,3 @@ def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
     return [*scalars, *bands, *quantiles, *draws]
 
 
-def _flatten(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, list) and (len(value) > 6 or any(isinstance(item, (dict, list)) for item in value)):
-        yield prefix, f"{len(value):,} entries"
-    else:
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield prefix, text if len(text) <= 120 else f"{text[:117]}..."

@@ -13,7 +13,7 @@ from popcat.columns import PERCENTILES, posterior_schema
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, STATUS
 from popcat.pages import reading
-from popcat.pages.judgement import FLAG_MEANING, STATUS_MEANING
+from popcat.pages.diagnostics import FLAG_MEANING, STATUS_MEANING
 from popcat.survey import load_survey
 
 SURVEY = load_survey("sdss")
@@ -81,9 +81,9 @@ def test_named_galaxies_are_shown_in_the_order_asked(build, catalogue, tmp_path)
 
 
 def test_counts_cover_every_row_when_the_panels_show_some(catalogue, monkeypatch):
-    whole = reading.read_population(open_catalog(catalogue[0]))
-    monkeypatch.setattr(reading, "POPULATION_ROWS", 100)
-    thinned = reading.read_population(open_catalog(catalogue[0]))
+    whole = reading.read_counts(open_catalog(catalogue[0]))
+    monkeypatch.setattr(reading, "FIGURE_ROWS", 100)
+    thinned = reading.read_counts(open_catalog(catalogue[0]))
     assert (thinned.rows, thinned.status, thinned.flags) == (whole.rows, whole.status, whole.flags)
     assert list(thinned.frame["object_id"]) == list(whole.frame["object_id"][::5])
 
