@@ -35,6 +35,6 @@ def _example_folder(request, monkeypatch):
     folder = request.getfixturevalue("_forty")
     monkeypatch.chdir(folder)
     if '"posteriors' in text and not (folder / "posteriors").exists():
-        from popcat import infer_catalog
+        from popcat import infer
 
-        infer_catalog("galaxies.parquet", "posteriors", draws=20, scheduler="synchronous")
+        infer("galaxies.parquet", output="posteriors", draws=20, client="synchronous")

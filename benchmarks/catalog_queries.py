@@ -60,10 +60,12 @@ def options():
 def make(folder: Path, rows: int, draws: int) -> dict:
     """The synthetic catalogue and its HATS export; what they are and how long they took."""
     from popcat.catalog.export import export
+    from popcat.catalog.manifest import CatalogRecord, PosteriorRecord
     from popcat.catalog.parts import OutputFolder
+    from popcat.galaxy_model import GalaxyModel
     from popcat.survey import load_survey
 
-    parts = -(-rows // PART_ROWS)
+    parts, survey = -(-rows // PART_ROWS), load_survey("sdss")
     needed = rows * draws * 20 * 4 * 2.5
     if shutil.disk_usage(folder if folder.exists() else folder.parent).free < needed:
         raise SystemExit(f"expected {needed / 1e9:.0f} GB of free disk for {rows:,} galaxies; choose another --folder")
@@ -71,16 +73,19 @@ def make(folder: Path, rows: int, draws: int) -> dict:
     output = OutputFolder.open(folder / "posteriors", {"rows": rows, "draws": draws}, parts, kind="posteriors")
     for index in output.pending():
         first = index * PART_ROWS
-        output.write_part(index, synthetic(first, min(first + PART_ROWS, rows), draws, load_survey("sdss")))
-    manifest = output.finish()
+        output.write_part(index, synthetic(first, min(first + PART_ROWS, rows), draws, survey))
+    made_by = PosteriorRecord(name=None, location="synthetic")
+    manifest = output.finish(CatalogRecord(survey=survey, galaxy_model=GalaxyModel(), posterior=made_by, draws=draws,
+                                           seed=0, calibration="none", provenance={}, source="synthetic"))
     written = time.perf_counter()
     export(folder / "posteriors", folder / "hats", to="hats", rows_per_pixel=50_000)
-    return {"rows": rows, "draws": draws, "bytes": manifest["bytes"], "write_s": written - start,
+    return {"rows": rows, "draws": draws, "bytes": manifest.bytes, "write_s": written - start,
             "export_s": time.perf_counter() - written}  # fmt: skip
 
 
 def synthetic(start: int, stop: int, draws: int, survey) -> pa.Table:
     """Rows of the posterior schema: plausible centres, Gaussian draws, a patch of 120 x 70 degrees."""
+    from popcat.catalog.draws import encode
     from popcat.columns import posterior_schema, quantity_fields
     from popcat.galaxy_model import GalaxyModel
 
@@ -95,8 +100,7 @@ def synthetic(start: int, stop: int, draws: int, survey) -> pa.Table:
         values = values.astype(np.float32)
         quantiles = np.percentile(values, (16, 50, 84), axis=1)
         columns |= {f"{name}_p{q}": row for q, row in zip((16, 50, 84), quantiles, strict=True)}
-        offsets = np.arange(0, values.size + 1, draws, dtype=np.int32)
-        columns[f"{name}_draws"] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+        columns[f"{name}_draws"] = encode(values, np.arange(n), n)
     schema = posterior_schema(survey)
     arrays = [filled(columns.get(field.name), field, n, rng) for field in schema]
     return pa.table(arrays, schema=schema)
@@ -145,8 +149,9 @@ def forget(folder: Path) -> None:
 
 def some_id(folder: Path) -> int:
     """The galaxy that is asked for: in the middle of the catalogue."""
-    manifest = json.loads((folder / "posteriors" / "_popcat" / "manifest.json").read_text())
-    return manifest["rows"] // 2
+    from popcat.catalog.manifest import read_manifest
+
+    return read_manifest(folder / "posteriors").rows // 2
 
 
 def with_pandas(folder: Path) -> dict:

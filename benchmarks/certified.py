@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from popcat.checks.peers import fit_peers
+from popcat.posterior.sampling import sample_quantities
 
 from popcat.checks.calibration import ks_critical, ks_distance, ranks
 from popcat.checks.certify import N_PROPOSALS, Effort, certified_quantities
-from popcat.checks.peers import fit_peers
 from popcat.checks.weights import Target, importance
 from popcat.columns import PARAMETERS, PROPERTIES
 from popcat.forward.model import derive, forward_for
@@ -34,7 +35,6 @@ from popcat.inference.partition import infer_table
 from popcat.io.photometry import to_photometry
 from popcat.pages.crosscheck import crosscheck
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.sampling import sample_quantities
 from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import SYNCHRONOUS
 

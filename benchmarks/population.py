@@ -31,13 +31,14 @@ import pandas as pd
 from mock_survey import COMMON, FAINT_MAG, OTHER, Truth, main_sequence, make_mock
 from scipy.stats import wasserstein_distance
 
-from popcat.forward.noise import BandNoise, NoiseModel, default_noise
+from popcat.catalog.queries import open_catalog
+from popcat.forward.noise import BandNoise, Noise, default_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.inference.infer import infer_catalog
-from popcat.inference.reweight import reweight_catalog
+from popcat.inference.reweight import reweight
 from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
-from popcat.population.sampling import sample_folder
+from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import Survey, load_survey
@@ -118,7 +119,7 @@ def fit(folder: Path, name: str, source, arguments, *, settings: PopulationSetti
     fit_population(source, output, settings=settings, report=lambda text: print(text, file=sys.stderr),
                    **where(arguments), **more)  # fmt: skip
     seconds = time.monotonic() - start
-    samples = sample_folder(output, SAMPLES, seed=1).to_pandas()
+    samples = sample_population(output, SAMPLES, seed=1)
     return {"samples": samples, "description": load_population(output).description, "seconds": seconds}
 
 
@@ -207,7 +208,7 @@ def wrong(folder: Path, arguments) -> dict:
     return {**found, "other": against_truth(other, truth)}
 
 
-def louder(noise: NoiseModel, factor: float) -> NoiseModel:
+def louder(noise: Noise, factor: float) -> Noise:
     """Errors that are larger by a factor."""
     bands = {name: BandNoise(ln_flux=band.ln_flux, scatter=band.scatter,
                              ln_err=tuple(np.array(band.ln_err) + np.log(factor)))
@@ -279,7 +280,8 @@ def real(folder: Path, arguments) -> dict:
     result |= photoz(posteriors, z_others, "flat")
     for name in ("hierarchical", "wasserstein", "stacked", "known", "labelled"):
         output = folder / f"reweighted-{name}"
-        reweight_catalog(posteriors, output, folder / f"real-{name}", **where(arguments))
+        client = None if arguments.workers else SYNCHRONOUS
+        reweight(posteriors, folder / f"real-{name}", output=output, client=client, workers=arguments.workers)
         result |= photoz(output, z_others, "population" if name == "hierarchical" else f"population_{name}")
     masses = kcorrect_masses(catalog)
     if masses is not None:
@@ -305,7 +307,7 @@ def distance_to(found: dict, z_spec: pd.Series) -> float:
 def photoz(posteriors: Path, z_spec: pd.Series, name: str) -> dict:
     """NMAD, bias and outliers of the medians, and the effective draws, of the galaxies in z_spec."""
     columns = ["object_id", "redshift_p50", "ess"]
-    frame = pd.concat([pd.read_parquet(part, columns=columns) for part in sorted(posteriors.glob("part-*.parquet"))])
+    frame = open_catalog(posteriors).to_pandas(columns)
     frame = frame[frame["object_id"].isin(z_spec.index)]
     z = z_spec.loc[frame["object_id"]].to_numpy()
     difference = (frame["redshift_p50"].to_numpy() - z) / (1.0 + z)

@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from popcat import open_catalog
+
 from environment import conclude, parser, print_table
 
 BANDS = ("u", "g", "r", "i", "z")
@@ -149,12 +151,8 @@ def without_jhk(catalog: pd.DataFrame, path: str, folder: Path) -> dict:
 
 
 def read_posteriors(folder: Path, columns=POSTERIOR_COLUMNS) -> pd.DataFrame:
-    """The columns needed here, from every partition."""
-    parts = sorted(Path(folder).glob("part-*.parquet"))
-    if not parts:
-        sys.exit(f"no part-*.parquet in {folder}: name the folder that popcat infer wrote")
-    frames = [pd.read_parquet(part, columns=list(columns)) for part in parts]
-    return pd.concat(frames, ignore_index=True)
+    """The columns needed here."""
+    return open_catalog(folder).to_pandas(list(columns))
 
 
 def photometry(catalog: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

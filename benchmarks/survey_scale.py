@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import read_manifest
 from popcat.catalog.verification import verify
 from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
@@ -105,14 +105,14 @@ def measure(catalog: Path, n: int, workers: int, draws: int, output: Path) -> di
         subprocess.run([str(word) for word in command], check=True, env={**os.environ, **ONE_THREAD})
         seconds = time.perf_counter() - start
     manifest, found = read_manifest(output), verify(output)
-    if not found.ok or manifest["rows"] != n:
-        raise RuntimeError(f"{manifest['rows']} of {n} rows, problems: {found.problems}")
+    if not found.ok or manifest.rows != n:
+        raise RuntimeError(f"{manifest.rows} of {n} rows, problems: {found.problems}")
     summary = json.loads((output / "_popcat" / "summary.json").read_text())
     return {
         "n": n, "workers": workers, "seconds": round(seconds, 1), "galaxies_per_s": round(n / seconds, 1),
         "peak_worker_rss_mb": max(one["peak_rss_mb"] for one in summary["workers"].values()),
-        "output_mb": round(manifest["bytes"] / 1e6, 1), "parts": len(manifest["parts"]),
-        "stages": manifest["stages"],
+        "output_mb": round(manifest.bytes / 1e6, 1), "parts": len(manifest.parts),
+        "stages": manifest.stages,
     }  # fmt: skip
 
 

@@ -5,12 +5,16 @@ Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantil
 UCDs (IVOA Unified Content Descriptors, UCD1+) of popcat's columns, by their names.
 """
 
+import hashlib
+from pathlib import Path
+
 import pandas as pd
 import pyarrow as pa
 
+from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, ROUTES
 from popcat.galaxy_model import GalaxyModel, make_prior, parameter_names
-from popcat.survey import Survey
+from popcat.survey import Survey, load_survey
 
 _MEANING = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
@@ -147,9 +151,10 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
         _field("chi2_best", pa.float32(), "1", "smallest chi2 of the draws, over the bands that are used"),
         _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
-        _field("tail_band", pa.float32(), "1", "fraction of training galaxies with a band that the others expect less"),
-        _field("tail_peers", pa.float32(), "1", "the same by the catalogue's own galaxies; null if not certified"),
-        _field("worst_band", pa.string(), "", "of a galaxy that fails a test: the band without which it passes best"),
+        _field("tail_band", pa.float32(), "1", "tail probability of the most deviant band given the other bands, under "
+               "the training set; small: one band disagrees with the rest"),
+        _field("tail_peers", pa.float32(), "1", "the same under the catalogue's own galaxies; null if too few"),
+        _field("worst_band", pa.string(), "", "name of the band that disagrees most; null if all tests pass"),
     ]
     fields += certificate_fields()
     for name in survey.band_names:
@@ -161,6 +166,11 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
     for name, (unit, text) in quantities.items():
         fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws"))
     return pa.schema(fields)
+
+
+def schema_digest(schema: pa.Schema) -> str:
+    """A hash of names, types and order of columns, whatever is said of them: a folder never mixes two layouts."""
+    return hashlib.sha256(schema.to_string(show_field_metadata=False, show_schema_metadata=False).encode()).hexdigest()
 
 
 def certificate_fields() -> list[pa.Field]:
@@ -196,6 +206,22 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 def _field(name, kind, unit, description):
     return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
+
+
+def schema(survey: "str | Path | Survey" = "sdss", *, kind: str = "posterior") -> pa.Schema:
+    """The columns of the posterior catalogues of a survey, or, by `kind` "library", of its simulated libraries.
+
+    Each field has its type and, in its metadata, unit, UCD and description.
+
+    Raises PopcatError for an unknown survey or kind.
+
+    >>> schema("sdss").field("log_mstar_p50").metadata[b"unit"]
+    b'log10(Msun)'
+    """
+    kinds = {"posterior": posterior_schema, "library": library_schema}
+    if kind not in kinds:
+        raise PopcatError(f'no columns of kind "{kind}"; {did_you_mean(kind, kinds)}')
+    return kinds[kind](load_survey(survey))
 
 
 def column_list(schema: pa.Schema) -> list[dict[str, str]]:
@@ -247,7 +273,6 @@ _EXACT = {
     "efficiency": "meta.number;arith.ratio",
     "pareto_k": "stat.param",
     "n_proposals": "meta.number",
-    "weights": "stat.weight",
     "_healpix_29": "pos.healpix",
 }
 _PHYSICS = (

@@ -3,7 +3,7 @@
 A file is written under a temporary name that starts with "." (readers of Parquet folders ignore it), synced to disk,
 and renamed; then the folder is synced, so that the new name survives too.
 
-Files that other installed packages hold.
+The folder of the cache; files that other installed packages hold.
 """
 
 import errno
@@ -13,7 +13,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +85,10 @@ def _float_leaves(schema: pa.Schema) -> list[str]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which becomes `path` if the block succeeds."""
+    """A temporary name beside `path`, which becomes `path` if the block succeeds; the folder is made."""
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary, os.O_RDWR)
         os.replace(temporary, path)
@@ -98,7 +99,8 @@ def _replacing(path: Path) -> Iterator[Path]:
             raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
         raise PopcatError(f"cannot write {path}: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _sync(path: Path, mode: int):
@@ -115,6 +117,12 @@ def _plain(value):
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def cache_folder() -> Path:
+    """Where built tables are kept: $POPCAT_CACHE, or popcat in the user's cache folder; empty ones do not count."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("POPCAT_CACHE") or Path(base) / "popcat")
 
 
 def package_folder(package: str, missing: str) -> Path:

@@ -31,15 +31,15 @@ high_chi2: no draw fits the photometry (chi2_best above the 1e-4 tail). negative
 which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the survey's, given the
 magnitudes. unusual_colours: colours, or a brightness, that no model has. Both are tail probabilities below 1e-3 among
 the galaxies that the model was trained on. quality_cut: the row fails a condition of the survey's `quality`; its
-posterior is inferred nevertheless. band_off: one band, `worst_band`, is not what the others let expect, by the model
-(tail_band below 1e-3) or by the catalogue's own galaxies (tail_peers below 0.01).
+posterior is inferred nevertheless. band_off: one band, `worst_band`, disagrees with the others: with these it is that
+rare in the training set (tail_band below 1e-3) or among the catalogue's own galaxies (tail_peers below 0.01).
 """
 
 SUPPORT_TAIL = 1e-3
 """unusual_noise, unusual_colours, band_off: a galaxy of the training set is this rare."""
 
-PEERS_TAIL = 0.01
-"""band_off: a galaxy like the others of its catalogue is this rare."""
+OWN_TAIL = 0.01
+"""band_off: among the catalogue's own galaxies a galaxy is this rare."""
 
 CHI2_TAIL = 1e-4
 """high_chi2: pure noise exceeds this chi2 with this probability, for as many degrees of freedom as bands."""
@@ -60,7 +60,7 @@ For `where` of a catalogue and the filter of the report: `catalog.to_pandas(wher
 """
 
 ROUTES = ("flow", "flow+is", "smc", "failed")
-"""Column `route`: the flow's draws as they are; corrected by importance weights; rescued by tempered sequential Monte
+"""Column `route`: the flow's draws as they are; corrected by importance weights; replaced by tempered sequential Monte
 Carlo; or not to be corrected within the budget, the flow's draws as they are."""
 
 MIN_BANDS = 3
@@ -70,9 +70,17 @@ STATUS = ("ok", "no_photometry", "redshift_out_of_range")
 """Column `status`: "ok" where there is a posterior, else the first reason, in this order, why there is none."""
 
 
+MIN_REDSHIFT_ERR = 1e-6
+"""A redshift with a smaller error is taken as exact."""
+
+
 @dataclass(frozen=True)
 class Observation:
-    """Photometry of n galaxies as arrays: flux, flux_err (n, n_band) in nMgy; the others (n,)."""
+    """Photometry of n galaxies as arrays.
+
+    flux, flux_err : (n, n_band) in nMgy, NaN in bands that are not observed. redshift : (n,), NaN where it is unknown.
+    redshift_err : (n,), its Gaussian error, NaN where it is exact. object_id : (n,) integers.
+    """
 
     flux: np.ndarray
     flux_err: np.ndarray
@@ -85,6 +93,11 @@ class Observation:
 
     def __len__(self) -> int:
         return len(self.object_id)
+
+    @property
+    def is_free(self) -> np.ndarray:
+        """Whether the redshift is drawn, because it is unknown or has an error, (n,) bool."""
+        return np.isnan(self.redshift) | (self.redshift_err > MIN_REDSHIFT_ERR)
 
 
 def observation(frame: pd.DataFrame, survey: Survey) -> Observation:
@@ -125,13 +138,13 @@ def has_posterior(flags: np.ndarray) -> np.ndarray:
     return (np.asarray(flags) & sum(FLAGS[reason] for reason in STATUS[1:])) == 0
 
 
-def chi2_of(model_flux: np.ndarray, flux: np.ndarray, flux_err: np.ndarray) -> np.ndarray:
-    """chi2 (n, k) of model fluxes (n, k, n_band) against photometry (n, n_band), over the bands that are observed."""
-    seen = observed(flux, flux_err)
-    safe_err = np.where(seen, flux_err, 1.0)
+def chi2_of(model_flux: np.ndarray, data: Observation) -> np.ndarray:
+    """chi2 (n, k) of model fluxes (n, k, n_band) in nMgy against photometry, over the bands that are observed."""
+    seen = observed(data.flux, data.flux_err)
+    safe_err = np.where(seen, data.flux_err, 1.0)
     with np.errstate(over="ignore"):  # an absurdly small error is an infinite chi2
-        residual = np.where(seen[:, None], (model_flux - np.where(seen, flux, 0.0)[:, None]) / safe_err[:, None], 0.0)
-        return np.sum(residual**2, axis=2)
+        away = model_flux - np.where(seen, data.flux, 0.0)[:, None]
+        return np.sum(np.where(seen[:, None], away / safe_err[:, None], 0.0) ** 2, axis=2)
 
 
 def asinh_mag(flux: np.ndarray, softening: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from popcat import __version__
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import read_manifest
 from popcat.cli import app, main
 
 SYNCHRONOUS = ["--scheduler", "synchronous"]
@@ -119,7 +119,7 @@ def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, 
     assert popcat("calibrate", "--posterior", model, "-n", 40, "--draws", 50)[0] == 0
     assert popcat(*infer, "--allow-uncalibrated")[0] == 0
     assert popcat("report", posteriors, "-o", page)[0] == 0
-    assert read_manifest(posteriors)["rows"] == 150
+    assert read_manifest(posteriors).rows == 150
     weights = {"flow.safetensors", "redshift.safetensors", "support.safetensors"}
     assert {file.name for file in model.iterdir()} == {"posterior.json", "loss.png", "calibration", *weights}
     figures = {"ranks-exact.png", *(f"pp-{run}.png" for run in ("exact", "gaussian", "unknown", "two_bands_missing"))}
@@ -137,7 +137,7 @@ def test_a_survey_without_a_catalogue_is_simulated_with_nominal_noise_that_says_
     status, _, err = popcat("simulate", "--survey", survey, "-n", 50, "-o", tmp_path / "library", *SYNCHRONOUS)
     assert status == 0
     assert "noise: nominal, from the depths of survey nearby; fit your catalogue's with `popcat noise fit`" in err
-    assert read_manifest(tmp_path / "library")["rows"] == 50
+    assert read_manifest(tmp_path / "library").rows == 50
 
 
 @pytest.mark.parametrize(

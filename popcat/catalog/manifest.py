@@ -1,24 +1,41 @@
 """The JSON files of an output folder: what they may hold, and reading them without trust.
 
+    part-000000.parquet ...       data: whole or absent
+    _popcat/run.json              what the run is: its fingerprint, how many parts (Run)
+    _popcat/000000.json ...       written after its part: rows, bytes, sha256, mtime, fingerprint, times (Sidecar)
+    _popcat/manifest.json         written last: the output is complete (Manifest), and what it is of (CatalogRecord)
+
 They lie in folders that travel, so whatever they say is checked before it is used: no file is named but a part, and
-no number counts what cannot be.
+no number counts what cannot be. Files of before, in which the posterior was the "model" and what a catalogue is of
+stood under "extra", are read under the names of today.
 """
 
+import hashlib
+import json
 import stat
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from popcat.errors import PopcatError
+from popcat.files import sha256_of
+from popcat.galaxy_model import GalaxyModel
+from popcat.survey import Survey
 
+META = "_popcat"
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 MAX_BYTES = 500_000_000
 """A manifest of as many parts is not larger."""
+READERS = 8
+"""Threads that look at parts: the disk is the limit, and hashing lets others run."""
 
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class Written(BaseModel):
@@ -41,8 +58,25 @@ class Sidecar(Written):
     made: dict[str, Any] = {}
 
 
+_RENAMED = {"posteriors": {"model": "posterior"}, "library": {"model": "galaxy_model"}}
+
+
+def renamed(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Settings of a run of some kind, in which keys of before have the names of today.
+
+    >>> renamed({"model": "sdss", "draws": 100}, "posteriors")
+    {'posterior': 'sdss', 'draws': 100}
+    """
+    today = _RENAMED.get(kind, {})
+    return {today.get(key, key): value for key, value in settings.items()}
+
+
 class Run(BaseModel):
-    """What the run is. `arguments` are those of the command that began it; they decide nothing."""
+    """What the run is.
+
+    fingerprint : everything that decides the parts, as it was written: `fingerprint_sha256` is its hash. `settings` is
+    the same under the names of today. arguments : those of the command that began it; they decide nothing.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -51,20 +85,101 @@ class Run(BaseModel):
     fingerprint: dict[str, Any]
     fingerprint_sha256: Sha256
     popcat_version: str
-    arguments: dict[str, str | int | bool] = {}
+    arguments: dict[str, str | int | float | bool] = {}
+
+    @field_validator("arguments")
+    @classmethod
+    def _today(cls, arguments, info):
+        return renamed(arguments, info.data.get("kind", ""))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fingerprint under the names of today."""
+        return renamed(self.fingerprint, self.kind)
 
 
 class Manifest(Run):
-    """The catalogue is complete. `stages` are seconds, summed over the parts."""
+    """The output is complete. `stages` are seconds, summed over the parts."""
+
+    KIND: ClassVar[str] = ""
+    EXPECTED: ClassVar[str] = "an output of popcat"
 
     rows: Count
     bytes: Count
     parts: list[Written] = Field(max_length=MAX_PARTS)
     stages: dict[str, float] = {}
-    extra: dict[str, Any] = {}
 
 
-def read_record(path: Path, kind: type[BaseModel]) -> BaseModel:
+class PosteriorRecord(BaseModel):
+    """The trained posterior that made a catalogue.
+
+    name : its hash; None in a reweighted catalogue of before. location : its folder, or the name of an embedded one.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    name: str | None
+    location: str
+
+
+class Certification(BaseModel):
+    """The effort of importance sampling with the exact likelihood: see `popcat.checks.certify.Effort`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    target_ess: float
+    budget_ms: float
+
+
+class CatalogRecord(BaseModel):
+    """What a posterior catalogue is of: `OutputFolder.finish` writes it into the manifest.
+
+    prior : None for the training prior, else the text or the name of the new one; then `reweighted_from` is the
+    catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
+    said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    survey: Survey
+    galaxy_model: GalaxyModel
+    posterior: PosteriorRecord
+    draws: int = Field(ge=1)
+    seed: int
+    calibration: str
+    provenance: dict[str, Any]
+    source: str
+    certify: Certification | None = None
+    prior: str | None = None
+    reweighted_from: str | None = None
+    seconds: float | None = None
+
+
+class CatalogManifest(CatalogRecord, Manifest):
+    """The manifest of a posterior catalogue: its parts, and what it is of."""
+
+    KIND: ClassVar[str] = "posteriors"
+    EXPECTED: ClassVar[str] = "a posterior catalogue, a folder that `popcat infer` wrote"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _today_record(cls, data):
+        """What stood under `extra` in the manifests of before."""
+        if not isinstance(data, dict) or not isinstance(data.get("extra"), dict):
+            return data
+        found = dict(data["extra"])
+        settings = data.get("fingerprint")
+        name = settings.get("model") if isinstance(settings, dict) else None
+        found["posterior"] = {"name": name, "location": found.pop("model", None)}
+        return found | data
+
+    @property
+    def record(self) -> CatalogRecord:
+        """What the catalogue is of, without its parts."""
+        return CatalogRecord.model_validate({name: getattr(self, name) for name in CatalogRecord.model_fields})
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
     """A JSON file as a record; PopcatError if it is no such record, FileNotFoundError or NotADirectoryError if none."""
     try:
         status = path.stat()
@@ -79,11 +194,110 @@ def read_record(path: Path, kind: type[BaseModel]) -> BaseModel:
         raise PopcatError(f"cannot read {path}: {error}") from error
 
 
-def read_or_none(path: Path, kind: type[BaseModel]) -> BaseModel | None:
+def read_or_none(path: Path, kind: type[Record]) -> Record | None:
     """A record, or None where there is no file, or a damaged one: whatever it stood for is to be done again."""
     try:
         return read_record(path, kind)
     except (FileNotFoundError, NotADirectoryError, PopcatError):
+        return None
+
+
+def part_path(folder: str | Path, index: int) -> Path:
+    """Where a part of an output folder is, or will be.
+
+    >>> part_path("out", 3).as_posix()
+    'out/part-000003.parquet'
+    """
+    return Path(folder) / f"part-{index:06d}.parquet"
+
+
+def sidecar_path(folder: str | Path, index: int) -> Path:
+    """Where the sidecar of a part is, or will be."""
+    return Path(folder) / META / f"{index:06d}.json"
+
+
+def is_whole(folder: str | Path, index: int, fingerprint_sha256: str, *, check: bool = False) -> bool:
+    """Whether a part is there, whole, and of this run; `check` reads it all, whatever its time of change."""
+    sidecar, path = read_or_none(sidecar_path(folder, index), Sidecar), part_path(folder, index)
+    if sidecar is None or sidecar.fingerprint_sha256 != fingerprint_sha256 or sidecar.file != path.name:
+        return False
+    try:
+        status = path.stat()
+        if status.st_size != sidecar.bytes:
+            return False
+        return (not check and status.st_mtime_ns == sidecar.mtime_ns) or sha256_of(path) == sidecar.sha256
+    except OSError:
+        return False
+
+
+def missing_parts(
+    folder: str | Path, n_parts: int, fingerprint_sha256: str, *, check: bool = False
+) -> list[int]:
+    """Parts of a run that are still to be written, in order."""
+    with ThreadPoolExecutor(READERS) as pool:
+        whole = pool.map(lambda index: is_whole(folder, index, fingerprint_sha256, check=check), range(n_parts))
+        return [index for index, done in enumerate(whole) if not done]
+
+
+def is_output(path: str | Path) -> bool:
+    """Whether a folder is one that popcat writes to, finished or not."""
+    return (Path(path) / META / "run.json").is_file()
+
+
+def read_run(path: str | Path) -> Run:
+    """What the run of an output folder is; PopcatError if the folder is no output of popcat."""
+    try:
+        return read_record(Path(path) / META / "run.json", Run)
+    except (FileNotFoundError, NotADirectoryError):
+        raise PopcatError(f"{path} is not a popcat output: expected a folder with {META}/run.json in it") from None
+
+
+AnyManifest = TypeVar("AnyManifest", bound=Manifest)
+
+
+def read_manifest(path: str | Path, kind: type[AnyManifest] = Manifest) -> AnyManifest:
+    """The manifest of a complete output: of any, or of the kind that is asked for, such as `CatalogManifest`.
+
+    Raises PopcatError if the folder is no output of popcat (of this kind), is not finished, or a part is missing or
+    has changed size.
+
+    >>> manifest = read_manifest("posteriors", CatalogManifest)
+    >>> manifest.rows, manifest.survey.name, manifest.draws
+    (40, 'sdss', 20)
+    """
+    path, run = Path(path), read_run(path)
+    if kind.KIND and run.kind != kind.KIND:
+        raise PopcatError(f"{path} holds {run.kind}: expected {kind.EXPECTED}")
+    plain = read_or_none(path / META / "manifest.json", Manifest)
+    if plain and len(plain.parts) == run.n_parts and all(_size(path / one.file) == one.bytes for one in plain.parts):
+        return plain if kind is Manifest else read_record(path / META / "manifest.json", kind)
+    missing = missing_parts(path, run.n_parts, run.fingerprint_sha256)
+    raise PopcatError(unfinished(path, run.n_parts - len(missing), run.n_parts))
+
+
+def fingerprint_hash(fingerprint: dict) -> str:
+    """sha256 of a fingerprint, whatever the order of its keys.
+
+    >>> fingerprint_hash({"a": 1, "b": 2}) == fingerprint_hash({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical(fingerprint).encode()).hexdigest()
+
+
+def canonical(fingerprint: dict) -> str:
+    """A fingerprint as JSON with sorted keys."""
+    return json.dumps(fingerprint, sort_keys=True, separators=(",", ":"))
+
+
+def unfinished(path: str | Path, done: int, n_parts: int) -> str:
+    """What is said of an output that is not complete."""
+    return f"{path} is not complete: {done} of {n_parts} parts are done; run the same command again to finish it"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
         return None
 
 

@@ -5,10 +5,12 @@
 >>> catalog.draws([1237648704586514654])  # doctest: +SKIP
 >>> catalog.stack("log_mstar", "log_ssfr", bins=(40, 40))  # doctest: +SKIP
 
-Everything is read by columns and row groups, so a question costs what it asks about and not the catalogue's size. Where
-the catalogue has a column `weights` (a list beside each list of draws, of any scale), draws are weighted by it.
+Everything is read by columns and row groups, so a question costs what it asks about and not the catalogue's size.
+Whatever reads a posterior catalogue, in popcat too, opens it here.
 """
 
+import dataclasses
+import html
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,17 +22,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from popcat.catalog.parts import is_output, read_manifest
+from popcat.catalog.draws import SUFFIX, decode_ragged, is_list, quantities_of, refuse_weights
+from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
 from popcat.catalog.selection import box, prefilter, separation
-from popcat.catalog.stacking import WEIGHTS, Stack, histogram, masses
+from popcat.catalog.stacking import Stack, given_edges, histogram, paired, span_of
 from popcat.columns import to_pandas
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, parse
 from popcat.expressions import column as column_of
+from popcat.galaxy_model import GalaxyModel
+from popcat.survey import Survey
 
 BATCH_ROWS = 16_384
 Where = str | ds.Expression | None
-_DRAWS = "_draws"
+_SHOWN = 8
 
 
 def open_catalog(path: "str | Path") -> "Catalog":
@@ -44,9 +49,11 @@ def open_catalog(path: "str | Path") -> "Catalog":
     >>> list(catalog.to_pandas(["object_id", "log_mstar_p50"], where="status == 'ok'").columns)
     ['object_id', 'log_mstar_p50']
     """
-    path = Path(path)
+    path, manifest = Path(path), None
     if is_output(path):
-        files = [str(path / part["file"]) for part in read_manifest(path)["parts"]]
+        is_posteriors = read_run(path).kind == CatalogManifest.KIND
+        manifest = read_manifest(path, CatalogManifest if is_posteriors else Manifest)
+        files = [str(path / part.file) for part in manifest.parts]
     elif (path / "dataset").is_dir():
         files = sorted(str(file) for file in path.glob("dataset/Norder=*/Dir=*/Npix=*.parquet"))
     elif path.is_dir():
@@ -56,28 +63,87 @@ def open_catalog(path: "str | Path") -> "Catalog":
     if not files:
         raise PopcatError(f"no catalogue {path}: expected what `popcat infer -o` wrote, or Parquet files")
     try:
-        return Catalog(str(path), ds.dataset(files, format="parquet"))
+        dataset = ds.dataset(files, format="parquet")
     except (OSError, pa.ArrowInvalid) as error:
         raise PopcatError(f"cannot read {path}: {error}") from error
+    refuse_weights(dataset.schema, str(path))
+    return Catalog(str(path), dataset, manifest)
 
 
 def _visible(relative: Path) -> bool:
     return not any(part.startswith(("_", ".")) for part in relative.parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Catalog:
-    """A posterior catalogue on disk. `dataset` is its pyarrow dataset, for whatever is not here."""
+    """A posterior catalogue on disk, as `open_catalog` finds it.
+
+    path : its folder or file. dataset : its pyarrow dataset, for whatever is not here. manifest : what popcat wrote of
+    it (`CatalogManifest`, of a library `Manifest`); None for other Parquet files.
+    """
 
     path: str
     dataset: ds.Dataset
+    manifest: Manifest | None = None
 
     def __len__(self) -> int:
         return self.dataset.count_rows()
 
     def __repr__(self) -> str:
-        quantities = ", ".join(self.quantities)
-        return f"Catalog({self.path!r}: {len(self):,} galaxies, {len(self.columns)} columns; draws of {quantities})"
+        return "\n".join([self._title(), *(f"  {name:<12}{text}" for name, text in self._facts().items())])
+
+    def _repr_html_(self) -> str:
+        cells = ((html.escape(name), html.escape(text)) for name, text in self._facts().items())
+        rows = "".join(f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{text}</td></tr>"
+                       for name, text in cells)  # fmt: skip
+        return f"<table><caption>{html.escape(self._title())}</caption>{rows}</table>"
+
+    def _title(self) -> str:
+        return f"Catalog {self.path}"
+
+    def _facts(self) -> dict[str, str]:
+        """What a repr says."""
+        facts = {"galaxies": f"{len(self):,}"}
+        if isinstance(self.manifest, CatalogManifest):
+            made = self.manifest
+            bands, effort = " ".join(made.survey.band_names), made.certify
+            name = f" ({made.posterior.name[:12]})" if made.posterior.name else ""
+            facts |= {
+                "survey": f"{made.survey.name}: {bands}",
+                "posterior": f"{made.posterior.location}{name}, {made.draws} draws per galaxy, seed {made.seed}",
+                "certified": "no" if effort is None else f"with {effort.budget_ms:g} ms per galaxy; column certified",
+            }
+            facts |= {"prior": f"another one; reweighted from {made.reweighted_from}"} if made.prior else {}
+        names = self.quantities
+        some = ", ".join(names[:_SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > _SHOWN else "")
+        return facts | {"columns": f"{len(self.columns)}"} | ({"quantities": some} if names else {})
+
+    def require_manifest(self) -> CatalogManifest:
+        """The manifest; PopcatError for anything but what `popcat infer` and `popcat reweight` write."""
+        if not isinstance(self.manifest, CatalogManifest):
+            holds = "Parquet files without a manifest" if self.manifest is None else self.manifest.kind
+            raise PopcatError(f"{self.path} holds {holds}: expected {CatalogManifest.EXPECTED}")
+        return self.manifest
+
+    @property
+    def survey(self) -> Survey:
+        """The survey; PopcatError as `require_manifest`."""
+        return self.require_manifest().survey
+
+    @property
+    def galaxy_model(self) -> GalaxyModel:
+        """The galaxy model; PopcatError as `require_manifest`."""
+        return self.require_manifest().galaxy_model
+
+    @property
+    def posterior(self) -> PosteriorRecord:
+        """The trained posterior that made it: its name (a hash) and location; PopcatError as `require_manifest`."""
+        return self.require_manifest().posterior
+
+    @property
+    def n_draws(self) -> int:
+        """Draws per galaxy; PopcatError as `require_manifest`."""
+        return self.require_manifest().draws
 
     @property
     def columns(self) -> list[str]:
@@ -87,7 +153,12 @@ class Catalog:
     @cached_property
     def quantities(self) -> list[str]:
         """Names of the parameters and properties that have draws."""
-        return [name.removesuffix(_DRAWS) for name in self.columns if name.endswith(_DRAWS)]
+        return quantities_of(self.columns)
+
+    @property
+    def files(self) -> list[str]:
+        """Its Parquet files, in the order of the rows: each opens as a catalogue of its own."""
+        return list(self.dataset.files)
 
     def describe(self) -> pd.DataFrame:
         """Type, unit, UCD and description of each column, from the file itself."""
@@ -102,22 +173,53 @@ class Catalog:
 
         Raises PopcatError for a column that is not there, with near names, and for a condition that is none.
         """
-        wanted = self._known(columns if columns is not None else self._scalars())
-        tables = [batch.select(wanted) for batch in self._batches(wanted, where)]
+        return to_pandas(self.to_table(columns if columns is not None else self._scalars(), where))
+
+    def to_table(self, columns: Sequence[str] | None = None, where: Where = None) -> pa.Table:
+        """The same as a pyarrow table, with units in the metadata of its fields; `columns` defaults to all."""
+        wanted = self._known(columns if columns is not None else self.columns)
         schema = pa.schema([self.dataset.schema.field(name) for name in wanted])
-        return to_pandas(pa.Table.from_batches(tables, schema=schema))
+        return pa.Table.from_batches(self.batches(wanted, where), schema=schema)
+
+    def batches(self, columns: Sequence[str] | None = None, where: Where = None) -> Iterator[pa.RecordBatch]:
+        """The same as batches of at most BATCH_ROWS rows in their order, so that memory does not grow."""
+        wanted = self._known(columns if columns is not None else self.columns)
+        passes, expression, extra = self._condition(where)
+        read = list(dict.fromkeys([*wanted, *extra]))
+        for batch in self.dataset.to_batches(columns=read, filter=expression, batch_size=BATCH_ROWS):
+            chosen = batch if passes is None or not batch.num_rows else batch.filter(pa.array(passes(batch)))
+            if chosen.num_rows:
+                yield chosen.select(wanted)
 
     def draws(self, ids: "int | Iterable[int]", quantities: Sequence[str] | None = None) -> pd.DataFrame:
-        """Posterior draws of some galaxies as a long frame: object_id, draw, weight, one column a quantity.
+        """Posterior draws of some galaxies as a long frame: object_id, draw, and one column per quantity.
 
-        Rows come in the order of `ids`; weights of a galaxy sum to one. A galaxy without a posterior has no rows.
+        Rows come in the order of `ids`; every draw counts alike. A galaxy without a posterior has no rows.
 
         Raises PopcatError if an identifier is not in the catalogue.
         """
-        ids = np.atleast_1d(np.asarray(ids, dtype=np.int64))
         names = self._quantities(quantities)
-        table = self._rows_of(ids, ["object_id", *(f"{name}{_DRAWS}" for name in names), *self._weights()])
-        return pd.concat([_long(table.slice(row, 1), names) for row in range(len(table))], ignore_index=True)
+        table = self._rows_of(ids, ["object_id", *(f"{name}{SUFFIX}" for name in names)])
+        found = {name: decode_ragged(table[f"{name}{SUFFIX}"]) for name in names}
+        rows, lengths, _ = next(iter(found.values()), (np.empty(0, np.int64), np.empty(0, np.int64), None))
+        first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        frame = {"object_id": np.repeat(table["object_id"].to_numpy()[rows], lengths),
+                 "draw": (np.arange(len(first)) - first).astype(np.int32)}  # fmt: skip
+        return pd.DataFrame(frame | {name: flat for name, (*_, flat) in found.items()})
+
+    def galaxies(self, ids: "int | Iterable[int]", columns: Sequence[str] | None = None) -> list[dict]:
+        """Rows of some galaxies, in the order of `ids`: plain values by column, draws as arrays (k,), None for null.
+
+        Raises PopcatError if an identifier is not in the catalogue, or a column is not there.
+        """
+        table = self._rows_of(ids, ["object_id", *self._known(columns if columns is not None else self.columns)])
+        rows = table.select([name for name in table.column_names if not is_list(table.schema, name)]).to_pylist()
+        for name in (name for name in table.column_names if is_list(table.schema, name)):
+            where, lengths, flat = decode_ragged(table[name])
+            of_row = dict(zip(where.tolist(), np.split(flat, np.cumsum(lengths)[:-1]), strict=False))
+            for number, row in enumerate(rows):
+                row[name] = of_row.get(number)
+        return rows
 
     def cone(self, ra: float, dec: float, radius_deg: float, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Galaxies within an angle of a position (degrees), with their `separation_deg`, nearest first.
@@ -132,16 +234,16 @@ class Catalog:
         frame = frame[frame["separation_deg"] <= radius_deg].sort_values("separation_deg", ignore_index=True)
         return frame[[*wanted, "separation_deg"]]
 
-    def posterior(self, quantity: str, where: Where = None) -> pd.DataFrame:
+    def quantity(self, name: str, where: Where = None) -> pd.DataFrame:
         """One quantity of every galaxy that has a posterior: object_id, p16, p50, p84, draws (a list).
 
         Raises PopcatError for an unknown quantity.
         """
-        (name,) = self._quantities([quantity])
+        (name,) = self._quantities([name])
         quantiles = [f"{name}_p{q}" for q in (16, 50, 84) if f"{name}_p{q}" in self.columns]
-        wanted = ["object_id", *quantiles, f"{name}{_DRAWS}", *self._weights()]
+        wanted = ["object_id", *quantiles, f"{name}{SUFFIX}"]
         frame = self.to_pandas(wanted, where)
-        frame = frame[frame[f"{name}{_DRAWS}"].notna()].reset_index(drop=True)
+        frame = frame[frame[f"{name}{SUFFIX}"].notna()].reset_index(drop=True)
         return frame.rename(columns={full: full.removeprefix(f"{name}_") for full in wanted[1:]})
 
     def stack(
@@ -156,20 +258,21 @@ class Catalog:
         """
         names = [x] if y is None else [x, y]
         sources = [self._source(name) for name in names]
-        edges = self._edges(names, bins, range_, where)
+        edges = [self._edges(*axis, where) for axis in paired(names, bins, range_)]
         mass, galaxies = np.zeros([len(edge) - 1 for edge in edges]), 0
-        for batch in self._batches([*sources, *self._weights()], where):
-            counts, found = histogram(batch, sources, self._weights(), edges)
+        for batch in self.batches(sources, where):
+            counts, found = histogram(batch, sources, edges)
             mass, galaxies = mass + counts, galaxies + found
         return Stack(mass, edges[0], edges[1] if y is not None else None, galaxies)
 
-    def _batches(self, wanted: Sequence[str], where) -> Iterator[pa.RecordBatch]:
-        """Batches of the rows that pass, with `wanted` and whatever the condition reads."""
-        passes, expression, extra = self._condition(where)
-        columns = list(dict.fromkeys([*wanted, *extra]))
-        for batch in self.dataset.to_batches(columns=columns, filter=expression, batch_size=BATCH_ROWS):
-            if batch.num_rows:
-                yield batch if passes is None else batch.filter(pa.array(passes(batch)))
+    def thinned(self, row_groups: int) -> tuple["Catalog", int]:
+        """At most so many row groups, evenly spaced, as a catalogue; and how many there are in all."""
+        groups = [group for file in self.dataset.get_fragments() for group in file.split_by_row_group()]
+        if len(groups) <= row_groups:
+            return self, len(groups)
+        chosen = [groups[i] for i in np.linspace(0, len(groups) - 1, row_groups).round().astype(int)]
+        dataset = ds.FileSystemDataset(chosen, self.dataset.schema, ds.ParquetFileFormat())
+        return dataclasses.replace(self, dataset=dataset), len(groups)
 
     def _condition(self, where) -> tuple[Callable | None, ds.Expression | None, list[str]]:
         """A test of batches, a filter of pyarrow's, and the columns that the test reads."""
@@ -187,21 +290,23 @@ class Catalog:
 
         return passes, prefilter(expression), extra
 
-    def _rows_of(self, ids: np.ndarray, columns: list[str]) -> pa.Table:
+    def _rows_of(self, ids: "int | Iterable[int]", columns: list[str]) -> pa.Table:
         """Rows of some identifiers, in their order, which row-group statistics find."""
-        table = self.dataset.to_table(columns=columns, filter=pc.field("object_id").isin(pa.array(np.unique(ids))))
+        ids = np.atleast_1d(np.asarray(ids, dtype=np.int64))
+        wanted = list(dict.fromkeys(columns))
+        table = self.dataset.to_table(columns=wanted, filter=pc.field("object_id").isin(pa.array(np.unique(ids))))
         position = pd.Index(table["object_id"].to_numpy()).get_indexer(ids)
         if (position < 0).any():
             missing = ", ".join(str(value) for value in ids[position < 0][:5])
-            raise PopcatError(f"{self.path} has no galaxy {missing}; identifiers are those of the input catalogue, in "
-                              "column object_id")
+            raise PopcatError(f"{self.path} has no galaxy with object_id {missing} in it; expected identifiers of the "
+                              "input catalogue")  # fmt: skip
         return table.take(pa.array(position))
 
     def _known(self, names: Iterable[str]) -> list[str]:
         names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
         for name in names:
             if name not in self.columns:
-                near = f"; it has draws: {name}{_DRAWS}, {name}_p50" if name in self.quantities else ""
+                near = f"; it has draws: {name}{SUFFIX}, {name}_p50" if name in self.quantities else ""
                 raise PopcatError(f'{self.path} has no column "{name}"{near}; {did_you_mean(name, self.columns)}')
         return names
 
@@ -214,54 +319,23 @@ class Catalog:
 
     def _source(self, name: str) -> str:
         """The column that a histogram reads: the draws where there are any."""
-        return f"{name}{_DRAWS}" if name in self.quantities else self._known([name])[0]
+        return f"{name}{SUFFIX}" if name in self.quantities else self._known([name])[0]
 
     def _scalars(self) -> list[str]:
-        return [field.name for field in self.dataset.schema if not pa.types.is_nested(field.type)]
+        return [name for name in self.columns if not is_list(self.dataset.schema, name)]
 
-    def _weights(self) -> list[str]:
-        return [WEIGHTS] if WEIGHTS in self.columns else []
-
-    def _edges(self, names, bins, range_, where) -> list[np.ndarray]:
-        both = len(names) == 2
-        bins = list(bins) if both and isinstance(bins, tuple | list) else [bins] * len(names)
-        ranges = list(range_) if both and range_ is not None else [range_] * len(names)
-        if len(bins) != len(names) or len(ranges) != len(names):
-            raise PopcatError(f"{' and '.join(names)}: expected {len(names)} of bins and range_, got {len(bins)} and "
-                              f"{len(ranges)}")
-        return [self._edges_of(name, one, span, where) for name, one, span in zip(names, bins, ranges, strict=True)]
-
-    def _edges_of(self, name, bins, span, where) -> np.ndarray:
-        if not isinstance(bins, int | np.integer):
-            edges = np.asarray(bins, dtype=np.float64)
-            if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):
-                raise PopcatError(f"bins of {name}: expected a number or ascending edges, got {bins!r}")
+    def _edges(self, name: str, bins, span, where: Where) -> np.ndarray:
+        """Edges as given, or so many bins of a range, which defaults to what the medians (or the values) span."""
+        edges = given_edges(name, bins)
+        if edges is not None:
             return edges
-        return np.linspace(*(span if span is not None else self._span(name, where)), bins + 1)
-
-    def _span(self, name: str, where) -> tuple[float, float]:
-        """What the medians span (or the values, without draws), and half of that again on either side of the bulk."""
-        column = f"{name}_p50" if name in self.quantities and f"{name}_p50" in self.columns else self._source(name)
-        values = self.to_pandas([column], where)[column].to_numpy(dtype=np.float64)
-        values = values[np.isfinite(values)]
-        if not values.size:
+        if span is None:
+            median = f"{name}_p50"
+            source = median if name in self.quantities and median in self.columns else self._source(name)
+            span = span_of(self.to_pandas([source], where)[source].to_numpy(dtype=np.float64))
+        if span is None:
             raise PopcatError(f"{self.path}: no galaxy with {name} passes, so its range is unknown; give range_")
-        low, high = np.percentile(values, [0.5, 99.5])
-        margin = 0.25 * (high - low) or 0.5
-        return low - margin, high + margin
-
-
-def _long(row: pa.Table, names: list[str]) -> pd.DataFrame:
-    """Draws of one galaxy as rows."""
-    lists = {name: row[f"{name}{_DRAWS}"][0].values for name in names}
-    n = 0 if not names or any(values is None for values in lists.values()) else len(lists[names[0]])
-    weights = np.full(n, 1.0 / max(n, 1))
-    if n and WEIGHTS in row.column_names:
-        weights = masses(row[WEIGHTS], np.array([n]))
-    frame = {"object_id": np.full(n, row["object_id"][0].as_py()), "draw": np.arange(n, dtype=np.int32),
-             "weight": weights}  # fmt: skip
-    frame |= {name: values.to_numpy() if n else np.empty(0, np.float32) for name, values in lists.items()}
-    return pd.DataFrame(frame)
+        return np.linspace(*span, bins + 1)
 
 
 def _texts(field: pa.Field) -> dict[str, str]:

@@ -1,14 +1,14 @@
-"""Population histograms: the posterior mass of a batch of galaxies in bins of one or two quantities."""
+"""Population histograms: the posterior mass of galaxies in bins of one or two quantities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from popcat.catalog.draws import decode_ragged
 from popcat.errors import PopcatError
-
-WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Stack:
     n_galaxies: int
 
 
-def histogram(batch, sources, weights, edges) -> tuple[np.ndarray, int]:
-    """Posterior mass (bins of each axis) of a batch, and how many galaxies it came from."""
-    table = pa.Table.from_batches([batch])
-    keep = pc.is_valid(table[sources[0]])
-    for name in [*sources[1:], *weights]:
-        keep = pc.and_(keep, pc.is_valid(table[name]))
-    table = table.filter(keep)
-    lengths = _lengths(table, sources)
-    values = [_flat(table[name], lengths) for name in sources]
-    mass = masses(table[weights[0]], lengths) if weights else np.repeat(1.0 / np.maximum(lengths, 1), lengths)
+def histogram(batch: pa.RecordBatch, sources: Sequence[str], edges: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Posterior mass (bins of each axis) of a batch, and how many galaxies it came from.
+
+    `sources` are columns: lists of draws, of which each counts 1 / k, or plain numbers, which count where they are.
+    """
+    table = pa.Table.from_batches([batch.select(list(dict.fromkeys(sources)))])
+    for name in sources:
+        table = table.filter(pc.is_valid(table[name]))
+    lengths, values = _values(table, sources)
+    mass = np.repeat(1.0 / np.maximum(lengths, 1), lengths)
     index = np.zeros(len(mass), dtype=np.int64)
     inside = np.ones(len(mass), dtype=bool)
     for value, edge in zip(values, edges, strict=True):
@@ -45,6 +45,20 @@ def histogram(batch, sources, weights, edges) -> tuple[np.ndarray, int]:
     shape = [len(edge) - 1 for edge in edges]
     counts = np.bincount(index[inside], weights=mass[inside], minlength=int(np.prod(shape)))
     return counts.reshape(shape), int(np.count_nonzero(lengths))
+
+
+def _values(table: pa.Table, sources: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Number of draws of each galaxy (n,), one where no source is a list; and all draws in a row, of each source."""
+    lists = {name: decode_ragged(table[name]) for name in sources if pa.types.is_nested(table[name].type)}
+    lengths = np.ones(len(table), dtype=np.int64)
+    for number, (rows, found, _) in enumerate(lists.values()):
+        each = np.zeros(len(table), dtype=np.int64)
+        each[rows] = found
+        if number and not np.array_equal(lengths, each):
+            raise PopcatError(f"{', '.join(sources)}: expected as many draws of one as of the other in every galaxy")
+        lengths = each
+    plain = {name: np.repeat(table[name].to_numpy(), lengths) for name in sources if name not in lists}
+    return lengths, [(lists[name][2] if name in lists else plain[name]).astype(np.float64) for name in sources]
 
 
 def _bin(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -60,29 +74,36 @@ def _bin(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.where(values == edges[-1], len(steps) - 1, place)
 
 
-def _lengths(table: pa.Table, sources: list[str]) -> np.ndarray:
-    """Number of draws of each galaxy, (n,); one where no source is a list."""
-    lists = [table[name] for name in sources if pa.types.is_nested(table[name].type)]
-    if not lists:
-        return np.ones(len(table), dtype=np.int64)
-    lengths = [pc.list_value_length(one).to_numpy() for one in lists]
-    if any(not np.array_equal(lengths[0], other) for other in lengths[1:]):
-        raise PopcatError(f"{', '.join(sources)}: expected as many draws of one as of the other in every galaxy")
-    return lengths[0].astype(np.int64)
+def paired(names: Sequence[str], bins, range_) -> list[tuple]:
+    """(name, bins, range) of each axis, from one or a pair of each; PopcatError where their numbers differ."""
+    both = len(names) == 2
+    bins = list(bins) if both and isinstance(bins, tuple | list) else [bins] * len(names)
+    ranges = list(range_) if both and range_ is not None else [range_] * len(names)
+    if len(bins) != len(names) or len(ranges) != len(names):
+        raise PopcatError(f"{' and '.join(names)}: expected {len(names)} of bins and range_, got {len(bins)} and "
+                          f"{len(ranges)}")
+    return list(zip(names, bins, ranges, strict=True))
 
 
-def _flat(column: pa.ChunkedArray, lengths: np.ndarray) -> np.ndarray:
-    """Draws of all galaxies in a row; a column without draws is repeated."""
-    if pa.types.is_nested(column.type):
-        return pc.list_flatten(column).to_numpy().astype(np.float64)
-    return np.repeat(column.to_numpy().astype(np.float64), lengths)
+def given_edges(name: str, bins) -> np.ndarray | None:
+    """Edges where `bins` are some, None where it is a number of bins; PopcatError for neither."""
+    if isinstance(bins, int | np.integer):
+        return None
+    edges = np.asarray(bins, dtype=np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):
+        raise PopcatError(f"bins of {name}: expected a number or ascending edges, got {bins!r}")
+    return edges
 
 
-def masses(column: pa.ChunkedArray, lengths: np.ndarray) -> np.ndarray:
-    """Weights of all draws in a row, those of a galaxy scaled to sum to one."""
-    weights = pc.list_flatten(column).to_numpy().astype(np.float64)
-    if len(weights) != lengths.sum():
-        raise PopcatError(f'column "{WEIGHTS}": expected one weight a draw, got {len(weights)} for {lengths.sum()}')
-    galaxy = np.repeat(np.arange(len(lengths)), lengths)
-    total = np.bincount(galaxy, weights=weights, minlength=len(lengths))
-    return weights / total[galaxy]
+def span_of(values: np.ndarray) -> tuple[float, float] | None:
+    """What values (n,) span, and half of that again on either side of the bulk; None if none is finite.
+
+    >>> span_of(np.arange(1001.0))
+    (-242.5, 1242.5)
+    """
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    low, high = np.percentile(values, [0.5, 99.5])
+    margin = 0.25 * (high - low) or 0.5
+    return float(low - margin), float(high + margin)

@@ -21,8 +21,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.catalog.manifest import Manifest, Run, Sidecar, read_or_none, read_record
-from popcat.catalog.parts import META, READERS, OutputFolder, fingerprint_hash, read_run
+from popcat.catalog.manifest import (
+    META,
+    READERS,
+    Manifest,
+    Run,
+    Sidecar,
+    fingerprint_hash,
+    read_or_none,
+    read_record,
+    read_run,
+)
+from popcat.catalog.parts import OutputFolder
+from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import sha256_of
 
@@ -31,8 +42,12 @@ IDS_AT_ONCE = 2**25
 _MAX_NAMED = 5
 _BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_OPTIONS = {"posteriors": ("infer", ("posterior", "draws", "seed", "rows_per_partition")),
-            "library": ("simulate", ("survey", "n", "seed"))}  # fmt: skip
+_COMMANDS = {
+    "posteriors": [("infer", "source", ("posterior", "draws", "seed", "rows_per_partition"), "--check"),
+                   ("reweight", "posteriors", ("prior", "seed"), "")],
+    "library": [("simulate", "", ("survey", "n", "seed"), "--check")],
+}  # fmt: skip
+"""By the kind of the output, commands that write it: their argument, their options, and what reads every byte."""
 
 
 class Problem(NamedTuple):
@@ -43,8 +58,8 @@ class Problem(NamedTuple):
     remedy: str
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Displayed):
     """What `verify` found."""
 
     path: str
@@ -58,6 +73,13 @@ class Verification:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    def _title(self) -> str:
+        return f"{self.path}: {f'{len(self.problems)} problems' if self.problems else 'nothing is wrong'}"
+
+    def _facts(self) -> dict[str, object]:
+        size = f"{self.parts:,} sound parts, {self.rows:,} rows, {self.bytes / 1e6:,.0f} MB"
+        return {self.kind: size} | {one.where: one.what for one in self.problems[:_MAX_NAMED]}
 
 
 @dataclass(frozen=True)
@@ -106,16 +128,25 @@ def verify(
 
 def rerun_command(run: Run, path: str | Path) -> str:
     """The command that finishes or mends a run; it names only options that popcat has, and quotes their values."""
-    command, options = _OPTIONS.get(run.kind, ("", ()))
-    given = run.arguments
-    if not command or not {*options} <= {*given} or any(not str(value).isprintable() for value in given.values()):
-        return "give the command that wrote it again, with --check"
-    words = ["popcat", command]
-    words += [str(given["source"])] if "source" in given else []
-    for name in options:
-        words += [f"--{name.replace('_', '-')}", str(given[name])]
-    words += [f"--{name.replace('_', '-')}" for name, value in given.items() if value is True]
-    return shlex.join([*words, "-o", str(path), "--check"])
+    given = run.arguments | _effort(run)
+    if all(str(value).isprintable() for value in given.values()):
+        for command, argument, options, check in _COMMANDS.get(run.kind, []):
+            if {argument, *options} - {""} <= {*given}:
+                words = ["popcat", command] + ([str(given[argument])] if argument else [])
+                for name in (*options, *_effort(run)):
+                    words += [f"--{name.replace('_', '-')}", str(given[name])] if given[name] is not True else []
+                words += [f"--{name.replace('_', '-')}" for name, value in given.items() if value is True]
+                return shlex.join([*words, "-o", str(path), *([check] if check else [])])
+    return "give the command that wrote it again"
+
+
+def _effort(run: Run) -> dict[str, float | bool]:
+    """Options of `popcat infer` that a certified catalogue was made with."""
+    effort = run.fingerprint.get("effort")
+    names = ("budget_ms", "target_ess")
+    if not isinstance(effort, dict) or not all(isinstance(effort.get(name), int | float) for name in names):
+        return {}
+    return {"certify": True} | {name: float(effort[name]) for name in names}
 
 
 def _look(folder: OutputFolder, index: int) -> _Part:

@@ -1,16 +1,15 @@
-"""Amortized draws made exact: importance weights with the exact likelihood, and a rescue where they say too little.
+"""Amortized draws made exact: importance weights with the exact likelihood, and tempering where they say too little.
 
     w = p(x | theta, z) p(theta, z) / q(theta, z | x)
 
 Proposals of the flow are doubled until their effective sample size (ESS) reaches the target and the tail of the weights
-can be believed (popcat.checks.weights); a galaxy that would need too many goes to tempered sequential Monte Carlo
-(popcat.checks.smc). What comes out are equally weighted draws: resampled from the smoothed weights, or particles.
+can be believed (popcat.checks.weights); for a galaxy that would need too many, tempered sequential Monte Carlo makes
+the draws (popcat.checks.smc). They are equally weighted: resampled from the smoothed weights, or particles.
 
 A budget is counted in evaluations at their nominal cost, never by the clock, so that a catalogue does not depend on the
 machine that made it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +28,10 @@ PROPOSAL_US, MOVE_US = 18.0, 20.0
 """Nominal cost, on one core of 2023, of a proposal and of a move of a particle: the flow is nearly all of both."""
 # Particles that fewer independent ones stand behind have not forgotten a start that missed most of the posterior: their
 # evidences scatter by e or more from seed to seed.
-_RESCUED_ESS = 2.0 * CERTIFIED_ESS
+_TEMPERED_ESS = 2.0 * CERTIFIED_ESS
 _MAX_ROUNDS = 4
 _MIN_SWEEPS = 10
-# Galaxies at a time: bounds memory, and gives the particles of a rescue company enough for numpy.
+# Galaxies at a time: bounds memory, and makes the arrays of tempered particles large enough for numpy.
 _BATCH = 128
 _STREAM_RESAMPLE, _STREAM_THIN = 8, 9
 
@@ -41,44 +40,39 @@ _STREAM_RESAMPLE, _STREAM_THIN = 8, 9
 class Effort:
     """What a galaxy may cost, and when it is done.
 
-    target_ess : proposals are added, and galaxies rescued, below it. budget_ms : nominal milliseconds of one core.
+    target_ess : proposals are added, or particles tempered, below it. budget_ms : nominal milliseconds of one core.
     """
 
     target_ess: float = 2.0 * CERTIFIED_ESS
     budget_ms: float = 2000.0
 
-    @property
-    def is_enough(self) -> bool:
-        """Whether the budget pays for a first round of proposals."""
-        return self.budget_ms * 1e3 >= N_PROPOSALS * PROPOSAL_US
 
-
-def effort_for(
-    certify: bool | None = None, budget_ms: float | None = None, target_ess: float | None = None
-) -> Effort | None:
+def effort_for(certify: bool = False, budget_ms: float | None = None, target_ess: float | None = None) -> Effort | None:
     """What a user's choice comes to; None is no correction.
 
-    Without a choice, a galaxy is corrected where a budget is named that pays for a round of proposals.
+    Raises PopcatError for a limit without `certify`, and for one that pays for no round of proposals.
 
-    Raises PopcatError for a budget that does not, where a correction is asked for.
-
-    >>> effort_for(None, None), effort_for(True, None).budget_ms, effort_for(None, 2.0)
-    (None, 2000.0, None)
+    >>> effort_for(), effort_for(True).budget_ms, effort_for(True, 50.0).target_ess
+    (None, 2000.0, 200.0)
     """
-    given = {"budget_ms": budget_ms, "target_ess": target_ess}
-    effort = Effort(**{name: float(value) for name, value in given.items() if value is not None})
-    if certify is None:
-        return effort if budget_ms is not None and effort.is_enough else None
-    if certify and not effort.is_enough:
-        least = N_PROPOSALS * PROPOSAL_US / 1e3
-        raise PopcatError(f"a budget of {budget_ms:g} ms a galaxy pays for no correction: expected at least {least:g} "
-                          "ms, or --no-certify")
-    return effort if certify else None
+    given = {name: float(value) for name, value in {"budget_ms": budget_ms, "target_ess": target_ess}.items()
+             if value is not None}  # fmt: skip
+    if not certify:
+        if given:
+            raise PopcatError(f"{' and '.join(given)} did nothing: expected it with certify=True (--certify), got it "
+                              "without; add that, or leave it out")
+        return None
+    effort, least = Effort(**given), N_PROPOSALS * PROPOSAL_US / 1e3
+    if not effort.budget_ms >= least or not effort.target_ess >= 1.0:
+        raise PopcatError(f"expected a budget of at least {least:g} ms per galaxy, which pays for {N_PROPOSALS} "
+                          f"proposals, and a target_ess of at least 1, got {effort.budget_ms:g} and "
+                          f"{effort.target_ess:g}: raise them, or leave certify out")
+    return effort
 
 
 @dataclass(frozen=True)
 class Certified:
-    """Equally weighted draws of n galaxies and the proof of each.
+    """Equally weighted draws of n galaxies, and how they were made.
 
     theta : (n, k, n_parameter). redshift : (n, k). The others (n,). log_evidence : ln p(x), good to about 0.05 by
     weights and 0.2 by particles; NaN if failed. ess : of the route that made the draws. efficiency : ESS of the flow's
@@ -101,38 +95,29 @@ class Certified:
 
 
 def certify(
-    posterior: Posterior, forward: Callable, flux, flux_err, redshift, object_id, n_draws: int, seed: int, *,
-    redshift_err=None, effort: Effort | None = None,
-) -> Certified:  # fmt: skip
-    """Draws of the exact posterior of n galaxies, and how far each can be believed.
-
-    forward : theta (m, n_parameter), redshift (m,) -> fluxes (m, n_band). The rest is as `Posterior.sample` takes it.
-    """
-    redshift = np.asarray(redshift, dtype=float)
-    sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
-    sigma = np.where(np.isnan(redshift), np.nan, sigma)
-    bands = (np.asarray(values, dtype=float) for values in (flux, flux_err))
-    target = Target(posterior, forward, *bands, redshift, sigma)
-    object_id = np.asarray(object_id)
+    posterior: Posterior, data: Observation, n_draws: int, seed: int, *, effort: Effort | None = None
+) -> Certified:
+    """Draws of the exact posterior of n galaxies, and how far each can be believed."""
+    target = Target(posterior, data)
     out = _empty(len(target), n_draws, len(posterior.prior.names))
     for start in range(0, len(target), _BATCH):
         part = slice(start, start + _BATCH)
-        _Batch(target[part], object_id[part], seed, effort or Effort(), _view(out, part)).run()
+        _Batch(target[part], seed, effort or Effort(), _view(out, part)).run()
     return out
 
 
 class _Batch:
     """Galaxies that go through the rounds together; `out` is written in place."""
 
-    def __init__(self, target: Target, object_id, seed, effort: Effort, out: Certified):
-        self.target, self.object_id = target, object_id
+    def __init__(self, target: Target, seed: int, effort: Effort, out: Certified):
+        self.target, self.object_id = target, target.data.object_id
         self.seed, self.effort, self.out = seed, effort, out
 
     def run(self):
         short = self._weigh()
-        is_free = self.target.is_free[short]
+        is_free = self.target.data.is_free[short]
         for rows in (short[~is_free], short[is_free]):
-            self._rescue(rows)
+            self._temper(rows)
         failed = self.out.route == FAILED
         self.out.log_evidence[failed] = np.nan
         self.out.route_why[failed & (self.out.chi2_best < np.inf)] = "budget"
@@ -145,12 +130,12 @@ class _Batch:
             if len(rows) == 0:
                 break
             held = self._propose(rows, number, held)
-            is_done, goes_on = self._judge(rows, held)
+            is_done, goes_on = self._settle(rows, held)
             short.append(rows[~is_done & ~goes_on])
             rows, held = rows[goes_on], {key: values[goes_on] for key, values in held.items()}
         return np.sort(np.concatenate(short))
 
-    def _judge(self, rows, held) -> tuple[np.ndarray, np.ndarray]:
+    def _settle(self, rows, held) -> tuple[np.ndarray, np.ndarray]:
         """Which galaxies have enough, and which are worth another round; what is enough becomes draws."""
         found, n = importance(held["log_weight"]), held["log_weight"].shape[1]
         self._note(rows, found, held, n)
@@ -158,20 +143,20 @@ class _Batch:
         is_done = (found.ess >= self.effort.target_ess) & ~is_tail
         needed = n * self.effort.target_ess / np.maximum(found.ess, 1e-9)
         goes_on = ~is_done & (np.maximum(needed, 2 * n) <= self._most()) & (found.pareto_k < 1.0)
-        # what is short of the target serves, if the rescue does not
-        serves = is_done | (~goes_on & (found.ess >= CERTIFIED_ESS) & ~is_tail)
-        self._resample(rows[serves], found.smoothed[serves], {key: values[serves] for key, values in held.items()})
+        # what is short of the target is good enough, unless tempering makes it better
+        is_good = is_done | (~goes_on & (found.ess >= CERTIFIED_ESS) & ~is_tail)
+        self._resample(rows[is_good], found.smoothed[is_good], {key: values[is_good] for key, values in held.items()})
         self.out.route_why[rows] = np.where(found.ess == 0.0, "no_fit", np.where(is_tail, "pareto_k", "ess"))
         return is_done, goes_on
 
     def _most(self) -> float:
-        """Proposals that cost no more than a rescue would, or the budget."""
+        """Proposals that cost no more than tempering would, or the budget."""
         return min(self.effort.budget_ms * 1e3 / PROPOSAL_US, N_PROPOSALS * 2 ** (_MAX_ROUNDS - 1))
 
     def _propose(self, rows, number: int, held):
         """Proposals of a round, weighed, after those of the rounds before."""
         some, n = self.target[rows], N_PROPOSALS * 2 ** max(number - 1, 0)
-        draws = some.sample(self.object_id[rows], n, _round_seed(self.seed, number))
+        draws = some.sample(n, _round_seed(self.seed, number))
         log_weight, chi2 = some.weigh(draws)
         new = {"theta": draws.theta, "redshift": draws.redshift, "log_weight": log_weight, "chi2": chi2}
         return new if held is None else {k: np.concatenate([held[k], new[k]], axis=1) for k in new}
@@ -193,7 +178,7 @@ class _Batch:
         self.out.redshift[rows] = np.take_along_axis(held["redshift"], chosen, axis=1)
         self.out.route[rows] = IMPORTANCE
 
-    def _rescue(self, rows):
+    def _temper(self, rows):
         """Tempered particles for galaxies whose redshifts are all free, or all given."""
         out = self.out
         left_us = self.effort.budget_ms * 1e3 - out.n_proposals[rows] * PROPOSAL_US
@@ -209,7 +194,7 @@ class _Batch:
             return part.weigh(part.transform(x))[0]
 
         found = temper(log_ratio, some.n_numbers, ids, self.seed, max_sweeps=sweeps)
-        there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= _RESCUED_ESS))
+        there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= _TEMPERED_ESS))
         self._take(rows[there], some[there], ids[there], found.x[there])
         at = rows[there]
         out.log_evidence[at], out.ess[at], out.route[at] = found.log_evidence[there], found.ess[there], SMC
@@ -241,19 +226,3 @@ def _empty(n: int, k: int, n_parameter: int) -> Certified:
 
 def _view(out: Certified, part: slice) -> Certified:
     return Certified(*(values[part] for values in vars(out).values()))
-
-
-def certified_quantities(
-    data: Observation, posterior: Posterior, forward: Callable, derive: Callable, draws: int, seed: int,
-    effort: Effort,
-) -> tuple[dict[str, np.ndarray], Certified]:  # fmt: skip
-    """Draws of every quantity, {name: (n, draws) float32}, corrected by the exact likelihood, and the proof of each.
-
-    forward takes theta (m, n_parameter) and redshift (m,) to fluxes (m, n_band); derive to every quantity by name.
-    """
-    found = certify(
-        posterior, forward, data.flux, data.flux_err, data.redshift, data.object_id, draws, seed,
-        redshift_err=data.redshift_err, effort=effort,
-    )  # fmt: skip
-    quantities = derive(found.theta.reshape(len(data) * draws, -1), found.redshift.ravel())
-    return {name: values.reshape(-1, draws).astype(np.float32) for name, values in quantities.items()}, found

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import pydantic
 from numpy.random import SeedSequence
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from popcat import rng
-from popcat.catalog.parts import open_catalog, read_manifest
+from popcat.catalog.draws import quantities_of
+from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.samplers import MAX_STEPS, Galaxy, c2st, quantile_shifts, sample_galaxy
 from popcat.errors import PopcatError
-from popcat.forward.model import derive, forward_for
+from popcat.forward.model import forward_for
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
@@ -97,13 +97,12 @@ def compare_with_sampler(
     >>> found.n + found.n_not_converged
     1
     """
-    manifest = read_manifest(posteriors, kind="posteriors")
-    survey = Survey.model_validate(manifest["extra"]["survey"])
-    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
-    if "prior" in manifest["extra"]:
+    catalog = open_catalog(posteriors)
+    survey, galaxy_model = catalog.survey, catalog.galaxy_model
+    if catalog.require_manifest().prior is not None:
         raise PopcatError(f"{posteriors} was reweighted: cross-check the catalogue it came from, which has the "
                           "model's own prior")
-    rows = _choose(posteriors, n, seed, only)
+    rows = _choose(catalog, n, seed, only)
     galaxies, corners = [], []
     for number, row in enumerate(rows):
         checked, draws = _check(row, survey, galaxy_model, seed, sampler, max_steps)
@@ -113,7 +112,7 @@ def compare_with_sampler(
         if len(corners) < N_CORNERS and checked.converged:
             corners.append((checked.object_id, *draws))
     return CrossCheck(
-        catalog=str(posteriors), posterior=manifest["fingerprint"].get("model"), sampler=sampler, seed=seed,
+        catalog=str(posteriors), posterior=catalog.posterior.name, sampler=sampler, seed=seed,
         galaxies=tuple(galaxies), corners=tuple(corners), **_summary(galaxies),
     )  # fmt: skip
 
@@ -131,32 +130,28 @@ def read_crosscheck(folder: str | Path) -> CrossCheck:
         ) from error
 
 
-def _choose(posteriors, n: int, seed: int, only) -> list[dict]:
+def _choose(catalog: Catalog, n: int, seed: int, only: Sequence[str] | None) -> list[dict]:
     """n random galaxies with a posterior: those with the smallest of the numbers that seed and object_id give."""
-    dataset = open_catalog(posteriors)
-    keep = pc.field("status") == "ok"
+    found = catalog.to_pandas(["object_id", "route"], where="status == 'ok'")
+    ids = found["object_id"].to_numpy()
     if only is not None:
-        keep = keep & pc.field("route").isin(list(only))
-    ids = dataset.to_table(columns=["object_id"], filter=keep)["object_id"].to_numpy()
+        ids = ids[found["route"].isin(list(only)).to_numpy(dtype=bool)]
     if len(ids) == 0:
-        raise PopcatError(f"{posteriors} has no galaxy to check" + (f" by route {', '.join(only)}" if only else ""))
+        raise PopcatError(f"{catalog.path} has no galaxy to check" + (f" by route {', '.join(only)}" if only else ""))
     chosen = ids[np.argsort(rng.uniform(seed, _STREAM, ids, 1)[:, 0])[:n]]
-    table = dataset.to_table(filter=pc.field("object_id").isin(chosen))
-    by_id = {row["object_id"]: row for row in table.to_pylist()}
-    return [by_id[int(one)] for one in chosen]
+    return catalog.galaxies(chosen)
 
 
 def _check(row: dict, survey: Survey, galaxy_model: GalaxyModel, seed: int, sampler: str,
            max_steps: int) -> tuple[CheckedGalaxy, tuple]:
     """One galaxy, and its draws: the catalogue's and the sampler's."""
     galaxy = _galaxy(row, survey, galaxy_model)
-    ours = {name.removesuffix("_draws"): np.asarray(values, dtype=float) for name, values in row.items()
-            if name.endswith("_draws")}  # fmt: skip
+    ours = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in quantities_of(row)}
     theta = np.column_stack([ours[name] for name in galaxy.prior.names])
     start = galaxy.to_w(theta, ours["redshift"])
     entropy = SeedSequence([seed, row["object_id"] % 2**63]).generate_state(1)[0]
     chain = sample_galaxy(galaxy, start, int(entropy), sampler=sampler, max_steps=max_steps)
-    found = derive(*galaxy.to_theta(chain.w), survey, galaxy_model) if len(chain.w) else {}
+    found = forward_for(survey, galaxy_model).derive(*galaxy.to_theta(chain.w)) if len(chain.w) else {}
     shifts = {name: quantile_shifts(ours[name], values) for name, values in found.items()
               if name in ours and np.ptp(values) > 0}  # fmt: skip
     checked = CheckedGalaxy(
@@ -176,7 +171,7 @@ def _galaxy(row: dict, survey: Survey, galaxy_model: GalaxyModel) -> Galaxy:
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
     z, sigma = (np.nan if row[name] is None else float(row[name]) for name in ("redshift", "redshift_err"))
-    forward = forward_for(survey, galaxy_model).photometry.flux
+    forward = forward_for(survey, galaxy_model).flux
     return Galaxy(forward, make_prior(galaxy_model), survey.redshift_range, column("flux"), column("flux_err"), z,
                   sigma)
 

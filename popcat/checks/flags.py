@@ -1,17 +1,41 @@
 """Flags of galaxies: the tests that each must pass, and which band disagrees with the others.
 
-The band that disagrees is the one without which the others are fitted best.
+A galaxy is compared with the best of its draws (chi2), with the galaxies that the posterior was trained on
+(popcat.posterior.support), and with the catalogue's own galaxies. The band that disagrees is the one without which the
+others are fitted best.
+
+The catalogue's own galaxies: the prior of a galaxy model allows colours that hardly any galaxy has, so under it a band,
+given the others, may be almost anything. The galaxies of the catalogue are a narrower standard. A Gaussian mixture
+describes their magnitudes and redshifts without their noise, by extreme deconvolution (Bovy, Hogg & Roweis 2011, arXiv
+0905.2979): each galaxy is its own errors wider than the mixture. A band that is missing, or a redshift, is one with a
+very large error. Whether half of the catalogue is off in the same way it cannot tell; the training set can.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
+import pandas as pd
 
-from popcat.checks.peers import Peers
-from popcat.galaxies import CHI2_TAIL, FLAGS, MIN_BANDS, PEERS_TAIL, SUPPORT_TAIL, Observation, chi2_of, observed
+from popcat.galaxies import (
+    CHI2_TAIL,
+    FLAGS,
+    MIN_BANDS,
+    OWN_TAIL,
+    SUPPORT_TAIL,
+    Observation,
+    asinh_mag,
+    chi2_of,
+    has_posterior,
+    observation,
+    observed,
+)
 from popcat.posterior.posterior import Posterior
+from popcat.posterior.support import least, two_sided
+from popcat.units import POGSON
 
+N_DRAWS = 64
+"""Draws for each band left out: enough to find a fit, few enough for every suspicious galaxy of a survey."""
 # Draws at a time of the bands left out: bounds the memory of a partition.
 _BATCH_DRAWS = 200_000
 # Of a redshift over 1 + z: with a wider error it says little about colours.
@@ -19,47 +43,52 @@ _WIDE_REDSHIFT = 0.01
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What the tests say of n galaxies: flags (n,) bits to add; the columns of tails, each (n,); worst (n,), the index
-    of the band that is off where a test failed, else -1."""
+class Checked:
+    """What the tests say of n galaxies.
+
+    flags : (n,) bits to add. tails : the columns of tail probabilities by name, each (n,). worst : (n,), index of the
+    band that disagrees where a test failed, else -1.
+    """
 
     flags: np.ndarray
     tails: dict[str, np.ndarray]
     worst: np.ndarray
 
 
-def judge(
-    data: Observation, posterior: Posterior, forward: Callable, chi2_best: np.ndarray, seed: int,
-    peers: Peers | None = None,
-) -> Judgement:  # fmt: skip
-    """The tests of galaxies whose best fit has chi2_best (n,), by the model and by the catalogue's own galaxies."""
+def check_galaxies(
+    posterior: Posterior, data: Observation, chi2_best: np.ndarray, seed: int, own: "OwnGalaxies | None" = None
+) -> Checked:
+    """The tests of galaxies whose best fits have chi2_best (n,), by the training set and the catalogue's own galaxies.
+
+    Without the latter their tail probabilities are NaN.
+    """
     known = _known_redshift(data)
     noise, colours = posterior.support.tails(data.flux, data.flux_err, known)
-    by_model, band = posterior.support.band_tails(data.flux, data.flux_err, known)
-    by_peers, peers_band = np.full(len(data), np.nan), band
-    if peers is not None:
-        by_peers, peers_band = peers.band_tails(data.flux, data.flux_err, known, data.redshift_err)
+    by_training, band = posterior.support.band_tails(data.flux, data.flux_err, known)
+    by_own, own_band = np.full(len(data), np.nan), band
+    if own is not None:
+        by_own, own_band = own.band_tails(replace(data, redshift=known))
     failed = {
         "high_chi2": chi2_best > _chi2_limit(observed(data.flux, data.flux_err).sum(axis=1)),
         "unusual_noise": noise < SUPPORT_TAIL,
         "unusual_colours": colours < SUPPORT_TAIL,
-        "band_off": (by_model < SUPPORT_TAIL) | (by_peers < PEERS_TAIL),
+        "band_off": (by_training < SUPPORT_TAIL) | (by_own < OWN_TAIL),
     }
-    worst = _worst(data, failed, posterior, forward, seed)
-    worst = np.where(failed["band_off"], np.where(by_peers < PEERS_TAIL, peers_band, band), worst)
+    worst = _worst(posterior, data, failed, seed)
+    worst = np.where(failed["band_off"], np.where(by_own < OWN_TAIL, own_band, band), worst)
     flags = sum(FLAGS[name] * mask for name, mask in failed.items())
-    tails = {"tail_noise": noise, "tail_colours": colours, "tail_band": by_model, "tail_peers": by_peers}
-    return Judgement(flags, tails, worst)
+    tails = {"tail_noise": noise, "tail_colours": colours, "tail_band": by_training, "tail_peers": by_own}
+    return Checked(flags, tails, worst)
 
 
-def _known_redshift(data) -> np.ndarray:
+def _known_redshift(data: Observation) -> np.ndarray:
     """Redshifts; NaN with a wide error, which is no coordinate of the colours."""
     is_wide = data.redshift_err > _WIDE_REDSHIFT * (1.0 + data.redshift)
     return np.where(is_wide, np.nan, data.redshift)
 
 
-def _worst(data, failed: dict[str, np.ndarray], posterior: Posterior, forward: Callable, seed: int) -> np.ndarray:
-    """Index of the band that is off where a galaxy fails a test, else -1: by its flux, or else by its error."""
+def _worst(posterior: Posterior, data: Observation, failed: dict[str, np.ndarray], seed: int) -> np.ndarray:
+    """Index of the band that disagrees where a galaxy fails a test, else -1: by its flux, or else by its error."""
     worst = np.full(len(data), -1)
     rows = np.flatnonzero(failed["unusual_noise"])
     worst[rows] = posterior.support.unusual_noise(data.flux[rows], data.flux_err[rows])
@@ -67,8 +96,8 @@ def _worst(data, failed: dict[str, np.ndarray], posterior: Posterior, forward: C
     rows = np.flatnonzero((failed["high_chi2"] | failed["unusual_colours"]) & ~failed["band_off"])
     step = max(_BATCH_DRAWS // N_DRAWS, 1)
     for start in range(0, len(rows), step):
-        some = data[rows[start : start + step]]
-        worst[rows[start : start + step]] = worst_bands(posterior, forward, *vars(some).values(), seed)
+        part = rows[start : start + step]
+        worst[part] = worst_bands(posterior, data[part], seed)
     return worst
 
 
@@ -79,31 +108,202 @@ def _chi2_limit(n_bands: np.ndarray) -> np.ndarray:
     return chi2.isf(CHI2_TAIL, n_bands)
 
 
-N_DRAWS = 64
-"""Draws for each band left out: enough to find a fit, few enough for every suspicious galaxy of a survey."""
+def worst_bands(posterior: Posterior, data: Observation, seed: int) -> np.ndarray:
+    """Index of the band that disagrees, (n,): of those observed, the one whose removal leaves the smallest chi2_best.
 
-
-def worst_bands(
-    posterior: Posterior, forward: Callable, flux, flux_err, redshift, redshift_err, object_id, seed: int
-) -> np.ndarray:
-    """Index of the band that is off, (n,): of those observed, the one whose removal leaves the smallest chi2_best.
-
-    forward takes theta (m, n_parameter) and redshift (m,) to fluxes (m, n_band). -1 with fewer than three bands.
+    -1 with fewer than three bands.
     """
-    n, n_band = flux.shape
-    seen = observed(flux, flux_err)
+    n, n_band = data.flux.shape
+    seen = observed(data.flux, data.flux_err)
     best = np.full((n, n_band), np.inf)
     for b in range(n_band):
         rows = np.flatnonzero(seen[:, b] & (seen.sum(axis=1) >= MIN_BANDS))
         if len(rows) == 0:
             continue
-        hidden = np.where(np.arange(n_band) == b, np.nan, flux[rows])
-        draws = posterior.sample(
-            hidden, flux_err[rows], redshift[rows], object_id[rows], N_DRAWS, seed, redshift_err=redshift_err[rows]
-        )
-        theta = draws.theta.reshape(-1, draws.theta.shape[2])
-        model_flux = forward(theta, draws.redshift.ravel()).reshape(len(rows), N_DRAWS, n_band)
-        best[rows, b] = chi2_of(model_flux, hidden, flux_err[rows]).min(axis=1)
+        some = data[rows]
+        hidden = replace(some, flux=np.where(np.arange(n_band) == b, np.nan, some.flux))
+        draws = posterior.sample(hidden, N_DRAWS, seed)
+        flux = posterior.forward.flux(draws.theta.reshape(-1, draws.theta.shape[2]), draws.redshift.ravel())
+        best[rows, b] = chi2_of(flux.reshape(len(rows), N_DRAWS, n_band), hidden).min(axis=1)
     # an infinite chi2 everywhere names no band
     return np.where(np.isfinite(best).any(axis=1), np.argmin(best, axis=1), -1)
 
+
+MIN_GALAXIES, N_FIT = 600, 4000
+"""Galaxies that a mixture needs, and that it is fitted to at most."""
+N_BLOCKS, BLOCK_ROWS = 16, 500
+"""Rows of a catalogue that are looked at: so many blocks, evenly spaced, of so many rows; twice N_FIT."""
+_PER_COMPONENT, _MAX_COMPONENTS, _ITERATIONS = 300, 8, 40
+_LEAST_VARIANCE, _UNKNOWN = 1e-5, 1e8
+
+
+@dataclass(frozen=True)
+class OwnGalaxies:
+    """The mixture, of (x - centre) / scale with x the magnitudes and the redshift.
+
+    softening : (n_band,) nMgy. centre, scale : (d,), d = n_band + 1. weights : (k,). means : (k, d). covariances :
+    (k, d, d). n_galaxies : that it was fitted to.
+    """
+
+    softening: np.ndarray
+    centre: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    n_galaxies: int
+
+    def band_tails(self, data: Observation) -> tuple[np.ndarray, np.ndarray]:
+        """Tail probability of the most deviant band given the others, and its index, each (n,).
+
+        Of a galaxy like the others, and with its errors right, the probability of one below p is p, whatever the number
+        of bands. NaN and -1 with fewer than three bands.
+        """
+        x, variance = _standard(*_inputs(data, self.softening), self.centre, self.scale)
+        n_band = len(self.softening)
+        parts = []
+        for start in range(0, len(x), N_FIT):
+            part = slice(start, start + N_FIT)
+            precision = np.linalg.inv(_total(self.covariances[:, None], variance[part]))
+            parts.append(two_sided(x[part] - self.means[:, None], precision, np.log(self.weights))[:, :n_band])
+        probability = np.concatenate(parts) if parts else np.empty((0, n_band))
+        return least(np.where(variance[:, :n_band] < _UNKNOWN, probability, np.nan))
+
+
+def rows_to_fit(n: int) -> list[tuple[int, int]]:
+    """First and last (excluded) rows of what stands for a catalogue of n rows: all, or evenly spaced blocks of it.
+
+    A function of n alone, so that a catalogue is described alike however it is read and cut.
+
+    >>> rows_to_fit(7000), rows_to_fit(10**6)[:2]
+    ([(0, 7000)], [(0, 500), (66633, 67133)])
+    """
+    if n <= N_BLOCKS * BLOCK_ROWS:
+        return [(0, n)]
+    starts = np.round(np.linspace(0, n - BLOCK_ROWS, N_BLOCKS)).astype(int)
+    return [(int(start), int(start) + BLOCK_ROWS) for start in starts]
+
+
+def describe_own_galaxies(frame: pd.DataFrame, posterior: Posterior) -> OwnGalaxies | None:
+    """The mixture of a photometry frame's galaxies that have a posterior and pass the quality cuts; None if too few."""
+    flags = frame["flags"].to_numpy()
+    good = has_posterior(flags) & (flags & FLAGS["quality_cut"] == 0)
+    return fit_own_galaxies(observation(frame[good], posterior.survey), posterior.features.softening)
+
+
+def fit_own_galaxies(data: Observation, softening: np.ndarray, *, seed: int = 0) -> OwnGalaxies | None:
+    """The mixture of galaxies, for softenings (n_band,) in nMgy; None with fewer than MIN_GALAXIES of them."""
+    from sklearn.mixture import GaussianMixture
+
+    x, variance = _inputs(data, softening)
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(np.isfinite(x).any(axis=1)))[:N_FIT]
+    if len(chosen) < MIN_GALAXIES:
+        return None
+    x, variance = x[chosen], variance[chosen]
+    centre, scale = _location(x)
+    x, variance = _standard(x, variance, centre, scale)
+    k = min(len(x) // _PER_COMPONENT, _MAX_COMPONENTS)
+    # first a mixture of the noisy values, with what is missing at the centre
+    first = GaussianMixture(k, reg_covar=1e-3, max_iter=20, tol=0.1, random_state=seed).fit(np.clip(x, -8.0, 8.0))
+    mixture = first.weights_, first.means_, first.covariances_
+    for _ in range(_ITERATIONS):
+        mixture = improve(x, variance, *mixture)
+    return OwnGalaxies(np.asarray(softening, dtype=float), centre, scale, *mixture, len(x))
+
+
+@numba.njit(nogil=True, cache=True)
+def improve(x, variance, weights, means, covariances):
+    """One step of expectation and maximisation: equations 12 to 14 of Bovy et al. (2011).
+
+    x, variance are (n, d); the mixture's weights (k,), means (k, d), covariances (k, d, d) come back improved.
+    """
+    n, d = x.shape
+    k = len(weights)
+    total, first, second = np.full(k, 1e-9), np.zeros((k, d)), np.zeros((k, d, d))
+    factor, pull = np.empty((d, d)), np.empty(d)
+    log_density, expected, explained = np.empty(k), np.empty((k, d)), np.empty((k, d, d))
+    for i in range(n):
+        top = -np.inf
+        for j in range(k):
+            _factorise(covariances[j], variance[i], factor)
+            log_density[j] = np.log(weights[j])
+            for a in range(d):
+                value = x[i, a] - means[j, a]
+                for b in range(a):
+                    value -= factor[a, b] * pull[b]
+                pull[a] = value / factor[a, a]
+                log_density[j] -= 0.5 * pull[a] ** 2 + np.log(factor[a, a])
+                for c in range(d):
+                    value = covariances[j, a, c]
+                    for b in range(a):
+                        value -= factor[a, b] * explained[j, b, c]
+                    explained[j, a, c] = value / factor[a, a]
+            for c in range(d):
+                expected[j, c] = means[j, c]
+                for a in range(d):
+                    expected[j, c] += explained[j, a, c] * pull[a]
+            top = max(top, log_density[j])
+        norm = 0.0
+        for j in range(k):
+            log_density[j] = np.exp(log_density[j] - top)
+            norm += log_density[j]
+        for j in range(k):
+            share = log_density[j] / norm
+            if share < 1e-12:
+                continue
+            total[j] += share
+            for a in range(d):
+                first[j, a] += share * expected[j, a]
+                for b in range(a + 1):
+                    value = covariances[j, a, b] + expected[j, a] * expected[j, b]
+                    for c in range(d):
+                        value -= explained[j, c, a] * explained[j, c, b]
+                    second[j, a, b] += share * value
+    for j in range(k):
+        for a in range(d):
+            first[j, a] /= total[j]
+            for b in range(a + 1):
+                second[j, a, b] = second[j, a, b] / total[j] - first[j, a] * first[j, b]
+                second[j, b, a] = second[j, a, b]
+            second[j, a, a] += _LEAST_VARIANCE
+    return total / total.sum(), first, second
+
+
+@numba.njit(nogil=True, cache=True)
+def _factorise(covariance, variance, factor):
+    """Lower Cholesky factor of a covariance (d, d) with a galaxy's variances (d,) on its diagonal."""
+    for a in range(len(variance)):
+        for b in range(a + 1):
+            value = covariance[a, b] + (variance[a] if a == b else 0.0)
+            for c in range(b):
+                value -= factor[a, c] * factor[b, c]
+            factor[a, b] = np.sqrt(max(value, 1e-300)) if a == b else value / factor[b, b]
+
+
+def _total(covariance, variance):
+    """Covariances of noisy values: (..., n, d, d) of covariance (..., d, d), or (..., 1, d, d), and variance (n, d)."""
+    return covariance + variance[:, :, None] * np.eye(variance.shape[1])
+
+
+def _inputs(data: Observation, softening) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes and redshift, (n, n_band + 1), NaN where not observed, and the variances of their errors."""
+    seen = observed(data.flux, data.flux_err)
+    flux, err = np.where(seen, data.flux, np.nan), np.where(seen, data.flux_err, 1.0)
+    error = POGSON * err / np.hypot(flux, 2.0 * softening)
+    sigma = np.where(np.isnan(data.redshift_err), 0.0, data.redshift_err)
+    return np.column_stack([asinh_mag(flux, softening), data.redshift]), np.column_stack([error, sigma]) ** 2
+
+
+def _location(x) -> tuple[np.ndarray, np.ndarray]:
+    """Median and half of the central 68% of each column; of one without values, 0 and 1."""
+    low, middle, high = np.zeros((3, x.shape[1]))
+    has = np.isfinite(x).any(axis=0)
+    low[has], middle[has], high[has] = np.nanpercentile(x[:, has], (16, 50, 84), axis=0)
+    return middle, np.maximum(0.5 * (high - low), 1e-3) * has + ~has
+
+
+def _standard(x, variance, centre, scale) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised values and variances; what is missing is at the centre, with a very large variance."""
+    known = np.isfinite(x)
+    value = np.where(known, (x - centre) / scale, 0.0)
+    return value, np.where(known, np.minimum(variance / scale**2, 0.1 * _UNKNOWN), _UNKNOWN)

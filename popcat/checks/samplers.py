@@ -22,9 +22,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from popcat.errors import PopcatError
-from popcat.galaxies import observed
+from popcat.galaxies import MIN_REDSHIFT_ERR, observed
 from popcat.galaxy_model import Prior
-from popcat.posterior.posterior import MIN_REDSHIFT_ERR
 
 SAMPLERS = ("prior", "emcee", "nautilus")
 N_WALKERS, _BLOCK, MAX_STEPS = 64, 1000, 60_000

@@ -1,7 +1,7 @@
 """Importance weights of each galaxy's draws: evidence, effective sample size, Pareto-smoothing, resampling.
 
 With ln w = ln p(x, theta) - ln q(theta | x) of k draws from q, the evidence is the mean weight, the effective sample
-size Kish's (sum w)^2 / sum w^2, and the tail is judged and smoothed as in PSIS (Vehtari et al. 2024, arXiv
+size Kish's (sum w)^2 / sum w^2, and the tail is tested and smoothed as in PSIS (Vehtari et al. 2024, arXiv
 1507.02646): a generalised Pareto distribution fitted to the largest min(k / 5, 3 sqrt(k)) weights (Zhang & Stephens
 2009).
 
@@ -14,15 +14,14 @@ draws of q, so the posterior in x is N(x; 0, 1) w(x), with w = p(photometry, the
 redshift that is not given exactly has a number of its own, the last.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 from scipy.special import ndtr
 
-from popcat.galaxies import chi2_of, observed
-from popcat.posterior.posterior import MIN_REDSHIFT_ERR, Draws, Posterior
+from popcat.galaxies import Observation, chi2_of, observed
+from popcat.posterior.posterior import Draws, Posterior
 
 MIN_TAIL = 5
 """With fewer weights in the tail its shape is unknown, and k-hat infinite."""
@@ -163,56 +162,39 @@ _EDGE = 2.0**-53
 
 @dataclass(frozen=True)
 class Target:
-    """Photometry of n galaxies, the posterior they are seen through, and the forward model they are compared with.
-
-    forward : theta (m, n_parameter), redshift (m,) -> fluxes (m, n_band) in nMgy. flux, flux_err : (n, n_band) nMgy,
-    NaN where not observed. redshift : (n,), NaN where unknown. redshift_err : (n,), NaN where it is exact or unknown.
-    """
+    """Photometry of n galaxies, and the posterior whose forward model and prior it is compared with."""
 
     posterior: Posterior
-    forward: Callable
-    flux: np.ndarray
-    flux_err: np.ndarray
-    redshift: np.ndarray
-    redshift_err: np.ndarray
+    data: Observation
 
     def __len__(self) -> int:
-        return len(self.flux)
+        return len(self.data)
 
     def __getitem__(self, rows) -> "Target":
-        parts = (values[rows] for values in (self.flux, self.flux_err, self.redshift, self.redshift_err))
-        return Target(self.posterior, self.forward, *parts)
-
-    @property
-    def is_free(self) -> np.ndarray:
-        """Whether the redshift is drawn, (n,)."""
-        return np.isnan(self.redshift) | (self.redshift_err > MIN_REDSHIFT_ERR)
+        return Target(self.posterior, self.data[rows])
 
     @property
     def n_numbers(self) -> int:
         """Numbers behind a draw: the free parameters (the SFH weights add up to 1), and a free redshift's."""
-        return len(self.posterior.prior.names) - 1 + bool(self.is_free.any())
+        return self.posterior.prior.n_unconstrained + bool(self.data.is_free.any())
 
     def weigh(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
         """ln of the importance weights, and chi2 over the observed bands, each (n, k)."""
         n, k, _ = draws.theta.shape
-        flux = self.forward(draws.theta.reshape(n * k, -1), draws.redshift.ravel()).reshape(n, k, -1)
-        chi2 = chi2_of(flux, self.flux, self.flux_err)
+        flux = self.posterior.forward.flux(draws.theta.reshape(n * k, -1), draws.redshift.ravel())
+        chi2 = chi2_of(flux.reshape(n, k, -1), self.data)
         return -0.5 * chi2 + self._log_norm()[:, None] + draws.log_prior - draws.log_q, chi2
 
-    def sample(self, object_id: np.ndarray, n_draws: int, seed: int) -> Draws:
+    def sample(self, n_draws: int, seed: int) -> Draws:
         """Draws of the flow."""
-        return self.posterior.sample(self.flux, self.flux_err, self.redshift, object_id, n_draws, seed,
-                                     redshift_err=self.redshift_err)  # fmt: skip
+        return self.posterior.sample(self.data, n_draws, seed)
 
     def transform(self, x: np.ndarray) -> Draws:
         """The draws that numbers x (n, k, n_numbers) make; all galaxies must have free redshifts, or none."""
         uniforms = np.clip(ndtr(x[:, :, -1]), _EDGE, 1.0 - _EDGE)
-        normals = x[:, :, : len(self.posterior.prior.names) - 1]
-        return self.posterior.transform(self.flux, self.flux_err, self.redshift, normals, uniforms,
-                                        redshift_err=self.redshift_err)  # fmt: skip
+        return self.posterior.transform(self.data, x[:, :, : self.posterior.prior.n_unconstrained], uniforms)
 
     def _log_norm(self) -> np.ndarray:
         """ln L of a perfect fit, (n,)."""
-        seen = observed(self.flux, self.flux_err)
-        return -np.sum(np.log(np.where(seen, self.flux_err, 1.0)) + 0.5 * _LN_2PI * seen, axis=1)
+        seen = observed(self.data.flux, self.data.flux_err)
+        return -np.sum(np.log(np.where(seen, self.data.flux_err, 1.0)) + 0.5 * _LN_2PI * seen, axis=1)

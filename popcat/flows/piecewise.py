@@ -18,7 +18,7 @@ from torch import nn
 
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
-from popcat.flows.training import EpochData, History, Pairs, train_density
+from popcat.flows.training import EpochData, History, Pairs, backward, train_density
 
 
 class PiecewiseShape(pydantic.BaseModel):
@@ -90,9 +90,9 @@ def train_piecewise(
     """
     torch.manual_seed(settings.seed)
     return train_density(
-        PiecewiseDensity(shape), _Autograd, shape.model_dump(), epoch_data, validation,
+        PiecewiseDensity(shape), _Autograd, epoch_data, validation,
         settings.model_copy(update={"max_epochs": settings.redshift_epochs}), epoch_size=epoch_size,
-        checkpoint=checkpoint, data_id=data_id, device=device, report=report,
+        checkpoint=checkpoint, identity={"shape": shape.model_dump(), "data": data_id}, device=device, report=report,
     )  # fmt: skip
 
 
@@ -104,11 +104,7 @@ class _Autograd:
         self.log_prob = density.log_prob
 
     def loss_and_gradients(self, u, context) -> torch.Tensor:
-        for value in self.density.parameters():
-            value.grad.zero_()
-        loss = -self.density.log_prob(u, context).mean()
-        loss.backward()
-        return loss.detach()
+        return backward(self.density, -self.density.log_prob(u, context).mean())
 
 
 def piecewise_to_bytes(density: PiecewiseDensity) -> bytes:

@@ -1,13 +1,14 @@
-"""Train a conditional flow: maximum likelihood, a learning rate schedule, averaged weights, the best epoch kept.
+"""The one training loop: of conditional flows, of the density of redshift, and of populations.
 
-Random batches of an epoch, from memory or from shards that are read one after the other.
+Gradient steps with Adam, a learning rate schedule and clipped gradients; after every epoch the averaged weights are
+validated, and the training written to a checkpoint: one safetensors file, whole or not there at all, never a pickle. A
+training that goes on from its checkpoint ends in the very weights of one that was not cut off.
 
-A training on disk between two epochs: one safetensors file, whole or not there at all, never a pickle.
+An epoch is the steps between two validations: a pass over a library, or so many steps on galaxies made on the way.
 """
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ import safetensors.torch
 import torch
 
 from popcat.errors import PopcatError
+from popcat.files import write_bytes_atomic
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.optimizer import Optimizer
 from popcat.flows.sampler import density_of
@@ -27,144 +29,181 @@ Pairs = tuple[torch.Tensor, torch.Tensor]
 """theta (n, features) and context (n, n_context), float32."""
 EpochData = Callable[[int], Pairs | Iterator[Pairs]]
 """Epoch number -> its training set, or shards of it; a function of the number alone, so that a run can be resumed."""
+Steps = Callable[[int], Iterator[torch.Tensor]]
+"""Epoch number -> losses of its steps, one after the other; each leaves its gradients in the parameters' `.grad`."""
 
 
 @dataclass
 class History:
-    """Mean log-probability per epoch (nats), higher is better, and the epoch that was kept.
+    """A training, epoch by epoch.
 
-    train is of the weights of each step, validation of their average at the end of the epoch.
+    step : steps until then. train : mean loss of the epoch's steps, or its negative where higher is better. validation
+    : score of the averaged weights. seconds : since the start. best_epoch : the one of the best validation; -1 as long
+    as none is finite. kept_epoch : the one whose weights are kept.
     """
 
+    higher_is_better: bool = False
+    step: list[int] = field(default_factory=list)
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
+    kept_epoch: int = -1
 
-    def add(self, train: float, validation: float, seconds: float) -> bool:
-        """Whether the new epoch is the best."""
-        best = self.validation[self.best_epoch] if self.best_epoch >= 0 else -math.inf
-        self.train.append(train)
-        self.validation.append(validation)
-        self.seconds.append(seconds)
-        if validation > best:
-            self.best_epoch = len(self.validation) - 1
-        return validation > best
+    def add(self, step: int, loss: float, validation: float, seconds: float, tolerance: float = 0.0) -> bool:
+        """Whether the weights of this epoch are kept: it is the best, or worse by no more than a share `tolerance`."""
+        sign = -1.0 if self.higher_is_better else 1.0
+        new = {"step": step, "train": sign * loss, "validation": validation, "seconds": seconds}
+        for name, value in new.items():
+            getattr(self, name).append(value)
+        if not math.isfinite(validation):
+            return False
+        last = len(self.validation) - 1
+        if self.best_epoch < 0 or sign * validation < sign * self.validation[self.best_epoch]:
+            self.best_epoch = self.kept_epoch = last
+        elif tolerance and sign * (validation - self.validation[self.best_epoch]) <= tolerance * abs(
+            self.validation[self.best_epoch]
+        ):
+            self.kept_epoch = last
+        return self.kept_epoch == last
+
+
+def fit(
+    module: torch.nn.Module, epoch: Steps, validate: Callable[[], float], settings: Training, *,
+    n_epochs: int, n_steps: int, higher_is_better: bool = False, tolerance: float = 0.0,
+    checkpoint: Path | None = None, identity: dict | None = None,
+    report: Callable[[int, History], None] = lambda epoch, history: None,
+) -> History:  # fmt: skip
+    """Train a module in place and leave it the averaged weights of the best epoch.
+
+    Parameters
+    ----------
+    epoch, validate : the steps of an epoch, and the score of the weights that the module has
+    settings : learning_rate, schedule, clip_norm and average; patience, epochs without gain after which training ends
+    n_epochs, n_steps : epochs at most, and about the steps in all of them: the length of the schedule
+    higher_is_better : of the score
+    tolerance : share by which a score may be worse than the best; the last such epoch is kept
+    checkpoint, identity : file that every epoch ends in, and what tells it from those of other trainings
+
+    A gradient that is not finite counts as zero.
+
+    Raises PopcatError if most gradients of an epoch, or the scores of all, are not finite, or if the checkpoint is
+    damaged or of another training.
+    """
+    identity = {**(identity or {}), "n_steps": n_steps}
+    history, optimizer, kept = History(higher_is_better), Optimizer(module, settings, n_steps), {}
+    found = read_checkpoint(checkpoint, identity) if checkpoint else None
+    if found:
+        tensors, header = found
+        history = History(**header["history"])
+        kept = {"kept": tensors.pop("kept").to(optimizer.weights)} if "kept" in tensors else {}
+        optimizer.restore(tensors, header)
+    start = time.monotonic() - (history.seconds[-1] if found else 0.0)
+    while len(history.step) < n_epochs and len(history.step) - 1 - history.best_epoch < settings.patience:
+        loss = _epoch_loss(epoch(len(history.step)), optimizer, settings)
+        with optimizer.averaged():
+            score = validate()
+        if history.add(optimizer.n_steps, loss, score, time.monotonic() - start, tolerance):
+            kept = {"kept": optimizer.average.clone()}
+        if checkpoint:
+            tensors, header = optimizer.state()
+            write_checkpoint(checkpoint, tensors | kept, {"identity": identity, "history": asdict(history)} | header)
+        report(len(history.step) - 1, history)
+    if not kept:
+        raise PopcatError(f"training diverged: expected finite validation scores, got {history.validation}; "
+                          f"lower the learning_rate ({settings.learning_rate:g})")  # fmt: skip
+    optimizer.release(kept["kept"])
+    return history
+
+
+def _epoch_loss(losses: Iterator[torch.Tensor], optimizer: Optimizer, settings: Training) -> float:
+    """Take the steps of an epoch; the mean loss of those with finite gradients."""
+    total, n_finite, n = torch.zeros((), device=optimizer.weights.device), 0, 0
+    for loss in losses:
+        is_finite = optimizer.step()
+        total, n_finite, n = total + torch.where(is_finite, loss, 0.0), n_finite + is_finite.long(), n + 1
+    if not n:
+        raise PopcatError("training: an epoch without a single step; expected at least one training pair")
+    if 2 * int(n_finite) < n:
+        raise PopcatError(f"training diverged: {n - int(n_finite)} of {n} steps had no finite gradient; lower the "
+                          f"learning_rate ({settings.learning_rate:g}), or check what it is trained on")  # fmt: skip
+    return total.item() / int(n_finite)
+
+
+def fit_loss(
+    module: torch.nn.Module, loss: Callable[[int], torch.Tensor], score: Callable[[], float], settings: Training, *,
+    n_steps: int, every: int, **options,
+) -> History:  # fmt: skip
+    """`fit` to a loss that is a function of the step's number, by autograd; an epoch is `every` steps.
+
+    Step i may draw random numbers from its number alone. A lower score is better; other options are those of `fit`.
+    """
+
+    def epoch(number: int) -> Iterator[torch.Tensor]:
+        for i in range(number * every, min((number + 1) * every, n_steps)):
+            yield backward(module, loss(i))
+
+    with_no_grad = torch.no_grad()(score)
+    return fit(module, epoch, with_no_grad, settings, n_epochs=-(-n_steps // every), n_steps=n_steps, **options)
+
+
+def backward(module: torch.nn.Module, loss: torch.Tensor) -> torch.Tensor:
+    """Put the gradients of a loss in the `.grad` of a module's parameters, which are there; the loss as a number."""
+    for value in module.parameters():
+        value.grad.zero_()
+    loss.backward()
+    return loss.detach()
 
 
 def train_flow(
-    architecture: Architecture,
-    epoch_data: EpochData,
-    validation: Pairs,
-    settings: Training,
-    *,
-    epoch_size: int | None = None,
-    checkpoint: "Path | None" = None,
-    data_id: str = "",
-    device: str = "cpu",
+    architecture: Architecture, epoch_data: EpochData, validation: Pairs, settings: Training, *,
+    epoch_size: int | None = None, checkpoint: Path | None = None, data_id: str = "", device: str = "cpu",
     report: Callable[[int, History], None] = lambda epoch, history: None,
-):
-    """A trained flow, on the CPU and in evaluation mode, and its History.
+) -> tuple[torch.nn.Module, History]:  # fmt: skip
+    """A flow trained by maximum likelihood, on the CPU and in evaluation mode, and its History: log-probabilities in
+    nats, higher is better.
 
-    Each epoch is one pass over `epoch_data(epoch)` in random batches; an epoch of shards needs `epoch_size`, about how
-    many pairs it holds, for the schedule. Gradients are clipped at clip_norm. A moving average of the weights is what
-    is validated and kept; training stops after `patience` epochs without gain.
+    Each epoch is one pass over `epoch_data(epoch)` in random batches; shards need `epoch_size`, about how many pairs an
+    epoch holds, for the schedule. `data_id` names the training set: a checkpoint of another is refused.
 
-    With `checkpoint` each epoch ends in that file, and a training that finds it goes on from there, to the very weights
-    of an undisturbed one; `data_id` names the training set, so that a checkpoint of another is refused.
-
-    Raises PopcatError if no epoch has a finite validation log-probability, or the checkpoint is not of this training.
+    Raises PopcatError as `fit` does.
     """
     torch.manual_seed(settings.seed)
     return train_density(
-        build_flow(architecture), density_of, architecture.model_dump(), epoch_data, validation, settings,
-        epoch_size=epoch_size, checkpoint=checkpoint, data_id=data_id, device=device, report=report,
+        build_flow(architecture), density_of, epoch_data, validation, settings, epoch_size=epoch_size, device=device,
+        checkpoint=checkpoint, identity={"architecture": architecture.model_dump(), "data": data_id}, report=report,
     )  # fmt: skip
 
 
 def train_density(
-    flow: torch.nn.Module, density: Callable, shape: dict, epoch_data: EpochData, validation: Pairs, settings: Training,
-    *, epoch_size: int | None, checkpoint: "Path | None", data_id: str, device: str, report: Callable,
-):  # fmt: skip
-    """`train_flow` for any module: `density` takes it to what has `log_prob` and `loss_and_gradients`; `shape` is what
-    a checkpoint is told apart by.
+    module: torch.nn.Module, density: Callable, epoch_data: EpochData, validation: Pairs, settings: Training, *,
+    epoch_size: int | None = None, device: str = "cpu", identity: dict, **options,
+) -> tuple[torch.nn.Module, History]:  # fmt: skip
+    """`train_flow` for any module, in settings.max_epochs passes: `density` takes it to what has `log_prob` and
+    `loss_and_gradients`. Other options are those of `fit`.
     """
-    run = _Run(flow, density, settings, device)
-    made_for = {"architecture": shape, "settings": settings.model_dump(), "data": data_id}
-    found = read_checkpoint(Path(checkpoint), made_for) if checkpoint else None
-    if found:
-        run.resume(*found)
-    while not run.finished():
-        run.epoch(epoch_data(len(run.history.train)), epoch_size, validation)
-        if checkpoint:
-            write_checkpoint(Path(checkpoint), run.tensors(), header_of(made_for, run.history, run.optimizer))
-        report(len(run.history.train) - 1, run.history)
-    return run.best_flow(), run.history
+    module = module.to(device)
+    made = density(module)
+
+    def epoch(number: int) -> Iterator[torch.Tensor]:
+        # one generator an epoch: where a resumed training begins, nothing has to be wound forward
+        seed = 1_000_003 * settings.seed + number
+        for theta, context in batches(epoch_data(number), settings.batch, seed, device):
+            yield made.loss_and_gradients(theta, context)
+
+    steps_per_epoch = max((epoch_size or _size_of(epoch_data(0))) // settings.batch, 1)
+    history = fit(
+        module, epoch, lambda: mean_log_prob(module, *validation, device=device, density=density), settings,
+        n_epochs=settings.max_epochs, n_steps=steps_per_epoch * settings.max_epochs, higher_is_better=True,
+        identity={**identity, "settings": settings.model_dump()}, **options,
+    )  # fmt: skip
+    return module.to("cpu").eval(), history
 
 
-class _Run:
-    """A training between two epochs."""
-
-    def __init__(self, flow, density, settings, device):
-        self.flow, self.density, self.settings, self.device = flow.to(device), density, settings, device
-        self.history, self.best, self.optimizer = History(), None, None
-        self.start = time.monotonic()
-
-    def finished(self) -> bool:
-        n_epoch = len(self.history.train)
-        return n_epoch >= self.settings.max_epochs or n_epoch - 1 - self.history.best_epoch >= self.settings.patience
-
-    def epoch(self, data, epoch_size, validation):
-        """One pass over the data, and the validation."""
-        if self.optimizer is None:
-            self.optimizer = Optimizer(self.flow, self.settings, self._total_steps(data, epoch_size))
-        train = self._pass(data)
-        with self.optimizer.averaged():
-            value = mean_log_prob(self.flow, *validation, device=self.device, density=self.density)
-        if self.history.add(train, value, time.monotonic() - self.start):
-            self.best = self.optimizer.average.clone()
-
-    def _pass(self, data) -> float:
-        """Mean log-probability on the way."""
-        density, total, n_batch = self.density(self.flow), torch.zeros((), device=self.device), 0
-        # One generator an epoch: where a resumed training begins, nothing has to be wound forward.
-        seed = 1_000_003 * self.settings.seed + len(self.history.train)
-        for theta, context in batches(data, self.settings.batch, seed, self.device):
-            total += density.loss_and_gradients(theta, context)
-            self.optimizer.step()
-            n_batch += 1
-        if not n_batch:
-            raise PopcatError("training: an epoch without a single pair of parameters and photometry")
-        return -total.item() / n_batch
-
-    def _total_steps(self, data, epoch_size):
-        if epoch_size is None and not isinstance(data, tuple):
-            raise PopcatError("training from shards: expected epoch_size, about how many pairs an epoch holds")
-        return max((epoch_size or len(data[0])) // self.settings.batch, 1) * self.settings.max_epochs
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """All that a resumed training needs."""
-        return self.optimizer.state() | ({} if self.best is None else {"best": self.best})
-
-    def resume(self, tensors, header):
-        """Take up where the checkpoint stopped."""
-        self.history = History(**header["history"])
-        self.optimizer = Optimizer(self.flow, self.settings, header["total_steps"])
-        self.optimizer.restore(tensors, header["n_steps"])
-        self.best = tensors["best"].to(self.device) if "best" in tensors else None
-        self.start = time.monotonic() - self.history.seconds[-1]
-
-    def best_flow(self):
-        """The flow of the best epoch, its parameters no longer views of the optimiser's vectors."""
-        if self.best is None:
-            raise PopcatError(
-                f"training diverged: expected finite validation log-probabilities, got {self.history.validation}; "
-                f"lower the learning_rate ({self.settings.learning_rate:g})"
-            )
-        self.optimizer.weights.copy_(self.best)
-        for value in self.flow.parameters():
-            value.data, value.grad = value.data.clone(), None
-        return self.flow.to("cpu").eval()
+def _size_of(data: Pairs | Iterator[Pairs]) -> int:
+    if not isinstance(data, tuple):
+        raise PopcatError("training from shards: expected epoch_size, about how many pairs an epoch holds")
+    return len(data[0])
 
 
 def mean_log_prob(
@@ -204,49 +243,26 @@ def batches(data: Pairs | Iterator[Pairs], batch: int, seed: int, device: str = 
 
 def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], header: dict) -> None:
     """Replace the file at `path`; PopcatError if the disk refuses."""
-    content = safetensors.torch.save(
-        {name: value.detach().to("cpu").clone() for name, value in tensors.items()},
-        metadata={"training": json.dumps(header)},
-    )
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise PopcatError(f"cannot write {path}: {error}") from error
+    tensors = {name: value.detach().to("cpu").clone() for name, value in tensors.items()}
+    write_bytes_atomic(path, safetensors.torch.save(tensors, metadata={"training": json.dumps(header)}))
 
 
-def read_checkpoint(path: Path, made_for: dict) -> tuple[dict[str, torch.Tensor], dict] | None:
+def read_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor], dict] | None:
     """Tensors and header of a checkpoint, or None if there is none.
 
-    Raises PopcatError if it is damaged, or of another training than `made_for` says.
+    Raises PopcatError if it is damaged, or of another training than `identity` says.
     """
-    if not path.exists():
+    if not Path(path).exists():
         return None
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             header = json.loads(file.metadata()["training"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        found = header["identity"]
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise PopcatError(f"{path} holds no checkpoint that popcat stored: {error}; delete it to start anew") from error
-    other = [key for key, value in made_for.items() if header["made_for"].get(key) != value]
+    other = [key for key, value in json.loads(json.dumps(identity)).items() if found.get(key) != value]
     if other:
-        raise PopcatError(
-            f"the checkpoint {path} is of a training with other {' and '.join(other)}: "
-            "delete it to start anew, or train with what it was begun with"
-        )
+        raise PopcatError(f"the checkpoint {path} is of a training with other {' and '.join(other)}: delete it to "
+                          "start anew, or train with what it was begun with")  # fmt: skip
     return tensors, header
-
-
-def header_of(made_for: dict, history, optimizer) -> dict:
-    """What a checkpoint says beside its tensors."""
-    return {
-        "made_for": made_for,
-        "history": asdict(history),
-        "n_steps": optimizer.n_steps,
-        "total_steps": optimizer.total_steps,
-    }

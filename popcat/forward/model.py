@@ -18,10 +18,27 @@ _MAX_FORWARDS = 4
 
 @dataclass(frozen=True)
 class Forward:
-    """What theta and redshift imply: band fluxes and properties."""
+    """What theta and redshift imply: band fluxes and properties.
 
+    >>> from popcat.survey import load_survey
+    >>> forward = forward_for(load_survey("sdss"), GalaxyModel())
+    >>> theta = np.array([[10.5, 0.25, 0.25, 0.25, 0.25, 0.1, 1.0, -2.0, -2.0, 0.5, 0.3, -0.5]])
+    >>> forward.flux(theta, np.array([0.1])).shape, forward.derive(theta, np.array([0.1]))["redshift"].tolist()
+    ((1, 5), [0.1])
+    """
+
+    galaxy_model: GalaxyModel
     photometry: Photometry
     properties: Properties
+
+    def flux(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """Fluxes in nMgy, (n, n_band), of theta (n, d) and redshift (n,); PopcatError outside the survey's range."""
+        return self.photometry.flux(theta, redshift)
+
+    def derive(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
+        """Every quantity by name, each (n,): parameters, properties, redshift."""
+        parameters = dict(zip(parameter_fields(self.galaxy_model), theta.T, strict=True))
+        return {**parameters, **self.properties(theta, redshift), "redshift": redshift}
 
 
 _forwards: OrderedDict[str, Forward] = OrderedDict()
@@ -34,16 +51,10 @@ def forward_for(survey: Survey, galaxy_model: GalaxyModel) -> Forward:
     with _lock:
         if key not in _forwards:
             photometry = Photometry(survey, galaxy_model)
-            _forwards[key] = Forward(photometry, Properties(survey, photometry.ingredients))
+            _forwards[key] = Forward(galaxy_model, photometry, Properties(survey, photometry.ingredients))
             if len(_forwards) > _MAX_FORWARDS:
                 _forwards.popitem(last=False)
         return _forwards[key]
-
-
-def derive(theta: np.ndarray, redshift: np.ndarray, survey: Survey, galaxy_model: GalaxyModel) -> dict[str, np.ndarray]:
-    """Every quantity by name, each (n,), of theta (n, d) and redshift (n,)."""
-    properties = forward_for(survey, galaxy_model).properties(theta, redshift)
-    return {**dict(zip(parameter_fields(galaxy_model), theta.T, strict=True)), **properties, "redshift": redshift}
 
 
 def grid_hash(galaxy_model: GalaxyModel) -> str:

@@ -7,7 +7,6 @@ cut, and for the burst one row a native age.
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.files import cache_folder
 from popcat.forward.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.histories import point_weights, row_weights, straight_bins
@@ -220,13 +220,6 @@ def _check_coverage(curves, wave_aa, z_range) -> None:
                     f'band "{curve.name}" at redshift {z:g} needs {edge:.0f} A in the rest frame; the SSP grid covers '
                     f"{wave_aa[0]:.0f} to {wave_aa[-1]:.0f} A: choose another redshift_range or grid"
                 )
-
-
-def cache_folder() -> Path:
-    """Where built tables are kept: $POPCAT_CACHE, else $XDG_CACHE_HOME/popcat, else ~/.cache/popcat."""
-    if "POPCAT_CACHE" in os.environ:
-        return Path(os.environ["POPCAT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "popcat"
 
 
 def load_tables(survey: Survey, settings: GalaxyModel) -> tuple[BandTables, Ingredients]:

@@ -1,129 +1,272 @@
-"""`infer`: posteriors of a catalogue of photometry."""
+"""`infer`: posteriors of a catalogue of photometry, from wherever it comes to wherever they go."""
 
+import hashlib
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from popcat.catalog.parts import OutputFolder
-from popcat.catalog.runs import How, run
+import pandas as pd
+import pyarrow as pa
+
+from popcat.catalog.manifest import CatalogManifest, CatalogRecord, Certification, PosteriorRecord
+from popcat.catalog.parts import OutputFolder, write_parts
+from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
-from popcat.checks.peers import find_peers
-from popcat.columns import photometry_meta, posterior_meta, posterior_schema
+from popcat.checks.flags import describe_own_galaxies, rows_to_fit
+from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
 from popcat.errors import PopcatError
-from popcat.forward.model import forward_for
-from popcat.inference.partition import infer_partition, write_posterior_part
-from popcat.inference.plan import cut, posterior_location
-from popcat.io.reading import check_catalog
-from popcat.io.sources import content_digest
-from popcat.posterior.posterior import load_posterior
-from popcat.posterior.simulation import _digest
-from popcat.run.frames import Frame, map_frame
-from popcat.survey import Survey
+from popcat.inference.partition import (
+    Request,
+    infer_part,
+    infer_partition,
+    pieces_of,
+    rows_per_part,
+    seconds_of,
+    write_posterior_part,
+)
+from popcat.io.chunks import Chunk
+from popcat.io.reading import (
+    check_catalog,
+    read_pieces,
+    require_bands,
+    require_frame,
+    seen_by,
+    survey_of,
+    without_redshift,
+)
+from popcat.io.sources import Source, content_digest, label_of, plan_chunks
+from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
+from popcat.run.client import Where
+from popcat.run.frames import Frame, each_of, map_frame, parts_of, take
+from popcat.run.runner import How, run, values_of
+from popcat.survey import Survey, load_survey
+
+_ALL = 2**62
+# What decides a part's content besides the options: 2 compares each galaxy with the catalogue's own.
+_RULES = 2
 
 
 def infer(
-    catalog: Frame, posterior: str | Path = "sdss", *, draws: int = 100, seed: int = 0,
-    allow_uncalibrated: bool = False, certify: bool | None = None, budget_ms: float | None = None,
-    target_ess: float | None = None,
-) -> Frame:  # fmt: skip
-    """Posteriors of a lazy photometry frame, partition by partition: a lazy posterior frame.
-
-    `posterior` is the folder of a posterior, which every worker must see, or the name of an embedded one. A galaxy
-    whose redshift is NaN has it inferred. `certify`, `budget_ms`, `target_ess`: as for `infer_catalog`.
-
-    Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
-
-    >>> from importlib.resources import files
-    >>> from popcat.io.reading import read_catalog
-    >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
-    >>> infer(frame, "sdss").npartitions
-    4
-    """
-    require_calibrated(posterior, allow=allow_uncalibrated)
-    where, posterior = posterior_location(posterior), load_posterior(posterior)
-    _check_bands(catalog, posterior.survey)
-    meta = posterior_meta(posterior.survey, posterior.galaxy_model)
-    effort = effort_for(certify, budget_ms, target_ess)
-    return map_frame(catalog, infer_partition, where, draws, seed, effort, meta=meta)
-
-
-def infer_catalog(
-    source: str | Path, output: str | Path, *, posterior: str | Path = "sdss", draws: int = 100, seed: int = 0,
-    rows_per_partition: int | None = None, hide_redshift: bool = False, allow_uncalibrated: bool = False,
-    certify: bool | None = None, budget_ms: float | None = None, target_ess: float | None = None,
-    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
-    check: bool = False, log: str | Path | None = None,
+    source: "Source | Frame | pd.DataFrame | Any", posterior: str | Path = "sdss", *, output: str | Path | None = None,
+    survey: "str | Path | Survey | None" = None, draws: int = 100, seed: int = 0, certify: bool = False,
+    budget_ms: float | None = None, target_ess: float | None = None, hide_redshift: bool = False,
+    allow_uncalibrated: bool = False, rows_per_partition: int | None = None, client: Where = None,
+    workers: int | None = None, progress: bool = False, check: bool = False, log: str | Path | None = None,
     performance_report: str | Path | None = None,
-) -> dict:  # fmt: skip
-    """Write the posteriors of a catalogue to a folder, one part a partition, and return its manifest.
+) -> "Catalog | Frame | pd.DataFrame":  # fmt: skip
+    """Posteriors of every galaxy of a catalogue. A galaxy without a redshift has it inferred.
 
-    `hide_redshift` infers every redshift, also where the catalogue has one. `rows_per_partition` None makes parts of
-    64 MB in memory, and at least 16 of them. `scheduler` is the address of a Dask scheduler or its scheduler file; None
-    starts a local cluster of `workers` processes (one a core). Where workers have the resource "GPU", only those are
-    given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
-    that import the script.
+    Without `output`, a Dask frame comes back as one, lazy; a path or a table in memory comes back as a pandas frame,
+    which is for what fits into memory. With `output` the posteriors are written there, part by part, and the catalogue
+    of them is opened; the same call finishes a run that was interrupted. Numbers are the same whichever way.
 
-    Parts that are there already are kept: `check` reads every byte of them first, and does damaged ones again. A
-    partition that fails is named and does not stop the others. `progress` shows a bar on stderr; `log` is a file for
-    one JSON object an event; `performance_report` a file for Dask's own report. Seconds by stage, workers and failures
-    go to _popcat/summary.json in the folder.
+    Parameters
+    ----------
+    source : a path, a glob or a list of paths (Parquet, CSV, FITS, VOTable, HATS); a lazy frame of `read_catalog`; or a
+        table in memory: pandas, Polars, PyArrow, whatever else narwhals knows, astropy's Table and QTable. Units that
+        an astropy table states are checked, and fluxes in Jy or the like converted to the survey's unit
+    posterior : folder of a trained posterior, which every worker must see, or the name of an embedded one
+    output : folder of the posterior catalogue; parts that are there are kept
+    survey : survey file that says what the columns mean, where it is not the posterior's own; of the same bands
+    draws, seed : posterior draws per galaxy; draw k of a galaxy is a function of (seed, object_id, k)
+    certify : correct each posterior by importance sampling with the exact likelihood (popcat.checks.certify)
+    budget_ms : compute limit of `certify` per galaxy, in nominal milliseconds of one core; 2000 by default
+    target_ess : effective sample size that `certify` asks for; 200 by default
+    hide_redshift : infer every redshift, also where the catalogue has one
+    allow_uncalibrated : use a posterior that has not passed its calibration
+    rows_per_partition : galaxies per part; by default parts of 64 MB in memory, and at least 16 of them
+    client, workers : where it runs (popcat.run.client.connect): by default on the active client, in this process if it
+        is little, or on a local cluster. In a script, call it under `if __name__ == "__main__":`, because local workers
+        are new processes that import the script. Where workers have the resource "GPU", only those are given parts
+    progress, log, performance_report : a bar on stderr; files for one JSON object an event, and for Dask's own report
+    check : read every byte of the parts that are there, and write damaged ones again
 
-    `certify` corrects every posterior by the exact likelihood (popcat.checks.certify), for at most `budget_ms`
-    nominal milliseconds a galaxy and core. By default it is on where a budget is named that pays for it. `target_ess`
-    (200) is how many effective draws it asks for. Then the catalogue's own galaxies, read before the run, also judge
-    whether a band of one of them is off (popcat.checks.peers).
+    A part that fails is named and does not stop the others. Every galaxy is also compared with the catalogue's own
+    galaxies (popcat.checks.flags): with all of them up to 8,000, and with evenly spaced ones of a larger catalogue. For
+    that a Dask frame is gone through once, when this is called, to count its rows.
 
-    Raises PopcatError at the door for a catalogue that cannot work or a model that cannot or may not (it has not passed
-    its calibration, unless allow_uncalibrated), and at the end for failed partitions.
+    Raises PopcatError for a catalogue or an option that cannot work, for a posterior that has not passed its
+    calibration, and at the end for parts that failed.
 
-    >>> manifest = infer_catalog("galaxies.parquet", "posteriors", draws=20, scheduler="synchronous")
-    >>> manifest["rows"]
+    >>> frame = infer(pd.read_parquet("galaxies.parquet"), draws=20)
+    >>> len(frame), frame["status"].unique().tolist()
+    (40, ['ok'])
+    >>> catalog = infer("galaxies.parquet", output="written", draws=20)
+    >>> len(catalog)
     40
     """
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
+    limits = budget_ms, target_ess
+    effort = effort_for(certify, *limits) if certify or limits != (None, None) else None
+    how, is_lazy = How(client, workers, progress, check, log, performance_report), isinstance(source, Frame)
+    _refuse_idle(how, is_lazy=is_lazy, output=output, survey=survey, rows_per_partition=rows_per_partition)
     calibrated = require_calibrated(posterior, allow=allow_uncalibrated)
-    how = How(scheduler, workers, progress, check, log, performance_report)
     where, posterior = posterior_location(posterior), load_posterior(posterior)
+    reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
+    request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort)
+    if is_lazy:
+        given = _of_frame(source, reading, is_written=output is not None)
+    elif isinstance(source, str | Path | list | tuple):
+        given = _of_files(source, reading, schema, draws, rows_per_partition)
+    else:
+        given = _of_table(source, reading, schema, draws, rows_per_partition)
+    if output is not None:
+        return _write(given, posterior, request, Path(output), how, calibrated)
+    if is_lazy:
+        meta = posterior_meta(posterior.survey, posterior.galaxy_model)
+        return map_frame(source, infer_partition, _described(given, posterior, request), meta=meta)
+    return _gather(given, posterior, request, how)
+
+
+def _refuse_idle(how: How, *, is_lazy: bool, output, survey, rows_per_partition) -> None:
+    """PopcatError for options that would do nothing."""
+    idle = {"check": how.check} if output is None else {}
+    if is_lazy:
+        idle |= {"survey": survey, "rows_per_partition": rows_per_partition}
+        if output is None:
+            idle |= vars(how)
+    if given := [name for name, value in idle.items() if value not in (None, False)]:
+        source = "a Dask frame" if is_lazy else "a source"
+        raise PopcatError(f"{', '.join(given)}: would do nothing for {source} "
+                          f"{'without' if output is None else 'with'} output; leave it out"
+                          + (", or name an output" if output is None else ""))  # fmt: skip
+
+
+def _reading_survey(survey: "str | Path | Survey | None", posterior: Posterior) -> Survey:
+    """How files are read: by a survey of the posterior's bands, in the range that the posterior was trained for."""
+    if survey is None:
+        return posterior.survey
+    survey = load_survey(survey)
+    require_bands(survey, posterior.survey)
+    trained = {"redshift_range": posterior.survey.redshift_range, "selection": posterior.survey.selection}
+    return survey.model_copy(update=trained)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Galaxies in parts that any process can make (popcat.inference.partition.read_part).
+
+    label : of the source. parts, rows : parts and the number of rows of each. digest : hash of the content.
+    rows_per_part : as asked for or chosen. fetch : the photometry frame of pieces (part, first row, end) of parts.
+    """
+
+    label: str
+    parts: list
+    rows: list[int]
+    digest: str
+    rows_per_part: int | None
+    fetch: Callable[[list[tuple[int, int, int]]], pd.DataFrame]
+
+
+def _of_files(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
+    chunks, rows = cut(source, schema, draws, rows)
+    check_catalog(source, survey, chunks)
+    sizes = [chunk.stop - chunk.start for chunk in chunks]
+    return _Given(label_of(source), chunks, sizes, content_digest(chunks), rows,
+                  lambda pieces: read_pieces(chunks, pieces, survey))  # fmt: skip
+
+
+def cut(source: Source, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
+    """The chunks of a catalogue and the rows of each, chosen where `rows` is None; PopcatError as `plan_chunks`."""
+    if rows is None:
+        whole = plan_chunks(source, rows_per_partition=_ALL)
+        rows = rows_per_part(schema, draws, sum(chunk.stop - chunk.start for chunk in whole))
+    return plan_chunks(source, rows_per_partition=rows), rows
+
+
+def _of_table(table: Any, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
+    frame = _photometry(table, survey)
+    rows = rows_per_part(schema, draws, len(frame)) if rows is None else rows
+    if rows < 1:
+        raise PopcatError(f"rows_per_partition must be at least 1, got {rows}")
+    parts = [frame.iloc[start : start + rows] for start in range(0, len(frame), rows)]
+    digest = _digest(_look(part, True)[1] for part in parts)
+    return _Given("a table in memory", parts, list(map(len, parts)), digest, rows,
+                  lambda pieces: pd.concat([parts[i].iloc[start:stop] for i, start, stop in pieces]))  # fmt: skip
+
+
+def _photometry(table: Any, survey: Survey) -> pd.DataFrame:
+    """A table as a photometry frame; one that `read_catalog` made, and Dask computed, is one already."""
+    if isinstance(table, pd.DataFrame) and survey_of(table) is not None:
+        require_frame(table, survey)
+        return table.reset_index(drop=True)
+    from popcat.io.tables import photometry_of
+
+    return photometry_of(table, survey)
+
+
+def _of_frame(frame: Frame, survey: Survey, *, is_written: bool) -> _Given:
+    require_frame(frame, survey)
+    looked = each_of(frame, _look, is_written)
+    return _Given("a Dask frame", parts_of(frame) if is_written else [], [n for n, _ in looked],
+                  _digest(text for _, text in looked), None, lambda pieces: seen_by(take(frame, pieces), survey))
+
+
+def _look(frame: pd.DataFrame, needs_hash: bool) -> tuple[int, str]:
+    """Number of rows, and a hash of them."""
+    return len(frame), _digest([pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes().hex()]
+                               if needs_hash else [])  # fmt: skip
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def _described(given: _Given, posterior: Posterior, request: Request) -> Request:
+    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut."""
+    pieces = pieces_of(given.rows, rows_to_fit(sum(given.rows)))
+    if not pieces:
+        return request
+    frame = given.fetch(pieces)
+    frame = without_redshift(frame) if request.hide_redshift else frame
+    return replace(request, own=describe_own_galaxies(frame, posterior))
+
+
+def _gather(given: _Given, posterior: Posterior, request: Request, how: How) -> pd.DataFrame:
+    """The posteriors of all parts, in memory."""
+    how.verify()
+    request = _described(given, posterior, request)
+    jobs = {i: (part, request) for i, part in enumerate(given.parts)}
+    seconds = seconds_of(sum(given.rows), request.draws, certified=request.effort is not None)
+    outcomes = run(infer_part, jobs, verb="inferring", how=how, sizes=given.rows, seconds=seconds)
+    return to_pandas(pa.concat_tables(values_of(outcomes, "part")))
+
+
+def _write(
+    given: _Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
+) -> Catalog:
+    """Write the parts that are missing, and open the catalogue."""
     schema = posterior_schema(posterior.survey, posterior.galaxy_model)
-    chunks, rows_per_partition = cut(source, schema, draws, rows_per_partition)
-    rows = [chunk.stop - chunk.start for chunk in chunks]
-    check_catalog(source, posterior.survey, chunks)
-    settings = {"model": posterior.name, "draws": draws, "seed": seed, "rows_per_partition": rows_per_partition,
-                "catalog": content_digest(chunks), "n": sum(rows), "schema": _digest(schema),
-                "hide_redshift": hide_redshift}  # fmt: skip
-    effort = effort_for(certify, budget_ms, target_ess)
+    effort = None if request.effort is None else vars(request.effort)
+    settings = {"posterior": posterior.name, "draws": request.draws, "seed": request.seed,
+                "rows_per_partition": given.rows_per_part, "catalog": given.digest, "n": sum(given.rows),
+                "schema": schema_digest(schema), "hide_redshift": request.hide_redshift, "rules": _RULES}  # fmt: skip
     if effort is not None:
-        settings["effort"] = vars(effort)
-    how.check_door()
-    arguments = {"source": str(source), "posterior": where, "draws": draws, "seed": seed,
-                 "rows_per_partition": rows_per_partition, "hide_redshift": hide_redshift}  # fmt: skip
-    folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
-    pending = folder.resume(check=check)
+        settings["effort"] = effort
+    if request.survey != posterior.survey:
+        settings["survey"] = request.survey.model_dump(mode="json")
+    how.verify()
+    arguments = {"source": given.label, "posterior": request.posterior, "draws": request.draws, "seed": request.seed,
+                 "hide_redshift": request.hide_redshift}  # fmt: skip
+    if given.rows_per_part is not None:
+        arguments["rows_per_partition"] = given.rows_per_part
+    folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
+    pending, start = folder.resume(check=how.check), time.monotonic()
     if pending:
-        forward_for(posterior.survey, posterior.galaxy_model)
-    peers = find_peers(source, posterior, hide_redshift=hide_redshift) if pending and effort else None
-    jobs = {i: (folder, chunks[i], where, posterior.name, draws, seed, hide_redshift, effort, peers) for i in pending}
-    start = time.monotonic()
-    run(folder, write_posterior_part, jobs, rows, "inferring", how)
-    extra = {
-        "source": str(source),
-        "model": where,
-        "survey": posterior.survey.model_dump(mode="json"),
-        "galaxy_model": posterior.galaxy_model.model_dump(mode="json"),
-        "provenance": posterior.provenance,
-        "calibration": calibrated,
-        "draws": draws,
-        "seed": seed,
-        "certify": None if effort is None else vars(effort),
-    }
-    return folder.finish({**extra, "seconds": round(time.monotonic() - start, 3)} if pending else extra)
-
-
-def _check_bands(catalog: Frame, survey: Survey) -> None:
-    missing = [name for name in photometry_meta(survey).columns if name not in catalog.columns]
-    if missing:
-        raise PopcatError(
-            f'the frame lacks {", ".join(missing)} of survey "{survey.name}", for which the model was '
-            "trained: read it with popcat.read_catalog and that survey"
-        )
+        _ = posterior.forward  # builds its tables once, before the workers look for them
+        request = _described(given, posterior, request)
+    jobs = {i: (folder, i, given.parts[i], request) for i in pending}
+    seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
+    write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
+    record = CatalogRecord(
+        survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
+        posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
+        source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
+        seconds=round(time.monotonic() - start, 3) if pending else None,
+    )  # fmt: skip
+    folder.finish(record)
+    return open_catalog(output)

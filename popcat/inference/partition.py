@@ -1,73 +1,146 @@
-"""One partition of a catalogue: photometry in, table of posteriors out. Runs without Dask."""
+"""One part of a catalogue: photometry in, table of posteriors out, without Dask. And how large a part is.
 
-from functools import partial
+    photometry frame -> Observation -> draws -> certified, where asked; checked, always -> quantities -> table
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.draws import _lists, scatter
+from popcat.catalog.draws import encode, scatter
 from popcat.catalog.parts import OutputFolder
-from popcat.checks.certify import Certified, Effort, certified_quantities
-from popcat.checks.flags import judge
-from popcat.checks.peers import Peers
+from popcat.checks.certify import Certified, Effort, certify
+from popcat.checks.flags import OwnGalaxies, check_galaxies
 from popcat.columns import PERCENTILES, posterior_schema, to_pandas
 from popcat.errors import PopcatError
-from popcat.forward.model import derive, forward_for
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, UNCERTIFIED, has_posterior, observation, observed, status_of
 from popcat.io.chunks import Chunk
-from popcat.io.reading import read_partition, without_redshift
+from popcat.io.reading import read_partition, seen_by, without_redshift
 from popcat.posterior.posterior import Posterior, load_posterior
-from popcat.posterior.sampling import sample_quantities
+from popcat.run.frames import Part
 from popcat.survey import Survey
 from popcat.timing import stage
 
 
-def infer_partition(
-    frame: pd.DataFrame, posterior: str, draws: int, seed: int, effort: Effort | None = None, peers: Peers | None = None
-) -> pd.DataFrame:
-    """Posteriors of one photometry frame: columns of popcat.columns.posterior_schema.
+@dataclass(frozen=True)
+class Request:
+    """What is inferred of every part of a catalogue; small, so that it travels with each.
 
-    `model` is the folder or embedded name of a posterior; it is loaded once a process. Rows without a posterior keep
-    their photometry, a status that says why, and nulls. With an `effort` the exact likelihood corrects the draws; with
-    `peers` the catalogue's own galaxies say whether a band is off.
+    posterior : its location, which every worker must see, and name : its hash. survey : how files are read. effort :
+    of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies.
     """
-    return to_pandas(infer_table(frame, load_posterior(posterior), draws, seed, effort, peers))
+
+    posterior: str
+    name: str
+    survey: Survey
+    draws: int
+    seed: int
+    hide_redshift: bool = False
+    effort: Effort | None = None
+    own: OwnGalaxies | None = None
+
+
+def read_part(part: Chunk | Part | pd.DataFrame, survey: Survey) -> pd.DataFrame:
+    """The photometry frame of a part: of a file, of a Dask frame, or as it is."""
+    if isinstance(part, Chunk):
+        return read_partition(part, survey)
+    return seen_by(part.make() if isinstance(part, Part) else part, survey)
+
+
+def infer_part(part: Chunk | Part | pd.DataFrame, request: Request) -> pa.Table:
+    """Posteriors of one part; PopcatError if this process finds another posterior than the run began with."""
+    posterior = load_posterior(request.posterior)
+    if posterior.name != request.name:
+        raise PopcatError(
+            f"posterior {request.posterior} changed during the run ({posterior.name[:12]}, expected "
+            f"{request.name[:12]}): put the first one back, or start anew in another folder"
+        )
+    with stage("read"):
+        frame = read_part(part, request.survey)
+        frame = without_redshift(frame) if request.hide_redshift else frame
+    with stage("derive"):
+        return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own)
+
+
+def infer_partition(part: Chunk | Part | pd.DataFrame, request: Request) -> pd.DataFrame:
+    """`infer_part` in pandas: columns of popcat.columns.posterior_schema."""
+    return to_pandas(infer_part(part, request))
+
+
+def write_posterior_part(
+    folder: OutputFolder, index: int, part: Chunk | Part | pd.DataFrame, request: Request
+) -> int:
+    """Infer the posteriors of one part and write them; the number of rows."""
+    table = infer_part(part, request)
+    names, counts = np.unique(table["status"].to_numpy(), return_counts=True)
+    folder.write_part(index, table, {"status": dict(zip(map(str, names), map(int, counts), strict=True))})
+    return table.num_rows
 
 
 def infer_table(
     frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None,
-    peers: Peers | None = None,
+    own: OwnGalaxies | None = None,
 ) -> pa.Table:  # fmt: skip
-    """`infer_partition` as an Arrow table with units in its field metadata."""
+    """Posteriors of a photometry frame, with units in the field metadata: columns of popcat.columns.posterior_schema.
+
+    Rows without a posterior keep their photometry, a status that says why, and nulls. With an `effort` the exact
+    likelihood corrects the draws; `own`, the catalogue's own galaxies, help to tell whether a band disagrees.
+    """
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
     rows, n = np.flatnonzero(has_posterior(flags)), len(frame)
     data = observation(frame.iloc[rows], survey)
-    forward = forward_for(survey, posterior.galaxy_model).photometry.flux
-    if effort is None:
-        (quantities, chi2), proof = sample_quantities(data, posterior, draws, seed), None
-    else:
-        derived = partial(derive, survey=survey, galaxy_model=posterior.galaxy_model)
-        quantities, proof = certified_quantities(data, posterior, forward, derived, draws, seed, effort)
-        chi2 = proof.chi2_best
-    found = judge(data, posterior, forward, chi2, seed, peers)
-    flags[rows] |= found.flags.astype(flags.dtype)
+    quantities, chi2, certified = _draw(posterior, data, draws, seed, effort)
+    checked = check_galaxies(posterior, data, chi2, seed, own)
+    flags[rows] |= checked.flags.astype(flags.dtype)
     columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift", "redshift_err")}
     columns |= {"status": status_of(flags), "flags": flags, "n_bands": np.zeros(n, dtype=np.int32)}
     columns["n_bands"][rows] = observed(data.flux, data.flux_err).sum(axis=1)
     columns["chi2_best"] = scatter(chi2, rows, n)
-    columns |= {name: scatter(tail, rows, n, nan_is_null=True) for name, tail in found.tails.items()}
-    columns["worst_band"] = _names(found.worst, rows, n, survey)
-    columns |= certificate_columns(proof, flags, rows)
+    columns |= {name: scatter(tail, rows, n, nan_is_null=True) for name, tail in checked.tails.items()}
+    columns["worst_band"] = _names(checked.worst, rows, n, survey)
+    columns |= certificate_columns(certified, flags, rows)
     for band in survey.band_names:
         columns |= {name: frame[name].to_numpy() for name in (f"flux_{band}", f"flux_err_{band}")}
     for name, values in quantities.items():
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = scatter(column, rows, n)
-        columns[f"{name}_draws"] = _lists(values, rows, n)
+        columns[f"{name}_draws"] = encode(values, rows, n)
     schema = posterior_schema(survey, posterior.galaxy_model)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _draw(posterior: Posterior, data, n_draws: int, seed: int, effort: Effort | None):
+    """Draws of every quantity, {name: (n, n_draws) float32}, the best chi2 (n,), and what certified them, if asked."""
+    if effort is None:
+        return *posterior.quantities(data, n_draws, seed), None
+    found = certify(posterior, data, n_draws, seed, effort=effort)
+    derived = posterior.forward.derive(found.theta.reshape(len(data) * n_draws, -1), found.redshift.ravel())
+    quantities = {name: values.reshape(-1, n_draws).astype(np.float32) for name, values in derived.items()}
+    return quantities, found.chi2_best, found
+
+
+def certificate_columns(found: Certified | None, flags: np.ndarray, rows: np.ndarray) -> dict[str, pa.Array]:
+    """The columns of popcat.columns.certificate_fields; flags (n,), of which `rows` were inferred.
+
+    Without a certification they say that the draws are the flow's.
+    """
+    n = len(flags)
+    route, why = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
+    route[rows] = "flow" if found is None else found.route
+    certified = np.zeros(n, dtype=bool)
+    numbers = ("log_evidence", "ess", "efficiency", "pareto_k")
+    columns = {name: pa.nulls(n, pa.float32()) for name in numbers} | {"n_proposals": np.zeros(n, dtype=np.int32)}
+    if found is not None:
+        why[rows] = np.where(found.route_why == "", None, found.route_why)
+        passed = (flags[rows] & sum(FLAGS[name] for name in UNCERTIFIED)) == 0
+        certified[rows] = passed & np.isin(found.route, ("flow+is", "smc")) & (found.ess >= CERTIFIED_ESS)
+        columns |= {name: scatter(getattr(found, name), rows, n, nan_is_null=True) for name in numbers}
+        columns["n_proposals"][rows] = found.n_proposals
+    text = {"route": pa.array(route, type=pa.string()), "route_why": pa.array(why, type=pa.string())}
+    return {"certified": certified, **text, **columns}
 
 
 def _names(index, rows, n, survey: Survey) -> pa.Array:
@@ -81,45 +154,62 @@ def _arrow(values, kind) -> pa.Array:
     return values if isinstance(values, pa.Array) else pa.array(values, type=kind, from_pandas=False)
 
 
-def write_posterior_part(
-    folder: OutputFolder, chunk: Chunk, posterior: str, name: str, draws: int, seed: int, hide_redshift: bool = False,
-    effort: Effort | None = None, peers: Peers | None = None,
-) -> int:  # fmt: skip
-    """Read one chunk, infer its posteriors and write the part; the number of rows.
+PART_BYTES = 2**26
+"""64 MB of a part in memory: below a tenth of a small worker's memory, and tens of MB on disk."""
+MIN_PARTS = 16
+"""A small catalogue is cut finer, so that there is work for every core of one machine."""
+MIN_ROWS = 500
+_TEXT_BYTES = 16
+SECONDS_PER_DRAW, SECONDS_CERTIFIED = 1.65e-5, 0.02
+"""Of one core, for a draw and for a certified galaxy, about (docs/measured.md)."""
 
-    Raises PopcatError if the model that this process finds is not the one that the run began with.
+
+def bytes_per_row(schema: pa.Schema, draws: int) -> int:
+    """Bytes of a row in memory, lists as long as the number of draws.
+
+    >>> bytes_per_row(pa.schema([("object_id", pa.int64()), ("x_draws", pa.list_(pa.float32()))]), 100)
+    412
     """
-    where, posterior = posterior, load_posterior(posterior)
-    if posterior.name != name:
-        raise PopcatError(
-            f"posterior {where} changed during the run ({posterior.name[:12]}, expected {name[:12]}): "
-            "put the first one back, or start anew in another folder"
-        )
-    with stage("read"):
-        frame = read_partition(chunk, posterior.survey)
-        frame = without_redshift(frame) if hide_redshift else frame
-    with stage("derive"):
-        table = infer_table(frame, posterior, draws, seed, effort, peers)
-    status = {
-        str(value): int(n) for value, n in zip(*np.unique(table["status"].to_numpy(), return_counts=True), strict=True)
-    }
-    folder.write_part(chunk.index, table, {"status": status})
-    return table.num_rows
+    return sum(_width(field.type, draws) for field in schema)
 
 
-def certificate_columns(proof: Certified | None, flags: np.ndarray, rows: np.ndarray) -> dict[str, pa.Array]:
-    """The columns of popcat.columns.certificate_fields; without a proof they say so. flags (n,); rows were inferred."""
-    n = len(flags)
-    route, why = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
-    route[rows] = "flow" if proof is None else proof.route
-    certified = np.zeros(n, dtype=bool)
-    numbers = ("log_evidence", "ess", "efficiency", "pareto_k")
-    columns = {name: pa.nulls(n, pa.float32()) for name in numbers} | {"n_proposals": np.zeros(n, dtype=np.int32)}
-    if proof is not None:
-        why[rows] = np.where(proof.route_why == "", None, proof.route_why)
-        passed = (flags[rows] & sum(FLAGS[name] for name in UNCERTIFIED)) == 0
-        certified[rows] = passed & np.isin(proof.route, ("flow+is", "smc")) & (proof.ess >= CERTIFIED_ESS)
-        columns |= {name: scatter(getattr(proof, name), rows, n, nan_is_null=True) for name in numbers}
-        columns["n_proposals"][rows] = proof.n_proposals
-    text = {"route": pa.array(route, type=pa.string()), "route_why": pa.array(why, type=pa.string())}
-    return {"certified": certified, **text, **columns}
+def rows_per_part(schema: pa.Schema, draws: int, n: int) -> int:
+    """Rows of a part of a catalogue of n galaxies: a function of the catalogue and the draws, not of the cluster.
+
+    >>> schema = pa.schema([("x_draws", pa.list_(pa.float32()))])
+    >>> [rows_per_part(schema, 10_000, n) for n in (10, 10_000, 10**6)]
+    [500, 625, 1677]
+    """
+    fits = max(PART_BYTES // bytes_per_row(schema, draws), 1)
+    return min(fits, max(-(-n // MIN_PARTS), MIN_ROWS))
+
+
+def pieces_of(rows: list[int], spans: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Where rows, by their numbers in the whole, are in parts of so many rows each: (part, first row, end), in order.
+
+    >>> pieces_of([10, 10, 10], [(5, 12), (28, 30)])
+    [(0, 5, 10), (1, 0, 2), (2, 8, 10)]
+    """
+    edges = np.cumsum([0, *rows])
+    found = [(i, max(start - int(edges[i]), 0), min(stop - int(edges[i]), rows[i]))
+             for start, stop in spans
+             for i in range(np.searchsorted(edges, start, side="right") - 1, np.searchsorted(edges, stop))]
+    return [(int(i), start, stop) for i, start, stop in found if start < stop]
+
+
+def _width(kind: pa.DataType, draws: int) -> int:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return 4 + draws * _width(kind.value_type, draws)
+    try:
+        return max(kind.bit_width // 8, 1)
+    except ValueError:
+        return _TEXT_BYTES
+
+
+def seconds_of(n: int, draws: int, *, certified: bool = False) -> float:
+    """What the posteriors of n galaxies take on one core, about: enough to know whether a cluster is worth its start.
+
+    >>> seconds_of(1000, 100), seconds_of(1000, 100, certified=True)
+    (1.65, 20.0)
+    """
+    return n * (SECONDS_CERTIFIED if certified else SECONDS_PER_DRAW * draws)

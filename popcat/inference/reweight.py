@@ -1,30 +1,37 @@
-"""A posterior table under another prior: weights, resampled draws, quantiles, evidence, effective draws."""
+"""A posterior catalogue under another prior: weights, resampled draws, quantiles, evidence, effective draws."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from popcat import rng
-from popcat.catalog.parts import OutputFolder, read_manifest
-from popcat.catalog.runs import How, run
-from popcat.checks.weights import importance, resample
+from popcat.catalog.draws import SUFFIX, decode_table, encode, scatter
+from popcat.catalog.parts import OutputFolder, write_parts
+from popcat.catalog.queries import Catalog, open_catalog
+from popcat.checks.weights import Weights, importance, resample
 from popcat.columns import PERCENTILES
+from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.population.as_prior import population_prior
 from popcat.posterior.priors import load_prior, log_ratio_of
-from popcat.run.client import SYNCHRONOUS
+from popcat.run.client import SYNCHRONOUS, Where
+from popcat.run.runner import How
 from popcat.survey import Survey
 
+_STREAM = 10
 
-def reweight_catalog(
-    posteriors: str | Path, output: str | Path, prior: "str | Path | Callable", *, seed: int = 0,
-    scheduler: str | None = None, workers: int | None = None, progress: bool = False,
-) -> dict:  # fmt: skip
-    """Write a posterior catalogue under another prior, inside the training prior; its manifest.
+_SECONDS = 5e-4
+"""Of one core for one galaxy with 100 draws, about."""
+
+
+def reweight(
+    posteriors: str | Path, prior: "str | Path | Callable", *, output: str | Path, seed: int = 0,
+    client: Where = None, workers: int | None = None, progress: bool = False, log: str | Path | None = None,
+) -> Catalog:  # fmt: skip
+    """Write a posterior catalogue under another prior, inside the training prior, and open it.
 
     `prior` is a TOML file (popcat.posterior.priors says what it holds), the folder of a fitted population, which
     every worker must see, or a function of the draws by name, each (n, k), that gives the ln of its density; a function
@@ -34,24 +41,26 @@ def reweight_catalog(
 
     >>> def less_dust(draws):
     ...     return -draws["tau_ism"] / 0.5
-    >>> reweight_catalog("posteriors", "less_dusty", less_dust, scheduler="synchronous")["rows"]
-    40
+    >>> reweight("posteriors", less_dust, output="less_dusty").quantities[:2]
+    ['log_mstar_formed', 'beta1']
     """
-    manifest = read_manifest(posteriors, kind="posteriors")
-    survey = Survey.model_validate(manifest["extra"]["survey"])
-    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
+    catalog = open_catalog(posteriors)
+    manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
     is_file = not callable(prior)
     new, text = _new_prior(prior, make_prior(galaxy_model), survey.redshift_range) if is_file else (prior, None)
     text = text or getattr(prior, "__name__", "function")
-    settings = {"posteriors": manifest["fingerprint_sha256"], "seed": seed, "prior": text}
-    how = How(scheduler if is_file else SYNCHRONOUS, workers, progress, False, None, None)
-    how.check_door()
-    folder = OutputFolder.open(output, settings, len(manifest["parts"]), kind="posteriors")
-    parts = [str(Path(posteriors).absolute() / part["file"]) for part in manifest["parts"]]
-    jobs = {i: (folder, i, parts[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
-    rows = [part["rows"] for part in manifest["parts"]]
-    run(folder, write_reweighted_part, jobs, rows, "reweighting", how)
-    return folder.finish({**manifest["extra"], "prior": text, "reweighted_from": str(posteriors)})
+    settings = {"posteriors": manifest.fingerprint_sha256, "seed": seed, "prior": text}
+    how = How(client if is_file else SYNCHRONOUS, workers if is_file else None, progress, log=log)
+    how.verify()
+    arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
+    folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
+    files = [str(Path(file).absolute()) for file in catalog.files]
+    jobs = {i: (folder, i, files[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
+    rows = [part.rows for part in manifest.parts]
+    seconds = _SECONDS * sum(rows[index] for index in jobs)
+    write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
+    folder.finish(manifest.record.model_copy(update={"prior": text, "reweighted_from": str(posteriors)}))
+    return open_catalog(output)
 
 
 def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, str]:
@@ -62,10 +71,9 @@ def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, 
     return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")
 
 
-_STREAM = 10
-
-
-def reweight_table(table: pa.Table, new, prior: Prior, redshift_range: tuple[float, float], seed: int) -> pa.Table:
+def reweight_table(
+    table: pa.Table, new: object, prior: Prior, redshift_range: tuple[float, float], seed: int
+) -> pa.Table:
     """Rows of a posterior catalogue under a new prior (popcat.posterior.priors): columns and row order stay.
 
     Draws are resampled, quantiles taken anew, the evidence multiplied by the mean weight. `ess` becomes the number of
@@ -74,8 +82,9 @@ def reweight_table(table: pa.Table, new, prior: Prior, redshift_range: tuple[flo
     rows = np.flatnonzero(table["status"].to_numpy(zero_copy_only=False) == "ok")
     if len(rows) == 0:
         return table
-    names = [name.removesuffix("_draws") for name in table.column_names if name.endswith("_draws")]
-    draws = {name: _matrix(table[f"{name}_draws"], rows) for name in names}
+    have, draws = decode_table(table)
+    if not np.array_equal(have, rows):
+        raise PopcatError(f"expected draws of the {len(rows)} galaxies with status ok, got them of {len(have)}")
     z = draws["redshift"]
     is_free = np.ptp(z, axis=1) > 0.0
     found = importance(log_ratio_of(new, prior, redshift_range, draws, is_free))
@@ -84,13 +93,13 @@ def reweight_table(table: pa.Table, new, prior: Prior, redshift_range: tuple[flo
     chosen = resample(found.smoothed, rng.uniform(seed, _STREAM, ids, 1)[:, 0], k)
     changed = {name: np.take_along_axis(values, chosen, axis=1) for name, values in draws.items()}
     for name, values in changed.items():
-        table = _replace(table, f"{name}_draws", _lists(values, rows, table.num_rows))
+        table = _replace(table, f"{name}{SUFFIX}", encode(values, rows, table.num_rows))
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
-            table = _replace(table, f"{name}_p{q}", _column(column, rows, table.num_rows))
-    return _with_proof(table, found, rows, k)
+            table = _replace(table, f"{name}_p{q}", scatter(column, rows, table.num_rows, nan_is_null=True))
+    return _recertified(table, found, rows, k)
 
 
-def _with_proof(table, found, rows, k):
+def _recertified(table: pa.Table, found: Weights, rows: np.ndarray, k: int) -> pa.Table:
     """Effective draws, evidence and certificate, as the weights leave them."""
     n = table.num_rows
     before = table["ess"].to_numpy(zero_copy_only=False).astype(float)[rows]
@@ -98,42 +107,20 @@ def _with_proof(table, found, rows, k):
     evidence = table["log_evidence"].to_numpy(zero_copy_only=False).astype(float)[rows] + found.log_evidence
     certified = table["certified"].to_numpy(zero_copy_only=False).copy()
     certified[rows] &= (ess >= CERTIFIED_ESS) & np.isfinite(evidence)
-    table = _replace(table, "ess", _column(ess, rows, n))
-    table = _replace(table, "log_evidence", _column(evidence, rows, n))
+    table = _replace(table, "ess", scatter(ess, rows, n, nan_is_null=True))
+    table = _replace(table, "log_evidence", scatter(evidence, rows, n, nan_is_null=True))
     return _replace(table, "certified", pa.array(certified))
 
 
-def _matrix(column, rows) -> np.ndarray:
-    """Draws (len(rows), k) of a list column: every galaxy has the same number of them."""
-    values = column.combine_chunks().drop_null()
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(rows), -1)
-
-
-def _column(values, rows, n) -> pa.Array:
-    full = np.full(n, np.nan, dtype=np.float32)
-    full[rows] = values
-    return pa.array(full, mask=np.isnan(full))
-
-
-def _lists(values, rows, n) -> pa.Array:
-    lengths = np.zeros(n, dtype=np.int32)
-    lengths[rows] = values.shape[1]
-    missing = np.ones(n, dtype=bool)
-    missing[rows] = False
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()), mask=pa.array(missing))
-
-
-def _replace(table, name, values):
+def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     at = table.schema.get_field_index(name)
     return table.set_column(at, table.schema.field(at), values.cast(table.schema.field(at).type))
 
 
 def write_reweighted_part(
-    folder: OutputFolder, index: int, part: str, new, survey: Survey, galaxy_model: GalaxyModel, seed: int
+    folder: OutputFolder, index: int, part: str, new: object, survey: Survey, galaxy_model: GalaxyModel, seed: int
 ) -> int:
     """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
-    table = reweight_table(pq.read_table(part), new, make_prior(galaxy_model), survey.redshift_range, seed)
+    table = reweight_table(open_catalog(part).to_table(), new, make_prior(galaxy_model), survey.redshift_range, seed)
     folder.write_part(index, table)
     return table.num_rows

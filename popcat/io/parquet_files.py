@@ -25,22 +25,35 @@ def plan(path: str, rows: int) -> list[Chunk]:
 
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
-    """Rows of a chunk; integers with nulls keep all their digits, as a nullable type of pandas."""
+    """Rows of a chunk."""
     with pq.ParquetFile(chunk.path, page_checksum_verification=True) as file:
-        known = set(file.schema_arrow.names)
-        parts = {name: (name, None) if name in known else split_element(name) for name in columns}
-        stored = list(dict.fromkeys(vector for vector, _ in parts.values()))
+        stored = list(dict.fromkeys(vector for vector, _ in _parts(columns, file.schema_arrow).values()))
         table = pa.Table.from_batches(list(_batches(file, chunk, stored)))
+    return frame_of_table(table, columns)
+
+
+def frame_of_table(table: pa.Table, columns: list[str]) -> pd.DataFrame:
+    """Columns and elements of vector columns; integers with nulls keep all their digits, as a nullable type."""
+    parts = _parts(columns, table.schema)
     arrays = {name: _element(table[vector], vector, element) for name, (vector, element) in parts.items()}
     # Metadata left by pandas would make an index of object_id.
-    frames = {name: _series(array) for name, array in arrays.items()}
-    return pd.DataFrame(frames)
+    return pd.DataFrame({name: _series(array) for name, array in arrays.items()})
 
 
 def fields(path: str) -> dict[str, Field]:
     """Kind of each column, and its unit from the field metadata."""
-    return {field.name: Field(_kind(field.type), _unit(field), _element_kind(field.type))
-            for field in pq.read_schema(path)}
+    return fields_of_schema(pq.read_schema(path))
+
+
+def fields_of_schema(schema: pa.Schema) -> dict[str, Field]:
+    """Kind of each column, and its unit from the field metadata."""
+    return {field.name: Field(_kind(field.type), _unit(field), _element_kind(field.type)) for field in schema}
+
+
+def _parts(columns: list[str], schema: pa.Schema) -> dict[str, tuple[str, int | None]]:
+    """The stored column of each name, and the element of it that is meant."""
+    known = set(schema.names)
+    return {name: (name, None) if name in known else split_element(name) for name in columns}
 
 
 def _edges(metadata: pq.FileMetaData) -> np.ndarray:

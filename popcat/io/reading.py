@@ -1,28 +1,30 @@
-"""The door: what is wrong with a catalogue, found before any work is done on it."""
+"""Catalogues as photometry: what is wrong with one is found before any work is done on it."""
 
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from popcat.columns import photometry_meta
+from popcat.columns import photometry_columns, photometry_meta
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
 from popcat.io.chunks import Chunk, Field, field_of
 from popcat.io.photometry import (
     MAGNITUDES,
     catalog_columns,
+    flags_of,
     numbers,
     object_ids,
     require_columns,
     to_nmgy,
     to_photometry,
 )
-from popcat.io.sources import plan_chunks, read_chunk, read_fields, whole_files
-from popcat.run.frames import Frame, frame_of
+from popcat.io.sources import Source, label_of, plan_chunks, read_chunk, read_fields, whole_files
+from popcat.run.frames import Frame, frame_of, meta_of
 from popcat.survey import Survey, load_survey
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT, nmgy_to_ab_mag
 
@@ -39,11 +41,12 @@ _SPELLINGS = {
     COUNT_RATE: ("count/s", "counts/s", "ct/s", "cts-1"),
     "asinh_mag": ("asinh_mag", "asinhmag", "mag(asinh)", "luptitude", "luptitudes"),
 }
+_SURVEY = "popcat_survey"
 _LIKE_MAGNITUDES = (8.0, 32.0)
 _MIN_ROWS = 20
 
 
-def check_catalog(path: str | Path, survey: Survey, chunks: Sequence[Chunk]) -> None:
+def check_catalog(source: Source, survey: Survey, chunks: Sequence[Chunk]) -> None:
     """Refuse a catalogue that does not fit a survey, from its schema, its identifiers and one chunk.
 
     Checked: every column that the survey names is there and numeric, and every quality cut a condition; identifiers are
@@ -54,14 +57,22 @@ def check_catalog(path: str | Path, survey: Survey, chunks: Sequence[Chunk]) -> 
     Raises PopcatError, which says what was expected, what came, and how to mend it.
     """
     for file in dict.fromkeys(chunk.path for chunk in chunks):
-        fields = read_fields(file)
-        require_columns(fields, survey, file)
-        _check_kinds(file, fields, survey)
-        _check_units(file, fields, survey)
-    _check_unique(path, _all_ids(survey, chunks), survey.columns.object_id)
-    raw = read_chunk(chunks[0], catalog_columns(survey))
-    _check_magnitude(path, raw, survey)
-    _check_no_magnitudes(path, raw, survey)
+        check_fields(file, read_fields(file), survey)
+    check_values(label_of(source), read_chunk(chunks[0], catalog_columns(survey)), _all_ids(survey, chunks), survey)
+
+
+def check_fields(where: str, fields: dict[str, Field], survey: Survey) -> None:
+    """PopcatError where columns are missing, of another type than the survey needs, or state another unit."""
+    require_columns(fields, survey, where)
+    _check_kinds(where, fields, survey)
+    _check_units(where, fields, survey)
+
+
+def check_values(where: str, raw: pd.DataFrame, ids: np.ndarray, survey: Survey) -> None:
+    """PopcatError where identifiers (all of them) repeat, or rows (some will do) hold no fluxes of galaxies."""
+    _check_unique(where, ids, survey.columns.object_id)
+    _check_magnitude(where, raw, survey)
+    _check_no_magnitudes(where, raw, survey)
 
 
 def same_unit(text: str, unit: str) -> bool:
@@ -106,31 +117,31 @@ def spelled_unit(text: str) -> str | None:
     return next((unit for unit, spellings in _SPELLINGS.items() if word in spellings), None)
 
 
-def _check_kinds(file: str, fields: dict[str, Field], survey: Survey):
+def _check_kinds(where: str, fields: dict[str, Field], survey: Survey):
     key = survey.columns.object_id
     kinds = {name: field_of(fields, name).kind for name in catalog_columns(survey)}
     if kinds[key] != "integer":
-        raise PopcatError(f'{file}: column "{key}" must hold integers, as it identifies galaxies; '
+        raise PopcatError(f'{where}: column "{key}" must hold integers, as it identifies galaxies; '
                           f"got {kinds[key]}: convert it to int64, or name another column")
     wrong = {name: kind for name, kind in kinds.items()
              if name not in survey.quality and kind not in ("integer", "float")}
     if wrong:
         listing = ", ".join(f"{name} ({kind})" for name, kind in wrong.items())
-        raise PopcatError(f"{file}: expected one number a row in every column of the survey, got {listing}; "
+        raise PopcatError(f"{where}: expected one number a row in every column of the survey, got {listing}; "
                           'convert these columns to numbers, or name one element of a vector, such as "NMGY[2]"')
     vague = [f"{name} ({kinds[name]})" for name in survey.quality if kinds[name] != "bool"]
     if vague:
-        raise PopcatError(f"{file}: expected conditions as quality cuts of the survey, such as \"NQ >= 3\", "
+        raise PopcatError(f"{where}: expected conditions as quality cuts of the survey, such as \"NQ >= 3\", "
                           f"got {', '.join(vague)}")
 
 
-def _check_units(file: str, fields: dict[str, Field], survey: Survey):
+def _check_units(where: str, fields: dict[str, Field], survey: Survey):
     for band in survey.bands:
         unit = survey.unit_of(band)
         for name, power in ((band.flux, 1), (band.flux_err, 1), (band.flux_ivar, -2)):
             stated = field_of(fields, name).unit if name else None
             if stated and not same_unit(_base_unit(stated) if power == -2 else stated, unit):
-                raise PopcatError(f'{file}: column "{name}" is in "{stated}" by its own account, but survey '
+                raise PopcatError(f'{where}: column "{name}" is in "{stated}" by its own account, but survey '
                                   f'"{survey.name}" says unit = "{unit}"; mend one of them')
 
 
@@ -156,15 +167,15 @@ def _all_ids(survey: Survey, chunks: Sequence[Chunk]) -> np.ndarray:
     return np.concatenate(ids)
 
 
-def _check_unique(path, ids: np.ndarray, column: str):
+def _check_unique(where, ids: np.ndarray, column: str):
     repeated = ids[pd.Index(ids).duplicated()]
     if repeated.size:
         first = ", ".join(str(value) for value in pd.unique(repeated)[:5])
-        raise PopcatError(f'{path}: identifiers in "{column}" must be unique, but {repeated.size} rows repeat one of '
+        raise PopcatError(f'{where}: identifiers in "{column}" must be unique, but {repeated.size} rows repeat one of '
                           f"an earlier row (first: {first}); remove the duplicates or number the rows anew")
 
 
-def _check_magnitude(path, raw: pd.DataFrame, survey: Survey):
+def _check_magnitude(where, raw: pd.DataFrame, survey: Survey):
     """Looks at stored values: marks for missing magnitudes, if they are the majority, are worth a word too."""
     band = survey.bands[survey.band_names.index(survey.selection.band)]
     value, unit = numbers(raw, band.flux, survey.missing_values), survey.unit_of(band)
@@ -172,11 +183,11 @@ def _check_magnitude(path, raw: pd.DataFrame, survey: Survey):
     mag = mag[np.isfinite(mag)]
     low, high = PLAUSIBLE_MAG
     if mag.size and not low <= np.median(mag) <= high:
-        raise PopcatError(f'{path}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} '
+        raise PopcatError(f'{where}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} '
                           f'to {high:g}; is column "{band.flux}" in "{unit}", as survey "{survey.name}" says?')
 
 
-def _check_no_magnitudes(path, raw: pd.DataFrame, survey: Survey):
+def _check_no_magnitudes(where, raw: pd.DataFrame, survey: Survey):
     """Fluxes spread over decades and are larger in the red; magnitudes lie close together, in every band."""
     bands = [band for band in survey.bands if survey.unit_of(band) not in MAGNITUDES]
     values = [numbers(raw, band.flux, survey.missing_values) for band in bands]
@@ -184,14 +195,22 @@ def _check_no_magnitudes(path, raw: pd.DataFrame, survey: Survey):
     low, high = _LIKE_MAGNITUDES
     if len(bands) >= 3 and all(value.size >= _MIN_ROWS and np.mean((value > low) & (value < high)) > 0.98
                                for value in known):
-        raise PopcatError(f'{path}: columns {", ".join(band.flux for band in bands)} look like magnitudes: 98% of each '
-                          f'lie between {low:g} and {high:g}; say unit = "ab_mag" (or "asinh_mag") in survey '
+        raise PopcatError(f'{where}: columns {", ".join(band.flux for band in bands)} look like magnitudes: 98% of '
+                          f'each lie between {low:g} and {high:g}; say unit = "ab_mag" (or "asinh_mag") in survey '
                           f'"{survey.name}", whose unit is "{survey.unit_of(bands[0])}"')
 
 
 def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
     """The photometry frame of one chunk of a catalogue."""
-    return to_photometry(read_chunk(chunk, catalog_columns(survey)), survey)
+    frame = to_photometry(read_chunk(chunk, catalog_columns(survey)), survey)
+    frame.attrs[_SURVEY] = survey.model_dump_json()
+    return frame
+
+
+def seen_by(frame: pd.DataFrame, survey: Survey) -> pd.DataFrame:
+    """A photometry frame with its flags as of another survey of the same bands, with ranges of its own."""
+    quality = frame["flags"] & FLAGS["quality_cut"]
+    return frame.assign(flags=(flags_of(frame, survey) | quality).astype(np.int32))
 
 
 def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
@@ -200,17 +219,64 @@ def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(redshift=np.nan, redshift_err=np.nan, flags=flags.astype(np.int32))
 
 
-def read_catalog(path: str | Path, survey: "str | Path | Survey", *, rows_per_partition: int = 2500) -> Frame:
+def read_pieces(chunks: Sequence[Chunk], pieces: Sequence[tuple[int, int, int]], survey: Survey) -> pd.DataFrame:
+    """The photometry frame of some rows: of each piece (number of the chunk, first row in it, end)."""
+    frames = []
+    for index, start, stop in pieces:
+        chunk = chunks[index]
+        if chunk.byte_range is None:
+            frames.append(read_partition(replace(chunk, start=chunk.start + start, stop=chunk.start + stop), survey))
+        else:  # bytes say nothing of rows
+            frames.append(read_partition(chunk, survey).iloc[start:stop])
+    return pd.concat(frames, ignore_index=True)
+
+
+def read_catalog(source: Source, survey: "str | Path | Survey", *, rows_per_partition: int = 2500) -> Frame:
     """An observed catalogue as a lazy photometry frame: one row a galaxy, fluxes in nMgy, extinction removed.
+
+    The frame remembers its survey (`survey_of`), so that no posterior of other bands takes it.
 
     Raises PopcatError if the file, a column, a unit or an identifier is not what the survey says.
 
     >>> from importlib.resources import files
     >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
-    >>> frame.npartitions
-    4
+    >>> frame.npartitions, survey_of(frame).name
+    (4, 'sdss')
     """
     survey = load_survey(survey)
-    chunks = plan_chunks(path, rows_per_partition=rows_per_partition)
-    check_catalog(path, survey, chunks)
-    return frame_of(read_partition, chunks, survey=survey, meta=photometry_meta(survey))
+    chunks = plan_chunks(source, rows_per_partition=rows_per_partition)
+    check_catalog(source, survey, chunks)
+    meta = photometry_meta(survey)
+    meta.attrs[_SURVEY] = survey.model_dump_json()
+    return frame_of(read_partition, chunks, survey=survey, meta=meta)
+
+
+def survey_of(frame: "Frame | pd.DataFrame") -> Survey | None:
+    """The survey that a photometry frame, lazy or computed, was read with; None if it is not from `read_catalog`.
+
+    Filters, new columns, other partitions and `persist` keep it.
+    """
+    text = (frame if isinstance(frame, pd.DataFrame) else meta_of(frame)).attrs.get(_SURVEY)
+    return Survey.model_validate_json(text) if text else None
+
+
+def require_frame(frame: "Frame | pd.DataFrame", survey: Survey) -> None:
+    """PopcatError if a frame is no photometry in the bands of a survey, for which a posterior was trained."""
+    if (own := survey_of(frame)) is not None:
+        require_bands(own, survey)
+    expected = photometry_columns(survey)
+    lacks = [name for name in expected if name not in frame.columns]
+    more = [name for name in frame.columns if str(name).startswith("flux_") and name not in expected]
+    if lacks or more:
+        what = f"lacks {', '.join(lacks)}" if lacks else f"has {', '.join(more)}, which are not"
+        raise PopcatError(f'the frame {what} of survey "{survey.name}", for which the posterior was trained: read it '
+                          "with popcat.read_catalog and a survey of the same bands")
+
+
+def require_bands(given: Survey, trained: Survey) -> None:
+    """PopcatError unless a survey has the bands of another, for which a posterior was trained, in whatever order."""
+    theirs, ours = ({(band.name, Path(band.filter).name) for band in one.bands} for one in (given, trained))
+    if theirs != ours:
+        wanted, got = (", ".join(" ".join(band) for band in sorted(bands)) for bands in (ours, theirs))
+        raise PopcatError(f'the posterior was trained for the bands {wanted}, got survey "{given.name}" with {got}: '
+                          "name a survey of the posterior's bands, or another posterior")

@@ -4,10 +4,11 @@ A plan is made once, from file footers alone; a chunk is small, so it can be sen
 files. Names and values are the file's own: `popcat.io.photometry` gives them popcat's names and units.
 """
 
+import glob
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.parts import is_output, read_manifest
+from popcat.catalog.manifest import is_output, read_manifest
 from popcat.errors import PopcatError
 from popcat.expressions import column, sources_of
 from popcat.io.chunks import Chunk, Field
@@ -33,11 +34,16 @@ _SAMPLE = 65536
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
 
 
-def plan_chunks(path: str | Path, *, rows_per_partition: int = 2500) -> list[Chunk]:
+Source = str | Path | Sequence[str | Path]
+"""A file, a folder, a glob such as "night*.fits", or a list of these."""
+
+
+def plan_chunks(source: Source, *, rows_per_partition: int = 2500) -> list[Chunk]:
     """Chunks of at most `rows_per_partition` rows that cover a catalogue, in the order of its rows.
 
-    `path` is a Parquet, CSV, ECSV, FITS or VOTable file (the first table in it), a HATS catalogue, or a folder of
-    Parquet files, in which names that start with "_" or "." are ignored. A chunk never spans two files.
+    A catalogue is a Parquet, CSV, ECSV, FITS or VOTable file (the first table in it), a HATS catalogue, or a folder of
+    Parquet files, in which names that start with "_" or "." are ignored; a glob or a list names several, which follow
+    each other (those of a glob by name). A chunk never spans two files.
 
     Raises PopcatError if there is nothing to read, the format is unknown, a file is unreadable, or the folder is an
     output of popcat that is not finished.
@@ -45,12 +51,37 @@ def plan_chunks(path: str | Path, *, rows_per_partition: int = 2500) -> list[Chu
     if rows_per_partition < 1:
         raise PopcatError(f"rows_per_partition must be at least 1, got {rows_per_partition}")
     chunks = []
-    for file in _files(Path(path).absolute()):
+    for file in (file for path in _paths(source) for file in _files(path)):
         with _readable(file):
             chunks += _reader(file).plan(str(file), rows_per_partition)
     if not chunks:
-        raise PopcatError(f"{path} has no rows: expected a table with one row a galaxy")
+        raise PopcatError(f"{label_of(source)} has no rows: expected a table with one row a galaxy")
     return [replace(chunk, index=index) for index, chunk in enumerate(chunks)]
+
+
+def label_of(source: Source) -> str:
+    """A source's name in a message.
+
+    >>> label_of("a.csv"), label_of(["a.csv", "b.csv", "c.csv"])
+    ('a.csv', 'a.csv and 2 more')
+    """
+    if isinstance(source, str | Path):
+        return str(source)
+    first, *others = map(str, source)
+    return f"{first} and {len(others)} more" if others else first
+
+
+def _paths(source: Source) -> list[Path]:
+    """The paths that a source names, absolute; PopcatError for a glob or a list of nothing."""
+    if isinstance(source, str | Path):
+        if Path(source).exists() or not glob.has_magic(str(source)):
+            return [Path(source).absolute()]
+        found = sorted(glob.glob(str(source), recursive=True))
+    else:
+        found = [path for one in source for path in _paths(one)]
+    if not found:
+        raise PopcatError(f"no catalogue matches {source}: expected the names of files, or a glob of some")
+    return [Path(path).absolute() for path in found]
 
 
 def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
@@ -61,17 +92,21 @@ def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
 
     Raises PopcatError if the file is unreadable, lacks a column, or has changed since it was planned.
     """
-    names = list(dict.fromkeys(columns))
     with _readable(chunk.path):
-        known = () if all(name.isidentifier() for name in names) else read_fields(chunk.path)
-        sources = list(dict.fromkeys(source for name in names for source in sources_of(name, known)))
-        frame = _reader(chunk.path).read(chunk, sources)
-        if sources != names:
-            frame = pd.DataFrame({name: column(frame, name) for name in names})
+        known = () if all(name.isidentifier() for name in columns) else read_fields(chunk.path)
+        frame = computed(lambda sources: _reader(chunk.path).read(chunk, sources), columns, known)
     if len(frame) != chunk.stop - chunk.start:
         raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
                           "it is damaged, or it changed after the run was planned")
     return frame
+
+
+def computed(read: Callable[[list[str]], pd.DataFrame], columns: Sequence[str], known: Iterable[str]) -> pd.DataFrame:
+    """Columns, each once, of what `read` gives of plain columns and elements; `known` are those that there are."""
+    names = list(dict.fromkeys(columns))
+    sources = list(dict.fromkeys(source for name in names for source in sources_of(name, known)))
+    frame = read(sources)
+    return frame if sources == names else pd.DataFrame({name: column(frame, name) for name in names})
 
 
 def read_fields(path: str | Path) -> dict[str, Field]:

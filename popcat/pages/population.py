@@ -31,6 +31,7 @@ def report_population(population: str | Path, output: str | Path = "population.h
     """
     folder = Path(population)
     fitted, frame = load_population(folder), read_samples(folder)
+    output = Path(output)
     if len(frame) < _FEWEST:
         raise PopcatError(f"{folder} has {len(frame)} samples that the survey selects; expected at least {_FEWEST}: "
                           f"popcat population sample {folder} -n 100000 -o {folder / 'samples.parquet'}")  # fmt: skip

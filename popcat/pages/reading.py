@@ -1,17 +1,15 @@
 """What the report reads: scalar columns of a whole catalogue, draws of a few galaxies, what made it."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
+from popcat.catalog.queries import Catalog
 from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import CHECK_FLAGS, FLAGS
@@ -27,7 +25,6 @@ SCALARS = ("object_id", "redshift_p50", "status", "flags", "chi2_best",
            *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES))  # fmt: skip
 CERTIFICATE = ("certified", "route", "ess")
 _COUNTED = ("redshift", *CERTIFICATE)
-WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -49,29 +46,20 @@ class Counts:
     routes: Mapping[str, int] | None = None
 
 
-def open_posteriors(folder: Path, survey: Survey, parameters: Mapping = PARAMETERS) -> ds.Dataset:
-    """The part files of a posterior catalogue as one dataset; PopcatError if they are not one of this survey."""
-    parts = sorted(folder.glob("part-*.parquet"))
-    if not parts:
-        raise PopcatError(f"{folder} is no posterior catalogue: expected part-NNNNNN.parquet files, found none; "
-                          "name the folder that `popcat infer` wrote")  # fmt: skip
-    try:
-        dataset = ds.dataset([str(part) for part in parts], format="parquet")
-    except (pa.ArrowInvalid, OSError) as error:
-        raise PopcatError(f"{parts[0]} cannot be read as Parquet: {error}; run `popcat infer` again") from error
-    missing = [name for name in galaxy_columns(survey, parameters) if name not in dataset.schema.names]
+def check_columns(catalog: Catalog, survey: Survey, parameters: Mapping = PARAMETERS) -> None:
+    """PopcatError if a catalogue is not one of posteriors of this survey."""
+    missing = [name for name in galaxy_columns(survey, parameters) if name not in catalog.columns]
     if missing:
-        raise PopcatError(f"{folder} is no posterior catalogue of the survey {survey.name}: it lacks "
+        raise PopcatError(f"{catalog.path} is no posterior catalogue of the survey {survey.name}: it lacks "
                           f"{', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; check --survey")  # fmt: skip
-    return dataset
 
 
-def read_counts(dataset: ds.Dataset) -> Counts:
+def read_counts(catalog: Catalog) -> Counts:
     """Stream the scalar columns: counts of every row, and every k-th row so that at most FIGURE_ROWS stay."""
-    step = max(1, -(-dataset.count_rows() // FIGURE_ROWS))
-    columns = [*SCALARS, *(name for name in _COUNTED if name in dataset.schema.names)]
+    step = max(1, -(-len(catalog) // FIGURE_ROWS))
+    columns = _scalar_columns(catalog)
     tally, kept = _Tally(), []
-    for batch in dataset.to_batches(columns=columns):
+    for batch in catalog.batches(columns):
         kept.append(batch.take(pa.array(np.arange(-tally.rows % step, batch.num_rows, step))))
         tally.add(batch)
     frame = _frame(pa.Table.from_batches(kept, schema=kept[0].schema)) if kept else pd.DataFrame(columns=columns)
@@ -118,43 +106,25 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return to_pandas(table)
 
 
-def some_row_groups(dataset: ds.Dataset, limit: int) -> tuple[ds.Dataset, int]:
-    """At most `limit` row groups, evenly spaced, as a dataset; and how many there are."""
-    groups = [group for file in dataset.get_fragments() for group in file.split_by_row_group()]
-    if len(groups) <= limit:
-        return dataset, len(groups)
-    chosen = [groups[i] for i in np.linspace(0, len(groups) - 1, limit).round().astype(int)]
-    return ds.FileSystemDataset(chosen, dataset.schema, ds.ParquetFileFormat()), len(groups)
-
-
-def read_scalars(dataset: ds.Dataset) -> pd.DataFrame:
+def read_scalars(catalog: Catalog) -> pd.DataFrame:
     """The scalar columns of every row, for the choice of galaxies."""
-    columns = [*SCALARS, *(name for name in _COUNTED if name in dataset.schema.names)]
-    return _frame(dataset.to_table(columns=columns))
+    return _frame(catalog.to_table(_scalar_columns(catalog)))
 
 
-def read_galaxies(dataset: ds.Dataset, object_ids: list[int], survey: Survey, parameters: Mapping) -> list[dict]:
+def _scalar_columns(catalog: Catalog) -> list[str]:
+    return [*SCALARS, *(name for name in _COUNTED if name in catalog.columns)]
+
+
+def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey, parameters: Mapping) -> list[dict]:
     """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that is absent."""
-    columns = [*galaxy_columns(survey, parameters),
-               *(name for name in (*CERTIFICATE, "n_bands", WEIGHTS) if name in dataset.schema.names)]  # fmt: skip
-    table = dataset.to_table(columns=columns, filter=pc.field("object_id").isin(object_ids))
-    rows = {row["object_id"]: row for row in table.to_pylist()}
-    absent = [item for item in object_ids if item not in rows]
-    if absent:
-        raise PopcatError(f"no galaxy with object_id {', '.join(map(str, absent))} in the catalogue: "
-                          "expected ids of its column object_id")  # fmt: skip
-    return [_equally_weighted(rows[item]) for item in object_ids]
+    more = [name for name in (*CERTIFICATE, "n_bands") if name in catalog.columns]
+    return catalog.galaxies(object_ids, [*galaxy_columns(survey, parameters), *more])
 
 
-def read_provenance(folder: Path) -> list[tuple[str, str]]:
-    """What made the catalogue, from its _popcat/manifest.json: dotted keys and values; empty without a manifest."""
-    path = folder / "_popcat" / "manifest.json"
-    if not path.is_file():
-        return []
-    try:
-        return list(flattened(json.loads(path.read_text(encoding="utf-8"))))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PopcatError(f"{path} is not valid JSON: {error}; run `popcat infer` again to finish it") from error
+def read_provenance(catalog: Catalog) -> list[tuple[str, str]]:
+    """What made the catalogue: dotted keys and values of its manifest; empty without one."""
+    manifest = catalog.manifest
+    return [] if manifest is None else list(flattened(manifest.model_dump(mode="json", exclude_none=True)))
 
 
 def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
@@ -167,12 +137,3 @@ def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
     return [*scalars, *bands, *quantiles, *draws]
 
 
-def _equally_weighted(row: dict) -> dict:
-    """The row with draws that count alike: by systematic resampling where it has weights."""
-    weights = row.pop(WEIGHTS, None)
-    if weights is None:
-        return row
-    share = np.cumsum(np.asarray(weights, dtype=float)) / np.sum(weights)
-    kept = np.searchsorted(share, (np.arange(len(share)) + 0.5) / len(share))
-    draws = {key: np.asarray(value)[kept] for key, value in row.items() if key.endswith("_draws") and value is not None}
-    return row | draws

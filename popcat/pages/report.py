@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from popcat import plots
-from popcat.catalog.parts import read_manifest
-from popcat.checks.calibration import read_calibration
+from popcat.catalog.manifest import CatalogManifest
+from popcat.catalog.queries import Catalog, open_catalog
+from popcat.checks.calibration import Calibration, read_calibration
 from popcat.columns import PERCENTILES, parameter_fields
 from popcat.errors import PopcatError
 from popcat.forward.filters import load_curves
@@ -21,12 +22,11 @@ from popcat.pages.galaxies import Choice, Drawing, choose_table, panel_records, 
 from popcat.pages.reading import (
     TABLE_GROUPS,
     Counts,
-    open_posteriors,
+    check_columns,
     read_counts,
     read_galaxies,
     read_provenance,
     read_scalars,
-    some_row_groups,
 )
 from popcat.pages.template import as_json, write_page
 from popcat.posterior.posterior import embedded_posteriors, posterior_folder
@@ -50,47 +50,50 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     >>> report("posteriors", "report.html", title="Forty galaxies").name
     'report.html'
     """
-    manifest = read_manifest(posteriors)
-    if manifest["kind"] != "posteriors":
-        raise PopcatError(f"{posteriors} holds a {manifest['kind']}, not posteriors: name the folder that "
-                          "`popcat infer` wrote")  # fmt: skip
-    survey = Survey.model_validate(manifest["extra"]["survey"])
-    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
+    catalog = open_catalog(posteriors)
+    survey, galaxy_model, manifest = catalog.survey, catalog.galaxy_model, catalog.require_manifest()
     photometry = forward_for(survey, galaxy_model).photometry
     curves = load_curves(survey)
     span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
 
     return build_report(
-        Path(posteriors), Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
+        catalog, Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
-        calibration=_calibration_of(manifest) if calibration is None else read_calibration(calibration),
+        calibration=_shown(_calibration_of(manifest) if calibration is None else read_calibration(calibration)),
         sections=[] if crosscheck is None else [crosscheck_section(crosscheck)],
     )  # fmt: skip
 
 
-def _calibration_of(manifest: Mapping) -> dict | None:
+def _shown(found: Calibration | None) -> dict | None:
+    """What the page shows of a calibration: its runs, and ranks and distances of the first."""
+    if found is None:
+        return None
+    return found.model_dump() | {"n": found.n, "ks": found.first.ks, "ranks": found.ranks[next(iter(found.runs))]}
+
+
+def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
     """The calibration beside the trained posterior of a catalogue; None if there is none, or it is of another one."""
-    where = manifest["extra"]["model"]
+    where = manifest.posterior.location
     folder = (posterior_folder(where) if where in embedded_posteriors() else Path(where)) / "calibration"
     if not folder.is_dir():
         return None
     found = read_calibration(folder)
-    return found if found["model"] == manifest["fingerprint"]["model"] else None
+    return found if found.posterior == manifest.posterior.name else None
 
 
 # Keys of the manifest that the page folds away.
-_DETAILS = ("fingerprint", "extra.survey.", "extra.galaxy_model.", "extra.provenance.")
+_DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.")
 SCRIPTS = ("expressions.js", "svg.js", "sed.js", "corner.js", "table.js")
 SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr")
 """Quantities that are columns of the table, beside the redshift."""
 
 
-def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
+def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
                  spectrum: Callable | None = None, galaxies: Sequence[int] | None = None,
                  calibration: Mapping | None = None, galaxy_model: GalaxyModel | None = None,
                  sections: Sequence[Mapping] = (), title: str | None = None) -> Path:
-    """Write one self-contained HTML page about the posterior catalogue in the folder `posteriors`.
+    """Write one self-contained HTML page about a posterior catalogue.
 
     curves: (name, wave_aa, response) of each band of `survey`, in its order.
     forward: theta (n, d), redshift (n,) -> flux (n, n_band) in nMgy.
@@ -105,31 +108,31 @@ def build_report(posteriors: Path, output: Path, *, survey: Survey, curves: Sequ
     Returns the path of the page. Raises PopcatError if the folder holds no posterior catalogue of this survey, if
     no galaxy has a posterior, or if one of `galaxies` is absent or has none.
     """
-    posteriors, output = Path(posteriors), Path(output)
+    output = Path(output)
     parameters = parameter_fields(galaxy_model or GalaxyModel())
-    dataset = open_posteriors(posteriors, survey, parameters)
-    counts = read_counts(dataset)
+    check_columns(catalog, survey, parameters)
+    counts = read_counts(catalog)
     ok = counts.frame[counts.frame["status"] == "ok"]
     if ok.empty:
-        raise PopcatError(f'{posteriors} has no galaxy with status "ok" among {counts.rows:,}: '
+        raise PopcatError(f'{catalog.path} has no galaxy with status "ok" among {counts.rows:,}: '
                           f"{_listing(counts.status)}; check the survey's columns and units")  # fmt: skip
     drawing = Drawing(survey, parameters, curves, forward, spectrum)
-    near, n_groups = some_row_groups(dataset, TABLE_GROUPS)
+    near, n_groups = catalog.thinned(TABLE_GROUPS)
     scalars = read_scalars(near)
     first = _first(ok, scalars, galaxies)
-    in_full = _with_posterior(read_galaxies(dataset, list(first), survey, parameters) if galaxies is not None
+    in_full = _with_posterior(read_galaxies(catalog, list(first), survey, parameters) if galaxies is not None
                               else read_galaxies(near, list(first), survey, parameters))  # fmt: skip
     choice = choose_table(scalars, first)
     others = read_galaxies(near, [item for item in choice.why if item not in first], survey, parameters)
     records = panel_records([*in_full, *others], choice, drawing)
-    provenance = read_provenance(posteriors)
+    provenance = read_provenance(catalog)
     badges = [] if calibration is None else run_badges(calibration, tuple(parameters))
-    reweighted = any(key.startswith("extra.prior") for key, _ in provenance)
+    reweighted = isinstance(catalog.manifest, CatalogManifest) and catalog.manifest.prior is not None
     return write_page(
-        "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or posteriors.resolve().name,
+        "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or Path(catalog.path).resolve().name,
         sections=_contents(calibration, sections), provenance=provenance,
         details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
-        shown=len(counts.frame), made=_made(dict(provenance)), clean=CLEAN, check_flags=CHECK_FLAGS,
+        shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,
         shown_quantities=SHOWN, diagnostics=diagnostics(counts, calibration, badges, reweighted=reweighted),
         status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
@@ -148,13 +151,12 @@ def _contents(calibration, extras) -> list[tuple[str, str]]:
             ("how", "How to read this")]  # fmt: skip
 
 
-def _made(manifest: Mapping[str, str]) -> dict | None:
+def _made(catalog: Catalog) -> dict | None:
     """What the first lines say of a catalogue's origin; None without a manifest that says it."""
-    posterior = manifest.get("extra.posterior", manifest.get("extra.model"))
-    if posterior is None:
+    manifest = catalog.manifest
+    if not isinstance(manifest, CatalogManifest):
         return None
-    return {"posterior": posterior, "draws": manifest.get("fingerprint.draws", "unknown"),
-            "version": manifest.get("popcat_version", "unknown")}  # fmt: skip
+    return {"posterior": manifest.posterior.location, "draws": manifest.draws, "version": manifest.popcat_version}
 
 
 def _first(ok, scalars, galaxies) -> dict[int, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from popcat.catalog.parts import is_output, read_manifest
+from popcat.catalog.draws import decode_table
+from popcat.catalog.manifest import CatalogManifest, is_output, read_run
+from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
-from popcat.files import write_parquet_atomic
-from popcat.forward.noise import NoiseModel, check_noise, default_noise
+from popcat.forward.noise import Noise, check_noise, default_noise, noise_of, read_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
 from popcat.galaxy_model import GalaxyModel, make_prior
@@ -22,17 +23,20 @@ from popcat.io.reading import read_catalog
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import Galaxies, fit_scaling
 from popcat.population.ensemble import assemble
-from popcat.population.fitted import Population, load_population, save_population
+from popcat.population.fitted import Member, Population, load_population, save_population
 from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job, check_folder, fit_member, known_start, read_job, write_job
-from popcat.population.sampling import sample_folder
+from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.start import WIDE, start_prior
 from popcat.population.synthesis import catalogue_noise
 from popcat.population.unfolding import unfold
-from popcat.run.client import check_scheduler, connect
+from popcat.run.client import Where
+from popcat.run.runner import How, Outcome, run
+from popcat.settings import settings_of
 from popcat.survey import Survey, load_survey
+from popcat.timing import recorded
 
 _FEWEST = 200
 
@@ -40,7 +44,7 @@ _FEWEST = 200
 def job_of_photometry(
     frame: pd.DataFrame, survey: Survey, galaxy_model: GalaxyModel, cuts: Sequence[str],
     settings: PopulationSettings, *,
-    noise: NoiseModel | None = None, report: Callable[[str], None] = lambda text: None,
+    noise: Noise | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Job:  # fmt: skip
     """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
 
@@ -83,9 +87,9 @@ def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda te
 
 
 def job_of_posteriors(
-    posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: NoiseModel | None = None
+    posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: Noise | None = None
 ) -> Job:
-    """The hierarchical route from a posterior catalogue, with the importance weights where there are any.
+    """The hierarchical route from a posterior catalogue.
 
     Only galaxies with a posterior that pass the cuts count. `noise`, for the share that the cuts hide, defaults to the
     survey's.
@@ -95,47 +99,39 @@ def job_of_posteriors(
     if settings.redshifts != "ignored":
         raise PopcatError(f'redshifts = "{settings.redshifts}" is for catalogues of photometry: posteriors have the '
                           "known redshifts in them, unless `popcat infer` hid them")  # fmt: skip
-    manifest = read_manifest(posteriors, kind="posteriors")
-    if "prior" in manifest["extra"]:
+    catalog = open_catalog(posteriors)
+    manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
+    if manifest.prior is not None:
         raise PopcatError(f"{posteriors} was reweighted: fit a population to the catalogue it came from, "
-                          f"{manifest['extra'].get('reweighted_from')}, which has the model's own prior")  # fmt: skip
-    survey = Survey.model_validate(manifest["extra"]["survey"])
-    galaxy_model = GalaxyModel.model_validate(manifest["extra"]["galaxy_model"])
+                          f"{manifest.reweighted_from}, which has the training prior")  # fmt: skip
     made = parse_cuts(cuts, survey.band_names)
     space = Space(make_prior(galaxy_model), survey.redshift_range)
-    paths = [Path(posteriors) / part["file"] for part in manifest["parts"]]
+    bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]
+    columns = [*bands, *(f"{name}_draws" for name in (*space.prior.names, "redshift"))]
     start = start_prior(settings.start_prior or WIDE, space, Photometry(survey, galaxy_model))
     noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
-    found = [part for path in paths if (part := _draws_of(path, survey, space, made, start)) is not None]
-    _enough(sum(len(x) for x, *_ in found), manifest["rows"], made)
+    batches = catalog.batches(columns, where="status == 'ok'")
+    found = [some for batch in batches if (some := _draws_of(batch, bands, space, made, start)) is not None]
+    _enough(sum(len(x) for x, _ in found), manifest.rows, made)
     draws = PosteriorDraws.under_prior(*map(np.concatenate, zip(*found, strict=True)))
     return Job(survey, galaxy_model, noise, made, settings, "hierarchical", None, draws, None)
 
 
-def _draws_of(path: Path, survey: Survey, space: Space, cuts: Cuts, start: Callable) -> tuple[np.ndarray, ...] | None:
-    """Draws (n, k, d) of one part, unconstrained, their ln weights and ln ratios of the start's prior, (n, k); None
-    where no galaxy is left.
+def _draws_of(
+    batch: pa.RecordBatch, bands: Sequence[str], space: Space, cuts: Cuts, start: Callable
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Draws (n, k, d) of the galaxies of a batch that pass the cuts, unconstrained, and ln ratios of the start's prior
+    at them, (n, k); None where no galaxy is left.
     """
-    names = [*space.prior.names, "redshift"]
-    bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]
-    schema = pq.read_schema(path).names
-    weights = ["weights"] if "weights" in schema else []
-    table = pq.read_table(path, columns=["status", *bands, *(f"{name}_draws" for name in names), *weights])
-    flux, err = np.split(np.column_stack([table[name].to_numpy().astype(float) for name in bands]), 2, axis=1)
-    kept = table["status"].to_numpy(zero_copy_only=False) == "ok"
-    kept[kept] = cuts.passes(flux[kept], err[kept])
-    if not kept.any():
+    flux, err = np.split(np.column_stack([batch[name].to_numpy().astype(float) for name in bands]), 2, axis=1)
+    batch = batch.filter(pa.array(cuts.passes(flux, err)))
+    rows, draws = decode_table(batch, [*space.prior.names, "redshift"])
+    if len(rows) == 0:
         return None
-    rows = table.filter(kept)
-    lists = [rows[name].combine_chunks() for name in (*(f"{name}_draws" for name in names), *weights)]
-    arrays = [one.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1) for one in lists]
-    n, k = arrays[0].shape
-    theta = np.column_stack([one.ravel() for one in arrays[: len(names) - 1]])
-    theta, redshift = theta.astype(float), arrays[len(names) - 1].ravel().astype(float)
-    x = space.unconstrained(theta, redshift).reshape(n, k, -1)
-    ratio = start(theta, redshift).reshape(n, k)
-    with np.errstate(divide="ignore"):
-        return x, np.log(arrays[-1]) if weights else np.zeros((n, k)), ratio
+    n, k = draws["redshift"].shape
+    theta = np.column_stack([draws[name].ravel() for name in space.prior.names]).astype(float)
+    redshift = draws["redshift"].ravel().astype(float)
+    return space.unconstrained(theta, redshift).reshape(n, k, -1), start(theta, redshift).reshape(n, k)
 
 
 def _in_range(redshift: np.ndarray, survey: Survey, report: Callable[[str], None]) -> np.ndarray:
@@ -164,77 +160,71 @@ SAMPLES = 100_000
 
 
 def fit_population(
-    source: str | Path, output: str | Path, *, survey: "str | Path | Survey" = "sdss",
-    galaxy_model: GalaxyModel | None = None, noise: NoiseModel | None = None, cuts: Sequence[str] = (),
-    settings: PopulationSettings | None = None, device: str = "cpu", scheduler: str | None = None,
-    workers: int | None = None, samples: int = SAMPLES, report: Callable[[str], None] = lambda text: None,
+    source: str | Path, output: str | Path = "population", *, survey: "str | Path | Survey | None" = None,
+    galaxy_model: "GalaxyModel | str | Path | None" = None, noise: "Noise | str | Path | None" = None,
+    cuts: Sequence[str] = (), settings: "PopulationSettings | str | Path | None" = None, device: str = "cpu",
+    client: Where = None, workers: int | None = None, samples: int = SAMPLES, progress: bool = False,
+    log: str | Path | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Population:  # fmt: skip
     """Fit the population behind a catalogue, freeze it in `output`, and sample it there.
 
     `source` is a catalogue of photometry (the Wasserstein route) or a posterior catalogue from `popcat infer` (the
-    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own,
-    with posteriors to the survey's. `cuts` are those of the survey, such as "r<19.8", applied to the catalogue and to
-    synthetic galaxies alike. A rerun to the same folder goes on where it was cut off, also with more members.
+    hierarchical route), which has its own survey and galaxy model. The survey of photometry is "sdss" by default.
+    `noise` defaults to the catalogue's own, with posteriors to the survey's. `cuts` are those of the survey, such as
+    "r<19.8", applied to the catalogue and to synthetic galaxies alike. A rerun to the same folder goes on where it was
+    cut off, also with more members.
 
     Raises PopcatError for a catalogue or cuts that cannot work, a folder with another fit, or if no member could be
-    fitted.
+    fitted. An option that would do nothing is refused: survey or galaxy_model with posteriors.
+
+    >>> fit_population("posteriors", survey="gama")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: posteriors is a posterior catalogue, which has its own: leave out survey
     """
-    settings, output = settings or PopulationSettings(), Path(output).absolute()
-    check_scheduler(scheduler)
+    settings, output = settings_of(PopulationSettings, settings, "population"), Path(output).absolute()
+    how = How(client, workers, progress, log=log)
+    how.verify()
     if output.exists() and not output.is_dir():
         raise PopcatError(f"{output} is a file: expected a folder for the population, or a path that is not there yet")
-    from_posteriors = is_output(source) and read_manifest(source)["kind"] == "posteriors"
+    from_posteriors = is_output(source) and read_run(source).kind == CatalogManifest.KIND
     if from_posteriors:
-        job = job_of_posteriors(source, cuts, settings, noise=noise)
+        useless = [name for name, one in {"survey": survey, "galaxy_model": galaxy_model}.items() if one is not None]
+        if useless:
+            raise PopcatError(f"{source} is a posterior catalogue, which has its own: leave out {', '.join(useless)}")
+        own = read_noise(noise) if isinstance(noise, str | Path) else noise
+        job = job_of_posteriors(source, cuts, settings, noise=own)
     else:
-        survey = load_survey(survey)
+        survey, galaxy_model = load_survey(survey or "sdss"), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
         is_noise = settings.error_floors == "scatter"
         frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
-        noise = noise and check_noise(noise, survey, "noise")
-        job = job_of_photometry(frame, survey, galaxy_model or GalaxyModel(), cuts, settings, noise=noise,
-                                report=report)
+        own = None if noise is None else noise_of(noise, survey)
+        job = job_of_photometry(frame, survey, galaxy_model, cuts, settings, noise=own, report=report)
     check_folder(job, output)
     job = with_start(job, output, report)
     write_job(job, output)
     Photometry(job.survey, job.galaxy_model)  # builds the tables once, before the workers look for them
-    outcomes = _fit_members(output, settings.members, device, scheduler, workers, report)
+    jobs = {number: (str(output), number, device) for number in range(settings.members)}
+    found = run(_fit_here, jobs, verb="fitting", how=how, unit="members", noun="member")
+    outcomes = [_said(number, outcome, report) for number, outcome in found.items()]
     population = assemble(read_job(output), outcomes, output, str(source))
     save_population(population, output)
     population = load_population(output)
     if samples:
-        write_parquet_atomic(output / "samples.parquet", sample_folder(output, samples, seed=settings.seed))
+        sample_population(population, samples, output=output / "samples.parquet", seed=settings.seed)
     return population
 
 
-def _fit_members(output: Path, n: int, device: str, scheduler, workers, report) -> list:
-    """What every member came to, in order: a Member and its flow, or an exception."""
-    with connect(scheduler, workers=workers, tasks=n) as client:
-        if client is None:
-            return [_said(i, _attempt(output, i, device), report) for i in range(n)]
-        gpus = [info["resources"].get("GPU") for info in client.scheduler_info(n_workers=-1)["workers"].values()]
-        where, device = ({"resources": {"GPU": 1}}, "cuda") if any(gpus) else ({}, device)
-        futures = [client.submit(fit_member, str(output), i, device, pure=False, **where)
-                   for i in range(n)]  # fmt: skip
-        return [_said(i, _result(future), report) for i, future in enumerate(futures)]
+def _fit_here(output: str, number: int, device: str) -> tuple[Member, bytes]:
+    """`fit_member`, on the GPU of a worker that has one."""
+    return fit_member(output, number, "cuda" if recorded().get("gpu") else device)
 
 
-def _attempt(output, number, device):
-    try:
-        return fit_member(str(output), number, device)
-    except Exception as error:
-        return error
-
-
-def _result(future):
-    try:
-        return future.result()
-    except Exception as error:
-        return error
-
-
-def _said(number: int, outcome, report):
-    if isinstance(outcome, Exception):
-        report(f"flow {number}: FAILED, left out: {type(outcome).__name__}: {outcome}")
-    else:
-        report(f"flow {number}: score {outcome[0].score:.4f}, {outcome[0].steps} steps, {outcome[0].seconds:.0f} s")
-    return outcome
+def _said(number: int, outcome: Outcome, report: Callable[[str], None]) -> tuple[Member, bytes] | Exception:
+    """What became of a member, told to the user: the member and its flow, or why it is left out."""
+    if outcome.error is not None:
+        report(f"flow {number}: FAILED, left out: {type(outcome.error).__name__}: {outcome.error}")
+        return outcome.error
+    member, _ = outcome.value
+    report(f"flow {number}: score {member.score:.4f}, {member.steps} steps, {member.seconds:.0f} s")
+    return outcome.value

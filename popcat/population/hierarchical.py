@@ -54,18 +54,14 @@ class PosteriorDraws:
         return PosteriorDraws(*(part.to(device) for part in (self.x, self.log_weight, self.log_start)))
 
     @classmethod
-    def under_prior(
-        cls, x: np.ndarray, log_importance: np.ndarray | None = None, log_start: np.ndarray | None = None
-    ) -> "PosteriorDraws":
-        """Draws from posteriors under the training prior, standard normal in x, weighted or not.
+    def under_prior(cls, x: np.ndarray, log_start: np.ndarray | None = None) -> "PosteriorDraws":
+        """Equally weighted draws (n, k, d) from posteriors under the training prior, standard normal in x.
 
         log_start : (n, k) ln of the start's prior over the training prior, at the draws.
         """
         x = torch.as_tensor(np.asarray(x, dtype=np.float32))
-        nothing = torch.zeros(x.shape[:2])
-        importance, start = (nothing if one is None else torch.as_tensor(np.asarray(one, dtype=np.float32))
-                             for one in (log_importance, log_start))  # fmt: skip
-        return cls(x, importance - log_standard_normal(x), importance + start)
+        start = torch.zeros(x.shape[:2]) if log_start is None else torch.as_tensor(np.asarray(log_start, np.float32))
+        return cls(x, -log_standard_normal(x), start)
 
 
 class HierarchicalLoss:

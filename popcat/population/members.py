@@ -7,7 +7,7 @@ A fit's folder has, while it is under way, `_fit/`: galaxies.safetensors (what p
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ import torch
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import flow_from_file, flow_to_bytes
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.flows.training import History, fit_loss
+from popcat.forward.noise import Noise, check_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.distance import Galaxies, Scaling, WassersteinLoss
 from popcat.population.fitted import Member
-from popcat.population.fitting import Plan, fit_flow
 from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space, new_flow
@@ -37,7 +37,8 @@ _JOB = "job.json"
 APART = 999
 """Between the seeds of two members."""
 _TOLERANCE = 0.1
-"""The noise of a score of so few held-out galaxies is larger than what the last looks of a fit differ by."""
+"""Share by which the last validations of a fit may be worse than its best: with so few held-out galaxies they differ by
+less than their noise."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Job:
 
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     cuts: Cuts
     settings: PopulationSettings
     route: str
@@ -131,7 +132,7 @@ def read_job(output: Path) -> Job:
         raise PopcatError(f"no population fit under way in {output}: expected {WORK}/{_JOB}")
     stored = json.loads((folder / _JOB).read_bytes())
     survey = Survey.model_validate(stored["survey"])
-    noise = check_noise(NoiseModel.model_validate(stored["noise"]), survey, str(folder))
+    noise = check_noise(Noise.model_validate(stored["noise"]), survey, str(folder))
     galaxies = draws = start = None
     if _GALAXIES in stored["data"]:
         galaxies = Galaxies(**safetensors.numpy.load_file(folder / _GALAXIES))
@@ -170,14 +171,14 @@ def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, b
     seed = job.settings.seed + APART * number
     flow, architecture = new_flow(job.settings, job.space.n_dim, seed)
     flow.to(device)
-    looks = [run(job, flow, seed, folder / f"{number}-{name}.safetensors", device) for name, run in _stages(job)]
-    score = looks[-1].score[looks[-1].kept]
-    member = Member(number=number, seed=seed, score=score, seconds=sum(look.seconds[-1] for look in looks),
-                    steps=sum(look.step[-1] for look in looks), cpu_seconds=time.process_time() - began)  # fmt: skip
+    stages = [run(job, flow, seed, folder / f"{number}-{name}.safetensors", device) for name, run in _stages(job)]
+    score = stages[-1].validation[stages[-1].kept_epoch]
+    member = Member(number=number, seed=seed, score=score, seconds=sum(stage.seconds[-1] for stage in stages),
+                    steps=sum(stage.step[-1] for stage in stages), cpu_seconds=time.process_time() - began)  # fmt: skip
     content = flow_to_bytes(flow.to("cpu").eval(), architecture)
     write_bytes_atomic(folder / f"{number}.flow", content)
     write_json_atomic(folder / f"{number}.json", {"job": job.digest, "member": member.model_dump(mode="json"),
-                                                  "looks": [vars(look) for look in looks]})  # fmt: skip
+                                                  "stages": [asdict(stage) for stage in stages]})  # fmt: skip
     return member, content
 
 
@@ -195,31 +196,30 @@ def _stages(job: Job):
     return stages
 
 
-def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, device: str):
+def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, device: str) -> History:
     synthesis = job.synthesis(device) if job.cuts.cuts else None
     made = HierarchicalLoss(flow, job.draws, job.settings, seed, synthesis, device)
     training = job.settings.training(learning_rate=job.settings.start_learning_rate)
-    return fit_flow(flow, made.loss, made.score, _plan(job, job.settings.start_steps, training, checkpoint, seed))
+    return fit_loss(flow, made.loss, made.score, training, n_steps=job.settings.start_steps,
+                    **_options(job, seed, checkpoint))  # fmt: skip
 
 
-def _start(job: Job, flow, seed: int, checkpoint: Path, device: str):
+def _start(job: Job, flow, seed: int, checkpoint: Path, device: str) -> History:
     made = StartLoss(flow, job.start, job.settings, seed, device)
-    judge = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
-    training = job.settings.training(learning_rate=job.settings.start_learning_rate)
-    plan = _plan(job, job.settings.start_steps, training, checkpoint, seed, patience=10**9)
-    return fit_flow(flow, made.loss, judge.score, plan)
+    validation = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
+    steps = job.settings.start_steps
+    training = job.settings.training(learning_rate=job.settings.start_learning_rate, patience=steps)
+    return fit_loss(flow, made.loss, validation.score, training, n_steps=steps, **_options(job, seed, checkpoint))
 
 
-def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str):
+def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str) -> History:
     made = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
-    plan = _plan(job, job.settings.steps, job.settings.training(), checkpoint, seed, tolerance=_TOLERANCE)
-    return fit_flow(flow, made.loss, made.score, plan)
+    return fit_loss(flow, made.loss, made.score, job.settings.training(), n_steps=job.settings.steps,
+                    tolerance=_TOLERANCE, **_options(job, seed, checkpoint))  # fmt: skip
 
 
-def _plan(job: Job, n_steps: int, training, checkpoint: Path, seed: int, **more) -> Plan:
-    made_for = {"job": job.digest, "seed": seed}
-    usual = {"check_every": job.settings.check_every, "patience": job.settings.patience}
-    return Plan(n_steps, training=training, checkpoint=checkpoint, made_for=made_for, **usual | more)
+def _options(job: Job, seed: int, checkpoint: Path) -> dict:
+    return {"every": job.settings.check_every, "checkpoint": checkpoint, "identity": {"job": job.digest, "seed": seed}}
 
 
 def _read_done(folder: Path, number: int, job: Job) -> tuple[Member, bytes] | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.flows.settings import Training
 from popcat.settings import parse_toml, validation_summary
@@ -12,7 +13,7 @@ from popcat.settings import parse_toml, validation_summary
 Batch = Annotated[int, pydantic.Field(ge=16)]
 
 
-class PopulationSettings(pydantic.BaseModel):
+class PopulationSettings(Displayed, pydantic.BaseModel):
     """How the flows of a population are fitted; the defaults are for two cores, `published` is PopSED's recipe."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -53,9 +54,9 @@ class PopulationSettings(pydantic.BaseModel):
     synthetic galaxies they would make them scatter more than the observed."""
     held_out: float = pydantic.Field(default=0.1, gt=0, lt=0.5)
     check_every: int = pydantic.Field(default=100, ge=1)
-    """Steps between two looks at the held-out galaxies, and two checkpoints."""
+    """Steps between two validations on the held-out galaxies, and two checkpoints."""
     patience: int = pydantic.Field(default=24, ge=1)
-    """Looks without gain after which a fit stops."""
+    """Validations without gain after which a fit stops."""
     start_steps: int = pydantic.Field(default=800, ge=0)
     """Of the start, in which the flow learns a reweighted library, or of the hierarchical route; 0: no start."""
     start_batch: int = pydantic.Field(default=2048, ge=16)
@@ -74,13 +75,23 @@ class PopulationSettings(pydantic.BaseModel):
     """A step of the hierarchical route."""
     seed: int = pydantic.Field(default=0, ge=0)
 
-    def training(self, *, learning_rate: float | None = None) -> Training:
-        """The settings of the flow and of its optimiser."""
-        return Training(
-            family="coupling", n_blocks=self.n_blocks, hidden=self.hidden, n_layers=self.n_layers,
-            n_bins=self.n_bins, activation="silu", learning_rate=learning_rate or self.learning_rate,
-            average=self.average, clip_norm=self.clip_norm, seed=self.seed,
-        )  # fmt: skip
+    def _facts(self) -> dict[str, object]:
+        fields = type(self).model_fields
+        changed = [f"{name} = {getattr(self, name)}" for name in fields if getattr(self, name) != fields[name].default]
+        return {
+            "flow": f"{self.n_blocks} blocks of {self.n_layers} x {self.hidden} units",
+            "members": self.members,
+            "steps": f"{self.start_steps} of the start, {self.steps} of the {self.loss} distance",
+            "redshifts": self.redshifts,
+            "not default": "; ".join(changed) or "none",
+        }
+
+    def training(self, **changes) -> Training:
+        """The settings of the flow and of its training, with changes."""
+        names = ("n_blocks", "hidden", "n_layers", "n_bins", "learning_rate", "average", "clip_norm", "patience",
+                 "seed")  # fmt: skip
+        own = {name: getattr(self, name) for name in names}
+        return Training(**{"family": "coupling", "activation": "silu"} | own | changes)
 
 
 PUBLISHED = {"members": 10, "n_blocks": 20, "hidden": 100, "n_layers": 2, "learning_rate": 3e-4, "steps": 900,

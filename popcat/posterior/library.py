@@ -1,15 +1,18 @@
 """Simulated libraries as a training sees them: in memory or shard after shard, with noise that is drawn anew."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.dataset as ds
+from pydantic import model_validator
 
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import Manifest, read_manifest, renamed
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
-from popcat.forward.noise import NoiseModel, add_noise, check_noise
+from popcat.forward.noise import Noise, add_noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.survey import Survey
 from popcat.units import nmgy_to_ab_mag
@@ -25,7 +28,7 @@ _COMMON_SCATTER = 0.4
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryArrays:
     """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band); float32 but z."""
 
     unconstrained: np.ndarray
@@ -34,7 +37,7 @@ class Library:
 
     @classmethod
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray,
-                   galaxy_model: GalaxyModel) -> "Library":
+                   galaxy_model: GalaxyModel) -> "LibraryArrays":
         """theta is (n, d), flux noise-free in nMgy."""
         w = make_prior(galaxy_model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
@@ -43,37 +46,74 @@ class Library:
     def __len__(self) -> int:
         return len(self.redshift)
 
-    def __getitem__(self, rows) -> "Library":
-        return Library(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
+    def __getitem__(self, rows) -> "LibraryArrays":
+        return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
 
 
-@dataclass(frozen=True)
-class LibraryFolder:
+class LibraryManifest(Manifest):
+    """The manifest of a simulated library: its parts, and the settings in its fingerprint that decide them."""
+
+    KIND: ClassVar[str] = "library"
+    EXPECTED: ClassVar[str] = "a library, a folder that `popcat simulate` wrote"
+
+    survey: Survey
+    galaxy_model: GalaxyModel
+    noise: Noise
+    seed: int
+    grid: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_fingerprint(cls, data):
+        """The settings stand in the fingerprint, and nowhere else."""
+        made = data.get("fingerprint") if isinstance(data, dict) else None
+        return renamed(made, cls.KIND) | data if isinstance(made, dict) else data
+
+
+@dataclass(frozen=True, repr=False)
+class Library(Displayed):
     """A library on disk with what it was simulated with, as its manifest records it."""
 
     path: Path
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
-    manifest: dict
+    noise: Noise
+    manifest: LibraryManifest
 
-    def load(self, parts: slice = slice(None)) -> Library:
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def _title(self) -> str:
+        return f"Library {self.path}"
+
+    def _facts(self) -> dict[str, object]:
+        parts, size = len(self.manifest.parts), self.manifest.bytes / 1e6
+        return {
+            "galaxies": f"{len(self):,} in {parts:,} parts, {size:,.0f} MB",
+            "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
+            "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
+            "noise": "nominal, from the survey's depths" if self.noise.is_nominal else "fitted to a catalogue",
+            "seed": self.manifest.seed,
+        }
+
+    def load(self, parts: slice = slice(None)) -> LibraryArrays:
         """Read parameters, redshifts and model fluxes of some parts into memory: 70 bytes a galaxy for five bands."""
         parameters = make_prior(self.galaxy_model).names
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
-        names = [self.path / part["file"] for part in self.manifest["parts"][parts]]
+        names = [self.path / part.file for part in self.manifest.parts[parts]]
         table = ds.dataset([str(name) for name in names], format="parquet").to_table(
             columns=["redshift", *parameters, *fluxes]
         )
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
-        return Library.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
+        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
         """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
-        if self.manifest["rows"] <= max_in_memory:
-            return memory_source(self.load(), validation_fraction)
-        rows = np.cumsum([part["rows"] for part in self.manifest["parts"]])
+        origin = (str(self.path.absolute()), validation_fraction, max_in_memory)
+        if self.manifest.rows <= max_in_memory:
+            return replace(memory_source(self.load(), validation_fraction), origin=origin)
+        rows = np.cumsum([part.rows for part in self.manifest.parts])
         wanted = rows[-1] - min(int(rows[-1] * validation_fraction), MAX_VALIDATION)
         last = int(min(np.searchsorted(rows, wanted, side="right"), len(rows) - 1))
         step = max(SHARD_GALAXIES * len(rows) // int(rows[-1]), 1)
@@ -83,36 +123,46 @@ class LibraryFolder:
                 f"library {self.path}: its {len(rows)} part(s) are too large to be read one at a time; simulate it "
                 "with smaller parts (rows_per_partition)"
             )
-        return Source(self.load(slice(last, None)), int(rows[last - 1]), lambda: map(self.load, spans))
+        return Source(self.load(slice(last, None)), int(rows[last - 1]), lambda: map(self.load, spans), origin)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Galaxies to train on: some held out, and a way to read the others, n of them, shard after shard."""
+    """Galaxies to train on: some held out, and a way to read the others, n of them, shard after shard.
 
-    held_out: Library
+    `origin` is what `source_of` opens it from. A pickle holds that alone: a library is read where it is trained on.
+    """
+
+    held_out: LibraryArrays
     n: int
-    shards: Callable[[], Iterable[Library]]
+    shards: Callable[[], Iterable[LibraryArrays]]
+    origin: tuple[str, float, int] | None = None
+
+    def __reduce__(self):
+        if self.origin is None:
+            raise PopcatError("a library in memory cannot be sent to workers: simulate it into a folder")
+        return source_of, self.origin
 
 
-def memory_source(library: Library, validation_fraction: float) -> Source:
+def source_of(path: str, validation_fraction: float, max_in_memory: int) -> Source:
+    """The source of a library's folder."""
+    return open_library(path).source(validation_fraction, max_in_memory=max_in_memory)
+
+
+def memory_source(library: LibraryArrays, validation_fraction: float) -> Source:
     """A library in memory as one shard; the last galaxies are held out."""
     n = len(library) - min(int(len(library) * validation_fraction), MAX_VALIDATION)
     return Source(library[n:], n, lambda: [library[:n]])
 
 
-def open_library(path: "str | Path") -> LibraryFolder:
+def open_library(path: "str | Path") -> Library:
     """A library that `popcat simulate` wrote; PopcatError if the folder holds none or an unfinished one."""
-    manifest = read_manifest(path)
-    if manifest["kind"] != "library":
-        raise PopcatError(f"{path} holds {manifest['kind']}, not a library: name a folder that `popcat simulate` wrote")
-    made = manifest["fingerprint"]
-    survey, galaxy_model = Survey.model_validate(made["survey"]), GalaxyModel.model_validate(made["model"])
-    noise = check_noise(NoiseModel.model_validate(made["noise"]), survey, f"library {path}")
-    return LibraryFolder(Path(path), survey, galaxy_model, noise, manifest)
+    manifest = read_manifest(path, LibraryManifest)
+    noise = check_noise(manifest.noise, manifest.survey, f"library {path}")
+    return Library(Path(path), manifest.survey, manifest.galaxy_model, noise, manifest)
 
 
-def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...], *, widened: bool = False):
+def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[int, ...], *, widened: bool = False):
     """Noisy fluxes and errors of the galaxies whose noisy magnitude passes the survey's selection, and their rows.
 
     The cut is on observed quantities, so it leaves p(theta | photometry) of what passes unchanged. `widened` adds

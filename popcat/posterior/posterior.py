@@ -27,24 +27,29 @@ import safetensors.numpy
 import torch
 
 from popcat import rng
+from popcat.columns import quantity_fields
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Mixture, Sampler, make_sampler
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.model import Forward, forward_for
+from popcat.forward.noise import Noise, check_noise
+from popcat.galaxies import Observation, chi2_of
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.posterior.features import Features, draw_redshift
 from popcat.posterior.support import Support
 from popcat.settings import validation_summary
 from popcat.survey import Survey
+from popcat.timing import stage
 
 _FORMAT = 3
 _READ_FORMATS = (2, 3)
 _JSON, _REDSHIFT, _SUPPORT = "posterior.json", "redshift.safetensors", "support.safetensors"
 _MAX_LOADED = 4
-MIN_REDSHIFT_ERR = 1e-6
-"""A redshift with a smaller error is taken as exact."""
+# Galaxies sampled at a time: bounds the memory of a partition whatever its size.
+_BATCH_DRAWS = 200_000
 _LN_2PI = float(np.log(2.0 * np.pi))
 
 
@@ -56,7 +61,7 @@ class _Description(pydantic.BaseModel):
     survey: Survey
     # "model" in format 2
     galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
-    noise: NoiseModel
+    noise: Noise
     features: dict
     redshift_features: dict
     files: dict[str, str]
@@ -78,8 +83,8 @@ class Draws:
     log_prior: np.ndarray
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, repr=False)
+class Posterior(Displayed):
     """A trained posterior, ready to sample.
 
     Attributes
@@ -95,7 +100,7 @@ class Posterior:
 
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     features: Features
     flows: tuple[torch.nn.Module, ...]
     architecture: Architecture
@@ -104,6 +109,22 @@ class Posterior:
     support: Support
     provenance: dict
     name: str = ""
+
+    def _title(self) -> str:
+        return f"Posterior {self.name[:8]} of survey {self.survey.name}".replace("  ", " ")
+
+    def _facts(self) -> dict[str, object]:
+        made, (low, high) = self.provenance, self.survey.redshift_range
+        found = {
+            "bands": listed(self.survey.band_names, 20),
+            "redshift": f"{low:g} to {high:g}: given, with an error, or inferred",
+            "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
+            "parameters": listed(self.prior.names, 20),
+            "flows": len(self.flows),
+            "trained on": f"{made['n_library']:,} simulated galaxies" if "n_library" in made else "",
+            "popcat": made.get("popcat_version", ""),
+        }
+        return {name: value for name, value in found.items() if value}
 
     @cached_property
     def prior(self) -> Prior:
@@ -117,52 +138,63 @@ class Posterior:
     def _first_sampler(self) -> Sampler:
         return self.sampler if len(self.flows) == 1 else Sampler(self.flows[0])
 
-    def sample(
-        self, flux, flux_err, redshift, object_id, n_draws: int, seed: int, *, redshift_err=None
-    ) -> Draws:
+    @cached_property
+    def forward(self) -> Forward:
+        """The forward model that it was trained on, loaded once a process."""
+        return forward_for(self.survey, self.galaxy_model)
+
+    def sample(self, data: Observation, n_draws: int, seed: int) -> Draws:
         """Draws of theta and redshift, every one inside the prior; none is rejected.
 
-        flux, flux_err are (n, n_band) in nMgy, NaN in bands that are not observed. redshift is (n,): NaN is unknown,
-        with redshift_err (n,) it has that Gaussian error, without (or NaN) it is exact. The noise of draw k of a
-        galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any catalogue and any
-        partition to within float32 rounding (about 1e-5 standard deviations).
+        The noise of draw k of a galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any
+        catalogue and any partition to within float32 rounding (about 1e-5 standard deviations).
         """
-        object_id, width = np.asarray(object_id), self.prior.n_unconstrained
+        object_id, width = np.asarray(data.object_id), self.prior.n_unconstrained
         normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).reshape(-1, n_draws, width)
         uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
-        member = self._member_numbers(seed, object_id, n_draws)
-        return self.transform(flux, flux_err, redshift, normals, uniforms, member, redshift_err=redshift_err)
+        return self.transform(data, normals, uniforms, self._member_numbers(seed, object_id, n_draws))
 
-    def transform(self, flux, flux_err, redshift, normals, uniforms, member=None, *, redshift_err=None) -> Draws:
+    def transform(self, data: Observation, normals: np.ndarray, uniforms: np.ndarray, member=None) -> Draws:
         """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
 
         The uniform ones become redshifts where none is given exactly. `member` (n, k), uniform too, chooses among the
         flows of an ensemble; without it all draws, and q, are of the first flow. Then each galaxy's map is one to one
         and smooth, and takes these distributions to q.
         """
-        redshift, width = np.asarray(redshift, dtype=float), self.prior.n_unconstrained
-        sigma = np.full(len(redshift), np.nan) if redshift_err is None else np.asarray(redshift_err, dtype=float)
-        is_exact = ~np.isnan(redshift) & ~(sigma > MIN_REDSHIFT_ERR)
-        z = np.repeat(redshift[:, None], normals.shape[1], axis=1)
+        width, is_free = self.prior.n_unconstrained, data.is_free
+        z = np.repeat(np.asarray(data.redshift, dtype=float)[:, None], normals.shape[1], axis=1)
         log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
-        rest = np.flatnonzero(~is_exact)
+        exact, free = np.flatnonzero(~is_free), np.flatnonzero(is_free)
         with _one_thread():
-            if len(rest):
-                given = redshift[rest], np.where(np.isnan(redshift[rest]), np.nan, sigma[rest])
-                z[rest], log_q[rest], log_prior[rest] = self._redshifts(
-                    flux[rest], flux_err[rest], *given, uniforms[rest]
-                )
+            if len(free):
+                z[free], log_q[free], log_prior[free] = self._redshifts(data[free], uniforms[free])
             noise = torch.from_numpy(normals.astype(np.float32))
             w = torch.empty_like(noise)
-            for rows, once in ((np.flatnonzero(is_exact), True), (rest, False)):
+            for rows, once in ((exact, True), (free, False)):
                 if len(rows):
                     chosen = None if member is None else member[rows]
-                    w[rows], q = self._conditioned(flux[rows], flux_err[rows], z[rows], noise[rows], chosen, once)
+                    w[rows], q = self._conditioned(data[rows], z[rows], noise[rows], chosen, once)
                     log_q[rows] += q.numpy()
         flat = w.reshape(-1, width).double().numpy()
         log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * _LN_2PI
         theta = self.prior.from_unconstrained(flat)
         return Draws(theta.reshape(*z.shape, theta.shape[1]), z, log_q, log_prior)
+
+    def quantities(self, data: Observation, n_draws: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Draws of every quantity, {name: (n, n_draws) float32}, and chi2 of the best draw, (n,); in bounded memory."""
+        names, chi2 = quantity_fields(self.survey, self.galaxy_model), np.empty(len(data))
+        out = {name: np.empty((len(data), n_draws), dtype=np.float32) for name in names}
+        step = max(_BATCH_DRAWS // n_draws, 1)
+        for start in range(0, len(data), step):
+            part = slice(start, start + step)
+            some = data[part]
+            with stage("sample"):
+                draws = self.sample(some, n_draws, seed)
+            theta, z = draws.theta.reshape(-1, draws.theta.shape[2]), draws.redshift.ravel()
+            chi2[part] = chi2_of(self.forward.flux(theta, z).reshape(len(some), n_draws, -1), some).min(axis=1)
+            for name, values in self.forward.derive(theta, z).items():
+                out[name][part] = values.reshape(-1, n_draws)
+        return out, chi2
 
     def redshift_nodes(self, flux, flux_err) -> np.ndarray:
         """ln q(u | photometry) at equidistant u = (z - low) / (high - low), (n, n_bins + 1): the photo-z PDF."""
@@ -170,9 +202,12 @@ class Posterior:
         with torch.no_grad():
             return self.redshift_density.log_nodes(context).numpy()
 
-    def _redshifts(self, flux, flux_err, z_obs, sigma, uniform):
+    def _redshifts(self, data: Observation, uniform):
+        """Redshifts (n, k), ln q and ln prior of them, times the likelihood of a measured one."""
         low, high = self.survey.redshift_range
-        z, log_q = draw_redshift(self.redshift_nodes(flux, flux_err), (low, high), z_obs, sigma, uniform)
+        z_obs = np.asarray(data.redshift, dtype=float)
+        sigma = np.where(np.isnan(z_obs), np.nan, data.redshift_err)
+        z, log_q = draw_redshift(self.redshift_nodes(data.flux, data.flux_err), (low, high), z_obs, sigma, uniform)
         with np.errstate(invalid="ignore"):
             measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
         return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) - np.log(high - low)
@@ -183,15 +218,16 @@ class Posterior:
             return torch.zeros(len(object_id), n_draws, dtype=torch.float64)
         return torch.from_numpy(rng.uniform(seed, rng.STREAM_MEMBER, object_id, n_draws))
 
-    def _conditioned(self, flux, flux_err, z, noise, member, once: bool):
+    def _conditioned(self, data: Observation, z, noise, member, once: bool):
         """w and ln q(w | x, z). `once`: all draws of a galaxy share its redshift, and so its context."""
         sampler = self._first_sampler if member is None else self.sampler
         if once:
-            return sampler.transform(noise, torch.from_numpy(self.features(flux, flux_err, z[:, 0])), member)
+            return sampler.transform(noise, torch.from_numpy(self.features(data.flux, data.flux_err, z[:, 0])), member)
         n, k, _ = noise.shape
-        context = self.features(np.repeat(flux, k, axis=0), np.repeat(flux_err, k, axis=0), z.ravel())
+        bands = (np.repeat(values, k, axis=0) for values in (data.flux, data.flux_err))
         flat = None if member is None else member.reshape(n * k, 1)
-        w, q = sampler.transform(noise.reshape(n * k, 1, -1), torch.from_numpy(context), flat)
+        context = torch.from_numpy(self.features(*bands, z.ravel()))
+        w, q = sampler.transform(noise.reshape(n * k, 1, -1), context, flat)
         return w.reshape(noise.shape), q.reshape(n, k)
 
 
@@ -252,6 +288,11 @@ def posterior_folder(posterior: "str | Path") -> Path:
             f"embedded name; {did_you_mean(str(posterior), embedded_posteriors())}"
         )
     return Path(posterior)
+
+
+def posterior_location(posterior: "str | Path") -> str:
+    """A posterior as workers find it: an embedded one's name, or an absolute path."""
+    return str(posterior) if str(posterior) in embedded_posteriors() else str(Path(posterior).absolute())
 
 
 _loaded: OrderedDict[str, Posterior] = OrderedDict()

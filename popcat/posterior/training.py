@@ -1,11 +1,12 @@
 """From a simulated library to a frozen posterior: q(z | photometry), then the members of q(theta | photometry, z).
 
-Ensembles on a cluster: one flow a task.
+Each member is a task, on a cluster where there is one.
 """
 
 import dataclasses
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,17 +21,24 @@ from popcat.flows.piecewise import PiecewiseShape, train_piecewise
 from popcat.flows.sampler import member_settings
 from popcat.flows.settings import Training
 from popcat.flows.training import History, mean_log_prob, train_flow
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.plots import loss_curve, save_figure
 from popcat.posterior.features import Features, fit_features, instruments, random_masks
-from popcat.posterior.library import Library, LibraryFolder, Source, memory_source, observe, open_library
-from popcat.posterior.posterior import Posterior, save_posterior
+from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
+from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
 from popcat.posterior.support import fit_support
-from popcat.run.client import connect
+from popcat.run.client import SYNCHRONOUS, Where
+from popcat.run.runner import How, run, values_of
+from popcat.run.worker import OnlyHere
+from popcat.settings import settings_of
 from popcat.survey import Survey
+from popcat.timing import recorded
 
 _MIN_GALAXIES = 1000
 _MAX_SCALING = 400_000
+_SECONDS = 5e-5
+"""Of one core for one galaxy in one epoch of one flow, about."""
 CHECKPOINTS = "checkpoints"
 """Folder inside an unfinished model's; a training that finds it goes on from there."""
 
@@ -43,12 +51,12 @@ class Setup:
     """
 
     survey: Survey
-    noise: NoiseModel
+    noise: Noise
     settings: Training
     n_unconstrained: int
     features: Features | None = None
 
-    def photometry(self, library: Library, *stream: int, hide: bool = True):
+    def photometry(self, library: LibraryArrays, *stream: int, hide: bool = True):
         """Noisy fluxes and errors of what passes the selection, NaN in bands that are hidden, and their rows."""
         seed = (self.settings.seed, *stream)
         flux, err, rows = observe(library, self.survey, self.noise, seed, widened=hide)
@@ -58,13 +66,13 @@ class Setup:
             flux, err = np.where(seen, flux, np.nan), np.where(seen, err, np.nan)
         return flux, err, rows
 
-    def theta_set(self, library: Library, *stream: int, hide: bool = True):
+    def theta_set(self, library: LibraryArrays, *stream: int, hide: bool = True):
         """Unconstrained parameters and their context."""
         flux, err, rows = self.photometry(library, *stream, hide=hide)
         context = self.features(flux, err, library.redshift[rows])
         return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
 
-    def redshift_set(self, features: Features, library: Library, *stream: int):
+    def redshift_set(self, features: Features, library: LibraryArrays, *stream: int):
         """Redshift as a fraction of the survey's range, (n, 1), and its context."""
         flux, err, rows = self.photometry(library, *stream)
         low, high = self.survey.redshift_range
@@ -73,42 +81,38 @@ class Setup:
 
 
 def train_posterior(
-    library: Library | Source,
+    library: LibraryArrays | Source,
     survey: Survey,
     galaxy_model: GalaxyModel,
-    noise: NoiseModel,
+    noise: Noise,
     settings: Training,
     *,
     provenance: dict,
     device: str = "cpu",
     report: Callable[[int, History], None] = lambda epoch, history: None,
     checkpoints: Path | None = None,
-    run_members: Callable | None = None,
+    how: How | None = None,
 ) -> tuple[Posterior, History]:
     """Train q(z | photometry), the members of q(theta | photometry, z) and the support on a library; noise and missing
     bands are drawn anew every epoch.
 
-    run_members takes the `Setup`, the settings of each member and the size of an epoch to their flows and histories;
-    by default members are trained one after the other. With `checkpoints`, a folder, a training that was cut off goes
-    on where it stopped.
+    Members are tasks of `popcat.run.runner.run`, carried out as `how` says, by default one after the other in this
+    process; `report` is told of those that are trained in this process. With `checkpoints`, a folder, a training that
+    was cut off goes on where it stopped.
     Returns the posterior and the history of the first member.
 
     Raises PopcatError if too few galaxies pass the survey's selection.
     """
-    source = memory_source(library, settings.validation_fraction) if isinstance(library, Library) else library
+    source = memory_source(library, settings.validation_fraction) if isinstance(library, LibraryArrays) else library
     noise = check_noise(noise, survey, "the noise model")
     width = make_prior(galaxy_model).n_unconstrained
     flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, width))
     features = fit_features(flux, err, redshift, galaxy_model.cosmology)
     redshift_features = fit_features(flux, err, None, galaxy_model.cosmology)
     setup = Setup(survey, noise, settings, width, features)
-    how = {"device": device, "report": report, "epoch_size": int(fraction * source.n), "checkpoints": checkpoints}
-    density, redshift_history = _train_redshift(setup, redshift_features, source, how)
-    if run_members is None:
-        members = [train_member(setup, chosen, source, **how) for chosen in member_settings(settings)]
-    else:
-        members = run_members(setup, member_settings(settings), how["epoch_size"])
-    flows, histories = zip(*members, strict=True)
+    options = {"device": device, "report": report, "epoch_size": int(fraction * source.n), "checkpoints": checkpoints}
+    density, redshift_history = _train_redshift(setup, redshift_features, source, options)
+    flows, histories = zip(*_train_members(setup, source, how or How(SYNCHRONOUS), options), strict=True)
     architecture = architecture_for(settings, features=setup.n_unconstrained, context=features.n_features)
     complete = setup.theta_set(source.held_out, 1, hide=False)
     made = {
@@ -142,6 +146,34 @@ def train_member(setup: Setup, settings: Training, source: Source, *, epoch_size
         architecture, shards, validation, settings, epoch_size=epoch_size, checkpoint=file,
         data_id=_name(own, source.n), device=device, report=report,
     )  # fmt: skip
+
+
+def _train_members(setup: Setup, source: Source, how: How, options: dict) -> list[tuple[torch.nn.Module, History]]:
+    """The members, each a task: their flows and histories, in order."""
+    settings = setup.settings
+    options = options | {"report": OnlyHere(options["report"])}
+    jobs = {i: (setup, chosen, source, options) for i, chosen in enumerate(member_settings(settings))}
+    seconds = _SECONDS * options["epoch_size"] * settings.max_epochs * len(jobs)
+    outcomes = run(
+        _train_member_task, jobs, verb="training", how=how, unit="members", noun="member", seconds=seconds
+    )
+    with tempfile.TemporaryDirectory(prefix="popcat-members-") as folder:
+        return [_member_of(*value, Path(folder) / "member.safetensors") for value in values_of(outcomes, "member")]
+
+
+def _train_member_task(setup: Setup, settings: Training, source: Source, options: dict) -> tuple[bytes, dict]:
+    """`train_member` as a task, on the GPU of a worker that has one: the flow as bytes, and its history."""
+    on_gpu = {"device": "cuda"} if recorded().get("gpu") else {}
+    flow, history = train_member(setup, settings, source, **options | on_gpu)
+    architecture = architecture_for(settings, features=setup.n_unconstrained, context=setup.features.n_features)
+    return flow_to_bytes(flow, architecture), asdict(history)
+
+
+def _member_of(content: bytes, history: dict, file: Path) -> tuple[torch.nn.Module, History]:
+    """What `_train_member_task` gave, as `train_member` would give it; `file` is where it is put on the way."""
+    file.write_bytes(content)
+    flow, _ = flow_from_file(file)
+    return flow, History(**history)
 
 
 def _train_redshift(setup: Setup, features: Features, source: Source, how: dict):
@@ -194,99 +226,58 @@ def _not_empty(validation, source: Source, settings: Training):
 
 
 def train(
-    library: "str | Path",
-    output: "str | Path",
+    library: "str | Path" = "library",
+    output: "str | Path" = "posterior",
     *,
-    settings: Training | None = None,
+    settings: "Training | str | Path | None" = None,
     device: str = "cpu",
-    report=lambda epoch, history: None,
-    run_members: Callable | None = None,
-) -> tuple[Posterior, History]:
+    client: Where = None,
+    workers: int | None = None,
+    progress: bool = False,
+    log: str | Path | None = None,
+    report: Callable[[int, History], None] = lambda epoch, history: None,
+) -> Posterior:
     """Train a posterior on the library in a folder and freeze it in the folder `output`.
 
     A library too large for memory is streamed. A training that was cut off goes on from the checkpoints in `output`.
+    The members of an ensemble (settings.members) are tasks, where `client` and `workers` say
+    (popcat.run.client.connect): one member, or little work, is trained in this process. Workers must see the library
+    and `output` under the same paths; those with the resource GPU, where there are any, train on it.
 
-    Raises PopcatError if the library is not one, or `output` already holds something else.
+    Raises PopcatError if the library is not one, `output` already holds something else, or a member fails.
 
-    >>> from popcat import simulate_library
-    >>> manifest = simulate_library("library_to_train_on", "sdss", 4000, scheduler="synchronous")
+    >>> from popcat import simulate
+    >>> library = simulate("sdss", 4000, output="library_to_train_on", client="synchronous")
     >>> small = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16)
-    >>> posterior, history = train("library_to_train_on", "my_model", settings=small)
-    >>> len(history.train)
+    >>> len(train("library_to_train_on", "my_posterior", settings=small).flows)
     1
     """
-    folder, settings = open_library(library), settings or Training()
-    output = Path(output)
+    how = How(client, workers, progress, log=log)
+    how.verify()
+    folder, settings = open_library(library), settings_of(Training, settings, "training")
+    output = Path(output).absolute()
     if output.exists() and any(item.name != CHECKPOINTS for item in output.iterdir()):
         raise PopcatError(f"{output} is not empty: name a new folder for the model")
     checkpoints = output / CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
     posterior, history = train_posterior(
         folder.source(settings.validation_fraction), folder.survey, folder.galaxy_model, folder.noise, settings,
-        provenance=_provenance(folder), device=device, report=report, checkpoints=checkpoints, run_members=run_members,
+        provenance=_provenance(folder), device=device, report=report, checkpoints=checkpoints, how=how,
     )  # fmt: skip
     save_posterior(posterior, output)
     for file in checkpoints.iterdir():
         file.unlink()
     checkpoints.rmdir()
-    return posterior, history
+    save_figure(loss_curve([{"epoch": i + 1, "train": -a, "validation": -b} for i, (a, b) in enumerate(
+        zip(history.train, history.validation, strict=True))]), output / "loss.png")  # fmt: skip
+    return load_posterior(output)
 
 
-def _provenance(folder: LibraryFolder) -> dict:
+def _provenance(folder: Library) -> dict:
     return {
         "popcat_version": __version__,
-        "library": {key: folder.manifest[key] for key in ("fingerprint_sha256", "rows", "popcat_version")},
-        "library_seed": folder.manifest["fingerprint"]["seed"],
-        "grid": folder.manifest["fingerprint"]["grid"],
+        "library": folder.manifest.model_dump(include={"fingerprint_sha256", "rows", "popcat_version"}),
+        "library_seed": folder.manifest.seed,
+        "grid": folder.manifest.grid,
         "torch": torch.__version__,
     }
-
-
-def train_member_part(
-    library: str, setup: Setup, settings: Training, epoch_size: int, checkpoints: str, device: str = "cpu"
-) -> tuple[bytes, dict]:
-    """`train_member` from a library's folder, as a task elsewhere: the flow as bytes, and its history."""
-    source = open_library(library).source(settings.validation_fraction)
-    flow, history = train_member(
-        setup, settings, source, epoch_size=epoch_size, device=device, checkpoints=Path(checkpoints)
-    )
-    architecture = architecture_for(settings, features=setup.n_unconstrained, context=setup.features.n_features)
-    return flow_to_bytes(flow, architecture), asdict(history)
-
-
-def member_from_part(content: bytes, history: dict, file: Path) -> tuple[torch.nn.Module, History]:
-    """What `train_member_part` gave, as `train_member` would give it; `file` is where it is put on the way."""
-    file.write_bytes(content)
-    flow, _ = flow_from_file(file)
-    file.unlink()
-    return flow, History(**history)
-
-
-def train_ensemble(
-    library: str | Path, output: str | Path, *, settings: Training | None = None, device: str = "cpu",
-    report: Callable = lambda epoch, history: None, scheduler: str | None = None, workers: int | None = None,
-) -> tuple[Posterior, History]:  # fmt: skip
-    """Train a posterior whose members (settings.members) are Dask tasks, one flow a task, and freeze it in `output`.
-
-    Workers must see the library and `output` under the same paths, as they read the first and leave checkpoints in the
-    second. Tasks go to workers with the resource GPU where there are any.
-
-    Raises PopcatError as `popcat.posterior.training.train` does, and if nothing answers at the scheduler's address.
-    """
-    library, output = Path(library).absolute(), Path(output).absolute()
-    fixed = {"checkpoints": str(output / CHECKPOINTS), "device": device}
-
-    def run_members(setup, members, size):
-        jobs = [(str(library), setup, member, size, *fixed.values()) for member in members]
-        with connect(scheduler, workers=workers, tasks=len(jobs)) as client:
-            parts = [train_member_part(*job) for job in jobs] if client is None else _gather(client, jobs)
-        return [member_from_part(*part, output / CHECKPOINTS / "member") for part in parts]
-
-    return train(library, output, settings=settings, device=device, report=report, run_members=run_members)
-
-
-def _gather(client, jobs) -> list:
-    """Results of `train_member_part`, on GPU workers where there are any."""
-    has_gpu = any(info["resources"].get("GPU") for info in client.scheduler_info(n_workers=-1)["workers"].values())
-    where = {"resources": {"GPU": 1}} if has_gpu else {}
-    return client.gather([client.submit(train_member_part, *job, pure=False, **where) for job in jobs])

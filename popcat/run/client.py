@@ -1,20 +1,26 @@
-"""Where a run runs: in this process, on a local cluster, or on the cluster of a scheduler."""
+"""Where work runs: on a cluster that is given, on the active client's, on a local one, or in this process."""
 
 import contextlib
 import importlib.util
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import dask
 import distributed
+from distributed.deploy import Cluster
 
 from popcat.errors import PopcatError
 
 SYNCHRONOUS = "synchronous"
-"""Instead of a scheduler's address: run everything in this process, for debuggers and small inputs."""
+"""Instead of a cluster: run everything in this process, for debuggers and small inputs."""
+Where = distributed.Client | Cluster | str | Path | None
+"""A client, a cluster, the address of a scheduler or its scheduler file, `SYNCHRONOUS`, or None: see `connect`."""
+START_S = 4.0
+"""Seconds that local workers take to start and to import (3 to 5 on two cores, with warm caches)."""
 # A partition that kills two local workers is to blame; a cluster of its own has Dask's default of four.
 _LOCAL = {"distributed.scheduler.allowed-failures": 1}
 # Kernels and torch are single-threaded: Dask does the parallelism.
@@ -23,36 +29,91 @@ _THREADS = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 
 
 @contextlib.contextmanager
 def connect(
-    scheduler: str | None, *, workers: int | None = None, tasks: int | None = None
+    client: Where = None, *, workers: int | None = None, tasks: int | None = None, seconds: float = math.inf
 ) -> Iterator[distributed.Client | None]:
-    """A client of a scheduler, of a local cluster of one-threaded processes, or None for `SYNCHRONOUS` or no tasks.
+    """The client that `tasks` tasks run on, or None where they run in this process.
 
-    `scheduler` is an address or the scheduler file that `dask scheduler --scheduler-file` writes. For a "tls://"
-    address the certificates come from Dask's configuration (distributed.comm.tls).
+    `client` is a distributed.Client, a cluster object, an address, the file of `dask scheduler --scheduler-file`, or
+    `SYNCHRONOUS`. None means, in this order: a local cluster of `workers` one-threaded processes where `workers` is
+    given; the active client; this process, where starting workers costs more than they save of the `seconds` that the
+    work takes on one core; a local cluster with one process a core. What was open before stays open.
 
-    Raises PopcatError if nothing answers at the address.
+    For a "tls://" address the certificates come from Dask's configuration (distributed.comm.tls).
+
+    Raises PopcatError if the client or cluster is closed, or nothing answers at the address.
+
+    >>> with connect("synchronous") as client:
+    ...     print(client)
+    None
     """
-    if scheduler == SYNCHRONOUS or tasks == 0:
+    check_client(client, workers)
+    if client is None and workers is None and tasks != 0:
+        client = _active()
+    if tasks == 0 or client == SYNCHRONOUS:
         yield None
-    elif scheduler is not None:
-        with _quiet(), _remote(scheduler) as client:
-            yield client
+    elif isinstance(client, distributed.Client):
+        yield client
+    elif client is not None:
+        with _quiet(), _connected(client) as own:
+            yield own
+    elif workers is None and not _pays(seconds, tasks):
+        yield None
     else:
-        n = min(workers or dask.system.CPU_COUNT, tasks or sys.maxsize)
-        with (
-            dask.config.set({**_LOCAL, "distributed.nanny.pre-spawn-environ": _THREADS}),
-            distributed.LocalCluster(
-                n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
-            ) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            yield client
+        with _local(min(workers or dask.system.CPU_COUNT, tasks or sys.maxsize)) as own:
+            yield own
 
 
-def check_scheduler(scheduler: str | None) -> None:
-    """PopcatError if nothing answers at the address: asked before an output folder is begun."""
-    if scheduler not in (None, SYNCHRONOUS):
-        _remote(scheduler, set_as_default=False).close()
+def check_client(client: Where, workers: int | None = None, *, answers: bool = False) -> None:
+    """PopcatError for a `client` that cannot work, or `workers` beside one; `answers`: also if no scheduler answers."""
+    if client is not None and workers is not None:
+        raise PopcatError("workers is the size of a local cluster: leave out workers, or client")
+    if isinstance(client, distributed.Client | Cluster):
+        if (state := _state(client)) != "running":
+            raise PopcatError(f"client: expected a {type(client).__name__} that is running, got one that is {state}: "
+                              "open a new one")  # fmt: skip
+    elif not isinstance(client, str | Path | None):
+        raise PopcatError("client: expected a distributed.Client, a cluster, an address, a scheduler file or "
+                          f'"{SYNCHRONOUS}", got {type(client).__name__}')  # fmt: skip
+    elif answers and client not in (None, SYNCHRONOUS):
+        _connected(client).close()
+
+
+def _state(one: distributed.Client | Cluster) -> str:
+    """ "running" for what can be used from here."""
+    return "asynchronous" if one.asynchronous else getattr(one.status, "name", one.status)
+
+
+def _active() -> distributed.Client | str | None:
+    """The client of the caller's own, where there is one. Inside a task it is this process: a task that waits for
+    others could take the place that they need.
+    """
+    with contextlib.suppress(ValueError):
+        distributed.get_worker()
+        return SYNCHRONOUS
+    with contextlib.suppress(ValueError):
+        active = distributed.get_client()
+        return active if _state(active) == "running" else None
+    return None
+
+
+def _pays(seconds: float, tasks: int | None) -> bool:
+    """Whether local workers save more than they cost. One core counts as two: workers also contain what goes wrong."""
+    if tasks == 1:
+        return False
+    n = max(min(dask.system.CPU_COUNT, tasks or sys.maxsize), 2)
+    return seconds * (1.0 - 1.0 / n) > START_S
+
+
+@contextlib.contextmanager
+def _local(n: int) -> Iterator[distributed.Client]:
+    with (
+        dask.config.set({**_LOCAL, "distributed.nanny.pre-spawn-environ": _THREADS}),
+        distributed.LocalCluster(
+            n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
 
 
 def check_performance_report(path: str | Path | None) -> None:
@@ -72,13 +133,15 @@ def performance_reported(client: distributed.Client | None, path: str | Path | N
         yield
         return
     report = distributed.performance_report(filename=str(path))
-    report.__enter__()
+    with client.as_current():
+        report.__enter__()
     try:
         yield
     finally:
         # a dead scheduler has no report, and its own error is the one to see
         if client.status == "running":
-            report.__exit__(None, None, None)
+            with client.as_current():
+                report.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
@@ -95,14 +158,18 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _remote(address: str, *, set_as_default: bool = True) -> distributed.Client:
+def _connected(where: Cluster | str | Path) -> distributed.Client:
+    """A client of a cluster, an address or a scheduler file, not the default of later Dask work."""
+    if isinstance(where, Cluster):
+        return distributed.Client(where, set_as_default=False)
     try:
-        where = _from_file(Path(address)) if str(address).endswith(".json") else address
-        return distributed.Client(where, timeout="10s", set_as_default=set_as_default)
+        is_file = isinstance(where, Path) or where.endswith(".json")
+        address = _from_file(Path(where)) if is_file else where
+        return distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TypeError, LookupError, RecursionError, TimeoutError) as error:
         raise PopcatError(
-            f"no Dask scheduler answers at {address}: {error}; start one with `dask scheduler`, check the "
-            "address with `popcat doctor --scheduler`, or leave --scheduler out"
+            f"no Dask scheduler answers at {where}: {error}; start one with `dask scheduler`, check the "
+            "address with `popcat doctor --client`, or leave --client (client=) out"
         ) from error
 
 

@@ -1,11 +1,16 @@
 """Lazy Dask dataframes: a function mapped over partitions, for ad hoc work beside runs from files to files."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import dask
 import dask.dataframe as dd
+import distributed
 import pandas as pd
+from dask.optimization import cull
+
+from popcat.errors import PopcatError
 
 Frame = dd.DataFrame
 """A Dask dataframe."""
@@ -38,3 +43,63 @@ def sum_of(frame: Frame, count: Callable, *arguments) -> Any:
     """
     parts = [dask.delayed(count)(part, *arguments) for part in frame.to_delayed()]
     return dask.delayed(sum)(parts).compute()
+
+
+def each_of(frame: Frame, call: Callable, *arguments) -> list:
+    """call(partition, *arguments) of every partition, in order, computed.
+
+    >>> each_of(frame_of(lambda n: pd.DataFrame({"x": range(n)}), [2, 3], meta=pd.DataFrame({"x": [0]})), len)
+    [2, 3]
+    """
+    return list(dask.compute(*(dask.delayed(call)(part, *arguments) for part in frame.to_delayed())))
+
+
+def take(frame: Frame, pieces: Iterable[tuple[int, int, int]]) -> pd.DataFrame:
+    """Rows of a lazy frame, computed: of each piece (partition, first row, end), one after the other.
+
+    >>> frame = frame_of(lambda n: pd.DataFrame({"x": range(n)}), [2, 3], meta=pd.DataFrame({"x": [0]}))
+    >>> take(frame, [(0, 1, 2), (1, 0, 2)])["x"].tolist()
+    [1, 0, 1]
+    """
+    parts = frame.to_delayed()
+    return pd.concat(dask.compute(*(parts[i].iloc[start:stop] for i, start, stop in pieces)))
+
+
+def meta_of(frame: Frame) -> pd.DataFrame:
+    """The empty frame that says what a lazy frame's partitions are like; what `attrs` it was made with stay in it."""
+    return frame._meta
+
+
+@dataclass(frozen=True)
+class Part:
+    """A partition of a Dask frame that any process can make, without the rest of the frame.
+
+    >>> frame = frame_of(lambda n: pd.DataFrame({"x": range(n)}), [2, 3], meta=pd.DataFrame({"x": [0]}))
+    >>> parts_of(frame)[1].make()["x"].tolist()
+    [0, 1, 2]
+    """
+
+    graph: dict
+    key: Any
+
+    def make(self) -> pd.DataFrame:
+        """The partition, made in this process."""
+        return dask.get(self.graph, self.key)
+
+
+def parts_of(frame: Frame) -> list[Part]:
+    """The partitions of a frame, each with what it needs to be made.
+
+    Raises PopcatError for a frame that a cluster holds (`persist`): its partitions cannot be made elsewhere.
+    """
+    frame = frame.optimize()
+    graph = dict(frame.__dask_graph__())
+    if any(isinstance(one, distributed.Future) for task in graph.values() for one in (task, *_inside(task))):
+        raise PopcatError("expected a frame whose partitions can be made again, got one that a cluster holds: leave "
+                          "out persist(), or infer it without output and write it with to_parquet")
+    return [Part(cull(graph, [key])[0], key) for key in frame.__dask_keys__()]
+
+
+def _inside(task: Any) -> list:
+    """What a node of a graph that is no task holds."""
+    return [task.value] if hasattr(task, "value") else []

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +14,22 @@ _LINE_EVERY_S = 60.0
 
 
 class Reporter:
-    """Tells of a run as it goes: `note` any event, `done` and `failed` for partitions; `summary` at the end.
+    """Tells of a run as it goes: `note` any event, `done` and `failed` for jobs; `summary` at the end.
 
-    show: a rich bar with galaxies/s, time left and failures on stderr; where stderr is no terminal, a line a minute.
+    sizes: how much each job is, of all of them, in `unit`, such as galaxies; pending: those that are still to be done;
+    noun: what one job is called, such as part.
+    show: a rich bar with the rate, time left and failures on stderr; where stderr is no terminal, a line a minute.
     log: a file to which each event is appended as one JSON object a line, with its time (UTC).
     """
 
-    def __init__(self, verb: str, rows: list[int], pending: list[int], *, show: bool, log: str | Path | None):
-        self.verb, self.rows, self.show = verb, rows, show
-        self.total, self.kept = sum(rows), sum(rows) - sum(rows[index] for index in pending)
-        self.parts, self.pending = len(rows), len(pending)
-        self.galaxies, self.failures, self.retries = 0, {}, 0
+    def __init__(
+        self, verb: str, sizes: Sequence[int], pending: Collection[int], *, show: bool, log: str | Path | None,
+        unit: str = "galaxies", noun: str = "part",
+    ):  # fmt: skip
+        self.verb, self.sizes, self.show, self.unit, self.noun = verb, sizes, show, unit, noun
+        self.total, self.kept = sum(sizes), sum(sizes) - sum(sizes[index] for index in pending)
+        self.parts, self.pending = len(sizes), len(pending)
+        self.finished, self.failures, self.retries = 0, {}, 0
         self._first = None
         self.stages, self.workers = Counter(), {}
         self._log = _open_log(log)
@@ -37,11 +43,11 @@ class Reporter:
             self._task = self._bar.add_task(self.verb, total=self.total, completed=self.kept, rate="", failed="")
             if self._bar.console.is_terminal:
                 self._bar.start()
-        self.note("run_started", parts=self.parts, pending=self.pending, galaxies=self.total)
+        self.note("run_started", verb=self.verb, parts=self.parts, pending=self.pending, **{self.unit: self.total})
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self.note("run_ended", error=str(error) if error else None, **self.summary())
+        self.note("run_ended", error=(str(error) or kind.__name__) if kind else None, **self.summary())
         if self._bar is not None:
             self._bar.stop()
         if self._log is not None:
@@ -54,62 +60,74 @@ class Reporter:
 
     def note(self, event: str, **fields) -> None:
         """One line of the log; the log never stops a run."""
-        self.retries += event == "part_retried"
+        self.retries += event == f"{self.noun}_retried"
         if self._log is not None:
             line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
             with suppress(OSError, ValueError):
                 self._log.write(json.dumps(line, default=str) + "\n")
 
     def done(self, index: int, made: dict) -> None:
-        """A part is written; `made` is what its sidecar says of how."""
-        self.galaxies += self.rows[index]
+        """A job is done; `made` is the record of how."""
+        self.finished += self.sizes[index]
         self.stages.update(made.get("seconds", {}))
         worker = self.workers.setdefault(made.get("worker", ""), {"parts": 0, "gpu": made.get("gpu", False)})
         worker |= {"parts": worker["parts"] + 1, "peak_rss_mb": made.get("peak_rss_mb")}
-        self.note("part_done", part=index, rows=self.rows[index], **made)
-        self._advance(self.rows[index])
+        size = {"rows" if self.unit == "galaxies" else self.unit: self.sizes[index]}
+        self.note(f"{self.noun}_done", **{self.noun: index}, **size, **made)
+        self._advance(self.sizes[index])
 
     def failed(self, index: int, error: Exception) -> None:
-        """A partition is given up."""
+        """A job is given up."""
         self.failures[index] = f"{type(error).__name__}: {error}"
-        self.note("part_failed", part=index, error=self.failures[index])
+        self.note(f"{self.noun}_failed", **{self.noun: index}, error=self.failures[index])
         self._advance(0)
 
     def summary(self) -> dict:
-        """What the run did, as JSON: galaxies per second, seconds by stage, workers, failures."""
+        """What the run did, as JSON: galaxies (or another unit) per second, seconds by stage, workers, failures."""
         seconds = time.monotonic() - self._start
         return {
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
-            "galaxies": self.galaxies,
-            "galaxies_per_s": round(self.galaxies / seconds, 2) if seconds > 0 else None,
+            self.unit: self.finished,
+            f"{self.unit}_per_s": round(self.finished / seconds, 2) if seconds > 0 else None,
             "parts": {"total": self.parts, "kept": self.parts - self.pending, "failed": len(self.failures)},
             "retries": self.retries,
             "stages": {name: round(value, 3) for name, value in self.stages.items()},
             "workers": self.workers,
-            "failures": [{"part": index, "error": error} for index, error in sorted(self.failures.items())],
+            "failures": [{self.noun: index, "error": error} for index, error in sorted(self.failures.items())],
         }
 
-    def _advance(self, galaxies: int) -> None:
+    def _advance(self, size: int) -> None:
         if self._bar is None:
             return
         now = time.monotonic()
         rate = self._rate(now)
         failed = f"{len(self.failures)} failed" if self.failures else ""
-        self._bar.update(self._task, advance=galaxies, rate=f"{rate:,.0f} galaxies/s", failed=failed)
+        self._bar.update(self._task, advance=size, rate=_rate_text(rate, self.unit), failed=failed)
         if not self._bar.console.is_terminal and now - self._said > _LINE_EVERY_S:
-            self._said, done = now, self.kept + self.galaxies
+            self._said, done = now, self.kept + self.finished
             left = (self.total - done) / rate / 60 if rate else float("inf")
-            self.say(f"{self.verb} {done:,} of {self.total:,} galaxies, {rate:,.0f}/s, {left:.0f} min left {failed}")
+            self.say(f"{self.verb} {done:,} of {self.total:,} {self.unit}, {_rate_text(rate, '')}, {left:.0f} min left "
+                     f"{failed}")  # fmt: skip
 
     def _rate(self, now: float) -> float:
-        """Galaxies per second since the first part was done: before that, workers load and compile."""
+        """Units per second since the first part was done: before that, workers load and compile."""
         if self._first is None:
-            self._first = now, self.galaxies
+            self._first = now, self.finished
         since, before = self._first
-        if self.galaxies > before:
-            return (self.galaxies - before) / max(now - since, 1e-9)
-        return self.galaxies / max(now - self._start, 1e-9)
+        if self.finished > before:
+            return (self.finished - before) / max(now - since, 1e-9)
+        return self.finished / max(now - self._start, 1e-9)
+
+
+def _rate_text(rate: float, unit: str) -> str:
+    """Galaxies come many a second, members of an ensemble a few an hour.
+
+    >>> _rate_text(1234.5, "galaxies"), _rate_text(0.002, "members")
+    ('1,234 galaxies/s', '7.2 members/h')
+    """
+    number, per = (f"{rate:,.0f}", "s") if rate >= 1.0 else (f"{3600.0 * rate:,.1f}", "h")
+    return f"{number} {unit}".rstrip() + f"/{per}"
 
 
 def _open_log(path: str | Path | None):

@@ -1,7 +1,7 @@
 """A bounded window of tasks on a cluster that loses workers.
 
-Each task is one whole partition, read to write, so that nothing piles up between stages. With workers that have the
-resource "GPU", tasks go to those alone; several workers may share a GPU, and keep it busy while others use their CPU.
+Each task is whole, read to write, so that nothing piles up between stages. With workers that have the resource "GPU",
+tasks go to those alone; several workers may share a GPU, and keep it busy while others use their CPU.
 
 What can go wrong, and who answers for it:
 
@@ -13,16 +13,18 @@ What can go wrong, and who answers for it:
     the scheduler dies            an error at once; a rerun finishes
 """
 
+import contextlib
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import cloudpickle
 import dask
 import distributed
-from distributed.client import ClosedClientError
+from distributed.client import CancelledError, ClosedClientError
 from distributed.comm import CommClosedError
 
 import popcat
@@ -38,31 +40,51 @@ _LOOK_S = 2.0
 
 
 class Outcome(NamedTuple):
-    """What became of a partition: `error` is None where its part is written."""
+    """What became of a job: `error` is None where it is done; then `value` is what its task returned, and `made` the
+    record of who did it and how long each stage took (popcat.timing).
+    """
 
     index: int
     error: Exception | None
+    value: Any = None
+    made: Mapping = MappingProxyType({})
 
 
-def run_synchronous(task: Callable, jobs: dict[int, tuple]) -> Iterator[Outcome]:
-    """task(*jobs[i]) for every i, in this process."""
-    for index, arguments in jobs.items():
-        try:
-            with recording("this process"):
-                task(*arguments)
-            yield Outcome(index, None)
-        except Exception as error:
-            yield Outcome(index, error)
+class Here:
+    """task(*jobs[i]) for every i in this process, one after the other, as outcomes."""
+
+    def __init__(self, task: Callable, jobs: dict[int, tuple]):
+        self.task, self.jobs, self.stopped = task, jobs, False
+
+    def __iter__(self) -> Iterator[Outcome]:
+        for index, arguments in self.jobs.items():
+            if self.stopped:
+                return
+            try:
+                with recording("this process") as record:
+                    outcome = Outcome(index, None, self.task(*arguments), record.as_dict())
+            except Exception as error:
+                outcome = Outcome(index, error)
+            yield outcome
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self.stopped = True
 
 
 class Window:
     """task(*jobs[i]) for every i on a cluster, as outcomes in the order in which they come.
 
-    `note` is called with the name of an event and its fields. Raises PopcatError where no outcome can come any more.
+    `note` is called with the name of an event and its fields; `noun` is what a job is called there. What is still under
+    way when the iteration ends early, as when the user interrupts it, is cancelled.
+
+    Raises PopcatError where no outcome can come any more.
     """
 
-    def __init__(self, client: distributed.Client, task: Callable, jobs: dict[int, tuple], note: Callable):
-        self.client, self.task, self.jobs, self.note = client, task, jobs, note
+    def __init__(
+        self, client: distributed.Client, task: Callable, jobs: dict[int, tuple], note: Callable, noun: str = "part"
+    ):
+        self.client, self.task, self.jobs, self.note, self.noun = client, task, jobs, note, noun
         self.waiting, self.suspects = deque(jobs), deque()
         self.running: dict[str, tuple[int, distributed.Future]] = {}
         self.attempts, self.alone = Counter(), set()
@@ -83,11 +105,20 @@ class Window:
                     yield outcome
         except (CommClosedError, ClosedClientError, OSError, TimeoutError) as error:
             raise _lost(error) from error
+        finally:
+            self._cancel()
 
     def stop(self) -> None:
         """Begin nothing more; what runs is waited for."""
         self.waiting.clear()
         self.suspects.clear()
+
+    def _cancel(self) -> None:
+        """Of what runs no outcome is wanted any more. A dead scheduler has nothing to cancel."""
+        if self.running and self.client.status == "running":
+            with contextlib.suppress(CommClosedError, ClosedClientError, OSError, TimeoutError):
+                self.client.cancel([future for _, future in self.running.values()], force=True)
+        self.running.clear()
 
     def _look(self) -> None:
         """Count the workers every few seconds: clusters grow, shrink and die."""
@@ -113,8 +144,8 @@ class Window:
             self.seen = now
         elif now - self.seen > _patience():
             what = "worker with a GPU" if self.uses_gpu else "worker"
-            raise PopcatError(f"no {what} for {_patience():.0f} s; the parts that are there are kept: start workers "
-                              "and give the same command again")  # fmt: skip
+            raise PopcatError(f"no {what} for {_patience():.0f} s; what is written is kept: start workers and "
+                              "give the same command again")  # fmt: skip
 
     def _tell(self, workers: frozenset[str], gpus: int) -> None:
         for event, names in (("worker_lost", self.workers - workers), ("worker_came", workers - self.workers)):
@@ -134,18 +165,21 @@ class Window:
         needs = {GPU: 1} if self.uses_gpu else None
         future = self.client.submit(
             run_on_worker, cloudpickle.dumps((self.task, self.jobs[index])), self.uses_gpu, popcat.__version__,
-            pure=False, resources=needs, key=f"part-{index:06d}-{time.monotonic_ns()}",
+            pure=False, resources=needs, key=f"{self.noun}-{index:06d}-{time.monotonic_ns()}",
         )  # fmt: skip
         self.running[future.key] = index, future
         future.add_done_callback(self.done.put)
 
     def _settle(self, future: distributed.Future) -> Outcome | None:
-        """The outcome of a future, or None where its partition is tried again."""
+        """The outcome of a future, or None where its job is tried again."""
         index, _ = self.running.pop(future.key)
         if future.status == "finished":
-            return Outcome(index, None)
+            try:
+                return Outcome(index, None, *future.result())
+            except CancelledError as error:
+                raise _lost(f"{self.noun} {index} is cancelled") from error
         if future.status != "error":
-            raise _lost(f"partition {index} is {future.status}")
+            raise _lost(f"{self.noun} {index} is {future.status}")
         error = future.exception()
         killed = isinstance(error, distributed.KilledWorker)
         if killed and index not in self.alone:
@@ -158,7 +192,7 @@ class Window:
         else:
             self.waiting.append(index)
         self.attempts[index] += 1
-        self.note("part_retried", part=index, error=f"{type(error).__name__}: {error}")
+        self.note(f"{self.noun}_retried", **{self.noun: index}, error=f"{type(error).__name__}: {error}")
         return None
 
 
@@ -168,5 +202,5 @@ def _patience() -> float:
 
 
 def _lost(why) -> PopcatError:
-    return PopcatError(f"the connection to the Dask scheduler is lost ({why}); the parts that are there are kept: "
+    return PopcatError(f"the connection to the Dask scheduler is lost ({why}); what is written is kept: "
                        "start a scheduler and give the same command again")  # fmt: skip

@@ -3,9 +3,12 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from catalogues import record
+
+from popcat.catalog.draws import encode
 
 
-def posterior_table(n, *, seed=0, n_draws=8, weights=False, first=0) -> pa.Table:
+def posterior_table(n, *, seed=0, n_draws=8, first=0) -> pa.Table:
     """A table like a part of a posterior catalogue, of two quantities; every tenth galaxy has no posterior."""
     rng = np.random.default_rng([seed, first])
     missing = np.arange(first, first + n) % 10 == 9
@@ -26,12 +29,11 @@ def posterior_table(n, *, seed=0, n_draws=8, weights=False, first=0) -> pa.Table
     for name, values in draws.items():
         for k, q in enumerate(np.percentile(values, (16, 50, 84), axis=1)):
             columns.append((field(f"{name}_p{(16, 50, 84)[k]}", pa.float32(), "dex", name), q))
-    lists = dict(draws) | ({"weights": rng.uniform(0.1, 3, (n, n_draws)).astype("f4")} if weights else {})
-    for name, values in lists.items():
-        full = name if name == "weights" else f"{name}_draws"
-        columns.append((field(full, pa.list_(pa.float32()), "dex", name), list(values)))
-    hole = {f"{name}_{part}" for name in draws for part in ("p16", "p50", "p84", "draws")} | {"weights"}
+    hole = {f"{name}_{part}" for name in draws for part in ("p16", "p50", "p84")}
     arrays = [pa.array(value, field.type, mask=missing if field.name in hole else None) for field, value in columns]
+    for name, values in draws.items():
+        columns.append((field(f"{name}_draws", pa.list_(pa.float32()), "dex", name), values))
+        arrays.append(encode(values[~missing], np.flatnonzero(~missing), n))
     return pa.table(arrays, schema=pa.schema([field for field, _ in columns]))
 
 
@@ -46,7 +48,7 @@ def posteriors(tmp_path):
         tables = [posterior_table(size, first=size * k, **options) for k, size in enumerate(sizes)]
         for k, table in enumerate(tables):
             folder.write_part(k, table)
-        folder.finish()
+        folder.finish(record())
         return tmp_path / name, pa.concat_tables(tables)
 
     return writer

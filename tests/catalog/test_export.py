@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from catalogues import record
 
 import popcat
 from popcat.catalog.export import PUBLISHERS, RECORD, export, iceberg_table
@@ -48,7 +49,7 @@ def test_every_galaxy_is_published_once_with_its_draws(posteriors, tmp_path, to,
     folder, table = posteriors()
     done = publish(folder, tmp_path / "out", to, sky=sky)
     got = read(tmp_path / "out", to)
-    assert done["added"] == done["rows"] == len(got) == 60
+    assert done.added == done.rows == len(got) == 60
     assert got["object_id"].to_pylist() == table["object_id"].to_pylist()
     assert draws_of(got) == draws_of(table)
 
@@ -57,11 +58,11 @@ def test_every_galaxy_is_published_once_with_its_draws(posteriors, tmp_path, to,
 def test_new_galaxies_are_added_and_the_same_export_adds_nothing(posteriors, tmp_path, to, sky):
     folder, table = posteriors()
     publish(folder, tmp_path / "out", to, sky=sky)
-    assert publish(folder, tmp_path / "out", to, sky=sky)["added"] == 0
+    assert publish(folder, tmp_path / "out", to, sky=sky).added == 0
     later, more = shifted(posteriors)
     done = publish(later, tmp_path / "out", to, sky=sky)
     got = read(tmp_path / "out", to)
-    assert (done["added"], done["rows"], len(got)) == (40, 100, 100)
+    assert (done.added, done.rows, len(got)) == (40, 100, 100)
     assert got["object_id"].to_pylist() == sorted(table["object_id"].to_pylist() + more["object_id"].to_pylist())
 
 
@@ -73,7 +74,7 @@ def shifted(posteriors, by=10_000):
     table = table.set_column(0, table.schema.field(0), pa.array(table["object_id"].to_numpy() + by))
     later = OutputFolder.open(folder.with_name("later"), {"shift": by}, 1, kind="posteriors")
     later.write_part(0, table)
-    later.finish()
+    later.finish(record())
     return folder.with_name("later"), table
 
 
@@ -102,7 +103,7 @@ def test_an_export_that_was_cut_off_is_finished_by_the_same_command(posteriors, 
     with pytest.raises(KeyboardInterrupt):
         publish(folder, tmp_path / "out", to, sky=sky)
     monkeypatch.setitem(PUBLISHERS, to, real)
-    assert publish(folder, tmp_path / "out", to, sky=sky)["rows"] == 60
+    assert publish(folder, tmp_path / "out", to, sky=sky).rows == 60
     assert len(read(tmp_path / "out", to)) == 60
 
 
@@ -219,9 +220,9 @@ def test_galaxies_without_a_position_are_counted(posteriors, tmp_path):
     ra[:3] = np.nan
     folder = OutputFolder.open(tmp_path / "lost", {}, 1, kind="posteriors")
     folder.write_part(0, table.set_column(1, table.schema.field("ra"), pa.array(ra)))
-    folder.finish()
+    folder.finish(record())
     done = publish(tmp_path / "lost", tmp_path / "out", "hats")
-    assert (done["rows"], done["without_position"], len(read(tmp_path / "out", "hats"))) == (57, 3, 57)
+    assert (done.rows, done.without_position, len(read(tmp_path / "out", "hats"))) == (57, 3, 57)
 
 
 def test_an_unknown_format_another_format_and_a_strange_folder_are_refused(posteriors, tmp_path):

@@ -3,14 +3,18 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from catalogues import record
 
-from popcat.catalog.parts import OutputFolder, open_catalog, read_manifest
+from popcat.catalog.manifest import read_manifest
+from popcat.catalog.parts import OutputFolder
+from popcat.catalog.queries import open_catalog
 from popcat.catalog.verification import verify
 from popcat.errors import PopcatError
 
@@ -26,12 +30,12 @@ def part(index, ids=None):
     return pa.table([pa.array(ids, pa.int64()), rng.normal(size=len(ids)).astype("f4")], pa.schema(fields))
 
 
-def write(path, tables, arguments=ARGUMENTS):
-    run = {"n": sum(len(table) for table in tables)}
+def write(path, tables, arguments=ARGUMENTS, **settings):
+    run = {"n": sum(len(table) for table in tables)} | settings
     folder = OutputFolder.open(path, run, len(tables), kind="posteriors", arguments=arguments)
     for index, table in enumerate(tables):
         folder.write_part(index, table)
-    folder.finish()
+    folder.finish(record())
     return path
 
 
@@ -65,7 +69,7 @@ def test_a_sound_folder_has_no_problems_and_its_totals(finished):
     found = verify(finished)
     assert found.ok
     manifest = read_manifest(finished)
-    assert (found.parts, found.rows, found.bytes) == (PARTS, PARTS * ROWS, manifest["bytes"])
+    assert (found.parts, found.rows, found.bytes) == (PARTS, PARTS * ROWS, manifest.bytes)
 
 
 def test_one_flipped_byte_anywhere_in_a_part_is_found(finished):
@@ -137,6 +141,42 @@ def test_the_remedy_is_the_command_that_wrote_it(finished):
         "popcat infer 'my galaxies.parquet' --posterior sdss --draws 3 --seed 0 --rows-per-partition 50 "
         f"-o {finished} --check"
     )
+
+
+def options_of(remedy):
+    """The command of a remedy, and its options."""
+    _, command, *words = shlex.split(remedy)
+    return command, {word for word in words if word.startswith("-")}
+
+
+@pytest.mark.parametrize(("arguments", "settings", "options"), [
+    (ARGUMENTS, {}, {"--posterior", "--draws", "--seed", "--rows-per-partition", "-o", "--check"}),
+    ({**ARGUMENTS, "hide_redshift": True}, {"effort": {"budget_ms": 2000.0, "target_ess": 200.0}},
+     {"--posterior", "--draws", "--seed", "--rows-per-partition", "-o", "--check", "--hide-redshift", "--certify",
+      "--budget-ms", "--target-ess"}),
+    ({"posteriors": "flat", "prior": "dust.toml", "seed": 3}, {}, {"--prior", "--seed", "-o"}),
+    ({**ARGUMENTS, "model": "sdss"} | {"posterior": "sdss"}, {"effort": "x"},
+     {"--posterior", "--draws", "--seed", "--rows-per-partition", "-o", "--check"}),
+])  # fmt: skip
+def test_the_remedy_names_options_that_its_command_has(tmp_path, arguments, settings, options):
+    import click
+    import typer
+
+    from popcat.cli import app
+
+    path = write(tmp_path / "out", [part(0)], arguments, **settings)
+    (path / name_of(0)).unlink()
+    command, named = options_of(verify(path).problems[0].remedy)
+    assert named == options
+    known = typer.main.get_command(app).get_command(click.Context(click.Command("popcat")), command).params
+    assert named <= {spelling for param in known for spelling in param.opts}
+
+
+def test_the_remedy_of_before_calls_the_posterior_by_its_name_of_today(tmp_path):
+    arguments = {"model" if key == "posterior" else key: value for key, value in ARGUMENTS.items()}
+    path = write(tmp_path / "out", [part(0)], arguments)
+    (path / name_of(0)).unlink()
+    assert "infer 'my galaxies.parquet' --posterior sdss --draws 3" in verify(path).problems[0].remedy
 
 
 @pytest.mark.parametrize("hostile", [{"source": "x; rm -rf ~"}, {"source": "a\x1b[2Jb"}, {"draws": "$(id)"}])

@@ -119,5 +119,5 @@ def test_shards_need_to_know_their_number():
 
 
 def test_an_epoch_without_pairs_says_so():
-    with pytest.raises(PopcatError, match="an epoch without a single pair"):
+    with pytest.raises(PopcatError, match="an epoch without a single step"):
         train_flow(ARCHITECTURE, lambda epoch: toy(0, 1), toy(10, 2), SETTINGS)

@@ -61,7 +61,8 @@ def test_the_average_follows_its_recursion():
     _, optimizer, weights = stepped()
     expected = torch.cat([value.detach().reshape(-1) for value in network().parameters()])
     for step, value in enumerate(weights):
-        expected = expected + max(1 / 6, 9 / (step + 10)) * (value - expected)
+        share = max(1 / 6, 9 / (step + 10)) if step else 1.0
+        expected = expected + share * (value - expected)
     torch.testing.assert_close(optimizer.average, expected)
 
 

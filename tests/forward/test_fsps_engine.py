@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from popcat import doctor
+from popcat import diagnosis
 from popcat.cli import app
 from popcat.errors import PopcatError
 from popcat.forward import engines
@@ -303,14 +303,14 @@ def test_a_metallicity_that_fsps_has_not_is_refused_in_its_own_words(home, tmp_p
 
 def test_the_doctor_starts_fsps_up(home, monkeypatch):
     monkeypatch.setenv("SPS_HOME", str(home))
-    check = doctor.check_fsps()
+    check = diagnosis.check_fsps()
     assert check.ok is True
     assert "mist isochrones, c3k_lr spectra" in check.detail
 
 
 def test_the_doctor_names_what_is_missing(tree, monkeypatch):
     monkeypatch.setenv("SPS_HOME", str(tree("data/allfilters.dat")))
-    check = doctor.check_fsps()
+    check = diagnosis.check_fsps()
     assert check.ok is False and check.remedy
     assert "lacks data/allfilters.dat" in check.detail
 

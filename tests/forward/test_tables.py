@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
+from popcat.files import cache_folder
 from popcat.forward import tables
 from popcat.forward.filters import load_curves
 from popcat.forward.grid import save_grid
@@ -95,7 +96,7 @@ def test_a_cache_that_cannot_be_written_is_named(settings, make_survey, tmp_path
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("POPCAT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert tables.cache_folder() == tmp_path / "popcat"
+    assert cache_folder() == tmp_path / "popcat"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from popcat.catalog.parts import open_catalog, read_manifest
+from popcat.catalog.queries import open_catalog
 from popcat.checks.certify import Certified, effort_for
 from popcat.checks.compare import compare
 from popcat.checks.crosscheck import read_crosscheck
@@ -18,7 +18,7 @@ from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, UNCERTIFIED
 from popcat.inference.infer import infer_catalog
 from popcat.inference.partition import infer_table
-from popcat.inference.reweight import reweight_catalog
+from popcat.inference.reweight import reweight
 from popcat.pages.crosscheck import crosscheck
 from popcat.posterior.posterior import load_posterior
 from popcat.run.client import SYNCHRONOUS
@@ -76,7 +76,7 @@ def test_without_a_correction_the_columns_say_so(few, tiny_model, tmp_path):
     assert (frame["route"][:-1] == "flow").all() and frame["route"].isna().iloc[-1]
     assert not frame["certified"].any() and (frame["n_proposals"] == 0).all()
     assert frame[["log_evidence", "ess", "efficiency", "pareto_k", "route_why"]].isna().all().all()
-    assert read_manifest(tmp_path / "out")["extra"]["certify"] is None
+    assert open_catalog(tmp_path / "out").require_manifest().certify is None
 
 
 def test_a_real_correction_fills_them(few, tiny_model, tmp_path):
@@ -87,7 +87,7 @@ def test_a_real_correction_fills_them(few, tiny_model, tmp_path):
     assert (ok["n_proposals"] >= 1000).all() and ok[["ess", "efficiency", "chi2_best"]].notna().all().all()
     assert (ok["log_evidence"].isna() == (ok["route"] == "failed")).all()
     assert (ok.loc[ok["route"] == "failed", "route_why"] == "budget").all()
-    assert read_manifest(tmp_path / "out")["fingerprint"]["effort"]["budget_ms"] == 40.0
+    assert open_catalog(tmp_path / "out").require_manifest().certify.budget_ms == 40.0
 
 
 def test_only_galaxies_that_pass_every_test_are_certified(certified):
@@ -100,7 +100,7 @@ def test_only_galaxies_that_pass_every_test_are_certified(certified):
 
 
 def test_the_schema_describes_the_proof(certified, tiny_model):
-    schema = open_catalog(certified).schema
+    schema = open_catalog(certified).dataset.schema
     expected = posterior_schema(load_posterior(tiny_model).survey)
     assert schema.names == expected.names
     for name in PROOF:
@@ -133,7 +133,7 @@ def prior(tmp_path):
 
 
 def test_a_reweighted_catalogue_keeps_rows_and_columns(certified, prior, tmp_path):
-    reweight_catalog(certified, tmp_path / "out", prior, scheduler=SYNCHRONOUS)
+    reweight(certified, prior, output=tmp_path / "out", client=SYNCHRONOUS)
     before, after = frame_of(certified), frame_of(tmp_path / "out")
     assert list(before) == list(after)
     for name in ("object_id", "status", "flags", "flux_r", "chi2_best", "route"):
@@ -143,12 +143,13 @@ def test_a_reweighted_catalogue_keeps_rows_and_columns(certified, prior, tmp_pat
     shift = np.stack(after.loc[ok, "tau_ism_draws"]).mean() - np.stack(before.loc[ok, "tau_ism_draws"]).mean()
     assert shift < -0.2
     assert (after.loc[ok, "ess"] < DRAWS).all() and not after["certified"].any()
-    manifest = read_manifest(tmp_path / "out", kind="posteriors")
-    assert "exponential" in manifest["extra"]["prior"]
+    manifest = open_catalog(tmp_path / "out").require_manifest()
+    assert "exponential" in manifest.prior and manifest.reweighted_from == str(certified)
+    assert manifest.posterior == open_catalog(certified).posterior
 
 
 def test_reweighted_draws_are_draws_of_the_galaxy_with_their_quantiles(certified, prior, tmp_path):
-    reweight_catalog(certified, tmp_path / "out", prior, scheduler=SYNCHRONOUS)
+    reweight(certified, prior, output=tmp_path / "out", client=SYNCHRONOUS)
     before, after = frame_of(certified), frame_of(tmp_path / "out")
     for i in np.flatnonzero(before["status"] == "ok"):
         pairs = set(zip(before["tau_ism_draws"][i], before["log_mstar_draws"][i], strict=True))
@@ -160,15 +161,15 @@ def test_a_function_may_be_the_new_prior(certified, tmp_path):
     def flat(draws):
         return np.zeros(draws["tau_ism"].shape)
 
-    reweight_catalog(certified, tmp_path / "out", flat)
+    reweight(certified, flat, output=tmp_path / "out")
     ok = frame_of(certified)["status"] == "ok"
     # the training prior is flat, of the weights too
     np.testing.assert_allclose(frame_of(tmp_path / "out").loc[ok, "ess"], DRAWS, rtol=1e-3)
 
 
 def test_a_catalogue_that_is_none_is_refused(tmp_path, prior):
-    with pytest.raises(PopcatError, match="not a popcat output"):
-        reweight_catalog(tmp_path, tmp_path / "out", prior)
+    with pytest.raises(PopcatError, match="no catalogue"):
+        reweight(tmp_path, prior, output=tmp_path / "out")
 
 
 # compare
@@ -203,18 +204,20 @@ def mapped(table, name, function):
     return replaced(table, name, [function(value) for value in table[name].to_pylist()])
 
 
-def test_bayes_factors_are_differences_of_evidences(certified, other):
+def test_bayes_factors_are_differences_of_evidences(certified, other, tmp_path):
     second = other(lambda t: mapped(t, "log_evidence", lambda v: v and v - 1.0))
-    frame, found = compare(certified, second)
+    found = compare(certified, second, output=tmp_path / "factors.parquet")
+    frame = found.factors
+    assert pq.read_table(tmp_path / "factors.parquet").num_rows == len(frame)
     n = int(frame["certified"].sum())
-    assert len(frame) == N - 1 and found["n"] == n > 0 and found["n_not_certified"] == N - 1 - n
+    assert len(frame) == N - 1 and found.n == n > 0 and found.n_not_certified == N - 1 - n
     np.testing.assert_allclose(frame["log_bayes_factor"], 1.0, rtol=1e-5)
-    assert found["sum"] == pytest.approx(n, rel=1e-5) and found["median"] == pytest.approx(1.0, rel=1e-5)
-    assert compare(second, certified)[1]["sum"] == pytest.approx(-n, rel=1e-5)
+    assert found.sum == pytest.approx(n, rel=1e-5) and found.median == pytest.approx(1.0, rel=1e-5)
+    assert compare(second, certified).sum == pytest.approx(-n, rel=1e-5)
 
 
 def test_a_model_against_itself_is_even(certified):
-    assert compare(certified, certified)[1]["sum"] == 0.0
+    assert compare(certified, certified).sum == 0.0
 
 
 REFUSED = {

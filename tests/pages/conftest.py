@@ -1,12 +1,13 @@
 """A toy catalogue of star-forming and quiescent galaxies, and the page about it."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from catalogues import record
 
+from popcat.catalog.draws import encode
+from popcat.catalog.parts import OutputFolder
+from popcat.catalog.queries import open_catalog
 from popcat.columns import PARAMETERS, PERCENTILES, posterior_schema, quantity_fields
 from popcat.galaxies import FLAGS
 from popcat.galaxy_model import GalaxyModel
@@ -121,8 +122,7 @@ def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=FA
     for name, values in draws.items():
         for q, edge in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = pa.array(edge.astype("float32"), mask=bad)
-        rows = [None if lost else row for lost, row in zip(bad, values.astype("float32"), strict=True)]
-        columns[f"{name}_draws"] = pa.array(rows, pa.list_(pa.float32()))
+        columns[f"{name}_draws"] = encode(values[~bad], np.flatnonzero(~bad), n_galaxies)
     columns["chi2_best"] = pa.array(columns["chi2_best"].astype("float32"), mask=bad)
     columns["flags"] = columns["flags"].astype("int32")
     schema = posterior_schema(SURVEY)
@@ -130,13 +130,10 @@ def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=FA
     filled = {name: pa.array(nothing if values is None else values) for name, values in columns.items()}
     filled |= {name: pa.array(nothing) for name in schema.names if name not in filled}
     table = pa.table({name: filled[name].cast(schema.field(name).type) for name in schema.names}, schema)
-    folder.mkdir(parents=True, exist_ok=True)
-    half = n_galaxies // 2
+    half, output = n_galaxies // 2, OutputFolder.open(folder, {"n": n_galaxies}, 2, kind="posteriors")
     for number, part in enumerate((table[:half], table[half:])):
-        pq.write_table(part, folder / f"part-{number:06d}.parquet")
-    (folder / "_popcat").mkdir(exist_ok=True)
-    manifest = {"popcat": "0.1.0", "model": {"name": "sdss-nsf-12", "seed": 42}, "parts": [{"rows": half}] * 2}
-    (folder / "_popcat" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        output.write_part(number, part)
+    output.finish(record(draws=n_draws))
     return table
 
 
@@ -163,7 +160,8 @@ def toy_verdict(*, passed=True):
 
 
 def build_page(folder, output, **options):
-    return build_report(folder, output, survey=SURVEY, curves=toy_curves(), forward=toy_forward, **options)
+    catalog = open_catalog(folder)
+    return build_report(catalog, output, survey=SURVEY, curves=toy_curves(), forward=toy_forward, **options)
 
 
 @pytest.fixture(scope="session")

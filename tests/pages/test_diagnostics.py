@@ -4,7 +4,6 @@ import json
 import re
 
 import pandas as pd
-import pyarrow.dataset as ds
 import pytest
 
 from popcat.checks.crosscheck import read_crosscheck
@@ -13,7 +12,7 @@ from popcat.errors import PopcatError
 from popcat.galaxies import CLEAN, FLAGS, UNCERTIFIED
 from popcat.pages.crosscheck import crosscheck_section
 from popcat.pages.diagnostics import diagnostics, run_badges
-from popcat.pages.reading import Counts, some_row_groups
+from popcat.pages.reading import Counts
 
 
 def counts_of(**changed):
@@ -74,9 +73,3 @@ def test_a_crosscheck_is_a_part_of_the_page_also_from_a_file_of_an_older_version
         crosscheck_section(tmp_path)
 
 
-def test_a_large_catalogue_is_looked_into_in_row_groups_evenly_spaced(catalogue):
-    dataset = ds.dataset([str(part) for part in sorted(catalogue[0].glob("part-*.parquet"))])
-    whole, groups = some_row_groups(dataset, 2)
-    assert whole is dataset and groups == 2
-    half, groups = some_row_groups(dataset, 1)
-    assert groups == 2 and half.count_rows() == 250

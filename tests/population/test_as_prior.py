@@ -9,7 +9,7 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.inference.infer import infer_catalog
-from popcat.inference.reweight import reweight_catalog
+from popcat.inference.reweight import reweight
 from popcat.population.as_prior import population_prior
 from popcat.population.space import log_standard_normal
 from popcat.run.client import SYNCHRONOUS
@@ -69,9 +69,9 @@ def test_a_catalogue_shrinks_towards_the_population(fitted, galaxies, tiny_model
     infer_catalog(galaxies, tmp_path / "flat", posterior=tiny_model, draws=60, hide_redshift=True,
                   scheduler=SYNCHRONOUS,
                   rows_per_partition=200)  # fmt: skip
-    manifest = reweight_catalog(tmp_path / "flat", tmp_path / "shrunk", fitted, scheduler=SYNCHRONOUS)
+    shrunk = reweight(tmp_path / "flat", fitted, output=tmp_path / "shrunk", client=SYNCHRONOUS)
     before, after = (pd.read_parquet(tmp_path / name / "part-000000.parquet") for name in ("flat", "shrunk"))
-    assert manifest["extra"]["prior"].startswith("population ")
+    assert shrunk.require_manifest().prior.startswith("population ")
     assert list(before["object_id"]) == list(after["object_id"])
     assert (after["ess"] <= 60.001).all()
     assert after["ess"].median() < 60

@@ -45,11 +45,11 @@ def test_a_member_that_is_cut_off_ends_in_the_same_bits(fitted, catalogue, surve
     whole = (folder / "_fit" / "0.flow").read_bytes()
     for name in ("0.flow", "0.json", "0-start.safetensors", "0-wasserstein.safetensors"):
         (folder / "_fit" / name).unlink()
-    looks, plain = [], members.WassersteinLoss.score
+    scores, plain = [], members.WassersteinLoss.score
 
     def score(self):
-        looks.append(1)
-        if len(looks) == 3:  # the first of the Wasserstein stage
+        scores.append(1)
+        if len(scores) == 3:  # the first of the Wasserstein stage
             raise KeyboardInterrupt
         return plain(self)
 

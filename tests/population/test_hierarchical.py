@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from popcat.population.fitting import Plan, fit_flow
+from popcat.flows.training import fit_loss
 from popcat.population.hierarchical import (
     FEWEST_EFFECTIVE,
     HierarchicalLoss,
@@ -14,7 +14,7 @@ from popcat.population.hierarchical import (
     median_effective,
 )
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import draw, new_flow
+from popcat.population.space import draw, log_standard_normal, new_flow
 
 MEAN, SPREAD, ERROR = 0.8, 0.4, 0.5
 SETTINGS = PopulationSettings(n_blocks=2, hidden=16, n_bins=4, galaxies=128, start_steps=200)
@@ -33,7 +33,7 @@ def exact_posteriors(n=3000, k=64, d=2, seed=0, *, error=ERROR):
 def fit(draws, *, settings=SETTINGS):
     flow, _ = new_flow(settings, draws.x.shape[2], 0)
     made = HierarchicalLoss(flow, draws, settings, 0)
-    fit_flow(flow, made.loss, made.score, Plan(settings.start_steps, 50, 99, settings.training(learning_rate=1e-2)))
+    fit_loss(flow, made.loss, made.score, settings.training(learning_rate=1e-2), n_steps=settings.start_steps, every=50)
     return flow
 
 
@@ -63,7 +63,8 @@ def test_importance_weights_make_up_for_draws_from_elsewhere():
     x = centre + width * torch.randn(len(middle), 200, 2, generator=random)
     log_target = -0.5 * precision * ((x - middle[:, None]) ** 2).sum(-1)
     log_proposal = -0.5 * (((x - centre) / width) ** 2).sum(-1)
-    weighted = PosteriorDraws.under_prior(x.numpy(), (log_target - log_proposal).numpy())
+    importance = log_target - log_proposal
+    weighted = PosteriorDraws(x, importance - log_standard_normal(x), importance)
     mean = drawn(fit(weighted)).mean(0)
     unweighted = drawn(fit(PosteriorDraws.under_prior(x.numpy()))).mean(0)
     assert (mean - MEAN).abs().max() < (unweighted - MEAN).abs().max()
@@ -76,7 +77,7 @@ def test_a_look_that_meets_too_few_draws_does_not_count():
     sound = HierarchicalLoss(flow, PosteriorDraws.under_prior(posteriors), SETTINGS, 0).score()
     weights = torch.zeros(posteriors.shape[:2])
     weights[:, 9:] = -50.0
-    few = PosteriorDraws.under_prior(posteriors.numpy(), weights.numpy())
+    few = PosteriorDraws(posteriors, weights - log_standard_normal(posteriors), weights)
     assert math.isfinite(sound)
     assert median_effective(few.log_weight) < FEWEST_EFFECTIVE
     assert HierarchicalLoss(flow, few, SETTINGS, 0).score() == math.inf
@@ -115,7 +116,7 @@ def test_what_the_cuts_hide_is_inferred_from_the_edge_of_what_is_seen():
     flow, _ = new_flow(SETTINGS, 2, 0)
     settings = SETTINGS.model_copy(update={"max_hidden": 0.3})
     made = HierarchicalLoss(flow, draws, settings, 0, HalfSeen())
-    fit_flow(flow, made.loss, made.score, Plan(200, 50, 99, settings.training(learning_rate=1e-2)))
+    fit_loss(flow, made.loss, made.score, settings.training(learning_rate=1e-2), n_steps=200, every=50)
     x = drawn(flow)
     share = HalfSeen().detection(x, None)
     assert 0.6 < share.mean().item() < 0.98

@@ -6,7 +6,8 @@ import torch
 from scipy.stats import kstest
 
 from popcat.galaxy_model import GalaxyModel, make_prior
-from popcat.population.space import Space, log_standard_normal
+from popcat.population.settings import PopulationSettings
+from popcat.population.space import Space, draw, log_density, log_standard_normal, new_flow
 
 
 @pytest.fixture(scope="module", params=["flat", "provabgs_warped"])
@@ -55,3 +56,24 @@ def test_single_precision_on_the_priors_edge_is_brought_inside(space):
 
 def test_the_log_density_is_that_of_the_normal():
     assert log_standard_normal(torch.zeros(1, 2)).item() == pytest.approx(-np.log(2 * np.pi))
+
+
+SETTINGS = PopulationSettings(n_blocks=4, hidden=16, n_bins=4)
+
+
+def test_a_flow_near_the_identity_draws_what_it_is_given():
+    flow, _ = new_flow(SETTINGS, 3, 0)
+    noise = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
+    x = draw(flow, noise)
+    assert (x.mean(0).abs() < 0.3).all()
+    assert ((x.std(0) - 1).abs() < 0.5).all()
+
+
+def test_draws_have_the_density_that_the_flow_says():
+    flow, _ = new_flow(SETTINGS, 3, 0)
+    noise = torch.randn(100, 3)
+    x = draw(flow, noise)
+    back, log_det = flow._transform(x, torch.zeros(100, 1))
+    torch.testing.assert_close(back, noise, atol=1e-4, rtol=1e-4)
+    expected = torch.distributions.Normal(0, 1).log_prob(noise).sum(1) + log_det
+    torch.testing.assert_close(log_density(flow, x), expected, atol=1e-3, rtol=1e-3)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from popcat.flows.training import fit_loss
 from popcat.population.cuts import parse_cuts
 from popcat.population.distance import Galaxies, WassersteinLoss, fit_scaling, floor_of, split
-from popcat.population.fitting import Plan, fit_flow
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import draw, new_flow
 from popcat.population.synthesis import Observed
@@ -50,12 +50,12 @@ def fit(toy, galaxies, **changes):
     settings = PopulationSettings(**(options | changes))
     flow, _ = new_flow(settings, 2, 0)
     made = WassersteinLoss(flow, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
-    plan = Plan(settings.steps, 25, 99, settings.training(learning_rate=1e-2))
-    progress = fit_flow(flow, made.loss, made.score, plan)
+    training = settings.training(learning_rate=1e-2)
+    history = fit_loss(flow, made.loss, made.score, training, n_steps=settings.steps, every=25)
     with torch.no_grad():
         x = draw(flow, torch.randn(20_000, 2, generator=torch.Generator().manual_seed(1)))
         seen = toy.observe(x, torch.randn(20_000, 4, generator=torch.Generator().manual_seed(2)), hard=True)
-    return x, seen.weight > 0, progress
+    return x, seen.weight > 0, history
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -69,9 +69,9 @@ def test_a_known_population_is_recovered(power):
 def test_the_distance_comes_near_the_sampling_floor():
     toy = Toy()
     galaxies, _ = catalogue(toy)
-    _, _, progress = fit(toy, galaxies)
+    _, _, history = fit(toy, galaxies)
     floor = floor_of(galaxies, fit_scaling(galaxies.flux, galaxies.err))
-    assert progress.score[progress.best] < 3.0 * floor
+    assert history.validation[history.best_epoch] < 3.0 * floor
 
 
 @pytest.mark.parametrize("max_hidden", [0.1, 0.5])
@@ -140,7 +140,7 @@ def test_a_known_redshift_distribution_is_matched_where_photometry_says_nothing(
                                       redshifts=redshifts)  # fmt: skip
         flow, _ = new_flow(settings, 3, 0)
         made = WassersteinLoss(flow, toy, galaxies, fit_scaling(galaxies.flux, galaxies.err), settings, 0)
-        fit_flow(flow, made.loss, made.score, Plan(150, 25, 99, settings.training(learning_rate=1e-2)))
+        fit_loss(flow, made.loss, made.score, settings.training(learning_rate=1e-2), n_steps=150, every=25)
         with torch.no_grad():
             found[redshifts] = draw(flow, torch.randn(20_000, 3, generator=torch.Generator().manual_seed(1)))
     known, unknown = 0.5 * found["distribution"][:, 2], 0.5 * found["ignored"][:, 2]

@@ -14,7 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import read_manifest
 from popcat.catalog.verification import verify
 from popcat.inference.infer import infer_catalog
 from popcat.run.client import SYNCHRONOUS, connect
@@ -137,7 +137,7 @@ def parts(folder):
 
 def digests(folder):
     assert verify(folder).ok
-    return [part["sha256"] for part in read_manifest(folder)["parts"]]
+    return [part.sha256 for part in read_manifest(folder).parts]
 
 
 def worker_processes(nanny):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from popcat.catalog.parts import read_manifest
+from popcat.catalog.manifest import read_manifest
 from popcat.catalog.verification import verify
 from popcat.errors import DiskFullError, PopcatError
 from popcat.inference.infer import infer_catalog
@@ -30,7 +30,7 @@ def run(galaxies, tiny_model):
 
 
 def digests(folder):
-    return [part["sha256"] for part in read_manifest(folder)["parts"]]
+    return [part.sha256 for part in read_manifest(folder).parts]
 
 
 def summary_of(folder):

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ from popcat.errors import PopcatError, did_you_mean
 from popcat.forward.engines import _fsps_process
 from popcat.forward.engines.sps_home import check_libraries, check_sps_home, size_hash
 from popcat.forward.grid import SSPGrid
-from popcat.run.client import connect
+from popcat.run.client import Where
+from popcat.run.runner import How, run
 from popcat.units import C_AA_S
 
 IMFS = {"salpeter": 0, "chabrier": 1, "kroupa": 2}
@@ -180,7 +181,7 @@ def _provenance(facts: dict, closure: tuple[float, float]) -> dict:
 
 def build_fsps_grid(
     sps_home: str | Path | None = None, *, folder: str | Path | None = None, imf: str = "chabrier",
-    scheduler: str | None = None, workers: int | None = None,
+    client: Where = None, workers: int | None = None, progress: bool = False, log: str | Path | None = None,
 ) -> SSPGrid:  # fmt: skip
     """The grid of `popcat.forward.engines.read_fsps`, one metallicity a task, each with an FSPS process of its own.
 
@@ -191,29 +192,14 @@ def build_fsps_grid(
     """
     home = check_sps_home(sps_home).absolute()
     z_abs = probe_fsps(home)["z_abs"]
-    options = {"sps_home": home, "imf": imf}
-    with (
-        tempfile.TemporaryDirectory(prefix=".popcat-fsps-", dir=folder) as parts,
-        connect(scheduler, workers=workers, tasks=len(z_abs)) as client,
-    ):
-        options["folder"] = Path(parts).absolute()
-        outcomes = _metallicities(client, range(1, len(z_abs) + 1), options)
-        failed = {i: outcome for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)}
+    how = How(client, workers, progress, log=log)
+    how.verify()
+    with tempfile.TemporaryDirectory(prefix=".popcat-fsps-", dir=folder) as parts:
+        jobs = {i: (i + 1, Path(parts).absolute(), home) for i in range(len(z_abs))}
+        read = partial(read_metallicity, imf=imf)
+        outcomes = run(read, jobs, verb="reading FSPS", how=how, unit="metallicities", noun="metallicity")
+        failed = {i: outcome.error for i, outcome in outcomes.items() if outcome.error is not None}
         if failed:
             said = "; ".join(f"{i + 1} (Z = {z_abs[i]:.2g}): {error}" for i, error in failed.items())
             raise PopcatError(f"{len(failed)} of {len(z_abs)} metallicities of FSPS failed. {said}")
-        return assemble_metallicities(outcomes)
-
-
-def _metallicities(client, indices: Iterable[int], options: dict) -> "list[Path | Exception]":
-    """What `read_metallicity` gave or raised for each index."""
-    if client is not None:
-        futures = client.map(read_metallicity, indices, **options, pure=False)
-        return [future.exception() or future.result() for future in futures]
-    outcomes = []
-    for index in indices:
-        try:
-            outcomes.append(read_metallicity(index, **options))
-        except PopcatError as error:
-            outcomes.append(error)
-    return outcomes
+        return assemble_metallicities([outcome.value for outcome in outcomes.values()])

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
+from popcat.display import Displayed
 from popcat.errors import PopcatError
+from popcat.files import cache_folder
 from popcat.survey import embedded_surveys, load_survey
 
 PYTHON_MIN = (3, 11)
@@ -35,10 +37,32 @@ class Check:
     remedy: str = ""
 
 
-def checks(*, scheduler: str | None = None) -> list[Check]:
-    """Every check, in the order in which to mend what fails; the address of a Dask scheduler is tried if given.
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Displayed):
+    """The checks of this machine, in the order in which to mend what fails; `ok` if none failed."""
 
-    Raises nothing: a check that fails to run is a failed check.
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed: what is optional and absent does not count."""
+        return all(check.ok is not False for check in self.checks)
+
+    def _title(self) -> str:
+        return "Everything that popcat needs works" if self.ok else "Something that popcat needs does not work"
+
+    def _facts(self) -> dict[str, object]:
+        marks = {True: "ok  ", False: "FAIL", None: "-   "}
+        return {check.name: f"{marks[check.ok]} {check.detail}" for check in self.checks}
+
+
+def doctor(*, client: str | None = None) -> Diagnosis:
+    """What works on this machine, and what to do about what does not.
+
+    `client` is the address of a Dask scheduler to try. Raises nothing: a check that fails to run is a failed check.
+
+    >>> [check.name for check in doctor().checks][:2]
+    ['python', 'packages']
     """
     named: dict[str, Callable[[], Check]] = {
         "python": check_python,
@@ -50,9 +74,9 @@ def checks(*, scheduler: str | None = None) -> list[Check]:
         "gpu": check_gpu,
         "fsps": check_fsps,
     }
-    if scheduler is not None:
-        named["scheduler"] = lambda: check_scheduler(scheduler)
-    return [_guarded(name, check) for name, check in named.items()]
+    if client is not None:
+        named["scheduler"] = lambda: check_scheduler(client)
+    return Diagnosis(tuple(_guarded(name, check) for name, check in named.items()))
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -165,12 +189,6 @@ def check_numba() -> Check:
     return Check("numba", ok, f"{numba.__version__} compiles" if ok else f"expected 9, got {square}", remedy)
 
 
-def cache_folder() -> Path:
-    """Where band tables are kept: $POPCAT_CACHE, or popcat in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("POPCAT_CACHE") or Path(base) / "popcat")
-
-
 def check_cache() -> Check:
     """The cache folder can be written, or made."""
     folder = cache_folder()
@@ -184,7 +202,7 @@ def check_machine() -> Check:
     """Cores and memory that this process may use."""
     cores, memory_gb = len(os.sched_getaffinity(0)), _memory_bytes() / 1e9
     ok = memory_gb >= MEMORY_MIN_GB
-    remedy = "" if ok else f"popcat wants {MEMORY_MIN_GB:g} GB: use a larger machine, or --scheduler of a cluster"
+    remedy = "" if ok else f"popcat wants {MEMORY_MIN_GB:g} GB: use a larger machine, or --client of a cluster"
     return Check("machine", ok, f"{cores} cores, {memory_gb:.1f} GB of memory", remedy)
 
 
