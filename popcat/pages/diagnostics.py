@@ -1,17 +1,90 @@
-"""What to trust of a catalogue, in the report's words: its calibration, its consistency checks, its certificates."""
+"""What to trust of a catalogue, in the report's words: its calibration, its consistency checks, its certificates.
 
+The counts are of every row, which is streamed once.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from popcat import plots
+from popcat.catalog.queries import Catalog
 from popcat.checks.calibration import coverage
-from popcat.galaxies import CERTIFIED_ESS, CLEAN, UNCERTIFIED
-from popcat.pages.reading import Counts
+from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, UNCERTIFIED
+from popcat.pages.galaxies import scalar_columns, to_frame
 
+FIGURE_ROWS = 1_000_000
+"""Figures of a larger catalogue show every k-th row; the counts are of every row."""
 WARN_SHARE = 0.05
 """Above this share of galaxies that failed a check, or are not certified, the report warns."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The scalar columns (of every k-th row) and the counts (of every row).
+
+    failed : galaxies with a posterior that failed a consistency check. inferred_redshifts : with a posterior and
+    without a redshift in the catalogue. certified, corrected : None where the catalogue has no such columns.
+    """
+
+    frame: pd.DataFrame
+    rows: int
+    status: Mapping[str, int]
+    flags: Mapping[str, int]
+    failed: int = 0
+    inferred_redshifts: int = 0
+    certified: int | None = None
+    corrected: int | None = None
+    routes: Mapping[str, int] | None = None
+
+
+def read_counts(catalog: Catalog) -> Counts:
+    """Stream the scalar columns: counts of every row, and every k-th row so that at most FIGURE_ROWS stay."""
+    step = max(1, -(-len(catalog) // FIGURE_ROWS))
+    columns = scalar_columns(catalog)
+    tally, kept = _Tally(), []
+    for batch in catalog.batches(columns):
+        kept.append(batch.take(pa.array(np.arange(-tally.rows % step, batch.num_rows, step))))
+        tally.add(batch)
+    frame = to_frame(pa.Table.from_batches(kept, schema=kept[0].schema)) if kept else pd.DataFrame(columns=columns)
+    return tally.counts(frame, certificates="certified" in columns)
+
+
+class _Tally:
+    """Counts of every row that was streamed."""
+
+    def __init__(self):
+        self.rows, self.status, self.flags = 0, Counter(), Counter(dict.fromkeys(FLAGS, 0))
+        self.failed = self.inferred = self.certified = self.corrected = 0
+        self.routes = Counter()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        self.status.update(_counts(batch["status"]))
+        bits = batch["flags"].to_numpy(zero_copy_only=False)
+        self.flags.update({name: int(np.count_nonzero(bits & bit)) for name, bit in FLAGS.items()})
+        ok = pc.equal(batch["status"], "ok").to_numpy(zero_copy_only=False)
+        self.failed += int(np.count_nonzero(ok & ((bits & CHECK_FLAGS) != 0)))
+        if "redshift" in batch.schema.names:
+            given = np.isfinite(batch["redshift"].to_numpy(zero_copy_only=False))
+            self.inferred += int(np.count_nonzero(ok & ~given))
+        if "certified" in batch.schema.names:
+            self.certified += pc.sum(batch["certified"]).as_py() or 0
+            self.corrected += len(batch["ess"]) - batch["ess"].null_count
+            self.routes.update(_counts(batch["route"].filter(pa.array(ok))))
+
+    def counts(self, frame: pd.DataFrame, *, certificates: bool) -> Counts:
+        certificate = (self.certified, self.corrected, dict(self.routes)) if certificates else (None, None, None)
+        return Counts(frame, self.rows, self.status, self.flags, self.failed, self.inferred, *certificate)
+
+
+def _counts(column: pa.Array) -> dict[str, int]:
+    return {str(pair["values"]): pair["counts"] for pair in pc.value_counts(column).to_pylist()}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from popcat import plots, rng
-from popcat.columns import PERCENTILES, REDSHIFT, property_fields
+from popcat.catalog.queries import Catalog
+from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
+from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
 from popcat.plots.style import CORNER
 from popcat.survey import Survey
@@ -34,6 +38,13 @@ SPECTRUM_DRAWS = 64
 _PARAMETER_TABLE = ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst")
 
 
+_SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
+SCALARS = ("object_id", "redshift_p50", "status", "flags", "chi2_best",
+           *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES))  # fmt: skip
+CERTIFICATE = ("certified", "route", "ess")
+_COUNTED = ("redshift", *CERTIFICATE)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Galaxies of the table: why each is there, by object_id, and which of them are the random sample."""
@@ -51,6 +62,49 @@ class Drawing:
     curves: Sequence[tuple]
     forward: Callable
     spectrum: Callable | None
+
+
+def check_columns(catalog: Catalog, survey: Survey, parameters: Mapping = PARAMETERS) -> None:
+    """PopcatError if a catalogue is not one of posteriors of this survey."""
+    missing = [name for name in galaxy_columns(survey, parameters) if name not in catalog.columns]
+    if missing:
+        raise PopcatError(f"{catalog.path} is no posterior catalogue of the survey {survey.name}: it lacks "
+                          f"{', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; check --survey")  # fmt: skip
+
+
+def read_scalars(catalog: Catalog) -> pd.DataFrame:
+    """The scalar columns of every row, for the choice of galaxies."""
+    return to_frame(catalog.to_table(scalar_columns(catalog)))
+
+
+def scalar_columns(catalog: Catalog) -> list[str]:
+    """Columns that the counts and the choice of galaxies need."""
+    return [*SCALARS, *(name for name in _COUNTED if name in catalog.columns)]
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table of scalar columns as a frame; a certificate that is missing is none."""
+    # A null in a column of booleans would make it one of objects.
+    if "certified" in table.schema.names:
+        at = table.schema.get_field_index("certified")
+        table = table.set_column(at, "certified", pc.fill_null(table["certified"], False))
+    return to_pandas(table)
+
+
+def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey, parameters: Mapping) -> list[dict]:
+    """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that is absent."""
+    more = [name for name in (*CERTIFICATE, "n_bands") if name in catalog.columns]
+    return catalog.galaxies(object_ids, [*galaxy_columns(survey, parameters), *more])
+
+
+def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
+    """Columns that show one galaxy."""
+    bands = [f"{kind}_{name}" for kind in ("flux", "flux_err") for name in survey.band_names]
+    names = (*parameters, *property_fields(survey), *REDSHIFT)
+    quantiles = [f"{name}_p{q}" for name in names for q in PERCENTILES]
+    draws = [f"{name}_draws" for name in names]
+    scalars = ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", "worst_band"]
+    return [*scalars, *bands, *quantiles, *draws]
 
 
 def pick_galaxies(ok: pd.DataFrame) -> dict[int, str]:

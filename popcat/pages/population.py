@@ -73,19 +73,22 @@ def _figures_of(folder: Path, population: Population, frame: pd.DataFrame) -> li
         return _figures(frame, None)
     data = _physical(features_of(job.galaxies, job.scaling).numpy(), job.scaling)
     corner = _corner(frame, data, job.scaling, population)
-    return [("Photometry: asinh magnitudes and colours", corner), *_figures(frame, job.galaxies.redshift)]
+    caption = "Photometry (asinh magnitudes and colours): contours hold 68% and 95% of the galaxies"
+    return [(caption, corner), *_figures(frame, job.galaxies.redshift)]
 
 
 def _figures(frame: pd.DataFrame, redshift: np.ndarray | None) -> list:
     z, mass, sfr = (frame[name].to_numpy(dtype=float) for name in ("redshift", "log_mstar", "log_sfr_1gyr"))
     member = frame["member"].to_numpy()
     known = None if redshift is None or not np.isfinite(redshift).any() else redshift[np.isfinite(redshift)]
+    given = "" if known is None else ", and redshifts in the catalogue"
     return [
-        ("Redshift", panels.marginal(z, member, "redshift", known=known)),
-        ("Stellar mass", panels.marginal(mass, member, "log_mstar")),
-        ("Star-forming main sequence", panels.sequence_slices(z, mass, sfr)),
-        ("Mass function of the observed galaxies", panels.mass_function(mass, member)),
-    ]
+        (f"Redshift of the population{given}", panels.marginal(z, member, "redshift", known=known)),
+        ("Stellar mass of the population", panels.marginal(mass, member, "log_mstar")),
+        ("Star-forming main sequence in slices of redshift: median and 68% of the galaxies",
+         panels.sequence_slices(z, mass, sfr)),
+        ("Mass function of the observed galaxies, without correction for volume", panels.mass_function(mass, member)),
+    ]  # fmt: skip
 
 
 def _corner(frame: pd.DataFrame, data: np.ndarray, scaling: Scaling, population: Population):

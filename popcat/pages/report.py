@@ -17,18 +17,27 @@ from popcat.forward.spectrum import observed_spectra
 from popcat.galaxies import CHECK_FLAGS, CLEAN, FLAGS, STATUS
 from popcat.galaxy_model import GalaxyModel
 from popcat.pages.crosscheck import crosscheck_section
-from popcat.pages.diagnostics import FLAG_MEANING, STATUS_MEANING, calibration_panels, diagnostics, run_badges
-from popcat.pages.galaxies import Choice, Drawing, choose_table, panel_records, pick_galaxies, still_figures
-from popcat.pages.reading import (
-    TABLE_GROUPS,
+from popcat.pages.diagnostics import (
+    FLAG_MEANING,
+    STATUS_MEANING,
     Counts,
-    check_columns,
+    calibration_panels,
+    diagnostics,
     read_counts,
-    read_galaxies,
-    read_provenance,
-    read_scalars,
+    run_badges,
 )
-from popcat.pages.template import as_json, write_page
+from popcat.pages.galaxies import (
+    Choice,
+    Drawing,
+    check_columns,
+    choose_table,
+    panel_records,
+    pick_galaxies,
+    read_galaxies,
+    read_scalars,
+    still_figures,
+)
+from popcat.pages.template import as_json, flattened, write_page
 from popcat.posterior.posterior import embedded_posteriors, posterior_folder
 from popcat.survey import Survey
 
@@ -82,6 +91,8 @@ def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
     return found if found.posterior == manifest.posterior.name else None
 
 
+TABLE_GROUPS = 32
+"""The galaxies of the table are from so many row groups, evenly spaced: draws are the bulk of a catalogue."""
 # Keys of the manifest that the page folds away.
 _DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.")
 SCRIPTS = ("expressions.js", "svg.js", "sed.js", "corner.js", "table.js")
@@ -125,7 +136,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     choice = choose_table(scalars, first)
     others = read_galaxies(near, [item for item in choice.why if item not in first], survey, parameters)
     records = panel_records([*in_full, *others], choice, drawing)
-    provenance = read_provenance(catalog)
+    provenance = _provenance(catalog)
     badges = [] if calibration is None else run_badges(calibration, tuple(parameters))
     reweighted = isinstance(catalog.manifest, CatalogManifest) and catalog.manifest.prior is not None
     return write_page(
@@ -149,6 +160,12 @@ def _contents(calibration, extras) -> list[tuple[str, str]]:
              ("in-full", "Galaxies in full"), *([] if calibration is None else [("calibration", "Calibration")])]
     return [*parts, *((f"section-{number}", extra["title"]) for number, extra in enumerate(extras, start=1)),
             ("how", "How to read this")]  # fmt: skip
+
+
+def _provenance(catalog: Catalog) -> list[tuple[str, str]]:
+    """Dotted keys and values of the manifest; empty without one."""
+    manifest = catalog.manifest
+    return [] if manifest is None else list(flattened(manifest.model_dump(mode="json", exclude_none=True)))
 
 
 def _made(catalog: Catalog) -> dict | None:

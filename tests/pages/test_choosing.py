@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from popcat.galaxies import FLAGS
-from popcat.pages.galaxies import RANDOM, choose_table, pick_galaxies
-from popcat.pages.reading import SCALARS
+from popcat.pages.galaxies import RANDOM, SCALARS, choose_table, pick_galaxies
 
 
 def test_galaxies_are_chosen_by_kind_whatever_the_row_order(catalogue):

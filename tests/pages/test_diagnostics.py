@@ -11,8 +11,7 @@ from popcat.columns import PARAMETERS
 from popcat.errors import PopcatError
 from popcat.galaxies import CLEAN, FLAGS, UNCERTIFIED
 from popcat.pages.crosscheck import crosscheck_section
-from popcat.pages.diagnostics import diagnostics, run_badges
-from popcat.pages.reading import Counts
+from popcat.pages.diagnostics import Counts, diagnostics, run_badges
 
 
 def counts_of(**changed):
