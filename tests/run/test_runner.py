@@ -1,6 +1,7 @@
 """One runner: the same parts wherever they are made, nothing of the user's closed, and no other way to run work."""
 
 import ast
+import functools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -165,9 +166,10 @@ def test_a_client_that_cannot_work_is_refused_before_the_folder_is_begun(inferre
         assert not (tmp_path / "out").exists()
 
 
+@functools.cache
 def modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+            for path in sorted(PACKAGE.rglob("*.py"))]  # fmt: skip
 
 
 def imported(tree):
@@ -180,7 +182,8 @@ def imported(tree):
 
 
 def test_only_run_imports_dask():
-    found = {name for name, tree in modules() for of, _ in imported(tree) if of.split(".")[0] in ("dask", "distributed")}
+    found = {name for name, tree in modules() for of, _ in imported(tree)
+             if of.split(".")[0] in ("dask", "distributed")}  # fmt: skip
     assert found and {name.split("/")[0] for name in found} == {"run"}
 
 
@@ -200,7 +203,7 @@ def test_nobody_outside_run_connects_or_drives_a_window():
     }  # fmt: skip
 
 
-class Reached(Exception):
+class ReachedError(Exception):
     """The runner was called to do this."""
 
 
@@ -209,12 +212,12 @@ def reached(monkeypatch):
     """Do something that is work: what the runner was told that it is. The work is not done."""
 
     def report(verb, *_, **__):
-        raise Reached(verb)
+        raise ReachedError(verb)
 
     def verb_of(do):
         with monkeypatch.context() as patch:
             patch.setattr(runner, "Reporter", report)
-            with pytest.raises(Reached) as found:
+            with pytest.raises(ReachedError) as found:
                 do()
         return str(found.value)
 
@@ -236,7 +239,7 @@ def test_a_library_its_posterior_and_its_calibration_are_made_by_the_runner(reac
     here, library = {"client": SYNCHRONOUS}, tmp_path / "library"
     assert reached(lambda: popcat.simulate("sdss", 50, output=tmp_path / "out", **here)) == "simulating"
     popcat.simulate("sdss", 2000, output=library, **here)
-    two = Training(n_blocks=1, hidden=8, n_layers=1, batch=256, max_epochs=1, redshift_hidden=8, members=2)
+    two = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16, members=2)
     assert reached(lambda: popcat.train(library, tmp_path / "posterior", settings=two, **here)) == "training"
     assert reached(lambda: popcat.calibrate(tiny_model, 20, draws=20, **here)) == "calibrating"
 
