@@ -142,7 +142,8 @@ def other(request, tmp_path):
     columns = [f"sfh{k + 1}" for k in range(n_sfh)] + [f"zh{k + 1}" for k in range(n_zh)]
     rows = [[t, *np.ones(n_sfh + n_zh)] for t in (0.0, 5.0, 13.8)]
     np.savetxt(tmp_path / "b.csv", rows, delimiter=",", header=",".join(["lookback_gyr", *columns]), comments="")
-    return GalaxyModel(bases=str(tmp_path / "b.csv"), metallicity=metallicity), n_sfh, n_zh
+    return GalaxyModel(bases=str(tmp_path / "b.csv"), n_sfh_bases=n_sfh, n_metallicity_bases=n_zh,
+                       metallicity=metallicity), n_sfh, n_zh
 
 
 def test_any_number_of_weights_keeps_the_laws_of_the_prior(other):

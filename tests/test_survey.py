@@ -166,7 +166,8 @@ CASES += [(Training, line, message) for line, message in TRAINING.items()]
 
 @pytest.mark.parametrize(("kind", "line", "message"), CASES)
 def test_wrong_model_and_training_files_are_refused_in_one_line(tmp_path, kind, line, message):
-    with pytest.raises(PopcatError, match=rf"survey.toml is not a valid {kind.__name__.lower()}: {message}") as caught:
+    called = {GalaxyModel: "galaxy model", Training: "training"}[kind]
+    with pytest.raises(PopcatError, match=rf"survey.toml is not a valid {called}: {message}") as caught:
         parse_toml(kind, write(tmp_path, line))
     assert "\n" not in str(caught.value)
 

@@ -31,7 +31,7 @@ IDS_AT_ONCE = 2**25
 _MAX_NAMED = 5
 _BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_OPTIONS = {"posteriors": ("infer", ("model", "draws", "seed", "rows_per_partition")),
+_OPTIONS = {"posteriors": ("infer", ("posterior", "draws", "seed", "rows_per_partition")),
             "library": ("simulate", ("survey", "n", "seed"))}  # fmt: skip
 
 

@@ -244,6 +244,7 @@ def fit_noise(catalog: Frame, survey: "str | Path | Survey") -> NoiseModel:
     Raises PopcatError where a band has too few galaxies.
 
     >>> from importlib.resources import files
+    >>> from popcat.io.reading import read_catalog
     >>> noise = fit_noise(read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss"), "sdss")
     >>> tuple(noise.bands)
     ('u', 'g', 'r', 'i', 'z')

@@ -35,6 +35,7 @@ def infer(
     Raises PopcatError for a model that has not passed its calibration, unless allow_uncalibrated.
 
     >>> from importlib.resources import files
+    >>> from popcat.io.reading import read_catalog
     >>> frame = read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss")
     >>> infer(frame, "sdss").npartitions
     4
@@ -59,9 +60,9 @@ def infer_catalog(
 
     `hide_redshift` infers every redshift, also where the catalogue has one. `rows_per_partition` None makes parts of
     64 MB in memory, and at least 16 of them. `client` says where the run runs, and `workers` how many processes a local
-    cluster has (popcat.run.client.connect): by default a small catalogue runs in this process. Where workers have the resource "GPU", only those are
-    given partitions. In a script, call it under `if __name__ == "__main__":`, because local workers are new processes
-    that import the script.
+    cluster has (popcat.run.client.connect): by default a small catalogue is inferred in this process. Where workers
+    have the resource "GPU", only those are given partitions. In a script, call it under
+    `if __name__ == "__main__":`, because local workers are new processes that import the script.
 
     Parts that are there already are kept: `check` reads every byte of them first, and does damaged ones again. A
     partition that fails is named and does not stop the others. `progress` shows a bar on stderr; `log` is a file for
@@ -96,7 +97,7 @@ def infer_catalog(
     if effort is not None:
         settings["effort"] = vars(effort)
     how.verify()
-    arguments = {"source": str(source), "model": where, "draws": draws, "seed": seed,
+    arguments = {"source": str(source), "posterior": where, "draws": draws, "seed": seed,
                  "rows_per_partition": rows_per_partition, "hide_redshift": hide_redshift}  # fmt: skip
     folder = OutputFolder.open(output, settings, len(chunks), kind="posteriors", arguments=arguments)
     pending = folder.resume(check=check)

@@ -91,7 +91,7 @@ class LibraryFolder:
 class Source:
     """Galaxies to train on: some held out, and a way to read the others, n of them, shard after shard.
 
-    `origin` is what `source_of` opens it from. A pickle holds that alone, so that a library is read where it is trained.
+    `origin` is what `source_of` opens it from. A pickle holds that alone: a library is read where it is trained.
     """
 
     held_out: Library

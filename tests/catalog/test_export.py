@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import popcat
-from popcat.catalog.export import export, iceberg_table
+from popcat.catalog.export import PUBLISHERS, RECORD, export, iceberg_table
 from popcat.errors import PopcatError
 
 TARGETS = {"hats": "cdshealpix", "parquet": "cdshealpix", "delta": "deltalake", "iceberg": "pyiceberg"}
@@ -91,17 +91,17 @@ def test_galaxies_of_another_catalogue_that_are_there_are_refused(posteriors, tm
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_an_export_that_was_cut_off_is_finished_by_the_same_command(posteriors, tmp_path, monkeypatch, to, sky, moment):
     folder, _ = posteriors()
-    real = export.PUBLISHERS[to]
+    real = PUBLISHERS[to]
 
     def cut(*arguments, **options):
         if moment == "after":
             real(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(export.PUBLISHERS, to, cut)
+    monkeypatch.setitem(PUBLISHERS, to, cut)
     with pytest.raises(KeyboardInterrupt):
         publish(folder, tmp_path / "out", to, sky=sky)
-    monkeypatch.setitem(export.PUBLISHERS, to, real)
+    monkeypatch.setitem(PUBLISHERS, to, real)
     assert publish(folder, tmp_path / "out", to, sky=sky)["rows"] == 60
     assert len(read(tmp_path / "out", to)) == 60
 
@@ -229,7 +229,7 @@ def test_an_unknown_format_another_format_and_a_strange_folder_are_refused(poste
     with pytest.raises(PopcatError, match=r'cannot export to "hat"; did you mean "hats"'):
         export(folder, tmp_path / "out", to="hat")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / export.RECORD).write_text(json.dumps({"to": "delta"}))
+    (tmp_path / "out" / RECORD).write_text(json.dumps({"to": "delta"}))
     with pytest.raises(PopcatError, match="holds a catalogue exported to delta, not hats"):
         export(folder, tmp_path / "out", to="hats")
     with pytest.raises(PopcatError, match="is not empty and no export"):

@@ -15,7 +15,7 @@ from popcat.catalog.verification import verify
 from popcat.errors import PopcatError
 
 PARTS, ROWS = 4, 50
-ARGUMENTS = {"source": "my galaxies.parquet", "model": "sdss", "draws": 3, "seed": 0, "rows_per_partition": ROWS}
+ARGUMENTS = {"source": "my galaxies.parquet", "posterior": "sdss", "draws": 3, "seed": 0, "rows_per_partition": ROWS}
 
 
 def part(index, ids=None):

@@ -199,7 +199,7 @@ def test_a_basis_without_stars_in_a_young_universe_is_refused(tmp_path):
     rows = [(0.0, 0.0, 1.0), (5.0, 0.0, 1.0), (13.8, 1.0, 1.0)]
     path = csv_file(tmp_path / "old.csv", "lookback_gyr,sfh1,zh1", rows)
     with pytest.raises(PopcatError, match=r"expected some star formation in each within the last 3\.\d Gyr"):
-        load_ingredients(GalaxyModel(bases=path))
+        load_ingredients(GalaxyModel(bases=path, n_sfh_bases=1, n_metallicity_bases=1))
 
 
 def test_constant_metallicity_is_one_basis_that_is_one():

@@ -87,7 +87,8 @@ def two_and_three(tmp_path):
                                       {"metallicity": "constant"}, {"bases": "two and three"}], ids=str)  # fmt: skip
 def test_variants_of_the_model_agree(settings, two_and_three):
     narrow = SURVEY.model_copy(update={"redshift_range": (0.3, 0.34)})
-    settings = GalaxyModel(**settings | ({"bases": two_and_three} if "bases" in settings else {}))
+    own = {"bases": two_and_three, "n_sfh_bases": 2, "n_metallicity_bases": 3}
+    settings = GalaxyModel(**settings | (own if "bases" in settings else {}))
     photometry = Photometry(narrow, settings)
     theta, _ = draws(50, settings=settings)
     redshift = np.linspace(0.3, 0.34, 50)

@@ -38,7 +38,7 @@ def two_and_three(tmp_path_factory):
 @pytest.fixture(params=KINDS)
 def kind(request, two_and_three):
     """Settings of the galaxy model that make a variant."""
-    return KINDS[request.param] or {"bases": two_and_three}
+    return KINDS[request.param] or {"bases": two_and_three, "n_sfh_bases": 2, "n_metallicity_bases": 3}
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_posteriors_do_not_depend_on_the_partitions(galaxies, tiny_model, tmp_pa
 
 def test_a_rerun_writes_only_what_is_missing_and_ends_with_the_same_bytes(galaxies, tiny_model, tmp_path):
     out = tmp_path / "out"
-    run = {"model": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
+    run = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
     infer_catalog(galaxies, out, **run)
     before, kept = digests(out), parts_of(out)[0].stat().st_mtime_ns
     parts_of(out)[2].unlink()
@@ -103,7 +103,7 @@ def test_a_rerun_writes_only_what_is_missing_and_ends_with_the_same_bytes(galaxi
 
 @pytest.mark.parametrize("change", [{"draws": 5}, {"seed": 9}, {"rows_per_partition": 30}])
 def test_the_output_of_another_run_is_refused_and_left_alone(galaxies, tiny_model, tmp_path, change):
-    run = {"model": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
+    run = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
     infer_catalog(galaxies, tmp_path / "out", **run)
     before = digests(tmp_path / "out")
     with pytest.raises(PopcatError, match=next(iter(change))):
@@ -128,7 +128,7 @@ def test_a_failing_partition_is_named_and_the_others_are_written(galaxies, tiny_
             raise ValueError("poison")
         return real(folder, chunk, *rest)
 
-    run = {"model": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
+    run = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
     monkeypatch.setattr("popcat.inference.infer.write_posterior_part", poisoned)
     with pytest.raises(PopcatError, match=r"1 of 4 partitions failed \(1\).*poison"):
         infer_catalog(galaxies, tmp_path / "out", **run)
@@ -154,7 +154,7 @@ def test_no_scheduler_at_the_address_is_one_clear_error():
 
 
 def test_workers_of_a_cluster_write_the_same_parts_as_one_process(galaxies, tiny_model, tmp_path):
-    run = {"model": tiny_model, "draws": 4, "rows_per_partition": 40}
+    run = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40}
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,

@@ -62,7 +62,7 @@ def test_a_member_that_is_cut_off_ends_in_the_same_bits(fitted, catalogue, surve
 
 
 def test_a_member_that_fails_is_said_and_left_out(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
-    folder, plain, said = shutil.copytree(fitted, tmp_path / "failing"), fit.fit_member, []
+    folder, plain, said = shutil.copytree(fitted, tmp_path / "failing"), fit_member, []
 
     def failing(output, number, device="cpu"):
         if number == 0:

@@ -103,7 +103,8 @@ def test_a_saved_posterior_gives_the_same_draws(trained, saved, observed):
         assert np.array_equal(ours.theta, theirs.theta) and np.array_equal(ours.redshift, theirs.redshift)
     tails = [p.support.tails(*observed[:3]) for p in (loaded, trained[0])]
     np.testing.assert_array_equal(*tails)
-    assert (loaded.survey, loaded.galaxy_model, loaded.noise) == (trained[0].survey, trained[0].model, trained[0].noise)
+    for name in ("survey", "galaxy_model", "noise"):
+        assert getattr(loaded, name) == getattr(trained[0], name)
     assert loaded.provenance == trained[0].provenance
 
 
@@ -229,7 +230,7 @@ def test_rows_of_every_kind_may_stand_together(trained, observed):
 @pytest.mark.parametrize("number", [0, 99, None])
 def test_another_format_is_refused(copy, number):
     edit(copy, format=number)
-    refused(copy, rf"has format {number}; this popcat reads \d+: train it again")
+    refused(copy, rf"has format {number}; this popcat reads 2 and 3: train it again")
 
 
 DAMAGE = {
@@ -250,10 +251,10 @@ def test_a_damaged_description_is_refused_in_one_line(copy, case):
 
 
 def test_a_folder_without_a_posterior_says_what_writes_one(tmp_path):
-    with pytest.raises(PopcatError, match=r'no model ".*": expected a folder that `popcat train` wrote'):
+    with pytest.raises(PopcatError, match=r'no posterior ".*": expected a folder that `popcat train` wrote'):
         posterior_folder(tmp_path)
 
 
 def test_a_torn_folder_has_no_posterior(copy):
     (copy / "posterior.json").unlink()
-    refused(copy, r"no model .*it holds posterior.json")
+    refused(copy, r"no posterior .*it holds posterior.json")

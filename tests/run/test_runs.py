@@ -23,7 +23,7 @@ def run(galaxies, tiny_model):
     """Infer the 150 galaxies in parts of 40 into a folder: its manifest."""
 
     def inferred(output, source=galaxies, **options):
-        given = {"model": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL, **options}
+        given = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL, **options}
         return infer_catalog(source, output, **given)
 
     return inferred
