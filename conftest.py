@@ -37,4 +37,4 @@ def _example_folder(request, monkeypatch):
     if '"posteriors' in text and not (folder / "posteriors").exists():
         from popcat import infer_catalog
 
-        infer_catalog("galaxies.parquet", "posteriors", draws=20, scheduler="synchronous")
+        infer_catalog("galaxies.parquet", "posteriors", draws=20, client="synchronous")

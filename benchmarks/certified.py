@@ -163,7 +163,7 @@ def referee(raw, arguments, n) -> dict:
         raw.to_parquet(source)
         infer_catalog(source, Path(folder) / "posteriors", posterior=arguments.posterior, draws=1000, certify=True,
                       budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True,
-                      scheduler=SYNCHRONOUS)  # fmt: skip
+                      client=SYNCHRONOUS)  # fmt: skip
         started = time.process_time()
         found = crosscheck(Path(folder) / "posteriors", n, seed=arguments.seed, report=print,
                            sampler=arguments.sampler)  # fmt: skip

@@ -83,7 +83,7 @@ def flat(value: dict) -> dict:
 
 def where(arguments) -> dict:
     """Where work runs: as many processes, or this one."""
-    return {"workers": arguments.workers} if arguments.workers else {"scheduler": SYNCHRONOUS}
+    return {"workers": arguments.workers} if arguments.workers else {"client": SYNCHRONOUS}
 
 
 def mock_survey() -> Survey:

@@ -199,7 +199,7 @@ def journeys(root: Path, scratch: Path) -> dict[str, Callable[[Path], object]]:
 
 def run(what: str, source: Path, output: Path, **more) -> object:
     """Call popcat as its user does, under the names that this popcat has."""
-    more |= {"output": output, "scheduler": "synchronous"}
+    more |= {"output": output, "client": "synchronous"}
     if what == "fit":
         home = "popcat" if "fit_population" in popcat.__all__ else "popcat.distributed"
         return importlib.import_module(home).fit_population(source, **more)

@@ -14,7 +14,7 @@ import popcat
 
 def main(path: str, output: str) -> None:
     """Infer a catalogue without its redshifts, and print how near the posteriors come to them."""
-    popcat.infer_catalog(path, output, posterior="sdss", draws=100, hide_redshift=True, scheduler="synchronous")
+    popcat.infer_catalog(path, output, posterior="sdss", draws=100, hide_redshift=True, client="synchronous")
     truth = popcat.read_catalog(path, "sdss").compute().set_index("object_id")["redshift"]
     found = popcat.open_catalog(output).posterior("redshift").set_index("object_id")
     residual = (found["p50"] - truth[found.index]) / (1 + truth[found.index])

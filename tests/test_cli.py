@@ -18,7 +18,7 @@ from popcat import __version__
 from popcat.catalog.parts import read_manifest
 from popcat.cli import app, main
 
-SYNCHRONOUS = ["--scheduler", "synchronous"]
+SYNCHRONOUS = ["--client", "synchronous"]
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_the_output_of_another_run_is_refused_not_mixed(popcat, galaxies, tiny_m
 
 def test_a_scheduler_that_does_not_answer_is_said_before_the_output_is_begun(popcat, galaxies, tiny_model, tmp_path):
     out = tmp_path / "out"
-    refused(popcat("infer", galaxies, "--posterior", tiny_model, "-o", out, "--scheduler", "nowhere"),
+    refused(popcat("infer", galaxies, "--posterior", tiny_model, "-o", out, "--client", "nowhere"),
             "no Dask scheduler")
     assert not out.exists()
 

@@ -32,7 +32,7 @@ def test_embedded_data_are_readable(name):
 def test_the_scheduler_is_tried_only_if_named(monkeypatch):
     monkeypatch.setattr(doctor, "DATA", {})
     assert "scheduler" not in {check.name for check in doctor.checks()}
-    assert doctor.checks(scheduler="nowhere")[-1].name == "scheduler"
+    assert doctor.checks(client="nowhere")[-1].name == "scheduler"
 
 
 def test_an_exception_in_a_check_is_a_finding():

@@ -34,14 +34,14 @@ def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies,
     chosen = {"metallicity": "constant"} if kind == "constant" else {"bases": three_bases}
     model, survey = GalaxyModel(log_mstar_formed=(9.5, 12.5), **chosen), load_survey("sdss")
     names = make_prior(model).names
-    simulate_library(tmp_path / "library", survey, 3000, galaxy_model=model, scheduler=SYNCHRONOUS)
+    simulate_library(tmp_path / "library", survey, 3000, galaxy_model=model, client=SYNCHRONOUS)
     library = pq.read_table(tmp_path / "library" / "part-000000.parquet")
     assert library.column_names[2 : 2 + len(names)] == list(names)
     posterior, _ = train(tmp_path / "library", tmp_path / "model", settings=TRAINING)
     with pytest.warns(UserWarning, match="has no calibration"):
         infer_catalog(
             galaxies, tmp_path / "out", posterior=tmp_path / "model", draws=20, allow_uncalibrated=True,
-            scheduler=SYNCHRONOUS,
+            client=SYNCHRONOUS,
         )  # fmt: skip
     table = pq.read_table(tmp_path / "out" / "part-000000.parquet")
     assert table.schema.names == posterior_schema(posterior.survey, model).names

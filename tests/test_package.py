@@ -95,7 +95,7 @@ def test_the_demo_writes_a_row_for_every_galaxy_a_report_and_a_summary(tmp_path,
 
 
 def test_the_report_of_a_catalogue_shows_the_calibration_kept_with_its_model(tmp_path, galaxies):
-    popcat.infer_catalog(galaxies, tmp_path / "posteriors", draws=10, scheduler="synchronous")
+    popcat.infer_catalog(galaxies, tmp_path / "posteriors", draws=10, client="synchronous")
     page = popcat.report(tmp_path / "posteriors", tmp_path / "report.html").read_text(encoding="utf-8")
     kept = calibration.read_calibration(ROOT / "popcat" / "data" / "models" / "sdss" / "calibration")
     assert f"{kept['ks']['log_mstar']:.3f}" in page

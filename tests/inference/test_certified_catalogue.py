@@ -37,7 +37,7 @@ def few(galaxies, tmp_path_factory):
 
 
 def infer(few, model, output, **options):
-    options = {"draws": DRAWS, "rows_per_partition": 7, "scheduler": SYNCHRONOUS} | options
+    options = {"draws": DRAWS, "rows_per_partition": 7, "client": SYNCHRONOUS} | options
     return infer_catalog(few, output, posterior=model, **options)
 
 
@@ -132,7 +132,7 @@ def prior(tmp_path):
 
 
 def test_a_reweighted_catalogue_keeps_rows_and_columns(certified, prior, tmp_path):
-    reweight_catalog(certified, tmp_path / "out", prior, scheduler=SYNCHRONOUS)
+    reweight_catalog(certified, tmp_path / "out", prior, client=SYNCHRONOUS)
     before, after = frame_of(certified), frame_of(tmp_path / "out")
     assert list(before) == list(after)
     for name in ("object_id", "status", "flags", "flux_r", "chi2_best", "route"):
@@ -147,7 +147,7 @@ def test_a_reweighted_catalogue_keeps_rows_and_columns(certified, prior, tmp_pat
 
 
 def test_reweighted_draws_are_draws_of_the_galaxy_with_their_quantiles(certified, prior, tmp_path):
-    reweight_catalog(certified, tmp_path / "out", prior, scheduler=SYNCHRONOUS)
+    reweight_catalog(certified, tmp_path / "out", prior, client=SYNCHRONOUS)
     before, after = frame_of(certified), frame_of(tmp_path / "out")
     for i in np.flatnonzero(before["status"] == "ok"):
         pairs = set(zip(before["tau_ism_draws"][i], before["log_mstar_draws"][i], strict=True))

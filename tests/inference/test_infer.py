@@ -22,7 +22,7 @@ from popcat.run.client import SYNCHRONOUS, connect
 from popcat.survey import load_survey
 
 SURVEY = load_survey("sdss")
-LOCAL = {"scheduler": SYNCHRONOUS}
+LOCAL = {"client": SYNCHRONOUS}
 
 
 def parts_of(folder):
@@ -159,6 +159,6 @@ def test_workers_of_a_cluster_write_the_same_parts_as_one_process(galaxies, tiny
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
-        infer_catalog(galaxies, tmp_path / "many", scheduler=client.scheduler.address, **run)
+        infer_catalog(galaxies, tmp_path / "many", client=client.scheduler.address, **run)
     infer_catalog(galaxies, tmp_path / "one", **run, **LOCAL)
     assert digests(tmp_path / "many") == digests(tmp_path / "one")

@@ -8,7 +8,7 @@ from popcat.inference.infer import infer_catalog
 from popcat.inference.plan import plan
 from popcat.run.client import SYNCHRONOUS
 
-LOCAL = {"scheduler": SYNCHRONOUS}
+LOCAL = {"client": SYNCHRONOUS}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from popcat.inference.infer import infer_catalog
 from popcat.inference.partition import write_posterior_part
 from popcat.run.client import SYNCHRONOUS
 
-LOCAL = {"scheduler": SYNCHRONOUS}
+LOCAL = {"client": SYNCHRONOUS}
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_full_disk_stops_the_run_and_a_rerun_finishes(run, tmp_path, monkeypat
         real(folder, chunk, *rest)
 
     monkeypatch.setattr("popcat.inference.infer.write_posterior_part", full)
-    where = {"scheduler": cluster({}).scheduler.address} if parallel else LOCAL
+    where = {"client": cluster({}).scheduler.address} if parallel else LOCAL
     with pytest.raises(DiskFullError, match=r"disk is full.*stopped.*make room and give the same command again"):
         run(out, rows_per_partition=15, **where)
     assert len(tried.read_text()) < 6  # of ten
@@ -123,11 +123,30 @@ def test_seconds_of_kept_parts_stay_in_the_manifest(run, tmp_path):
     assert second["sample"] > 0
 
 
+def test_parts_are_the_same_bytes_wherever_they_are_made(run, tmp_path, cluster):
+    client = cluster({}, {})
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"address": client.scheduler.address}))
+    ways = {"synchronous": SYNCHRONOUS, "client": client, "cluster": client.cluster, "none": None,
+            "address": client.scheduler.address, "file": file}  # fmt: skip
+    for name, where in ways.items():
+        run(tmp_path / name, client=where)
+    with client.as_current():
+        run(tmp_path / "active", client=None)
+    run(tmp_path / "local", client=None, workers=1)
+    assert len({tuple(digests(tmp_path / name)) for name in (*ways, "active", "local")}) == 1
+    by = {name: {*summary_of(tmp_path / name)["workers"]} for name in (*ways, "active", "local")}
+    assert by["synchronous"] == by["none"] == {"this process"}
+    for name in ("client", "cluster", "address", "file", "active"):
+        assert by[name] <= set(client.nthreads()), name
+    assert by["local"].isdisjoint({"this process", *client.nthreads()}) and client.status == "running"
+
+
 def test_a_cluster_given_by_its_scheduler_file_writes_dasks_report(run, tmp_path, cluster):
     client = cluster({}, {})
     file, page = tmp_path / "scheduler.json", tmp_path / "report.html"
     file.write_text(json.dumps({"address": client.scheduler.address, "type": "Scheduler", "id": "x", "workers": {}}))
-    manifest = run(tmp_path / "out", scheduler=str(file), performance_report=page)
+    manifest = run(tmp_path / "out", client=str(file), performance_report=page)
     assert manifest["rows"] == 150
     assert "Bokeh" in page.read_text()
 
@@ -135,7 +154,7 @@ def test_a_cluster_given_by_its_scheduler_file_writes_dasks_report(run, tmp_path
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"scheduler": "absent.json"}, "no scheduler file"),
+        ({"client": "absent.json"}, "no scheduler file"),
         ({"performance_report": "absent/report.html"}, "there is no folder"),
     ],
 )
@@ -149,7 +168,7 @@ def test_a_scheduler_file_of_something_else_is_one_clear_error(run, tmp_path):
     for content in ("", "[]", "{}", '{"address": 5}', "\x80"):
         (tmp_path / "s.json").write_text(content)
         with pytest.raises(PopcatError, match="no Dask scheduler answers"):
-            run(tmp_path / "out", scheduler=str(tmp_path / "s.json"))
+            run(tmp_path / "out", client=str(tmp_path / "s.json"))
 
 
 def test_empty_files_and_a_partition_of_bad_rows_alone_lose_no_row(run, galaxies, tmp_path):

@@ -15,12 +15,13 @@ import popcat
 from popcat.catalog.manifest import Sidecar, read_record
 from popcat.errors import PopcatError
 from popcat.run import window
-from popcat.run.window import Outcome, Window, run_synchronous
+from popcat.run.window import Here, Window
 from popcat.run.worker import run_on_worker
 
 
 def write(folder, index):
     folder.write_part(index, pa.table({"object_id": [2 * index, 2 * index + 1]}))
+    return 2 * index
 
 
 def moody(folder, index):
@@ -65,7 +66,10 @@ def made(folder):
 def test_every_partition_is_written_and_its_sidecar_says_by_whom(cluster, folder, jobs):
     client = cluster({}, {})
     workers = set(client.nthreads())
-    assert sorted(Window(client, write, jobs, silent)) == [Outcome(index, None) for index in range(6)]
+    outcomes = sorted(Window(client, write, jobs, silent))
+    assert [outcome[:3] for outcome in outcomes] == [(index, None, 2 * index) for index in range(6)]
+    assert {outcome.made["worker"] for outcome in outcomes} <= workers
+    assert all("write" in outcome.made["seconds"] for outcome in outcomes)
     assert {one["worker"] for one in made(folder)} <= workers
     assert {one["gpu"] for one in made(folder)} == {False}
 
@@ -80,7 +84,16 @@ def test_partitions_go_to_workers_with_a_gpu_alone(cluster, folder, jobs):
 
 
 def test_in_this_process_the_outcomes_are_the_same(folder, jobs):
-    assert list(run_synchronous(write, jobs)) == [Outcome(index, None) for index in range(6)]
+    outcomes = list(Here(write, jobs))
+    assert [outcome[:3] for outcome in outcomes] == [(index, None, 2 * index) for index in range(6)]
+    assert all("write" in outcome.made["seconds"] for outcome in outcomes)
+
+
+def test_in_this_process_too_nothing_is_begun_after_a_stop(folder, jobs):
+    here = Here(write, jobs)
+    for _ in here:
+        here.stop()
+    assert len(folder.pending()) == 5
 
 
 def test_an_error_of_the_moment_is_tried_again(cluster, folder, jobs):
@@ -123,7 +136,7 @@ class FakeClient:
     def __init__(self, fate, workers=2, gpus=0):
         self.fate, self.attempts, self.most, self.together = fate, Counter(), 0, []
         self.workers = {f"w{i}": {"nthreads": 1, "resources": {"GPU": 1} if i < gpus else {}} for i in range(workers)}
-        self.flying = {}
+        self.flying, self.cancelled = {}, []
         self.resources = set()
 
     def identity(self, n_workers):
@@ -136,6 +149,9 @@ class FakeClient:
     def sync(self, function, **options):
         return function(**options)
 
+    def cancel(self, futures, force):
+        self.cancelled += [future.key for future in futures]
+
     def submit(self, *_, key, resources, **__):
         index = int(key.split("-")[1])
         self.attempts[index] += 1
@@ -145,7 +161,7 @@ class FakeClient:
         self.together.append(sorted(self.flying.values()))
         result = self.fate(index, self.attempts[index])
         status = result if isinstance(result, str) else "error" if result else "finished"
-        future = SimpleNamespace(key=key, status=status, exception=lambda: result)
+        future = SimpleNamespace(key=key, status=status, exception=lambda: result, result=lambda: (None, {}))
         future.add_done_callback = lambda put: put(future)
         return future
 
@@ -188,7 +204,7 @@ def test_a_suspect_is_tried_alone_and_cleared(run):
 
 def test_a_poisoned_partition_is_named_and_the_others_are_done(run):
     client, driver = run(lambda index, attempt: killed() if index == 3 else None)
-    outcomes = dict(driver)
+    outcomes = {outcome.index: outcome.error for outcome in driver}
     assert len(outcomes) == 10
     assert [index for index, error in outcomes.items() if error] == [3]
     assert "its worker died each time" in str(outcomes[3])
@@ -250,6 +266,14 @@ def test_a_stopped_window_begins_nothing_more(run):
     driver.stop()
     assert len(list(outcomes)) == 3
     assert sum(client.attempts.values()) == 4
+
+
+def test_what_runs_is_cancelled_when_no_outcome_is_wanted_any_more(run):
+    client, driver = run(lambda *_: None)
+    outcomes = iter(driver)
+    next(outcomes)
+    outcomes.close()
+    assert len(client.cancelled) == 3 and driver.running == {}
 
 
 def test_an_empty_window_has_no_outcome(run):
