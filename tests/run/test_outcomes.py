@@ -84,14 +84,14 @@ def test_an_interrupt_keeps_what_is_done_and_says_so_in_one_line(tmp_path):
 
 
 SLOW = """
-import sys, time
+import os, time
 from popcat.cli import app, main
 from popcat.run.runner import How, run
 
 @app.command()
 def slowly():
     run(time.sleep, {i: (0.2 if i == 0 else 60,) for i in range(4)}, verb="sleeping", how=How(workers=1, progress=True,
-        log=sys.argv.pop()))
+        log=os.environ["LOG"]))
 
 if __name__ == "__main__":
     main()
@@ -102,8 +102,9 @@ def test_the_command_line_ends_an_interrupted_run_with_one_line_and_status_130(t
     (tmp_path / "slow.py").write_text(SLOW)
     log = tmp_path / "log.jsonl"
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "slow.py", "slowly", log], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        [sys.executable, tmp_path / "slow.py", "slowly"], stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"LOG": str(log)},
+    )  # fmt: skip
     while process.poll() is None and not (log.exists() and "part_done" in log.read_text()):
         pass
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
