@@ -25,7 +25,7 @@ def run(name, *arguments):
 @pytest.fixture(scope="module")
 def posteriors(galaxies, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples") / "posteriors"
-    popcat.infer_catalog(galaxies, folder, draws=10, scheduler="synchronous")
+    popcat.infer(galaxies, output=folder, draws=10, client="synchronous")
     return folder
 
 

@@ -9,7 +9,7 @@ from popcat.columns import parameter_fields, posterior_schema
 from popcat.flows.settings import Training
 from popcat.forward.histories import load_bases
 from popcat.galaxy_model import GalaxyModel, make_prior
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer
 from popcat.pages.report import report
 from popcat.posterior.simulation import simulate
 from popcat.posterior.training import train
@@ -39,9 +39,9 @@ def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies,
     assert library.column_names[2 : 2 + len(names)] == list(names)
     posterior = train(tmp_path / "library", tmp_path / "model", settings=TRAINING)
     with pytest.warns(UserWarning, match="has no calibration"):
-        infer_catalog(
-            galaxies, tmp_path / "out", posterior=tmp_path / "model", draws=20, allow_uncalibrated=True,
-            scheduler=SYNCHRONOUS,
+        infer(
+            galaxies, tmp_path / "model", output=tmp_path / "out", draws=20, allow_uncalibrated=True,
+            client=SYNCHRONOUS,
         )  # fmt: skip
     table = pq.read_table(tmp_path / "out" / "part-000000.parquet")
     assert table.schema.names == posterior_schema(posterior.survey, model).names

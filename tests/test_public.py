@@ -75,8 +75,9 @@ def settings():
     survey = popcat.load_survey("galex_sdss_2mass")
     return {
         "survey": survey, "galaxy model": popcat.GalaxyModel(), "training": popcat.Training.preset("published"),
-        "noise": default_noise(popcat.load_survey("sdss")), "population settings": population_settings(None, "published"),
-        "posterior": popcat.load_posterior("sdss"), "ssp": popcat.describe_ssp(), "machine": popcat.doctor(),
+        "noise": default_noise(popcat.load_survey("sdss")),
+        "population settings": population_settings(None, "published"), "posterior": popcat.load_posterior("sdss"),
+        "ssp": popcat.describe_ssp(), "machine": popcat.doctor(),
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """How a flow is trained."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 
@@ -41,7 +41,7 @@ class Training(Displayed, Settings):
     seed: int = 0
 
     @classmethod
-    def preset(cls, name: str, **changes) -> "Training":
+    def preset(cls, name: str, **changes: Any) -> "Training":
         """Settings by name, with changes: "default", or "published", the recipe of SEDflow (Hahn & Melchior 2022).
 
         Raises PopcatError if there is no such preset.

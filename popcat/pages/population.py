@@ -24,6 +24,11 @@ def report_population(population: str | Path, output: str | Path = "population.h
     """Write the page of a population that `popcat population fit` wrote; its path.
 
     Raises PopcatError if there is no population, or it has hardly any samples.
+
+    >>> report_population("nowhere")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: no population at nowhere: expected a folder that `popcat population fit` wrote...
     """
     folder, output = Path(population), Path(output)
     population, frame = load_population(folder), read_samples(folder)

@@ -154,7 +154,8 @@ class Posterior(Displayed):
         uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
         return self.transform(data, normals, uniforms, self._member_numbers(seed, object_id, n_draws))
 
-    def transform(self, data: Observation, normals: np.ndarray, uniforms: np.ndarray, member=None) -> Draws:
+    def transform(self, data: Observation, normals: np.ndarray, uniforms: np.ndarray,
+                  member: "torch.Tensor | None" = None) -> Draws:  # fmt: skip
         """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
 
         The uniform ones become redshifts where none is given exactly. `member` (n, k), uniform too, chooses among the

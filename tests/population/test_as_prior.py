@@ -67,7 +67,7 @@ def test_a_population_of_another_range_is_refused(fitted):
 
 def test_a_catalogue_shrinks_towards_the_population(fitted, galaxies, tiny_model, tmp_path):
     infer_catalog(galaxies, tmp_path / "flat", posterior=tiny_model, draws=60, hide_redshift=True,
-                  scheduler=SYNCHRONOUS,
+                  client=SYNCHRONOUS,
                   rows_per_partition=200)  # fmt: skip
     shrunk = reweight(tmp_path / "flat", fitted, output=tmp_path / "shrunk", client=SYNCHRONOUS)
     before, after = (pd.read_parquet(tmp_path / name / "part-000000.parquet") for name in ("flat", "shrunk"))
@@ -94,11 +94,11 @@ def test_a_posterior_catalogue_is_fitted_by_the_hierarchical_route(galaxies, tin
     from popcat.population.fit import fit_population
 
     infer_catalog(galaxies, tmp_path / "flat", posterior=tiny_model, draws=16, hide_redshift=True,
-                  scheduler=SYNCHRONOUS)
+                  client=SYNCHRONOUS)
     with pytest.raises(PopcatError, match="expected at least 200"):
-        fit_population(tmp_path / "flat", tmp_path / "few", settings=quick, scheduler=SYNCHRONOUS)
+        fit_population(tmp_path / "flat", tmp_path / "few", settings=quick, client=SYNCHRONOUS)
     with pytest.raises(PopcatError, match=r"0 of .* galaxies are left"):
-        fit_population(tmp_path / "flat", tmp_path / "none", settings=quick, scheduler=SYNCHRONOUS, cuts=["r<5"])
+        fit_population(tmp_path / "flat", tmp_path / "none", settings=quick, client=SYNCHRONOUS, cuts=["r<5"])
 
 
 def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_model, quick, tmp_path, monkeypatch):
@@ -108,11 +108,11 @@ def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_mod
     faint_last = tmp_path / "faint_last.parquet"
     pd.read_parquet(galaxies).sort_values("modelflux_r", ascending=False).to_parquet(faint_last)
     infer_catalog(faint_last, tmp_path / "flat", posterior=tiny_model, draws=16, hide_redshift=True,
-                  scheduler=SYNCHRONOUS,
+                  client=SYNCHRONOUS,
                   rows_per_partition=20)  # fmt: skip
     last = pd.read_parquet(tmp_path / "flat" / "part-000007.parquet", columns=["flux_r"])
     limit = 22.5 - 2.5 * np.log10(last["flux_r"].max()) - 0.001  # nothing of that part is left
-    population = fit_population(tmp_path / "flat", tmp_path / "made", settings=quick, scheduler=SYNCHRONOUS,
+    population = fit_population(tmp_path / "flat", tmp_path / "made", settings=quick, client=SYNCHRONOUS,
                                 samples=100, cuts=[f"r<{limit:.4f}"])  # fmt: skip
     assert population.description.route == "hierarchical"
     assert population.weights.sum() == pytest.approx(1.0)

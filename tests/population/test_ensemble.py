@@ -227,7 +227,7 @@ def test_without_a_start_the_flow_begins_at_the_training_prior(catalogue, survey
 
 def test_a_population_fits_on_dask_workers_too(fitted, catalogue, survey_file, quick, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "dask")
-    again = fit(catalogue, survey_file, folder, quick, scheduler=None, workers=1)
+    again = fit(catalogue, survey_file, folder, quick, client=None, workers=1)
     assert len(again.flows) == 2
 
 
