@@ -81,7 +81,7 @@ class Training(Displayed, Settings):
 
 
 # The published training ran until its validation loss had not fallen for 20 epochs; 1,000 stands for no limit.
-_PRESETS = {
+_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "published": {
         "n_blocks": 15, "hidden": 500, "n_layers": 2, "batch": 50, "learning_rate": 5e-4, "schedule": "constant",

@@ -101,7 +101,7 @@ def _make_segment(curve, low, high, spectra, z_range, tolerance) -> Segment:
     edges = np.linspace(low, high, _N_FINE + 1)
     wave = 0.5 * (edges[1:] + edges[:-1])
     weight = curve(wave) * wave * np.diff(edges)
-    cases = [_Case(wave, weight, z, spectra) for z in np.linspace(*z_range, _N_REDSHIFT)]
+    cases = [_Case(wave, weight, z, spectra) for z in np.linspace(z_range[0], z_range[1], _N_REDSHIFT)]
     for n in range(2, _MAX_NODES + 1):
         nodes = gauss_nodes(wave, weight, n)
         basis = lagrange_basis(nodes, wave)

@@ -136,7 +136,7 @@ class Posterior(Displayed):
 
     @cached_property
     def _first_sampler(self) -> Sampler:
-        return self.sampler if len(self.flows) == 1 else Sampler(self.flows[0])
+        return self.sampler if isinstance(self.sampler, Sampler) else Sampler(self.flows[0])
 
     @cached_property
     def forward(self) -> Forward:
@@ -225,9 +225,9 @@ class Posterior(Displayed):
         if once:
             return sampler.transform(noise, torch.from_numpy(self.features(data.flux, data.flux_err, z[:, 0])), member)
         n, k, _ = noise.shape
-        bands = (np.repeat(values, k, axis=0) for values in (data.flux, data.flux_err))
+        flux, flux_err = (np.repeat(values, k, axis=0) for values in (data.flux, data.flux_err))
         flat = None if member is None else member.reshape(n * k, 1)
-        context = torch.from_numpy(self.features(*bands, z.ravel()))
+        context = torch.from_numpy(self.features(flux, flux_err, z.ravel()))
         w, q = sampler.transform(noise.reshape(n * k, 1, -1), context, flat)
         return w.reshape(noise.shape), q.reshape(n, k)
 
