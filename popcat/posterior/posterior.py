@@ -197,7 +197,7 @@ class Posterior(Displayed):
                 out[name][part] = values.reshape(-1, n_draws)
         return out, chi2
 
-    def redshift_nodes(self, flux, flux_err) -> np.ndarray:
+    def redshift_nodes(self, flux: np.ndarray, flux_err: np.ndarray) -> np.ndarray:
         """ln q(u | photometry) at equidistant u = (z - low) / (high - low), (n, n_bins + 1): the photo-z PDF."""
         context = torch.from_numpy(self.redshift_features(flux, flux_err))
         with torch.no_grad():
