@@ -1,4 +1,4 @@
-"""What certification does: efficiency of the flow's proposals, rescues, time, calibration, and an independent referee.
+"""What certification does: efficiency of the flow's proposals, tempering, time, calibration, another sampler.
 
     python benchmarks/certified.py --posterior sdss --json certified.json
 
@@ -7,7 +7,7 @@
 - real: the embedded galaxies.
 - crosscheck: draws of the prior accepted by the exact likelihood, without any flow, for random real galaxies of a
   catalogue with 1,000 draws a galaxy; and for some of those that fit badly. `--sampler emcee` or `nautilus` (extra
-  bench) takes another referee.
+  bench) takes another sampler.
 - wrong: real galaxies spoilt on purpose. None should be certified, and every one flagged.
 - power: share of real galaxies flagged `band_off` when one band is off by so many magnitudes, by the model alone and
   with the catalogue's own galaxies; off by 0 is the false alarms.
@@ -15,7 +15,7 @@
 
 import tempfile
 import time
-from functools import partial
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,18 +23,16 @@ import numpy as np
 import pandas as pd
 
 from popcat.checks.calibration import ks_critical, ks_distance, ranks
-from popcat.checks.certify import N_PROPOSALS, Effort, certified_quantities
-from popcat.checks.peers import fit_peers
+from popcat.checks.certify import N_PROPOSALS, Effort, certify
+from popcat.checks.flags import fit_own_galaxies
 from popcat.checks.weights import Target, importance
 from popcat.columns import PARAMETERS, PROPERTIES
-from popcat.forward.model import derive, forward_for
-from popcat.galaxies import CERTIFIED_ESS, FLAGS, PEERS_TAIL, ROUTES, SUPPORT_TAIL, UNCERTIFIED, observation
-from popcat.inference.infer import infer_catalog
+from popcat.galaxies import CERTIFIED_ESS, FLAGS, OWN_TAIL, ROUTES, SUPPORT_TAIL, UNCERTIFIED, observation
+from popcat.inference.infer import infer
 from popcat.inference.partition import infer_table
 from popcat.io.photometry import to_photometry
 from popcat.pages.crosscheck import crosscheck
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.sampling import sample_quantities
 from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import SYNCHRONOUS
 
@@ -55,17 +53,17 @@ def main():
     some = raw.sample(min(arguments.real, len(raw)), random_state=arguments.seed)
     frame = to_photometry(some, posterior.survey)
     data = observation(frame, posterior.survey)
-    peers = fit_peers(data.flux, data.flux_err, data.redshift, data.redshift_err, posterior.features.softening)
-    real, catalog = on_galaxies(frame, posterior, effort, peers)
+    own = fit_own_galaxies(data, posterior.features.softening)
+    real, catalog = on_galaxies(frame, posterior, effort, own)
     result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort), "real": real}}
-    result["power"] = power(data, posterior, peers)
+    result["power"] = power(data, posterior, own)
     if arguments.wrong:
-        result["wrong"] = on_wrong(frame[: arguments.wrong], posterior, effort, peers)
+        result["wrong"] = on_wrong(frame[: arguments.wrong], posterior, effort, own)
     if arguments.crosscheck:
-        result["crosscheck"] = referee(some[: 2 * arguments.crosscheck], arguments, arguments.crosscheck)
+        result["crosscheck"] = sampled_again(some[: 2 * arguments.crosscheck], arguments, arguments.crosscheck)
         odd = some[catalog["route"].isin(["flow+is", "smc"]).to_numpy() & (catalog["chi2_best"] > ODD_CHI2).to_numpy()]
         if len(odd):
-            result["crosscheck_badly_fitted"] = referee(odd[:N_ODD], arguments, N_ODD)
+            result["crosscheck_badly_fitted"] = sampled_again(odd[:N_ODD], arguments, N_ODD)
     report(result)
     conclude(arguments.json, result)
 
@@ -76,8 +74,8 @@ def options():
     arguments.add_argument("--n", type=int, default=1000, help="number of mocks")
     arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
     arguments.add_argument("--wrong", type=int, default=50, help="number of real galaxies that are spoilt; 0 for none")
-    arguments.add_argument("--crosscheck", type=int, default=50, help="number of galaxies with a referee; 0 for none")
-    arguments.add_argument("--sampler", default="prior", help="referee: prior, emcee or nautilus")
+    arguments.add_argument("--crosscheck", type=int, default=50, help="galaxies that are sampled again; 0: none")
+    arguments.add_argument("--sampler", default="prior", help="independent sampler: prior, emcee or nautilus")
     arguments.add_argument("--budget-ms", type=float, default=Effort().budget_ms, help="nominal, a galaxy")
     arguments.add_argument("--seed", type=int, default=11)
     return arguments.parse_args()
@@ -88,15 +86,15 @@ def on_mocks(posterior, n, seed, effort) -> dict:
     mocks = draw_mocks(posterior, n, seed)
     data = observation(mocks.assign(redshift_err=np.nan), posterior.survey)
     theta = mocks[list(PARAMETERS)].to_numpy(dtype=np.float64)
-    truth = derive(theta, data.redshift, posterior.survey, posterior.galaxy_model)
-    plain, _ = sample_quantities(data, posterior, DRAWS, seed)
+    truth = posterior.forward.derive(theta, data.redshift)
+    plain, _ = posterior.quantities(data, DRAWS, seed)
     started = time.process_time()
-    forward = forward_for(posterior.survey, posterior.galaxy_model).photometry.flux
-    derived = partial(derive, survey=posterior.survey, galaxy_model=posterior.galaxy_model)
-    corrected, proof = certified_quantities(data, posterior, forward, derived, DRAWS, seed, effort)
+    found = certify(posterior, data, DRAWS, seed, effort=effort)
+    derived = posterior.forward.derive(found.theta.reshape(n * DRAWS, -1), found.redshift.ravel())
+    corrected = {name: values.reshape(n, DRAWS).astype(np.float32) for name, values in derived.items()}
     total_ms = 1e3 * (time.process_time() - started) / n
     return {
-        **summary(proof),
+        **summary(found),
         "ms_per_galaxy": proposal_ms(data[: min(n, 128)], posterior, seed),
         "ms_per_galaxy_with_rescue": total_ms,
         "ks": distances(truth, corrected),
@@ -106,10 +104,10 @@ def on_mocks(posterior, n, seed, effort) -> dict:
     }
 
 
-def on_galaxies(frame, posterior, effort, peers) -> tuple[dict, pd.DataFrame]:
+def on_galaxies(frame, posterior, effort, own) -> tuple[dict, pd.DataFrame]:
     """The same of real galaxies, and which route made each posterior; and chi2 and route of each."""
     started = time.process_time()
-    table = infer_table(frame, posterior, DRAWS, 0, effort, peers)
+    table = infer_table(frame, posterior, DRAWS, 0, effort, own)
     ms = 1e3 * (time.process_time() - started) / len(frame)
     ok = table["status"].to_numpy() == "ok"
     ess, route = table["ess"].to_numpy()[ok], table["route"].to_numpy()[ok]
@@ -128,78 +126,75 @@ def on_galaxies(frame, posterior, effort, peers) -> tuple[dict, pd.DataFrame]:
     return summary, table.select(["chi2_best", "route"]).to_pandas()
 
 
-def power(data, posterior, peers) -> dict:
+def power(data, posterior, own) -> dict:
     """Share flagged band_off by band and offset in magnitudes, brighter and fainter, by the model alone and in all."""
     result = {}
     for b, band in enumerate(posterior.survey.band_names):
         for offset in [sign * value for value in OFFSETS for sign in (1, -1)][1:]:
             factor = np.ones(data.flux.shape[1])
             factor[b] = 10 ** (0.4 * offset)
-            flux, err = data.flux * factor, data.flux_err * factor
-            alone = posterior.support.band_tails(flux, err, data.redshift)[0] < SUPPORT_TAIL
-            both = alone | (peers.band_tails(flux, err, data.redshift, data.redshift_err)[0] < PEERS_TAIL)
-            shares = {"model": float(np.mean(alone)), "model_and_peers": float(np.mean(both))}
+            spoilt = replace(data, flux=data.flux * factor, flux_err=data.flux_err * factor)
+            alone = posterior.support.band_tails(spoilt.flux, spoilt.flux_err, data.redshift)[0] < SUPPORT_TAIL
+            both = alone | (own.band_tails(spoilt)[0] < OWN_TAIL)
+            shares = {"model": float(np.mean(alone)), "model_and_catalogue": float(np.mean(both))}
             result.setdefault(band, {})[f"{abs(offset) if offset == 0 else offset:+g} mag"] = shares
     return result
 
 
-def on_wrong(frame, posterior, effort, peers) -> dict:
+def on_wrong(frame, posterior, effort, own) -> dict:
     """Share certified and share flagged of galaxies that are not what the model knows."""
     kinds = {f"{band} off by 0.5 mag": off(frame, band) for band in posterior.survey.band_names}
     kinds["errors understated 5x"] = frame.assign(**{name: frame[name] / 5 for name in frame if "flux_err" in name})
     kinds |= {name: as_star(frame, colours) for name, colours in STARS.items()}
     result = {}
     for name, spoilt in kinds.items():
-        table = infer_table(spoilt, posterior, DRAWS, 0, effort, peers)
+        table = infer_table(spoilt, posterior, DRAWS, 0, effort, own)
         flagged = (table["flags"].to_numpy() & uncertified()) != 0
         result[name] = {"certified": float(np.mean(table["certified"].to_numpy())), "flagged": float(np.mean(flagged))}
     return result
 
 
-def referee(raw, arguments, n) -> dict:
-    """A catalogue of real galaxies, and a referee's opinion of it."""
+def sampled_again(raw, arguments, n) -> dict:
+    """A catalogue of real galaxies, and how an independent sampler's posteriors differ from it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "galaxies.parquet"
         raw.to_parquet(source)
-        infer_catalog(source, Path(folder) / "posteriors", posterior=arguments.posterior, draws=1000, certify=True,
-                      budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True,
-                      scheduler=SYNCHRONOUS)  # fmt: skip
+        infer(source, arguments.posterior, output=Path(folder) / "posteriors", draws=1000, certify=True,
+              budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True, client=SYNCHRONOUS)  # fmt: skip
         started = time.process_time()
         found = crosscheck(Path(folder) / "posteriors", n, seed=arguments.seed, report=print,
                            sampler=arguments.sampler)  # fmt: skip
         seconds = time.process_time() - started
-    good = [one for one in found["galaxies"] if one["converged"]]
-    keys = ("n", "n_not_converged", "quantile_shift_median", "c2st_median", "sampler")
-    certified = [one["c2st"] for one in good if one["certified"] and one["c2st"] is not None]
-    evidence = [abs(one["log_evidence"] - one["log_evidence_referee"]) for one in good
-                if None not in (one["log_evidence"], one["log_evidence_referee"])]  # fmt: skip
-    return {key: found[key] for key in keys} | {
-        "c2st_largest": max((one["c2st"] for one in good if one["c2st"] is not None), default=None),
+    good = [one for one in found.galaxies if one.converged]
+    certified = [one.c2st for one in good if one.certified and one.c2st is not None]
+    evidence = [abs(one.log_evidence - one.log_evidence_sampler) for one in good
+                if None not in (one.log_evidence, one.log_evidence_sampler)]  # fmt: skip
+    return found.model_dump(include={"n", "n_not_converged", "quantile_shift_median", "c2st_median", "sampler"}) | {
+        "c2st_largest": max((one.c2st for one in good if one.c2st is not None), default=None),
         "c2st_largest_of_certified": max(certified, default=None),
         "log_evidence_difference_median": float(np.median(evidence)) if evidence else None,
-        "seconds_per_galaxy": seconds / max(len(found["galaxies"]), 1),
+        "seconds_per_galaxy": seconds / max(len(found.galaxies), 1),
     }
 
 
 def proposal_ms(data, posterior, seed) -> float:
     """Process milliseconds a galaxy for a round of proposals, weighed; the second of two goes, compiled and warm."""
-    forward = forward_for(posterior.survey, posterior.galaxy_model).photometry.flux
-    target = Target(posterior, forward, data.flux, data.flux_err, data.redshift, data.redshift_err)
+    target = Target(posterior, data)
     for _ in range(2):
         started = time.process_time()
-        importance(target.weigh(target.sample(data.object_id, N_PROPOSALS, seed))[0])
+        importance(target.weigh(target.sample(N_PROPOSALS, seed))[0])
         seconds = time.process_time() - started
     return 1e3 * seconds / len(data)
 
 
-def summary(proof) -> dict:
+def summary(found) -> dict:
     """Distribution of efficiency, share with enough effective draws, routes."""
-    reached = (proof.ess >= CERTIFIED_ESS) & (proof.route != "failed")
+    reached = (found.ess >= CERTIFIED_ESS) & (found.route != "failed")
     return {
-        "efficiency_median": float(np.median(proof.efficiency)),
-        "efficiency_percentiles": {f"p{q}": float(np.percentile(proof.efficiency, q)) for q in (1, 5, 16, 84, 95)},
+        "efficiency_median": float(np.median(found.efficiency)),
+        "efficiency_percentiles": {f"p{q}": float(np.percentile(found.efficiency, q)) for q in (1, 5, 16, 84, 95)},
         "ess100_fraction": float(np.mean(reached)),
-        "routes": {name: int(np.sum(proof.route == name)) for name in ROUTES},
+        "routes": {name: int(np.sum(found.route == name)) for name in ROUTES},
     }
 
 

@@ -34,7 +34,7 @@ from scipy.stats import wasserstein_distance
 from popcat.catalog.queries import open_catalog
 from popcat.forward.noise import BandNoise, Noise, default_noise
 from popcat.galaxy_model import GalaxyModel
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer
 from popcat.inference.reweight import reweight
 from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
@@ -84,7 +84,7 @@ def flat(value: dict) -> dict:
 
 def where(arguments) -> dict:
     """Where work runs: as many processes, or this one."""
-    return {"workers": arguments.workers} if arguments.workers else {"scheduler": SYNCHRONOUS}
+    return {"workers": arguments.workers} if arguments.workers else {"client": SYNCHRONOUS}
 
 
 def mock_survey() -> Survey:
@@ -296,7 +296,7 @@ def real(folder: Path, arguments) -> dict:
 
 def infer_hidden(folder: Path, catalog, draws: int, arguments) -> Path:
     """Posteriors with the redshifts hidden, unless they are there."""
-    infer_catalog(catalog, folder, posterior=NEBULAR, draws=draws, hide_redshift=True, **where(arguments))
+    infer(catalog, NEBULAR, output=folder, draws=draws, hide_redshift=True, **where(arguments))
     return folder
 
 

@@ -26,8 +26,8 @@ from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.optimizer import Optimizer
 from popcat.flows.sampler import Sampler, density_of
 from popcat.flows.settings import Training
-from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
+from popcat.galaxies import Observation
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulation import draw_prior
 
@@ -104,9 +104,9 @@ def embedded(model: str, n_total: int) -> dict:
     outside = n_drawn = seconds = 0
     while n_drawn < n_total:
         ids = n_drawn // DRAWS + np.arange(1000)
-        flux, err, redshift = mocks(posterior, ids)
+        data = mocks(posterior, ids)
         start = time.process_time()
-        theta = posterior.sample(flux, err, redshift, ids, DRAWS, 0).theta
+        theta = posterior.sample(data, DRAWS, 0).theta
         seconds += time.process_time() - start
         outside += int((~posterior.prior.contains(theta.reshape(-1, theta.shape[-1]))).sum())
         n_drawn += len(ids) * DRAWS
@@ -114,12 +114,12 @@ def embedded(model: str, n_total: int) -> dict:
 
 
 def mocks(posterior, ids):
-    """Noisy fluxes, errors and redshifts of galaxies drawn from the prior, bright and faint."""
+    """Galaxies drawn from the prior, bright and faint, with noise."""
     survey, model = posterior.survey, posterior.galaxy_model
     theta, redshift = draw_prior(ids, survey, model, 1)
-    flux = forward_for(survey, model).photometry.flux(theta, redshift)
+    flux = posterior.forward.flux(theta, redshift)
     normals = np.random.default_rng(int(ids[0])).standard_normal((len(ids), 2 * len(survey.bands)))
-    return *add_noise(flux, posterior.noise, normals), redshift
+    return Observation(*add_noise(flux, posterior.noise, normals), redshift, np.full(len(ids), np.nan), ids)
 
 
 def training_step(repeat: int, batch: int = 1024, n_step: int = 5) -> dict:

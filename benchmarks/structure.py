@@ -199,11 +199,11 @@ def journeys(root: Path, scratch: Path) -> dict[str, Callable[[Path], object]]:
 
 def run(what: str, source: Path, output: Path, **more) -> object:
     """Call popcat as its user does, under the names that this popcat has."""
-    more |= {"output": output, "scheduler": "synchronous"}
+    is_old = "infer_catalog" in popcat.__all__
+    more |= {"output": output, "scheduler" if is_old else "client": "synchronous"}
     if what == "fit":
         home = "popcat" if "fit_population" in popcat.__all__ else "popcat.distributed"
         return importlib.import_module(home).fit_population(source, **more)
-    is_old = "infer_catalog" in popcat.__all__
     return popcat.infer_catalog(source, **more) if is_old else popcat.infer(source, posterior="sdss", **more)
 
 

@@ -14,7 +14,7 @@ import popcat
 
 def main(path: str, output: str) -> None:
     """Infer a catalogue without its redshifts, and print how near the posteriors come to them."""
-    catalog = popcat.infer(path, output=output, draws=100, hide_redshift=True, client="synchronous")
+    catalog = popcat.infer(path, "sdss", output=output, draws=100, hide_redshift=True, client="synchronous")
     truth = popcat.read_catalog(path, "sdss").compute().set_index("object_id")["redshift"]
     found = catalog.quantity("redshift").set_index("object_id")
     residual = (found["p50"] - truth[found.index]) / (1 + truth[found.index])

@@ -39,10 +39,8 @@ def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies,
     assert library.column_names[2 : 2 + len(names)] == list(names)
     posterior = train(tmp_path / "library", tmp_path / "model", settings=TRAINING)
     with pytest.warns(UserWarning, match="has no calibration"):
-        infer(
-            galaxies, tmp_path / "model", output=tmp_path / "out", draws=20, allow_uncalibrated=True,
-            client=SYNCHRONOUS,
-        )  # fmt: skip
+        infer(galaxies, tmp_path / "model", output=tmp_path / "out", draws=20, allow_uncalibrated=True,
+              client=SYNCHRONOUS)  # fmt: skip
     table = pq.read_table(tmp_path / "out" / "part-000000.parquet")
     assert table.schema.names == posterior_schema(posterior.survey, model).names
     ok = table.filter(np.array(table["status"].to_pylist()) == "ok")

@@ -1,42 +1,42 @@
 """Certified draws are those of the exact posterior, whatever the flow; what cannot be believed is not certified."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from popcat.checks import certify as module
 from popcat.checks.certify import Effort, certify
 from popcat.checks.weights import Target
-from popcat.forward.photometry import Photometry
 from popcat.galaxies import chi2_of
 
 N = 6
-# The posterior of the tests is badly trained: a generous error makes one a rescue can finish fast.
+# The posterior of the tests is badly trained: with a generous error tempering ends fast.
 WIDER = 4.0
-
-
-@pytest.fixture(scope="module")
-def forward(survey, model):
-    return Photometry(survey, model).flux
 
 
 @pytest.fixture
 def galaxies(observed):
-    flux, err, redshift, object_id = (values[:N] for values in observed)
-    return flux, WIDER * err, redshift, object_id
+    return replace(observed[:N], flux_err=WIDER * observed.flux_err[:N])
+
+
+def broad(data):
+    """The same galaxies with errors of at least half of their fluxes."""
+    return replace(data, flux_err=np.maximum(data.flux_err, 0.5 * np.abs(data.flux)))
 
 
 @pytest.fixture
 def effort(monkeypatch):
-    """Few proposals, so that rounds and rescues are seen at work."""
+    """Few proposals, so that rounds and tempering are seen at work."""
     monkeypatch.setattr(module, "N_PROPOSALS", 256)
     return Effort(target_ess=150.0, budget_ms=400.0)
 
 
-def test_weights_are_likelihood_times_prior_over_the_density_of_the_flow(trained, forward, galaxies, survey):
-    flux, err, redshift, object_id = galaxies
+def test_weights_are_likelihood_times_prior_over_the_density_of_the_flow(trained, galaxies):
+    flux, err, forward = galaxies.flux.copy(), galaxies.flux_err, trained[0].forward.flux
     flux[0, 1] = np.nan
-    target = Target(trained[0], forward, flux, err, redshift, np.full(N, np.nan))
-    draws = target.sample(object_id, 5, 0)
+    target = Target(trained[0], replace(galaxies, flux=flux))
+    draws = target.sample(5, 0)
     log_weight, chi2 = target.weigh(draws)
     model_flux = np.array([forward(theta, z) for theta, z in zip(draws.theta, draws.redshift, strict=True)])
     seen = ~np.isnan(flux)
@@ -48,34 +48,33 @@ def test_weights_are_likelihood_times_prior_over_the_density_of_the_flow(trained
 
 
 @pytest.fixture(scope="module")
-def brute(trained, forward):
+def brute(trained):
     """Mean, scatter, effective size and log evidence of each galaxy from 200,000 draws of the prior."""
 
-    def posterior(flux, err, redshift):
+    def posterior(data):
         theta = trained[0].prior.from_unit(np.random.default_rng(0).uniform(size=(200_000, 11)))
-        model_flux = forward(theta, np.full(len(theta), redshift))
-        like = np.exp(-0.5 * chi2_of(model_flux[None], flux[None], err[None])[0])
+        model_flux = trained[0].forward.flux(theta, np.full(len(theta), data.redshift[0]))
+        like = np.exp(-0.5 * chi2_of(model_flux[None], data)[0])
         weight = like / like.sum()
         mean = weight @ theta
         scatter = np.sqrt(weight @ (theta - mean) ** 2)
-        norm = np.log(err).sum() + 0.5 * len(flux) * np.log(2 * np.pi)
+        norm = np.log(data.flux_err).sum() + 0.5 * data.flux.size * np.log(2 * np.pi)
         return mean, scatter, 1.0 / np.sum(weight**2), np.log(like.mean()) - norm
 
     return posterior
 
 
 @pytest.mark.parametrize("only", ["any", "smc"])
-def test_posteriors_and_evidences_are_those_of_brute_force(trained, forward, galaxies, brute, only, monkeypatch):
-    """By whatever route, and by the rescue alone."""
-    flux, err, redshift, object_id = galaxies
-    err = np.maximum(err, 0.5 * np.abs(flux))
+def test_posteriors_and_evidences_are_those_of_brute_force(trained, galaxies, brute, only, monkeypatch):
+    """By whatever route, and by tempering alone."""
+    galaxies = broad(galaxies)
     if only == "smc":
         monkeypatch.setattr(module, "reliable_k", lambda n: -np.inf)  # no weights are believed
-    found = certify(trained[0], forward, flux, err, redshift, object_id, 512, 0, effort=Effort(budget_ms=600.0))
+    found = certify(trained[0], galaxies, 512, 0, effort=Effort(budget_ms=600.0))
     assert np.isin(found.route, ("smc",) if only == "smc" else ("flow+is", "smc")).all()
     pulls, differences = [], []
     for i in range(N):
-        mean, scatter, ess, log_evidence = brute(flux[i], err[i], redshift[i])
+        mean, scatter, ess, log_evidence = brute(galaxies[i : i + 1])
         assert ess > 500
         error = scatter * np.sqrt(1.0 / min(found.ess[i], 512) + 1.0 / ess)
         pulls.append((found.theta[i].mean(axis=0) - mean) / error)
@@ -85,19 +84,18 @@ def test_posteriors_and_evidences_are_those_of_brute_force(trained, forward, gal
     assert np.abs(differences).max() < 0.8 and abs(np.mean(differences)) < 0.3
 
 
-def test_every_draw_is_inside_the_prior_and_has_the_redshift(trained, forward, galaxies, effort):
-    found = certify(trained[0], forward, *galaxies, 30, 0, effort=effort)
+def test_every_draw_is_inside_the_prior_and_has_the_redshift(trained, galaxies, effort):
+    found = certify(trained[0], galaxies, 30, 0, effort=effort)
     assert found.theta.shape == (N, 30, 12)
     assert trained[0].prior.contains(found.theta.reshape(-1, 12)).all()
-    assert (found.redshift == galaxies[2][:, None]).all()
+    assert (found.redshift == galaxies.redshift[:, None]).all()
 
 
-def test_free_and_given_redshifts_share_a_batch(trained, forward, galaxies, effort, survey):
-    flux, err, redshift, object_id = galaxies
-    sigma = np.full(N, np.nan)
+def test_free_and_given_redshifts_share_a_batch(trained, galaxies, effort, survey):
+    redshift, sigma = galaxies.redshift.copy(), np.full(N, np.nan)
     redshift[0], sigma[1], sigma[2] = np.nan, 0.01, 0.1
-    err = np.maximum(err, 0.5 * np.abs(flux))
-    found = certify(trained[0], forward, flux, err, redshift, object_id, 50, 0, redshift_err=sigma, effort=effort)
+    data = replace(broad(galaxies), redshift=redshift, redshift_err=sigma)
+    found = certify(trained[0], data, 50, 0, effort=effort)
     low, high = survey.redshift_range
     assert ((found.redshift >= low) & (found.redshift <= high)).all()
     assert (found.redshift[3:].std(axis=1) == 0).all() and (found.redshift[:3].std(axis=1) > 1e-4).all()
@@ -105,38 +103,38 @@ def test_free_and_given_redshifts_share_a_batch(trained, forward, galaxies, effo
     assert np.isfinite(found.log_evidence[found.route != "failed"]).all()
 
 
-def test_a_galaxy_alone_is_what_it_is_in_a_batch(trained, forward, galaxies, effort):
-    together = certify(trained[0], forward, *galaxies, 40, 0, effort=effort)
+def test_a_galaxy_alone_is_what_it_is_in_a_batch(trained, galaxies, effort):
+    together = certify(trained[0], galaxies, 40, 0, effort=effort)
     assert set(together.route) >= {"smc"}
     for i in range(N):
-        alone = certify(trained[0], forward, *(values[i : i + 1] for values in galaxies), 40, 0, effort=effort)
+        alone = certify(trained[0], galaxies[i : i + 1], 40, 0, effort=effort)
         assert alone.route[0] == together.route[i] and alone.n_proposals[0] == together.n_proposals[i]
         np.testing.assert_allclose(alone.log_evidence[0], together.log_evidence[i], atol=1e-3)
         np.testing.assert_allclose(alone.theta[0], together.theta[i], atol=1e-3)
 
 
-def test_more_is_proposed_where_little_is_effective(trained, forward, galaxies, effort):
-    found = certify(trained[0], forward, *galaxies, 10, 0, effort=effort)
+def test_more_is_proposed_where_little_is_effective(trained, galaxies, effort):
+    found = certify(trained[0], galaxies, 10, 0, effort=effort)
     assert set(found.n_proposals) <= {256, 512, 1024, 2048}
     np.testing.assert_allclose(found.efficiency[found.route == "flow+is"],
                                (found.ess / found.n_proposals)[found.route == "flow+is"])  # fmt: skip
     assert (found.ess[found.route == "flow+is"] >= 100).all()
 
 
-def test_a_budget_that_is_too_small_fails_and_says_so(trained, forward, galaxies):
-    flux, err, redshift, object_id = galaxies
-    found = certify(trained[0], forward, flux, err / 40, redshift, object_id, 10, 0, effort=Effort(budget_ms=20.0))
+def test_a_budget_that_is_too_small_fails_and_says_so(trained, galaxies):
+    precise = replace(galaxies, flux_err=galaxies.flux_err / 40)
+    found = certify(trained[0], precise, 10, 0, effort=Effort(budget_ms=20.0))
     assert (found.route == "failed").all() and (found.route_why == "budget").all()
     assert np.isnan(found.log_evidence).all() and (found.n_proposals == 1000).all()
-    plain = trained[0].sample(flux, err / 40, redshift, object_id, 10, 0).theta
+    plain = trained[0].sample(precise, 10, 0).theta
     np.testing.assert_allclose(found.theta, plain, atol=1e-3)
 
 
-def test_no_likelihood_above_zero_is_no_fit(trained, forward, galaxies):
-    flux, err, redshift, object_id = galaxies
-    found = certify(trained[0], forward, flux, err * 1e-200, redshift, object_id, 10, 0, effort=Effort(budget_ms=400.0))
+def test_no_likelihood_above_zero_is_no_fit(trained, galaxies):
+    absurd = replace(galaxies, flux_err=galaxies.flux_err * 1e-200)
+    found = certify(trained[0], absurd, 10, 0, effort=Effort(budget_ms=400.0))
     assert (found.route == "failed").all() and (found.route_why == "no_fit").all()
 
 
-def test_no_galaxies_give_no_draws(trained, forward, galaxies):
-    assert certify(trained[0], forward, *(values[:0] for values in galaxies), 7, 1).theta.shape == (0, 7, 12)
+def test_no_galaxies_give_no_draws(trained, galaxies):
+    assert certify(trained[0], galaxies[:0], 7, 1).theta.shape == (0, 7, 12)

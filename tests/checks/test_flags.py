@@ -1,14 +1,25 @@
-"""The tests that a galaxy must pass, and the columns of its proof."""
+"""The tests that a galaxy must pass, and the columns that say how its draws were made."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from popcat.checks.flags import _chi2_limit, judge
-from popcat.checks.peers import find_peers, fit_peers
+from popcat.checks.flags import (
+    BLOCK_ROWS,
+    N_BLOCKS,
+    N_FIT,
+    _chi2_limit,
+    check_galaxies,
+    describe_own_galaxies,
+    fit_own_galaxies,
+    rows_to_fit,
+)
 from popcat.galaxies import FLAGS, UNCERTIFIED, observation
 from popcat.inference.partition import certificate_columns
+from popcat.io.reading import without_redshift
 from popcat.posterior.posterior import load_posterior
 
 N = 1500
@@ -30,16 +41,14 @@ def real(posterior):
     """Real galaxies, as observed."""
     from importlib.resources import files
 
-    import pandas as pd
-
     from popcat.io.photometry import to_photometry
 
     raw = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet").head(N)
     return observation(to_photometry(raw, posterior.survey), posterior.survey)
 
 
-def judged(data, posterior, *, peers=None):
-    return judge(data, posterior, lambda *_: None, np.zeros(len(data)), 0, peers)
+def checked(data, posterior, *, own=None):
+    return check_galaxies(posterior, data, np.zeros(len(data)), 0, own)
 
 
 def spoilt(data, band, magnitudes):
@@ -57,7 +66,7 @@ def share_off(found):
 @pytest.mark.parametrize("band", [1, 2, 3, 4])
 @pytest.mark.parametrize("magnitudes", [0.5, -0.5])
 def test_half_a_magnitude_in_griz_is_flagged_and_the_band_named(real, posterior, band, magnitudes):
-    found = judged(spoilt(real, band, magnitudes), posterior)
+    found = checked(spoilt(real, band, magnitudes), posterior)
     is_off = found.flags & FLAGS["band_off"] != 0
     assert is_off.mean() > 0.8
     assert np.mean(found.worst[is_off] == band) > 0.9
@@ -65,39 +74,51 @@ def test_half_a_magnitude_in_griz_is_flagged_and_the_band_named(real, posterior,
 
 @pytest.mark.parametrize("magnitudes", [1.0, -1.0])
 def test_the_catalogue_itself_tells_when_u_is_off(real, posterior, magnitudes):
-    peers = fit_peers(real.flux, real.flux_err, real.redshift, real.redshift_err, posterior.features.softening)
+    own = fit_own_galaxies(real, posterior.features.softening)
     wrong = spoilt(real, 0, magnitudes)
-    assert share_off(judged(wrong, posterior, peers=peers)) > 0.8
-    assert share_off(judged(real, posterior, peers=peers)) < 0.05
+    assert share_off(checked(wrong, posterior, own=own)) > 0.8
+    assert share_off(checked(real, posterior, own=own)) < 0.05
 
 
 def test_a_band_that_is_off_forbids_a_certificate():
     assert "band_off" in UNCERTIFIED
 
 
-def test_without_a_proof_the_columns_say_what_made_the_draws():
+def test_without_a_correction_the_columns_say_what_made_the_draws():
     columns = certificate_columns(None, np.zeros(3, dtype=int), np.array([0, 2]))
     assert columns["route"].to_pylist() == ["flow", None, "flow"]
     assert not columns["certified"].any() and columns["ess"].null_count == 3
 
 
+@pytest.fixture(scope="module")
+def frame(posterior):
+    from importlib.resources import files
+
+    from popcat.io.photometry import to_photometry
+
+    raw = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet")
+    return to_photometry(raw, posterior.survey)
+
+
 @pytest.mark.parametrize("hide", [False, True])
-def test_a_catalogue_has_peers_with_redshifts_unless_they_are_hidden(posterior, hide):
-    from importlib.resources import files
-
-    from popcat.checks.peers import N_FIT
-
-    source = files("popcat") / "data" / "galaxies_sdss.parquet"
-    peers = find_peers(source, posterior, hide_redshift=hide)
-    assert peers.n_galaxies == N_FIT
-    assert (peers.centre[-1] > 0.0) == (not hide)
+def test_the_own_galaxies_have_redshifts_unless_they_are_hidden(posterior, frame, hide):
+    own = describe_own_galaxies(without_redshift(frame) if hide else frame, posterior)
+    assert own.n_galaxies == N_FIT
+    assert (own.centre[-1] > 0.0) == (not hide)
 
 
-def test_a_catalogue_of_few_galaxies_has_none(posterior, tmp_path):
-    from importlib.resources import files
+def test_galaxies_without_a_posterior_or_of_bad_quality_describe_nothing(posterior, frame):
+    flags = np.where(np.arange(len(frame)) % 2, FLAGS["quality_cut"], FLAGS["no_photometry"])
+    assert describe_own_galaxies(frame.assign(flags=flags.astype("int32")), posterior) is None
 
-    import pandas as pd
 
-    few = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet").head(50)
-    few.to_parquet(tmp_path / "few.parquet")
-    assert find_peers(tmp_path / "few.parquet", posterior) is None
+def test_few_galaxies_describe_nothing(posterior, frame):
+    assert describe_own_galaxies(frame.head(50), posterior) is None
+
+
+@pytest.mark.parametrize("n", [1, 8000, 8001, 10**9])
+def test_the_rows_that_are_looked_at_are_spread_over_the_catalogue_and_bounded(n):
+    spans = rows_to_fit(n)
+    assert spans[0][0] == 0 and spans[-1][1] == n
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
+    assert sum(stop - start for start, stop in spans) == min(n, N_BLOCKS * BLOCK_ROWS)

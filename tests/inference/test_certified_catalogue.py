@@ -1,4 +1,4 @@
-"""A catalogue carries its proof: what was corrected, by which route, with what evidence; and others are made of it."""
+"""A catalogue says how each posterior was made: by which route, with what evidence; and others are made of it."""
 
 import json
 
@@ -11,11 +11,12 @@ import pytest
 from popcat.catalog.queries import open_catalog
 from popcat.checks.certify import Certified, effort_for
 from popcat.checks.compare import compare
+from popcat.checks.crosscheck import read_crosscheck
 from popcat.checks.samplers import Chain
 from popcat.columns import certificate_fields, posterior_schema
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, UNCERTIFIED
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer as infer_posteriors
 from popcat.inference.partition import infer_table
 from popcat.inference.reweight import reweight
 from popcat.pages.crosscheck import crosscheck
@@ -23,7 +24,7 @@ from popcat.posterior.posterior import load_posterior
 from popcat.run.client import SYNCHRONOUS
 
 DRAWS, N = 60, 12
-PROOF = [field.name for field in certificate_fields()]
+CERTIFICATE = [field.name for field in certificate_fields()]
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,11 @@ def few(galaxies, tmp_path_factory):
 
 
 def infer(few, model, output, **options):
-    options = {"draws": DRAWS, "rows_per_partition": 7, "scheduler": SYNCHRONOUS} | options
-    return infer_catalog(few, output, posterior=model, **options)
+    options = {"draws": DRAWS, "rows_per_partition": 7, "client": SYNCHRONOUS} | options
+    return infer_posteriors(few, model, output=output, **options)
 
 
-def proven(target, object_id, n_draws, draws):
+def certified_draws(object_id, draws):
     """What a certification gives, of the flow's own draws."""
     n = len(object_id)
     numbers = {"log_evidence": -10.0 - 0.1 * (object_id % 7), "ess": np.full(n, 500.0), "efficiency": np.full(n, 0.5),
@@ -54,13 +55,12 @@ def proven(target, object_id, n_draws, draws):
 def certified(few, tiny_model, tmp_path_factory):
     """A catalogue of a model that certification finds perfect."""
 
-    def perfect(posterior, forward, flux, flux_err, redshift, object_id, draws, seed, *, redshift_err, effort):
-        found = posterior.sample(flux, flux_err, redshift, object_id, draws, seed, redshift_err=redshift_err)
-        return proven(None, object_id, draws, found)
+    def perfect(posterior, data, n_draws, seed, *, effort):
+        return certified_draws(data.object_id, posterior.sample(data, n_draws, seed))
 
     folder = tmp_path_factory.mktemp("certified") / "posteriors"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("popcat.checks.certify.certify", perfect)
+        patch.setattr("popcat.inference.partition.certify", perfect)
         infer(few, tiny_model, folder, certify=True)
     return folder
 
@@ -79,7 +79,7 @@ def test_without_a_correction_the_columns_say_so(few, tiny_model, tmp_path):
 
 
 def test_a_real_correction_fills_them(few, tiny_model, tmp_path):
-    infer(few, tiny_model, tmp_path / "out", budget_ms=40.0)
+    infer(few, tiny_model, tmp_path / "out", certify=True, budget_ms=40.0)
     frame = frame_of(tmp_path / "out")
     ok = frame[frame["status"] == "ok"]
     assert set(ok["route"]) <= {"flow+is", "smc", "failed"}
@@ -98,27 +98,26 @@ def test_only_galaxies_that_pass_every_test_are_certified(certified):
     assert (frame.loc[ok, "log_evidence"] <= -10).all() and frame["log_evidence"].isna().iloc[-1]
 
 
-def test_the_schema_describes_the_proof(certified, tiny_model):
+def test_the_schema_describes_the_certificate(certified, tiny_model):
     schema = open_catalog(certified).dataset.schema
     expected = posterior_schema(load_posterior(tiny_model).survey)
     assert schema.names == expected.names
-    for name in PROOF:
+    for name in CERTIFICATE:
         assert schema.field(name).type == expected.field(name).type
         assert schema.field(name).metadata[b"description"]
 
 
-@pytest.mark.parametrize(
-    ("certify", "budget_ms", "expected"),
-    [(None, None, None), (None, 5.0, None), (None, 100.0, 100.0), (True, None, 2000.0), (False, 100.0, None)],
-)
-def test_correction_is_on_where_the_budget_that_is_named_pays_for_it(certify, budget_ms, expected):
-    found = effort_for(certify, budget_ms)
-    assert (found and found.budget_ms) == expected
+def test_a_limit_without_a_correction_is_refused():
+    assert effort_for() is None and effort_for(True).budget_ms == 2000.0 and effort_for(True, 100.0).budget_ms == 100.0
+    for limits in ({"budget_ms": 100.0}, {"target_ess": 50.0}):
+        with pytest.raises(PopcatError, match=rf"{next(iter(limits))} did nothing: expected it with certify=True"):
+            effort_for(**limits)
 
 
-def test_a_correction_that_cannot_be_paid_is_refused():
-    with pytest.raises(PopcatError, match="a budget of 5 ms a galaxy pays for no correction: expected at least 18 ms"):
-        effort_for(True, 5.0)
+@pytest.mark.parametrize("limits", [{"budget_ms": 5.0}, {"budget_ms": 0.0}, {"target_ess": 0.0}])
+def test_a_correction_that_cannot_be_paid_is_refused(limits):
+    with pytest.raises(PopcatError, match="expected a budget of at least 18 ms per galaxy"):
+        effort_for(True, **limits)
 
 
 # reweight
@@ -238,7 +237,7 @@ def test_what_cannot_be_compared_is_refused(certified, other, case):
 
 
 def same(galaxy, start, seed, *, sampler, max_steps):
-    """A referee that finds the catalogue's own draws, and many more like them."""
+    """An independent sampler that finds the catalogue's own draws, and many more like them."""
     random = np.random.default_rng(seed)
     noise = 1e-3 * random.normal(size=(4000, start.shape[1]))
     return Chain(start[random.integers(len(start), size=4000)] + noise, True, 4000.0, 1000, 10.0)
@@ -249,48 +248,50 @@ def shifted(galaxy, start, seed, **options):
     return Chain(chain.w + 1.0, True, 4000.0)
 
 
-def test_a_referee_that_agrees_finds_no_shift(certified, tmp_path, monkeypatch):
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", same)
+def test_a_sampler_that_agrees_finds_no_shift(certified, tmp_path, monkeypatch):
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", same)
     found = crosscheck(certified, 4, output=tmp_path / "out")
-    assert found["n"] == 4 and found["n_not_converged"] == 0
-    assert set(found["quantile_shift_median"]) == {"log_mstar", "log_sfr_1gyr", "tau_ism"}
-    assert max(found["quantile_shift_median"].values()) < 0.1
-    assert json.loads((tmp_path / "out" / "crosscheck.json").read_text()) == found
+    assert found.n == 4 and found.n_not_converged == 0
+    assert set(found.quantile_shift_median) == {"log_mstar", "log_sfr_1gyr", "tau_ism"}
+    assert max(found.quantile_shift_median.values()) < 0.1
+    assert read_crosscheck(tmp_path / "out") == found.model_copy(update={"corners": ()})
     page = (tmp_path / "out" / "crosscheck.html").read_text()
-    assert page.count("data:image/png") == 4 and all(str(one["object_id"]) in page for one in found["galaxies"])
+    assert page.count("data:image/png") == 4 and all(str(one.object_id) in page for one in found.galaxies)
+    assert "default-src 'none'" in page and "script-src" not in page and "<script" not in page
+    assert len(repr(found)) < 400
 
 
-def test_a_referee_that_disagrees_shows(certified, monkeypatch):
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", shifted)
+def test_a_sampler_that_disagrees_shows(certified, monkeypatch):
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", shifted)
     found = crosscheck(certified, 3)
-    assert found["quantile_shift_median"]["tau_ism"] > 0.2
-    assert found["c2st_median"] > 0.7
+    assert found.quantile_shift_median["tau_ism"] > 0.2
+    assert found.c2st_median > 0.7
 
 
-def test_a_referee_without_convergence_does_not_count(certified, monkeypatch):
+def test_a_sampler_that_did_not_converge_does_not_count(certified, monkeypatch):
     def lost(*args, **options):
         return Chain(same(*args, **options).w, False, 3.0)
 
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", lost)
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", lost)
     found = crosscheck(certified, 2)
-    assert found["n"] == 0 and found["n_not_converged"] == 2 and found["c2st_median"] is None
+    assert found.n == 0 and found.n_not_converged == 2 and found.c2st_median is None
 
 
 def test_the_same_galaxies_are_chosen_again_and_others_with_another_seed(certified, monkeypatch):
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", same)
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", same)
 
     def chosen(seed):
-        return [one["object_id"] for one in crosscheck(certified, 4, seed=seed)["galaxies"]]
+        return [one.object_id for one in crosscheck(certified, 4, seed=seed).galaxies]
 
     first, again, other = chosen(0), chosen(0), chosen(1)
     assert first == again != other
 
 
 @pytest.mark.slow
-def test_emcee_is_a_referee(certified, tmp_path):
+def test_emcee_is_an_independent_sampler(certified, tmp_path):
     pytest.importorskip("emcee")
     found = crosscheck(certified, 1, output=tmp_path / "out", max_steps=3000)
-    assert found["n"] + found["n_not_converged"] == 1
+    assert found.n + found.n_not_converged == 1
 
 
 # galaxies made wrong on purpose
@@ -325,7 +326,7 @@ def test_galaxies_made_wrong_end_flagged_and_not_certified(galaxies, spoil):
         pytest.skip(str(error))
     frame = to_photometry(pd.read_parquet(galaxies), posterior.survey)
     frame = frame[frame["flags"] == 0].iloc[::6].reset_index(drop=True)
-    effort = effort_for(None, 400.0)
+    effort = effort_for(True, 400.0)
     good, wrong = (infer_table(part, posterior, 100, 0, effort) for part in (frame, spoil(frame)))
     assert np.mean(good["certified"].to_numpy()) > 0.8
     assert not wrong["certified"].to_numpy().any()

@@ -14,7 +14,7 @@ from popcat.columns import library_meta, photometry_meta, posterior_meta
 from popcat.errors import PopcatError
 from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
-from popcat.inference.infer import infer, infer_catalog
+from popcat.inference.infer import infer
 from popcat.inference.partition import write_posterior_part
 from popcat.io.inspection import fit_noise
 from popcat.io.reading import read_catalog
@@ -23,7 +23,7 @@ from popcat.run.client import SYNCHRONOUS, connect
 from popcat.survey import load_survey
 
 SURVEY = load_survey("sdss")
-LOCAL = {"scheduler": SYNCHRONOUS}
+LOCAL = {"client": SYNCHRONOUS}
 
 
 def parts_of(folder):
@@ -85,9 +85,7 @@ def test_a_written_library_does_not_depend_on_the_partitions(tmp_path):
 
 def test_posteriors_do_not_depend_on_the_partitions(galaxies, tiny_model, tmp_path):
     for name, rows in (("a", 150), ("b", 40)):
-        infer_catalog(
-            galaxies, tmp_path / name, posterior=tiny_model, draws=4, rows_per_partition=rows, **LOCAL
-        )
+        infer(galaxies, tiny_model, output=tmp_path / name, draws=4, rows_per_partition=rows, **LOCAL)
     a, b = rows_of(tmp_path / "a"), rows_of(tmp_path / "b")
     assert a["object_id"].tolist() == b["object_id"].tolist()
     draws = [np.stack(frame["log_mstar_draws"]) for frame in (a, b)]
@@ -98,11 +96,11 @@ def test_posteriors_do_not_depend_on_the_partitions(galaxies, tiny_model, tmp_pa
 def test_a_rerun_writes_only_what_is_missing_and_ends_with_the_same_bytes(galaxies, tiny_model, tmp_path):
     out = tmp_path / "out"
     run = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
-    infer_catalog(galaxies, out, **run)
+    infer(galaxies, output=out, **run)
     before, kept = digests(out), parts_of(out)[0].stat().st_mtime_ns
     parts_of(out)[2].unlink()
     parts_of(out)[1].write_bytes(b"torn")
-    infer_catalog(galaxies, out, **run)
+    infer(galaxies, output=out, **run)
     assert digests(out) == before
     assert parts_of(out)[0].stat().st_mtime_ns == kept
 
@@ -110,48 +108,48 @@ def test_a_rerun_writes_only_what_is_missing_and_ends_with_the_same_bytes(galaxi
 @pytest.mark.parametrize("change", [{"draws": 5}, {"seed": 9}, {"rows_per_partition": 30}])
 def test_the_output_of_another_run_is_refused_and_left_alone(galaxies, tiny_model, tmp_path, change):
     run = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
-    infer_catalog(galaxies, tmp_path / "out", **run)
+    infer(galaxies, output=tmp_path / "out", **run)
     before = digests(tmp_path / "out")
     with pytest.raises(PopcatError, match=next(iter(change))):
-        infer_catalog(galaxies, tmp_path / "out", **{**run, **change})
+        infer(galaxies, output=tmp_path / "out", **{**run, **change})
     assert digests(tmp_path / "out") == before
 
 
 def test_another_catalogue_into_the_same_folder_is_refused(galaxies, tiny_model, tmp_path):
-    infer_catalog(galaxies, tmp_path / "out", posterior=tiny_model, draws=4, **LOCAL)
+    infer(galaxies, tiny_model, output=tmp_path / "out", draws=4, **LOCAL)
     table = pq.read_table(galaxies)
     other = tmp_path / "other.parquet"
     pq.write_table(table.set_column(0, "object_id", [table["object_id"].to_numpy() + 1]), other)
     with pytest.raises(PopcatError, match="catalog"):
-        infer_catalog(other, tmp_path / "out", posterior=tiny_model, draws=4, **LOCAL)
+        infer(other, tiny_model, output=tmp_path / "out", draws=4, **LOCAL)
 
 
 def test_a_failing_partition_is_named_and_the_others_are_written(galaxies, tiny_model, tmp_path, monkeypatch):
     real = write_posterior_part
 
-    def poisoned(folder, chunk, *rest):
-        if chunk.index == 1:
+    def poisoned(folder, index, *rest):
+        if index == 1:
             raise ValueError("poison")
-        return real(folder, chunk, *rest)
+        return real(folder, index, *rest)
 
     run = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL}
     monkeypatch.setattr("popcat.inference.infer.write_posterior_part", poisoned)
     with pytest.raises(PopcatError, match=r"1 of 4 partitions failed \(1\).*poison"):
-        infer_catalog(galaxies, tmp_path / "out", **run)
+        infer(galaxies, output=tmp_path / "out", **run)
     assert len(parts_of(tmp_path / "out")) == 3
     monkeypatch.undo()
-    assert infer_catalog(galaxies, tmp_path / "out", **run)["rows"] == 150
+    assert len(infer(galaxies, output=tmp_path / "out", **run)) == 150
 
 
 def test_a_model_that_changes_during_a_run_is_refused(galaxies, tiny_model, tmp_path):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     out = tmp_path / "out"
-    infer_catalog(galaxies, out, posterior=model, draws=4, **LOCAL)
+    infer(galaxies, model, output=out, draws=4, **LOCAL)
     description = json.loads((model / "posterior.json").read_text())
     description["provenance"]["note"] = "another"
     (model / "posterior.json").write_text(json.dumps(description))
-    with pytest.raises(PopcatError, match="model"):
-        infer_catalog(galaxies, out, posterior=model, draws=4, **LOCAL)
+    with pytest.raises(PopcatError, match="posterior"):
+        infer(galaxies, model, output=out, draws=4, **LOCAL)
 
 
 def test_no_scheduler_at_the_address_is_one_clear_error():
@@ -165,6 +163,6 @@ def test_workers_of_a_cluster_write_the_same_parts_as_one_process(galaxies, tiny
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
-        infer_catalog(galaxies, tmp_path / "many", scheduler=client.scheduler.address, **run)
-    infer_catalog(galaxies, tmp_path / "one", **run, **LOCAL)
+        infer(galaxies, output=tmp_path / "many", client=client.scheduler.address, **run)
+    infer(galaxies, output=tmp_path / "one", **run, **LOCAL)
     assert digests(tmp_path / "many") == digests(tmp_path / "one")

@@ -27,9 +27,9 @@ from popcat.flows.piecewise import PiecewiseDensity, PiecewiseShape
 from popcat.forward.model import forward_for
 from popcat.forward.noise import BandNoise, Noise, add_noise
 from popcat.forward.properties import Properties
-from popcat.galaxies import FLAGS
+from popcat.galaxies import FLAGS, observation
 from popcat.galaxy_model import GalaxyModel
-from popcat.inference.partition import infer_partition, infer_table
+from popcat.inference.partition import Request, infer_partition, infer_table
 from popcat.io.photometry import flags_of
 from popcat.io.reading import without_redshift
 from popcat.posterior.features import fit_features
@@ -233,8 +233,7 @@ def test_chi2_best_is_the_smallest_of_the_draws(frame, table, posterior, galaxy)
     one = frame.loc[galaxy]
     flux = np.array([one[f"flux_{band}"] for band in SURVEY.band_names], dtype=float)
     err = np.array([one[f"flux_err_{band}"] for band in SURVEY.band_names], dtype=float)
-    args = flux[None], err[None], np.array([one["redshift"]], dtype=float), np.array([one["object_id"]], dtype=int)
-    draws = posterior.sample(*args, DRAWS, SEED)
+    draws = posterior.sample(observation(frame.loc[[galaxy]], SURVEY), DRAWS, SEED)
     chi2 = [np.nansum((model - flux) ** 2 / err**2) for model in
             forward_for(SURVEY, MODEL).photometry.flux(draws.theta[0], draws.redshift[0])]
     assert row(table, galaxy)["chi2_best"][0].as_py() == pytest.approx(min(chi2), rel=1e-3)
@@ -289,7 +288,7 @@ def test_posteriors_do_not_depend_on_the_order_of_the_rows(frame, table, posteri
 
 @pytest.mark.parametrize("batch_draws", [1, 2 * DRAWS])
 def test_batches_do_not_change_the_posteriors(frame, table, posterior, monkeypatch, batch_draws):
-    monkeypatch.setattr("popcat.posterior.sampling._BATCH_DRAWS", batch_draws)
+    monkeypatch.setattr("popcat.posterior.posterior._BATCH_DRAWS", batch_draws)
     again = infer_table(frame, posterior, DRAWS, SEED)
     np.testing.assert_allclose(draws_of(again, "log_mstar"), draws_of(table, "log_mstar"), rtol=0, atol=1e-3)
     assert again["flags"].equals(table["flags"])
@@ -309,8 +308,8 @@ def test_a_frame_without_any_posterior_keeps_its_rows(frame, posterior):
 
 
 def test_the_frame_of_a_partition_is_its_table(frame, table, posterior, tmp_path):
-    save_posterior(posterior, tmp_path / "model")
-    got = infer_partition(frame, str(tmp_path / "model"), DRAWS, SEED)
+    name = save_posterior(posterior, tmp_path / "model")
+    got = infer_partition(frame, Request(str(tmp_path / "model"), name, SURVEY, DRAWS, SEED))
     pd.testing.assert_series_equal(got.dtypes, posterior_meta(SURVEY).dtypes)
     assert got["object_id"].tolist() == frame["object_id"].tolist()
     np.testing.assert_array_equal(got["log_mstar_p50"].to_numpy(), table["log_mstar_p50"].to_numpy())

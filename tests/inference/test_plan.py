@@ -4,11 +4,11 @@ import pytest
 
 from popcat.catalog.manifest import read_manifest
 from popcat.errors import PopcatError
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer
 from popcat.inference.plan import Measured, plan
 from popcat.run.client import SYNCHRONOUS
 
-LOCAL = {"scheduler": SYNCHRONOUS}
+LOCAL = {"client": SYNCHRONOUS}
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def planned(galaxies, tiny_model):
 
 def test_the_parts_and_the_size_are_those_of_the_run(planned, galaxies, tiny_model, tmp_path):
     found = planned()
-    infer_catalog(galaxies, tmp_path / "out", posterior=tiny_model, draws=20, rows_per_partition=60, **LOCAL)
+    infer(galaxies, tiny_model, output=tmp_path / "out", draws=20, rows_per_partition=60, **LOCAL)
     manifest = read_manifest(tmp_path / "out")
     assert (found.galaxies, found.parts) == (150, 3)
     assert found.output_mb == pytest.approx(manifest.bytes / 1e6, rel=0.2)

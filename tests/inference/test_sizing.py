@@ -3,7 +3,7 @@
 import pytest
 
 from popcat.columns import posterior_schema
-from popcat.inference.plan import MIN_PARTS, PART_BYTES, bytes_per_row, rows_per_part
+from popcat.inference.partition import MIN_PARTS, PART_BYTES, bytes_per_row, rows_per_part
 from popcat.survey import load_survey
 
 SCHEMA = posterior_schema(load_survey("sdss"))

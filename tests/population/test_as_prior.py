@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from popcat.errors import PopcatError
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer
 from popcat.inference.reweight import reweight
 from popcat.population.as_prior import population_prior
 from popcat.population.space import log_standard_normal
@@ -66,9 +66,8 @@ def test_a_population_of_another_range_is_refused(fitted):
 
 
 def test_a_catalogue_shrinks_towards_the_population(fitted, galaxies, tiny_model, tmp_path):
-    infer_catalog(galaxies, tmp_path / "flat", posterior=tiny_model, draws=60, hide_redshift=True,
-                  client=SYNCHRONOUS,
-                  rows_per_partition=200)  # fmt: skip
+    infer(galaxies, tiny_model, output=tmp_path / "flat", draws=60, hide_redshift=True, client=SYNCHRONOUS,
+          rows_per_partition=200)  # fmt: skip
     shrunk = reweight(tmp_path / "flat", fitted, output=tmp_path / "shrunk", client=SYNCHRONOUS)
     before, after = (pd.read_parquet(tmp_path / name / "part-000000.parquet") for name in ("flat", "shrunk"))
     assert shrunk.require_manifest().prior.startswith("population ")
@@ -93,8 +92,7 @@ def _training(model):
 def test_a_posterior_catalogue_is_fitted_by_the_hierarchical_route(galaxies, tiny_model, quick, tmp_path):
     from popcat.population.fit import fit_population
 
-    infer_catalog(galaxies, tmp_path / "flat", posterior=tiny_model, draws=16, hide_redshift=True,
-                  client=SYNCHRONOUS)
+    infer(galaxies, tiny_model, output=tmp_path / "flat", draws=16, hide_redshift=True, client=SYNCHRONOUS)
     with pytest.raises(PopcatError, match="expected at least 200"):
         fit_population(tmp_path / "flat", tmp_path / "few", settings=quick, client=SYNCHRONOUS)
     with pytest.raises(PopcatError, match=r"0 of .* galaxies are left"):
@@ -107,9 +105,8 @@ def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_mod
     monkeypatch.setattr("popcat.population.fit._FEWEST", 100)
     faint_last = tmp_path / "faint_last.parquet"
     pd.read_parquet(galaxies).sort_values("modelflux_r", ascending=False).to_parquet(faint_last)
-    infer_catalog(faint_last, tmp_path / "flat", posterior=tiny_model, draws=16, hide_redshift=True,
-                  client=SYNCHRONOUS,
-                  rows_per_partition=20)  # fmt: skip
+    infer(faint_last, tiny_model, output=tmp_path / "flat", draws=16, hide_redshift=True, client=SYNCHRONOUS,
+          rows_per_partition=20)  # fmt: skip
     last = pd.read_parquet(tmp_path / "flat" / "part-000007.parquet", columns=["flux_r"])
     limit = 22.5 - 2.5 * np.log10(last["flux_r"].max()) - 0.001  # nothing of that part is left
     population = fit_population(tmp_path / "flat", tmp_path / "made", settings=quick, client=SYNCHRONOUS,

@@ -58,7 +58,8 @@ def test_sample_writes_galaxies(fitted, tmp_path):
 def test_report_is_one_page_with_its_figures(fitted, tmp_path):
     page = report_population(fitted, tmp_path / "page.html").read_text()
     assert page.count("data:image/png;base64") == 5
-    assert "times the sampling floor" in page
+    assert "times what sampling noise alone would give" in page
+    assert "default-src 'none'" in page and "<script" not in page
     assert "Star-forming main sequence" in page
     assert "http" not in page.replace("http-equiv", "")
 

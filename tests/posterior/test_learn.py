@@ -176,8 +176,8 @@ def test_an_ensemble_is_a_mixture_of_different_flows(on_disk, tmp_path, observed
     assert len(posterior.flows) == len(posterior.provenance["history"]) == 2
     first, second = (next(flow.parameters()) for flow in posterior.flows)
     assert not torch.equal(first, second)
-    draws = load_posterior(tmp_path / "model").sample(*observed, 50, 1)
-    members = [dataclasses.replace(posterior, flows=(flow,)).sample(*observed, 50, 1).theta for flow in posterior.flows]
+    draws = load_posterior(tmp_path / "model").sample(observed, 50, 1)
+    members = [dataclasses.replace(posterior, flows=(flow,)).sample(observed, 50, 1).theta for flow in posterior.flows]
     of_first, of_second = (np.isclose(draws.theta, theta, atol=1e-3).all(axis=2) for theta in members)
     assert np.all(of_first | of_second) and 0.4 < of_first.mean() < 0.6
 

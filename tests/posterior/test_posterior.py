@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
 
 from popcat.errors import PopcatError
+from popcat.galaxies import chi2_of
 from popcat.posterior import posterior as posterior_module
 from popcat.posterior.posterior import load_posterior, posterior_folder, save_posterior
 
@@ -38,7 +40,7 @@ def refused(folder, message):
 
 def test_draws_are_inside_the_prior_and_of_the_right_shape(trained, observed):
     posterior = trained[0]
-    draws = posterior.sample(*observed, 50, 1)
+    draws = posterior.sample(observed, 50, 1)
     assert draws.theta.shape == (40, 50, 12) and draws.theta.dtype == np.float64
     for values in (draws.redshift, draws.log_q, draws.log_prior):
         assert values.shape == (40, 50) and np.isfinite(values).all()
@@ -46,40 +48,42 @@ def test_draws_are_inside_the_prior_and_of_the_right_shape(trained, observed):
 
 
 def test_draws_stay_inside_the_prior_for_absurd_photometry(trained, observed):
-    posterior, (flux, err, redshift, object_id) = trained[0], observed
-    theta = posterior.sample(-1e6 * flux, 1e-3 * err, redshift, object_id, 20, 1).theta
+    posterior = trained[0]
+    absurd = replace(observed, flux=-1e6 * observed.flux, flux_err=1e-3 * observed.flux_err)
+    theta = posterior.sample(absurd, 20, 1).theta
     assert posterior.prior.contains(theta.reshape(-1, 12)).all()
 
 
 def test_a_galaxy_alone_has_the_draws_it_has_in_a_batch(trained, observed):
     posterior = trained[0]
-    together = posterior.prior.to_unconstrained(posterior.sample(*observed, 30, 1).theta.reshape(-1, 12))
+    together = posterior.prior.to_unconstrained(posterior.sample(observed, 30, 1).theta.reshape(-1, 12))
     for i in (0, 17, 39):
-        alone = posterior.sample(*(values[i : i + 1] for values in observed), 30, 1).theta
+        alone = posterior.sample(observed[i : i + 1], 30, 1).theta
         w = posterior.prior.to_unconstrained(alone.reshape(-1, 12))
         np.testing.assert_allclose(w, together[30 * i : 30 * i + 30], rtol=0, atol=1e-4)
 
 
 def test_more_draws_begin_with_the_fewer(trained, observed):
-    few, many = (trained[0].sample(*observed, n, 1).theta for n in (5, 25))
+    few, many = (trained[0].sample(observed, n, 1).theta for n in (5, 25))
     np.testing.assert_allclose(many[:, :5], few, rtol=0, atol=1e-3)
 
 
 def test_another_seed_or_another_identifier_gives_other_draws(trained, observed):
-    flux, err, redshift, object_id = observed
-    first = trained[0].sample(flux, err, redshift, object_id, 5, 1).theta
-    assert not np.isin(trained[0].sample(flux, err, redshift, object_id, 5, 2).theta, first).any()
-    assert not np.isin(trained[0].sample(flux, err, redshift, object_id + 1, 5, 1).theta, first).any()
+    first = trained[0].sample(observed, 5, 1).theta
+    other = replace(observed, object_id=observed.object_id + 1)
+    assert not np.isin(trained[0].sample(observed, 5, 2).theta, first).any()
+    assert not np.isin(trained[0].sample(other, 5, 1).theta, first).any()
 
 
 def test_log_q_is_the_density_of_the_flow(trained, observed):
     import torch
 
     posterior = trained[0]
-    draws = posterior.sample(*observed, 10, 1)
+    draws = posterior.sample(observed, 10, 1)
     theta, log_q = draws.theta, draws.log_q
     w = torch.from_numpy(posterior.prior.to_unconstrained(theta.reshape(-1, 12))).float()
-    context = torch.from_numpy(posterior.features(*observed[:3])).repeat_interleave(10, dim=0)
+    context = posterior.features(observed.flux, observed.flux_err, observed.redshift)
+    context = torch.from_numpy(context).repeat_interleave(10, dim=0)
     with torch.no_grad():
         expected = posterior.flows[0].log_prob(w, context).numpy()
     # theta has lost the digits of what lies further out
@@ -91,17 +95,17 @@ def test_log_q_is_the_density_of_the_flow(trained, observed):
 
 
 def test_no_galaxies_give_no_draws(trained, observed):
-    draws = trained[0].sample(*(values[:0] for values in observed), 7, 1)
+    draws = trained[0].sample(observed[:0], 7, 1)
     assert draws.theta.shape == (0, 7, 12) and draws.log_q.shape == draws.redshift.shape == (0, 7)
 
 
 def test_a_saved_posterior_gives_the_same_draws(trained, saved, observed):
     loaded = load_posterior(saved[0])
-    hidden = (*observed[:2], np.full(40, np.nan), observed[3])
+    hidden = replace(observed, redshift=np.full(40, np.nan))
     for given in (observed, hidden):
-        ours, theirs = trained[0].sample(*given, 20, 3), loaded.sample(*given, 20, 3)
+        ours, theirs = trained[0].sample(given, 20, 3), loaded.sample(given, 20, 3)
         assert np.array_equal(ours.theta, theirs.theta) and np.array_equal(ours.redshift, theirs.redshift)
-    tails = [p.support.tails(*observed[:3]) for p in (loaded, trained[0])]
+    tails = [p.support.tails(observed.flux, observed.flux_err, observed.redshift) for p in (loaded, trained[0])]
     np.testing.assert_array_equal(*tails)
     for name in ("survey", "galaxy_model", "noise"):
         assert getattr(loaded, name) == getattr(trained[0], name)
@@ -155,74 +159,66 @@ def test_missing_weights_are_refused(copy, name):
 
 
 def test_a_hidden_band_is_not_looked_at(trained, observed):
-    flux, err, redshift, object_id = observed
-    hidden = flux.copy()
-    hidden[:, 0] = np.nan
-    first = trained[0].sample(hidden, err, redshift, object_id, 5, 1)
-    other_err = err.copy()
-    other_err[:, 0] *= 7.0
-    again = trained[0].sample(hidden, other_err, redshift, object_id, 5, 1)
-    assert np.array_equal(first.theta, again.theta)
-    assert not np.isin(trained[0].sample(flux, err, redshift, object_id, 5, 1).theta, first.theta).any()
+    hidden = replace(observed, flux=observed.flux.copy())
+    hidden.flux[:, 0] = np.nan
+    first = trained[0].sample(hidden, 5, 1)
+    other = replace(hidden, flux_err=hidden.flux_err * np.where(np.arange(5) == 0, 7.0, 1.0))
+    assert np.array_equal(first.theta, trained[0].sample(other, 5, 1).theta)
+    assert not np.isin(trained[0].sample(observed, 5, 1).theta, first.theta).any()
 
 
 @pytest.mark.parametrize("err", [0.0, -1.0, np.inf, np.nan])
 def test_a_band_with_a_bad_error_is_a_missing_band(trained, observed, err):
-    flux, flux_err, redshift, object_id = observed
-    missing, bad = flux.copy(), flux_err.copy()
+    missing, bad = observed.flux.copy(), observed.flux_err.copy()
     missing[:, 2], bad[:, 2] = np.nan, err
-    expected = trained[0].sample(missing, flux_err, redshift, object_id, 3, 1).theta
-    assert np.array_equal(trained[0].sample(flux, bad, redshift, object_id, 3, 1).theta, expected)
+    expected = trained[0].sample(replace(observed, flux=missing), 3, 1).theta
+    assert np.array_equal(trained[0].sample(replace(observed, flux_err=bad), 3, 1).theta, expected)
 
 
 def test_a_given_redshift_is_kept_and_an_unknown_one_is_drawn_inside_the_range(trained, observed):
-    flux, err, redshift, object_id = observed
     low, high = trained[0].survey.redshift_range
-    given = trained[0].sample(flux, err, redshift, object_id, 20, 1)
-    assert np.array_equal(given.redshift, np.repeat(redshift[:, None], 20, axis=1))
-    drawn = trained[0].sample(flux, err, np.full(40, np.nan), object_id, 20, 1).redshift
+    given = trained[0].sample(observed, 20, 1)
+    assert np.array_equal(given.redshift, np.repeat(observed.redshift[:, None], 20, axis=1))
+    drawn = trained[0].sample(replace(observed, redshift=np.full(40, np.nan)), 20, 1).redshift
     assert np.all((drawn >= low) & (drawn <= high)) and len(np.unique(drawn)) == drawn.size
 
 
 def test_a_redshift_with_a_small_error_is_drawn_within_it_and_with_a_large_one_is_unknown(trained, observed):
-    flux, err, redshift, object_id = observed
-    redshift = np.clip(redshift, 0.05, 0.55)
+    redshift = np.clip(observed.redshift, 0.05, 0.55)
 
     def drawn(sigma):
-        return trained[0].sample(flux, err, redshift, object_id, 400, 1, redshift_err=np.full(40, sigma)).redshift
+        data = replace(observed, redshift=redshift, redshift_err=np.full(40, sigma))
+        return trained[0].sample(data, 400, 1).redshift
 
     offset = (drawn(1e-3) - redshift[:, None]) / 1e-3
     assert abs(offset.mean()) < 0.05 and abs(offset.std() - 1.0) < 0.05
-    unknown = trained[0].sample(flux, err, np.full(40, np.nan), object_id, 400, 1).redshift
+    unknown = trained[0].sample(replace(observed, redshift=np.full(40, np.nan)), 400, 1).redshift
     np.testing.assert_allclose(drawn(50.0), unknown, atol=2e-3)
 
 
 def test_log_q_of_a_drawn_redshift_has_both_factors(trained, observed):
-    flux, err, _, object_id = observed
-    draws = trained[0].sample(flux, err, np.full(40, np.nan), object_id, 30, 1)
+    draws = trained[0].sample(replace(observed, redshift=np.full(40, np.nan)), 30, 1)
     low, high = trained[0].survey.redshift_range
-    nodes = trained[0].redshift_nodes(flux, err)
+    nodes = trained[0].redshift_nodes(observed.flux, observed.flux_err)
     u = (draws.redshift - low) / (high - low) * (nodes.shape[1] - 1)
     log_qz = np.array([np.log(np.interp(row, np.arange(nodes.shape[1]), np.exp(n)))
                        for row, n in zip(u, nodes.astype(float), strict=True)]) - np.log(high - low)  # fmt: skip
     rest = np.empty_like(log_qz)
     for k in range(30):
-        exact = trained[0].sample(flux, err, draws.redshift[:, k], object_id, k + 1, 1)
+        exact = trained[0].sample(replace(observed, redshift=draws.redshift[:, k]), k + 1, 1)
         rest[:, k] = exact.log_q[:, k]
         np.testing.assert_allclose(exact.theta[:, k], draws.theta[:, k], atol=1e-3)
     np.testing.assert_allclose(draws.log_q, log_qz + rest, atol=1e-3)
-    normal = trained[0].sample(flux, err, draws.redshift[:, 0], object_id, 1, 1).log_prior[:, 0]
+    normal = trained[0].sample(replace(observed, redshift=draws.redshift[:, 0]), 1, 1).log_prior[:, 0]
     np.testing.assert_allclose(draws.log_prior[:, 0], normal - np.log(high - low), atol=1e-3)
 
 
 def test_rows_of_every_kind_may_stand_together(trained, observed):
-    flux, err, redshift, object_id = (values[:3] for values in observed)
-    sigma = np.array([np.nan, 0.01, np.nan])
-    z = np.array([redshift[0], redshift[1], np.nan])
-    together = trained[0].sample(flux, err, z, object_id, 10, 1, redshift_err=sigma)
+    z = np.array([*observed.redshift[:2], np.nan])
+    mixed = replace(observed[:3], redshift=z, redshift_err=np.array([np.nan, 0.01, np.nan]))
+    together = trained[0].sample(mixed, 10, 1)
     for i in range(3):
-        row = slice(i, i + 1)
-        alone = trained[0].sample(flux[row], err[row], z[row], object_id[row], 10, 1, redshift_err=sigma[row])
+        alone = trained[0].sample(mixed[i : i + 1], 10, 1)
         np.testing.assert_allclose(alone.theta[0], together.theta[i], atol=1e-3)
         np.testing.assert_allclose(alone.redshift[0], together.redshift[i], atol=1e-6)
 
@@ -231,6 +227,19 @@ def test_rows_of_every_kind_may_stand_together(trained, observed):
 def test_another_format_is_refused(copy, number):
     edit(copy, format=number)
     refused(copy, rf"has format {number}; this popcat reads 2 and 3: train it again")
+
+
+def test_quantities_are_what_the_forward_model_derives_of_the_draws(trained, observed, monkeypatch):
+    posterior = trained[0]
+    quantities, chi2 = posterior.quantities(observed, 8, 1)
+    draws = posterior.sample(observed, 8, 1)
+    derived = posterior.forward.derive(draws.theta.reshape(-1, 12), draws.redshift.ravel())
+    for name, values in derived.items():
+        np.testing.assert_allclose(quantities[name].ravel(), values, rtol=1e-5, atol=1e-5)
+    flux = posterior.forward.flux(draws.theta.reshape(-1, 12), draws.redshift.ravel()).reshape(40, 8, 5)
+    np.testing.assert_allclose(chi2, chi2_of(flux, observed).min(axis=1))
+    monkeypatch.setattr(posterior_module, "_BATCH_DRAWS", 24)
+    np.testing.assert_allclose(posterior.quantities(observed, 8, 1)[1], chi2, rtol=1e-3)
 
 
 DAMAGE = {

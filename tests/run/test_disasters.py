@@ -16,14 +16,14 @@ import pytest
 
 from popcat.catalog.manifest import read_manifest
 from popcat.catalog.verification import verify
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer as infer_posteriors
 from popcat.run.client import SYNCHRONOUS, connect
 
 pytestmark = pytest.mark.slow
 GALAXIES, ROWS, DRAWS = 600, 10, 20
 PARTS = GALAXIES // ROWS
 PATIENCE_S = 1200
-LOCAL = {"scheduler": SYNCHRONOUS}
+LOCAL = {"client": SYNCHRONOUS}
 
 POISON = """
 import os, signal
@@ -51,15 +51,15 @@ def catalog(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def infer(catalog, tiny_model):
     def inferred(output, **options):
-        given = {"model": tiny_model, "draws": DRAWS, "rows_per_partition": ROWS, **LOCAL, **options}
-        return infer_catalog(catalog, output, **given)
+        given = {"posterior": tiny_model, "draws": DRAWS, "rows_per_partition": ROWS, **LOCAL, **options}
+        return infer_posteriors(catalog, output=output, **given)
 
     return inferred
 
 
 @pytest.fixture(scope="module")
 def undisturbed(infer, tmp_path_factory):
-    return [part["sha256"] for part in infer(tmp_path_factory.mktemp("whole") / "out")["parts"]]
+    return [part.sha256 for part in infer(tmp_path_factory.mktemp("whole") / "out").require_manifest().parts]
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_sampling_runs_on_workers_with_a_gpu_alone(scheduler, worker, infer, und
         client.wait_for_workers(2, timeout=PATIENCE_S)
         workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     gpu = {address for address, one in workers.items() if one["resources"]}
-    infer(tmp_path / "out", scheduler=str(file))
+    infer(tmp_path / "out", client=str(file))
     sidecars = [(tmp_path / "out" / "_popcat" / f"{index:06d}.json").read_text() for index in range(PARTS)]
     assert all(f'"worker": "{address}"' in text for text in sidecars for address in gpu)
     assert all('"gpu": true' in text for text in sidecars)

@@ -11,11 +11,11 @@ import pytest
 from popcat.catalog.manifest import read_manifest
 from popcat.catalog.verification import verify
 from popcat.errors import DiskFullError, PopcatError
-from popcat.inference.infer import infer_catalog
+from popcat.inference.infer import infer
 from popcat.inference.partition import write_posterior_part
 from popcat.run.client import SYNCHRONOUS
 
-LOCAL = {"scheduler": SYNCHRONOUS}
+LOCAL = {"client": SYNCHRONOUS}
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def run(galaxies, tiny_model):
 
     def inferred(output, source=galaxies, **options):
         given = {"posterior": tiny_model, "draws": 4, "rows_per_partition": 40, **LOCAL, **options}
-        return infer_catalog(source, output, **given)
+        return infer(source, output=output, **given).require_manifest().model_dump()
 
     return inferred
 
@@ -127,7 +127,7 @@ def test_a_cluster_given_by_its_scheduler_file_writes_dasks_report(run, tmp_path
     client = cluster({}, {})
     file, page = tmp_path / "scheduler.json", tmp_path / "report.html"
     file.write_text(json.dumps({"address": client.scheduler.address, "type": "Scheduler", "id": "x", "workers": {}}))
-    manifest = run(tmp_path / "out", scheduler=str(file), performance_report=page)
+    manifest = run(tmp_path / "out", client=str(file), performance_report=page)
     assert manifest["rows"] == 150
     assert "Bokeh" in page.read_text()
 

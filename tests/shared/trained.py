@@ -6,6 +6,7 @@ import pytest
 from popcat.flows.settings import Training
 from popcat.forward.noise import BandNoise, Noise
 from popcat.forward.photometry import Photometry
+from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.posterior.library import LibraryArrays
 from popcat.posterior.training import train_posterior
@@ -50,8 +51,9 @@ def trained(library, survey, model, noise):
 
 @pytest.fixture
 def observed(library, survey, noise):
-    """Fluxes, errors, redshifts and identifiers of forty galaxies that pass the selection."""
+    """Forty galaxies that pass the selection, with exact redshifts."""
     from popcat.posterior.library import observe
 
     flux, err, rows = observe(library, survey, noise, (1, 2, 3))
-    return flux[:40], err[:40], library.redshift[rows[:40]], np.arange(40) * 10**12 - 7
+    redshift, exact = library.redshift[rows[:40]], np.full(40, np.nan)
+    return Observation(flux[:40], err[:40], redshift, exact, np.arange(40) * 10**12 - 7)
