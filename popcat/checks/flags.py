@@ -76,7 +76,7 @@ def check_galaxies(
     }
     worst = _worst(posterior, data, failed, seed)
     worst = np.where(failed["band_off"], np.where(by_own < OWN_TAIL, own_band, band), worst)
-    flags = sum(FLAGS[name] * mask for name, mask in failed.items())
+    flags = np.sum([FLAGS[name] * mask for name, mask in failed.items()], axis=0)
     tails = {"tail_noise": noise, "tail_colours": colours, "tail_band": by_training, "tail_peers": by_own}
     return Checked(flags, tails, worst)
 
@@ -205,10 +205,10 @@ def fit_own_galaxies(data: Observation, softening: np.ndarray, *, seed: int = 0)
     k = min(len(x) // _PER_COMPONENT, _MAX_COMPONENTS)
     # first a mixture of the noisy values, with what is missing at the centre
     first = GaussianMixture(k, reg_covar=1e-3, max_iter=20, tol=0.1, random_state=seed).fit(np.clip(x, -8.0, 8.0))
-    mixture = first.weights_, first.means_, first.covariances_
+    weight, mean, covariance = first.weights_, first.means_, first.covariances_
     for _ in range(_ITERATIONS):
-        mixture = improve(x, variance, *mixture)
-    return OwnGalaxies(np.asarray(softening, dtype=float), centre, scale, *mixture, len(x))
+        weight, mean, covariance = improve(x, variance, weight, mean, covariance)
+    return OwnGalaxies(np.asarray(softening, dtype=float), centre, scale, weight, mean, covariance, len(x))
 
 
 @numba.njit(nogil=True, cache=True)

@@ -26,8 +26,10 @@ def report_population(population: str | Path, output: str | Path = "population.h
 
     Raises PopcatError if there is no population, or it has hardly any samples.
 
-    >>> report_population("population", "population.html").name  # doctest: +SKIP
-    'population.html'
+    >>> report_population("nowhere")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: no population at nowhere: expected a folder that `popcat population fit` wrote...
     """
     folder = Path(population)
     fitted, frame = load_population(folder), read_samples(folder)

@@ -187,7 +187,7 @@ def _cut(expression: Expression, left: ast.expr, keeps: str, right: ast.expr, ba
         raise PopcatError(f'cut "{expression.text}": no band "{band}"; {did_you_mean(band, bands)}')
     if quantity == "sn" and limit <= 0:
         raise PopcatError(f'cut "{expression.text}": expected a positive signal-to-noise ratio, got {limit:g}')
-    return Cut(band, quantity, keeps, limit)
+    return Cut(band, quantity, keeps, limit)  # type: ignore[arg-type]  # texts of the two literals
 
 
 def _number(node: ast.expr) -> float | None:
