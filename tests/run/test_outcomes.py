@@ -1,21 +1,19 @@
-"""One runner for everything: outcomes by job, failures named, an interrupt in one line; nothing else knows of Dask."""
+"""What a run gives: outcomes by job, failures named, progress in its own words, an interrupt in one line."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 
-import popcat
 from popcat.errors import DiskFullError, PopcatError
 from popcat.run.client import SYNCHRONOUS
 from popcat.run.runner import How, run, values_of
 
 HERE = How(SYNCHRONOUS)
-PACKAGE = Path(popcat.__file__).parent
 
 
 def halve(n):
@@ -106,7 +104,7 @@ def test_the_command_line_ends_an_interrupted_run_with_one_line_and_status_130(t
         env=os.environ | {"LOG": str(log)},
     )  # fmt: skip
     while process.poll() is None and not (log.exists() and "part_done" in log.read_text()):
-        pass
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
