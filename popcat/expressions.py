@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -145,7 +146,7 @@ class Expression:
             result, left = np.logical_and(result, _COMPARE[type(kind)](left, right)), right
         return result
 
-    def name_of(self, node) -> str:
+    def name_of(self, node: Any) -> str:
         """The column that a name or an element stands for."""
         if isinstance(node, ast.Subscript):
             return f"{self.name_of(node.value)}[{node.slice.value}]"
@@ -231,9 +232,9 @@ def column(frame: pd.DataFrame, name: str) -> pd.Series:
     >>> column(frame, "a > 0 and flags & 4 != 0").tolist(), column(frame, "2 * a").tolist()
     ([True, False], [2.0, nan])
     """
-    if name in frame.columns or as_column(name) is None:
+    expression = None if name in frame.columns else as_column(name)
+    if expression is None:
         return frame[name]
-    expression = as_column(name)
     sources = frame[list(expression.columns)]
     missing = sources.isna().any(axis=1).to_numpy()
     values = expression({source: _filled(sources[source]) for source in expression.columns})

@@ -103,7 +103,8 @@ def compare_with_sampler(
         raise PopcatError(f"{posteriors} was reweighted: cross-check the catalogue it came from, which has the "
                           "model's own prior")
     rows = _choose(catalog, n, seed, only)
-    galaxies, corners = [], []
+    galaxies: list[CheckedGalaxy] = []
+    corners: list[tuple] = []
     for number, row in enumerate(rows):
         checked, draws = _check(row, survey, galaxy_model, seed, sampler, max_steps)
         galaxies.append(checked)
