@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from popcat import diagnosis, files
+from popcat import diagnosis
 
 
 def fail(*_):
@@ -82,14 +82,6 @@ def test_a_cache_below_a_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("POPCAT_CACHE", str(tmp_path / "file" / "cache"))
     check = diagnosis.check_cache()
     assert check.ok is False and str(tmp_path / "file") in check.remedy
-
-
-def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch, tmp_path):
-    monkeypatch.delenv("POPCAT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert files.cache_folder() == tmp_path / "popcat"
-    monkeypatch.setenv("POPCAT_CACHE", "")
-    assert files.cache_folder() == tmp_path / "popcat"
 
 
 def test_sps_home_is_optional_but_must_be_right(monkeypatch, tmp_path):

@@ -153,9 +153,9 @@ def test_a_survey_without_a_catalogue_is_simulated_with_nominal_noise_that_says_
         (["report", "absent"], ["absent"]),
         (["infer", "{galaxies}", "--posterior", "{model}", "--certify", "--budget-ms", "1", "--allow-uncalibrated"],
          ["1", "certify"]),
-        (["reweight", "absent", "--prior", "prior.toml"], ["absent is not a popcat output"]),
-        (["crosscheck", "absent"], ["absent is not a popcat output"]),
-        (["compare", "absent", "absent"], ["absent is not a popcat output"]),
+        (["reweight", "absent", "--prior", "prior.toml"], ["no catalogue absent"]),
+        (["crosscheck", "absent"], ["no catalogue absent"]),
+        (["compare", "absent", "absent"], ["no catalogue absent"]),
         (["ssp", "build", "--engine", "bc04"], ['did you mean "bc03"']),
         (["ssp", "build", "--source", "absent.fits"], ["absent.fits"]),
         (["ssp", "build", "-o", "absent/grid.npz"], ["no folder absent"]),
@@ -295,7 +295,7 @@ def test_the_columns_are_printed_as_a_table(popcat):
 
 def test_an_export_needs_a_known_format_and_a_finished_catalogue(popcat, tmp_path):
     refused(popcat("export", tmp_path, "--to", "fits"), "choices: hats, delta, iceberg, parquet")
-    refused(popcat("export", tmp_path, "-o", tmp_path / "out"), "is not a popcat output")
+    refused(popcat("export", tmp_path, "-o", tmp_path / "out"), "no catalogue")
 
 
 def test_a_survey_that_does_not_fit_a_catalogue_is_refused_with_what_to_mend(popcat, galaxies):

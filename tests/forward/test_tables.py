@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.files import cache_folder
 from popcat.forward import tables
 from popcat.forward.filters import load_curves
 from popcat.forward.grid import save_grid
@@ -91,12 +90,6 @@ def test_a_cache_that_cannot_be_written_is_named(settings, make_survey, tmp_path
     monkeypatch.setenv("POPCAT_CACHE", str(tmp_path / "file"))
     with pytest.raises(PopcatError, match="POPCAT_CACHE"):
         load_tables(make_survey(), settings)
-
-
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.delenv("POPCAT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "popcat"
 
 
 @pytest.mark.parametrize(
