@@ -148,10 +148,11 @@ class Expression:
 
     def name_of(self, node: Any) -> str:
         """The column that a name or an element stands for."""
-        if isinstance(node, ast.Subscript):
-            return f"{self.name_of(node.value)}[{node.slice.value}]"
-        match = re.fullmatch(r"_quoted(\d+)_", node.id)
-        return self.quoted[int(match[1])] if match else node.id
+        match node:
+            case ast.Subscript(value=base, slice=ast.Constant(value=index)):
+                return f"{self.name_of(base)}[{index}]"
+        found = re.fullmatch(r"_quoted(\d+)_", node.id)
+        return self.quoted[int(found[1])] if found else node.id
 
 
 @lru_cache(maxsize=512)
