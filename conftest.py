@@ -30,7 +30,7 @@ def _example_folder(request, monkeypatch):
     text = "".join(example.source for example in request.node.dtest.examples)
     if not any(f'"{name}' in text for name in ("galaxies.parquet", "posteriors", "library")):
         return
-    if "crosscheck(" in text:
+    if "crosscheck(" in text or "compare_with_sampler(" in text:
         pytest.importorskip("emcee", reason="emcee is of the extra `bench`")
     folder = request.getfixturevalue("_forty")
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""What certification does: efficiency of the flow's proposals, rescues, time, calibration, and an independent referee.
+"""What certification does: efficiency of the flow's proposals, tempering, time, calibration, another sampler.
 
     python benchmarks/certified.py --posterior sdss --json certified.json
 
@@ -7,7 +7,7 @@
 - real: the embedded galaxies.
 - crosscheck: draws of the prior accepted by the exact likelihood, without any flow, for random real galaxies of a
   catalogue with 1,000 draws a galaxy; and for some of those that fit badly. `--sampler emcee` or `nautilus` (extra
-  bench) takes another referee.
+  bench) takes another sampler.
 - wrong: real galaxies spoilt on purpose. None should be certified, and every one flagged.
 - power: share of real galaxies flagged `band_off` when one band is off by so many magnitudes, by the model alone and
   with the catalogue's own galaxies; off by 0 is the false alarms.
@@ -60,10 +60,10 @@ def main():
     if arguments.wrong:
         result["wrong"] = on_wrong(frame[: arguments.wrong], posterior, effort, own)
     if arguments.crosscheck:
-        result["crosscheck"] = referee(some[: 2 * arguments.crosscheck], arguments, arguments.crosscheck)
+        result["crosscheck"] = sampled_again(some[: 2 * arguments.crosscheck], arguments, arguments.crosscheck)
         odd = some[catalog["route"].isin(["flow+is", "smc"]).to_numpy() & (catalog["chi2_best"] > ODD_CHI2).to_numpy()]
         if len(odd):
-            result["crosscheck_badly_fitted"] = referee(odd[:N_ODD], arguments, N_ODD)
+            result["crosscheck_badly_fitted"] = sampled_again(odd[:N_ODD], arguments, N_ODD)
     report(result)
     conclude(arguments.json, result)
 
@@ -74,8 +74,8 @@ def options():
     arguments.add_argument("--n", type=int, default=1000, help="number of mocks")
     arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
     arguments.add_argument("--wrong", type=int, default=50, help="number of real galaxies that are spoilt; 0 for none")
-    arguments.add_argument("--crosscheck", type=int, default=50, help="number of galaxies with a referee; 0 for none")
-    arguments.add_argument("--sampler", default="prior", help="referee: prior, emcee or nautilus")
+    arguments.add_argument("--crosscheck", type=int, default=50, help="galaxies that are sampled again; 0: none")
+    arguments.add_argument("--sampler", default="prior", help="independent sampler: prior, emcee or nautilus")
     arguments.add_argument("--budget-ms", type=float, default=Effort().budget_ms, help="nominal, a galaxy")
     arguments.add_argument("--seed", type=int, default=11)
     return arguments.parse_args()
@@ -154,8 +154,8 @@ def on_wrong(frame, posterior, effort, own) -> dict:
     return result
 
 
-def referee(raw, arguments, n) -> dict:
-    """A catalogue of real galaxies, and a referee's opinion of it."""
+def sampled_again(raw, arguments, n) -> dict:
+    """A catalogue of real galaxies, and how an independent sampler's posteriors differ from it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "galaxies.parquet"
         raw.to_parquet(source)
@@ -165,16 +165,15 @@ def referee(raw, arguments, n) -> dict:
         found = crosscheck(Path(folder) / "posteriors", n, seed=arguments.seed, report=print,
                            sampler=arguments.sampler)  # fmt: skip
         seconds = time.process_time() - started
-    good = [one for one in found["galaxies"] if one["converged"]]
-    keys = ("n", "n_not_converged", "quantile_shift_median", "c2st_median", "sampler")
-    certified = [one["c2st"] for one in good if one["certified"] and one["c2st"] is not None]
-    evidence = [abs(one["log_evidence"] - one["log_evidence_referee"]) for one in good
-                if None not in (one["log_evidence"], one["log_evidence_referee"])]  # fmt: skip
-    return {key: found[key] for key in keys} | {
-        "c2st_largest": max((one["c2st"] for one in good if one["c2st"] is not None), default=None),
+    good = [one for one in found.galaxies if one.converged]
+    certified = [one.c2st for one in good if one.certified and one.c2st is not None]
+    evidence = [abs(one.log_evidence - one.log_evidence_sampler) for one in good
+                if None not in (one.log_evidence, one.log_evidence_sampler)]  # fmt: skip
+    return found.model_dump(include={"n", "n_not_converged", "quantile_shift_median", "c2st_median", "sampler"}) | {
+        "c2st_largest": max((one.c2st for one in good if one.c2st is not None), default=None),
         "c2st_largest_of_certified": max(certified, default=None),
         "log_evidence_difference_median": float(np.median(evidence)) if evidence else None,
-        "seconds_per_galaxy": seconds / max(len(found["galaxies"]), 1),
+        "seconds_per_galaxy": seconds / max(len(found.galaxies), 1),
     }
 
 

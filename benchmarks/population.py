@@ -32,13 +32,13 @@ from mock_survey import COMMON, FAINT_MAG, OTHER, Truth, main_sequence, make_moc
 from scipy.stats import wasserstein_distance
 
 from popcat.catalog.queries import open_catalog
-from popcat.forward.noise import BandNoise, NoiseModel, default_noise
+from popcat.forward.noise import BandNoise, Noise, default_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.inference.infer import infer
 from popcat.inference.reweight import reweight
 from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
-from popcat.population.sampling import sample_folder
+from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import Survey, load_survey
@@ -119,7 +119,7 @@ def fit(folder: Path, name: str, source, arguments, *, settings: PopulationSetti
     fit_population(source, output, settings=settings, report=lambda text: print(text, file=sys.stderr),
                    **where(arguments), **more)  # fmt: skip
     seconds = time.monotonic() - start
-    samples = sample_folder(output, SAMPLES, seed=1).to_pandas()
+    samples = sample_population(output, SAMPLES, seed=1)
     return {"samples": samples, "description": load_population(output).description, "seconds": seconds}
 
 
@@ -208,7 +208,7 @@ def wrong(folder: Path, arguments) -> dict:
     return {**found, "other": against_truth(other, truth)}
 
 
-def louder(noise: NoiseModel, factor: float) -> NoiseModel:
+def louder(noise: Noise, factor: float) -> Noise:
     """Errors that are larger by a factor."""
     bands = {name: BandNoise(ln_flux=band.ln_flux, scatter=band.scatter,
                              ln_err=tuple(np.array(band.ln_err) + np.log(factor)))

@@ -100,7 +100,7 @@ def measure(catalog: Path, n: int, workers: int, draws: int, output: Path) -> di
     """One run of `popcat infer` on a cluster of its own."""
     with cluster(output.with_suffix(".cluster"), workers) as scheduler:
         command = [sys.executable, "-m", "popcat", "infer", catalog, "-o", output, "--draws", draws,
-                   "--scheduler", scheduler]  # fmt: skip
+                   "--client", scheduler]  # fmt: skip
         start = time.perf_counter()
         subprocess.run([str(word) for word in command], check=True, env={**os.environ, **ONE_THREAD})
         seconds = time.perf_counter() - start

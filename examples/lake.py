@@ -11,7 +11,6 @@ from pathlib import Path
 import duckdb
 
 import popcat
-from popcat.catalog.export import export
 
 posteriors = Path(sys.argv[1] if len(sys.argv) > 1 else "demo/posteriors")
 folder = Path(sys.argv[2] if len(sys.argv) > 2 else "demo/lake")
@@ -25,8 +24,8 @@ print(f"posterior mass of {stack.n_galaxies} galaxies in {stack.mass.size} bins:
 
 # Published: HEALPix pixels for LSDB, and one transaction of Delta. Run it again after more galaxies: they are added.
 for kind in ("hats", "delta"):
-    done = export(posteriors, folder / kind, to=kind)
-    print(f"{kind}: {done['added']} galaxies added, {done['rows']} in all; open it with {done['open']}")
+    done = popcat.export(posteriors, folder / kind, to=kind)
+    print(f"{kind}: {done.added} galaxies added, {done.rows} in all; open it with {done.open}")
 
 # Around one galaxy: only the row groups near it are read.
 galaxy = massive.iloc[0]

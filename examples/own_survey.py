@@ -3,7 +3,7 @@
     python examples/own_survey.py FOLDER
 
 writes into FOLDER a catalogue as another survey would publish it (vectors of microjansky, E(B-V), flags), drafts a
-survey file for it with `survey_template`, completes the draft, and checks it. With your own catalogue, begin at step 2.
+survey file for it with `draft_survey`, completes the draft, and checks it. With your own catalogue, begin at step 2.
 """
 
 import sys
@@ -14,7 +14,6 @@ import numpy as np
 from astropy.table import Table
 
 import popcat
-from popcat.io.inspection import inspect_catalog, survey_template
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "own_survey")
 folder.mkdir(parents=True, exist_ok=True)
@@ -30,7 +29,7 @@ catalog["QUALITY"] = np.where(np.arange(len(sdss)) % 50 == 0, 4, 0)
 catalog.write(folder / "catalog.fits", overwrite=True)
 
 # 2. A draft from the header, and what only you know: identifiers, extinction, quality, the range of redshifts.
-draft = survey_template(folder / "catalog.fits", "mine")
+draft = popcat.draft_survey(folder / "catalog.fits", name="mine")
 survey = draft.replace('object_id = "object_id"  # CHECK: no column found', 'object_id = "NUMBER"')
 survey = survey.replace("quality = []", 'quality = ["QUALITY & 4 == 0"]').replace("[0.001, 1.0]", "[0.001, 0.6]")
 for band, coefficient in zip("ugriz", (5.155, 3.793, 2.751, 2.086, 1.479), strict=True):
@@ -39,11 +38,11 @@ for band, coefficient in zip("ugriz", (5.155, 3.793, 2.751, 2.086, 1.479), stric
 (folder / "survey.toml").write_text(survey, encoding="utf-8")
 
 # 3. What does popcat see? The same as `popcat survey check catalog.fits --survey survey.toml`.
-found = inspect_catalog(folder / "catalog.fits", folder / "survey.toml")
-for band in found["bands"]:
-    print(f"{band['band']}: {band['observed']} observed in {band['stated']}, {band['negative']} negative, "
-          f"median S/N {band['median_sn']:.1f}, AB {band['median_mag']:.2f}")  # fmt: skip
-print(f"{found['flags']['quality_cut']} galaxies fail the quality cut: flagged, not dropped")
+found = popcat.check_survey(folder / "catalog.fits", folder / "survey.toml")
+for band in found.bands:
+    print(f"{band.band}: {band.observed} observed in {band.stated}, {band.negative} negative, "
+          f"median S/N {band.median_sn:.1f}, AB {band.median_mag:.2f}")  # fmt: skip
+print(f"{found.flags['quality_cut']} galaxies fail the quality cut: flagged, not dropped")
 
 # 4. The bands are SDSS's, so the embedded model fits. Else: noise fit, simulate, train (README).
 frame = popcat.read_catalog(folder / "catalog.fits", folder / "survey.toml")

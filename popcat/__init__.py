@@ -10,25 +10,53 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
+    # what there is
+    "Survey": "popcat.survey",
+    "GalaxyModel": "popcat.galaxy_model",
+    "Noise": "popcat.forward.noise",
+    "Training": "popcat.flows.settings",
+    "Posterior": "popcat.posterior.posterior",
+    "Catalog": "popcat.catalog.queries",
+    "Population": "popcat.population.fitted",
     "PopcatError": "popcat.errors",
+    "CLEAN": "popcat.galaxies",
+    # read
     "load_survey": "popcat.survey",
-    "read_catalog": "popcat.io.reading",
-    "fit_noise": "popcat.forward.noise",
-    "simulate": "popcat.posterior.simulation",
-    "simulate_library": "popcat.posterior.simulation",
-    "infer": "popcat.inference.infer",
-    "plan": "popcat.inference.plan",
-    "open_catalog": "popcat.catalog.queries",
-    "train": "popcat.posterior.training",
     "load_posterior": "popcat.posterior.posterior",
+    "load_population": "popcat.population.fitted",
+    "read_catalog": "popcat.io.reading",
+    "open_catalog": "popcat.catalog.queries",
+    # infer
+    "plan": "popcat.inference.plan",
+    "infer": "popcat.inference.infer",
     "reweight": "popcat.inference.reweight",
+    "spectrum": "popcat.forward.spectrum",
+    # check and publish
+    "verify": "popcat.catalog.verification",
     "crosscheck": "popcat.pages.crosscheck",
     "compare": "popcat.checks.compare",
-    "calibrate": "popcat.checks.calibration",
     "report": "popcat.pages.report",
-    "verify": "popcat.catalog.verification",
-    "spectrum": "popcat.forward.spectrum",
+    "export": "popcat.catalog.export",
+    "schema": "popcat.columns",
+    # a survey and a posterior of one's own
+    "draft_survey": "popcat.io.inspection",
+    "check_survey": "popcat.io.inspection",
+    "fit_noise": "popcat.io.inspection",
+    "simulate": "popcat.posterior.simulation",
+    "train": "popcat.posterior.training",
+    "calibrate": "popcat.checks.calibration",
+    "build_ssp": "popcat.forward.engines",
+    "describe_ssp": "popcat.forward.grid",
+    # populations
+    "fit_population": "popcat.population.fit",
+    "sample_population": "popcat.population.sampling",
+    "report_population": "popcat.pages.population",
+    "compare_populations": "popcat.population.sampling",
+    # this machine
+    "doctor": "popcat.diagnosis",
+    "demo": "popcat.demonstration",
 }
+"""Where each public name lives; __init__.pyi says the same to type checkers."""
 
 __all__ = ["__version__", *_HOME]
 
@@ -36,7 +64,9 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str):
     """Public names are resolved when first used (PEP 562), so that `import popcat` needs no torch and no Dask."""
     if name not in _HOME:
-        raise AttributeError(f"module 'popcat' has no attribute '{name}'; it has {', '.join(__all__)}")
+        from popcat.errors import did_you_mean
+
+        raise AttributeError(f"module 'popcat' has no attribute '{name}'; {did_you_mean(name, __all__)}")
     return getattr(importlib.import_module(_HOME[name]), name)
 
 

@@ -6,13 +6,15 @@ UCDs (IVOA Unified Content Descriptors, UCD1+) of popcat's columns, by their nam
 """
 
 import hashlib
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
+from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, ROUTES
 from popcat.galaxy_model import GalaxyModel, make_prior, parameter_names
-from popcat.survey import Survey
+from popcat.survey import Survey, load_survey
 
 _MEANING = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
@@ -204,6 +206,22 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 def _field(name, kind, unit, description):
     return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
+
+
+def schema(survey: "str | Path | Survey" = "sdss", *, kind: str = "posterior") -> pa.Schema:
+    """The columns of the posterior catalogues of a survey, or, by `kind` "library", of its simulated libraries.
+
+    Each field has its type and, in its metadata, unit, UCD and description.
+
+    Raises PopcatError for an unknown survey or kind.
+
+    >>> schema("sdss").field("log_mstar_p50").metadata[b"unit"]
+    b'log10(Msun)'
+    """
+    kinds = {"posterior": posterior_schema, "library": library_schema}
+    if kind not in kinds:
+        raise PopcatError(f'no columns of kind "{kind}"; {did_you_mean(kind, kinds)}')
+    return kinds[kind](load_survey(survey))
 
 
 def column_list(schema: pa.Schema) -> list[dict[str, str]]:

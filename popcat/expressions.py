@@ -1,8 +1,15 @@
-"""Expressions over the columns of a catalogue: "NMGY[2]", "-2.5 * log10(MW_TRANSMISSION_G)", "sdss_clean(flags)".
+"""Expressions over the columns of a catalogue: "NMGY[2]", "-2.5 * log10(MW_TRANSMISSION_G)", "flags & 2864 == 0".
+
+One language wherever popcat asks for a column or a condition: survey files (columns, `quality`), `where` of a
+catalogue, `--cut` of a population (there only comparisons of a band with a number), the filter of the report's table.
 
 A small part of Python's syntax, evaluated by popcat itself: numbers, text, columns, elements of vector columns,
 arithmetic, bits, comparisons, `and` `or` `not`, and the functions of `FUNCTIONS`. Nothing else of Python is reachable.
 Integers are int64, other numbers float64. A column whose name is no identifier stands between backquotes: `mag-g`.
+Where a column of a row is missing, a number computed from it is missing and a condition on it is False.
+
+The report's page evaluates the same language in the browser: popcat/data/pages/expressions.js. A test holds the two
+implementations to the same values.
 """
 
 import ast
@@ -10,7 +17,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 import pandas as pd
@@ -58,6 +65,8 @@ FUNCTIONS: dict[str, Callable] = {
     "abs": np.abs, "exp": np.exp, "log": np.log, "log10": np.log10, "sqrt": np.sqrt, "isfinite": np.isfinite,
     "minimum": np.minimum, "maximum": np.maximum, "sdss_flag": sdss_flag, "sdss_clean": sdss_clean,
 }  # fmt: skip
+_OF_TWO = ("minimum", "maximum", "sdss_flag")
+"""Functions of two arguments; the others have one."""
 
 _BINARY = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -102,7 +111,7 @@ class Expression:
             case ast.BoolOp():
                 values = [_condition(self._value(item, columns)) for item in node.values]
                 combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-                return combine.reduce(values)
+                return reduce(combine, values)
             case ast.BinOp():
                 return self._binary(node, columns)
             case ast.Compare():
@@ -144,22 +153,6 @@ class Expression:
         return self.quoted[int(match[1])] if match else node.id
 
 
-def as_column(text: str) -> Expression | None:
-    """The expression that a text is; None where it can only be the plain name of a column.
-
-    >>> as_column("f_r"), as_column("Flux (nJy)")
-    (None, None)
-    >>> as_column("NMGY[2]").columns
-    ('NMGY[2]',)
-    """
-    if text.isidentifier():
-        return None
-    try:
-        return parse(text)
-    except PopcatError:
-        return None
-
-
 @lru_cache(maxsize=512)
 def parse(text: str) -> Expression:
     """Read an expression; PopcatError that says what is not allowed.
@@ -184,6 +177,32 @@ def parse(text: str) -> Expression:
     return Expression(text, tuple(dict.fromkeys(names)), tree, tuple(quoted))
 
 
+def as_column(text: str) -> Expression | None:
+    """The expression that a text is; None where it can only be the plain name of a column.
+
+    >>> as_column("f_r"), as_column("Flux (nJy)")
+    (None, None)
+    >>> as_column("NMGY[2]").columns
+    ('NMGY[2]',)
+    """
+    if text.isidentifier():
+        return None
+    try:
+        return parse(text)
+    except PopcatError:
+        return None
+
+
+def sources_of(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Columns, or elements of vector columns, that a name is computed from; itself where a file has that very name.
+
+    >>> sources_of("-2.5 * log10(T_G)", ["T_G"]), sources_of("mag-g", ["mag-g"]), sources_of("z", [])
+    (('T_G',), ('mag-g',), ('z',))
+    """
+    expression = None if name in known else as_column(name)
+    return (name,) if expression is None else expression.columns
+
+
 def base_name(column: str) -> str:
     """The column of a file that a name or an element "NMGY[2]" is read from.
 
@@ -203,6 +222,39 @@ def split_element(column: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (column, None)
 
 
+def column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column of a frame, or the values of an expression over its columns.
+
+    Where a source is missing (NaN, null) a number is missing and a condition is False.
+
+    >>> frame = pd.DataFrame({"a": [1.0, np.nan], "flags": [4, 0]})
+    >>> column(frame, "a > 0 and flags & 4 != 0").tolist(), column(frame, "2 * a").tolist()
+    ([True, False], [2.0, nan])
+    """
+    if name in frame.columns or as_column(name) is None:
+        return frame[name]
+    expression = as_column(name)
+    sources = frame[list(expression.columns)]
+    missing = sources.isna().any(axis=1).to_numpy()
+    values = expression({source: _filled(sources[source]) for source in expression.columns})
+    return _masked(pd.Series(np.broadcast_to(values, len(frame)).copy(), name=name), missing)
+
+
+def _filled(values: pd.Series) -> np.ndarray:
+    """Values with plain numbers where integers are missing; floats keep their NaN."""
+    if values.isna().any() and getattr(values.dtype, "kind", "O") in "iu":
+        values = values.fillna(0)
+    return values.to_numpy(dtype=getattr(values.dtype, "numpy_dtype", None))
+
+
+def _masked(values: pd.Series, missing: np.ndarray) -> pd.Series:
+    if not missing.any():
+        return values
+    if values.dtype == bool:
+        return values & ~missing
+    return (values.astype("Int64") if values.dtype.kind == "i" else values).mask(missing)
+
+
 def _check(expression: Expression, node) -> list[str]:
     """Columns that a tree reads, in order; PopcatError for anything that is not listed here."""
     match node:
@@ -215,6 +267,10 @@ def _check(expression: Expression, node) -> list[str]:
         case ast.Call(func=ast.Name(id=name), keywords=[]):
             if name not in FUNCTIONS:
                 raise PopcatError(f'"{expression.text}": no function "{name}"; {did_you_mean(name, FUNCTIONS)}')
+            # numpy would take one argument more for an array to write into
+            if len(node.args) != (expected := 2 if name in _OF_TWO else 1):
+                raise PopcatError(f'"{expression.text}": {name} takes {expected} argument{"s" * (expected - 1)}, got '
+                                  f"{len(node.args)}")
             parts = node.args
         case ast.BoolOp():
             parts = node.values
@@ -270,46 +326,3 @@ def _condition(values) -> np.ndarray:
 
 def _is_text(value) -> bool:
     return np.asarray(value).dtype.kind in "US"
-
-
-def sources_of(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Columns, or elements of vector columns, that a name is computed from; itself where a file has that very name.
-
-    >>> sources_of("-2.5 * log10(T_G)", ["T_G"]), sources_of("mag-g", ["mag-g"]), sources_of("z", [])
-    (('T_G',), ('mag-g',), ('z',))
-    """
-    expression = None if name in known else as_column(name)
-    return (name,) if expression is None else expression.columns
-
-
-def column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """A column of a frame, or the values of an expression over its columns.
-
-    Where a source is missing (NaN, null) a number is missing and a condition is False.
-
-    >>> frame = pd.DataFrame({"a": [1.0, np.nan], "flags": [4, 0]})
-    >>> column(frame, "a > 0 and flags & 4 != 0").tolist(), column(frame, "2 * a").tolist()
-    ([True, False], [2.0, nan])
-    """
-    if name in frame.columns or as_column(name) is None:
-        return frame[name]
-    expression = as_column(name)
-    sources = frame[list(expression.columns)]
-    missing = sources.isna().any(axis=1).to_numpy()
-    values = expression({source: _filled(sources[source]) for source in expression.columns})
-    return _masked(pd.Series(np.broadcast_to(values, len(frame)).copy(), name=name), missing)
-
-
-def _filled(values: pd.Series) -> np.ndarray:
-    """Values with plain numbers where integers are missing; floats keep their NaN."""
-    if values.isna().any() and getattr(values.dtype, "kind", "O") in "iu":
-        values = values.fillna(0)
-    return values.to_numpy(dtype=getattr(values.dtype, "numpy_dtype", None))
-
-
-def _masked(values: pd.Series, missing: np.ndarray) -> pd.Series:
-    if not missing.any():
-        return values
-    if values.dtype == bool:
-        return values & ~missing
-    return (values.astype("Int64") if values.dtype.kind == "i" else values).mask(missing)

@@ -3,7 +3,7 @@
 A file is written under a temporary name that starts with "." (readers of Parquet folders ignore it), synced to disk,
 and renamed; then the folder is synced, so that the new name survives too.
 
-Files that other installed packages hold.
+A folder appears likewise. Where built files are kept; files that other installed packages hold.
 """
 
 import errno
@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +55,34 @@ def write_parquet_atomic(path: str | Path, table: pa.Table) -> dict:
     with _replacing(Path(path)) as temporary:
         _write(temporary, table)
         return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
+
+
+@contextmanager
+def folder_atomic(path: str | Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` if the block succeeds.
+
+    If `path` is there by then, another process was first, and its folder is kept. Raises OSError if the disk refuses.
+    """
+    path = Path(path)
+    building = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        building.mkdir(parents=True)
+        yield building
+        building.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Where what can be built again is kept: $POPCAT_CACHE, else popcat in $XDG_CACHE_HOME, else ~/.cache/popcat.
+
+    A variable that is empty counts as not set.
+    """
+    named = os.environ.get("POPCAT_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popcat"
 
 
 def sha256_of(path: str | Path) -> str:

@@ -50,6 +50,15 @@ CERTIFIED_ESS = 100.0
 UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off")
 """Flags with which no posterior is certified: the model, or the survey's noise, is not this galaxy's."""
 
+CHECK_FLAGS = sum(FLAGS[name] for name in UNCERTIFIED)
+"""Bits of the flags UNCERTIFIED: consistency checks that a galaxy failed."""
+
+CLEAN = f"status == 'ok' and flags & {CHECK_FLAGS} == 0"
+"""Condition of the usual clean sample: there is a posterior, and no consistency check failed (flags UNCERTIFIED).
+
+For `where` of a catalogue and the filter of the report: `catalog.to_pandas(where=popcat.CLEAN)`.
+"""
+
 ROUTES = ("flow", "flow+is", "smc", "failed")
 """Column `route`: the flow's draws as they are; corrected by importance weights; replaced by tempered sequential Monte
 Carlo; or not to be corrected within the budget, the flow's draws as they are."""

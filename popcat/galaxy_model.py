@@ -14,10 +14,11 @@ import numpy as np
 import pydantic
 from scipy.special import ndtr, ndtri
 
+from popcat.display import Displayed
 from popcat.settings import Settings, ascending
 
 
-class GalaxyModel(Settings):
+class GalaxyModel(Displayed, Settings):
     """The galaxy model: stellar populations, bases, discretisation, dust, cosmology, prior ranges."""
 
     grid: str = "bc03_miles"
@@ -47,6 +48,9 @@ class GalaxyModel(Settings):
     def _consistent(self):
         ascending("log_mstar_formed", *self.log_mstar_formed)
         return self
+
+    def _facts(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
 
 _BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}

@@ -2,10 +2,15 @@
 
 import re
 import tomllib
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeVar
 
 import pydantic
 
 from popcat.errors import PopcatError
+
+Kind = TypeVar("Kind", bound=pydantic.BaseModel)
 
 
 class Settings(pydantic.BaseModel):
@@ -19,7 +24,7 @@ def ascending(name: str, low: float, high: float) -> None:
         raise ValueError(f"{name} must be low < high, got {low:g}, {high:g}")
 
 
-def parse_toml(kind: type[Settings], path) -> Settings:
+def parse_toml(kind: type[Kind], path: Traversable) -> Kind:
     """Settings of one kind from a TOML file; PopcatError names the file, the key and the reason."""
     try:
         return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -27,6 +32,22 @@ def parse_toml(kind: type[Settings], path) -> Settings:
         raise PopcatError(f"{path} is not valid TOML: {error}") from error
     except pydantic.ValidationError as error:
         raise PopcatError(f"{path} is not a valid {_words(kind.__name__)}: {validation_summary(error)}") from error
+
+
+def settings_of(kind: type[Kind], given: "Kind | str | Path | None", what: str) -> Kind:
+    """Settings as a user gives them: themselves, the path of a TOML file, or None for the defaults.
+
+    Raises PopcatError for a file that is not there or not such settings; `what` says what they are of.
+    """
+    if given is None:
+        return kind()
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, str | Path):
+        raise PopcatError(f"{what} settings: expected a {kind.__name__} or a TOML file, got {type(given).__name__}")
+    if not Path(given).is_file():
+        raise PopcatError(f"no {what} settings at {given}: expected a TOML file")
+    return parse_toml(kind, Path(given))
 
 
 def validation_summary(error: pydantic.ValidationError) -> str:

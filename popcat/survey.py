@@ -6,6 +6,7 @@ from typing import Literal
 
 import pydantic
 
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import parse
 from popcat.settings import Settings, ascending, parse_toml
@@ -105,7 +106,7 @@ class CalibrationLimits(Settings):
     max_tarp: float = pydantic.Field(default=0.03, gt=0.0, lt=1.0)
 
 
-class Survey(Settings):
+class Survey(Displayed, Settings):
     """A photometric survey: bands, columns, units, redshift range."""
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -152,6 +153,20 @@ class Survey(Settings):
             except PopcatError as error:
                 raise ValueError(str(error)) from error
         return quality
+
+    def _title(self) -> str:
+        return f"Survey {self.name}"
+
+    def _facts(self) -> dict[str, object]:
+        cut, (low, high) = self.selection, self.redshift_range
+        found = {
+            "description": self.description, "bands": listed(self.band_names, 20), "unit": self.unit,
+            "redshift": f"{low:g} to {high:g}",
+            "selection": f"{cut.band} {cut.bright_mag:g} to {cut.faint_mag:g} mag",
+            "quality": "; ".join(self.quality),
+            "absolute magnitudes": listed([one.name for one in self.absolute_magnitudes], 20),
+        }  # fmt: skip
+        return {name: value for name, value in found.items() if value}
 
     def without_error_floors(self) -> "Survey":
         """The same survey with the errors of its catalogue as they are."""

@@ -54,7 +54,7 @@ def tiny_model(tmp_path_factory) -> Path:
     from popcat.forward.model import forward_for
     from popcat.forward.noise import default_noise
     from popcat.galaxy_model import GalaxyModel
-    from popcat.posterior.library import Library
+    from popcat.posterior.library import LibraryArrays
     from popcat.posterior.posterior import save_posterior
     from popcat.posterior.simulation import draw_prior
     from popcat.posterior.training import train_posterior
@@ -64,7 +64,8 @@ def tiny_model(tmp_path_factory) -> Path:
     limits = CalibrationLimits(max_ks=0.99, max_tarp=0.99)
     survey, model = load_survey("sdss").model_copy(update={"calibration": limits}), GalaxyModel()
     theta, redshift = draw_prior(np.arange(6000), survey, model, 0)
-    library = Library.from_theta(theta, redshift, forward_for(survey, model).photometry.flux(theta, redshift), model)
+    flux = forward_for(survey, model).photometry.flux(theta, redshift)
+    library = LibraryArrays.from_theta(theta, redshift, flux, model)
     settings = Training(n_blocks=2, hidden=16, n_layers=1, batch=256, max_epochs=2, redshift_hidden=32)
     posterior, _ = train_posterior(
         library, survey, model, default_noise(survey), settings, provenance={"made_by": "tests"}

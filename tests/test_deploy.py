@@ -251,10 +251,10 @@ def test_the_deployed_configuration_makes_a_cluster_that_speaks_tls_alone(tls, t
             running.append(subprocess.Popen([*dask, "worker", "--scheduler-file", file, "--nthreads", "1",
                                              "--no-dashboard", "--no-nanny"], **options))  # fmt: skip
             simulate = [sys.executable, "-m", "popcat", "simulate", "-n", "50", "-o", tmp_path / "library",
-                        "--scheduler", file]  # fmt: skip
+                        "--client", file]  # fmt: skip
             subprocess.run(simulate, env=environment, check=True, capture_output=True)
             assert '"worker": "tls://' in (tmp_path / "library" / "_popcat" / "000000.json").read_text()
-            plain = [*simulate[:-3], tmp_path / "other", "--scheduler", file]
+            plain = [*simulate[:-3], tmp_path / "other", "--client", file]
             refused = subprocess.run(plain, capture_output=True, text=True)
             assert refused.returncode == 2
             assert "no Dask scheduler answers" in refused.stderr

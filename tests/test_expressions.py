@@ -21,6 +21,7 @@ VALUES = {
     "name != 'PSF' and good": [False, False, True],
     "~good": [False, True, False],
     "`mag-g` * 2": [2.0, 4.0, 6.0],
+    "good and True": [True, False, True],
     "abs(minimum(x, 0))": [0.0, 2.0, np.nan],
     "isfinite(x)": [True, True, False],
     "n ** 2 % 7 // 2": [2, 0, 0],
@@ -48,11 +49,16 @@ def test_everything_else_of_python_is_refused(text):
 
 
 @pytest.mark.parametrize("text", ["name * 3", "name + 'a'", "x & 1", "x and n", "not n", "name > 3", "n << 'a'",
-                                  "9999999999999999999999", "'a' * 1000000000", "abs()",
-                                  "abs(x, n, x, x)"])  # fmt: skip
+                                  "9999999999999999999999", "'a' * 1000000000"])  # fmt: skip
 def test_types_that_do_not_fit_are_refused_in_one_line(text):
     with pytest.raises(PopcatError, match="cannot be evaluated"):
         parse(text)(COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["abs()", "abs(x, n)", "abs(x, n, x, x)", "minimum(x)", "maximum(x, n, x)"])
+def test_functions_take_their_own_number_of_arguments_and_never_a_column_to_write_into(text):
+    with pytest.raises(PopcatError, match=r"takes [12] arguments?, got [0-4]"):
+        parse(text)
 
 
 def test_towers_of_powers_cost_nothing():

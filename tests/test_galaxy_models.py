@@ -11,7 +11,7 @@ from popcat.forward.histories import load_bases
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.inference.infer import infer
 from popcat.pages.report import report
-from popcat.posterior.simulation import simulate_library
+from popcat.posterior.simulation import simulate
 from popcat.posterior.training import train
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import load_survey
@@ -34,10 +34,10 @@ def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies,
     chosen = {"metallicity": "constant"} if kind == "constant" else {"bases": three_bases}
     model, survey = GalaxyModel(log_mstar_formed=(9.5, 12.5), **chosen), load_survey("sdss")
     names = make_prior(model).names
-    simulate_library(tmp_path / "library", survey, 3000, galaxy_model=model, client=SYNCHRONOUS)
+    simulate(survey, 3000, output=tmp_path / "library", galaxy_model=model, client=SYNCHRONOUS)
     library = pq.read_table(tmp_path / "library" / "part-000000.parquet")
     assert library.column_names[2 : 2 + len(names)] == list(names)
-    posterior, _ = train(tmp_path / "library", tmp_path / "model", settings=TRAINING)
+    posterior = train(tmp_path / "library", tmp_path / "model", settings=TRAINING)
     with pytest.warns(UserWarning, match="has no calibration"):
         infer(galaxies, tmp_path / "model", output=tmp_path / "out", draws=20, allow_uncalibrated=True,
               client=SYNCHRONOUS)  # fmt: skip
@@ -47,5 +47,5 @@ def test_a_galaxy_model_goes_from_library_to_report(kind, three_bases, galaxies,
     theta = np.column_stack([np.concatenate(ok[f"{name}_draws"].to_pylist()) for name in parameter_fields(model)])
     assert theta.shape == (20 * ok.num_rows, len(names))
     assert posterior.prior.contains(theta.astype(float), tolerance=1e-5).all()
-    assert set(calibrate(tmp_path / "model", n=20, draws=20)["ks"]) >= set(names)
+    assert set(calibrate(tmp_path / "model", n=20, draws=20).first.ks) >= set(names)
     assert report(tmp_path / "out", tmp_path / "report.html").stat().st_size > 10_000

@@ -61,9 +61,9 @@ def test_the_embedded_models_passed_their_calibration_of_two_thousand_mocks(name
 
     assert "passed" in require_calibrated(name)
     kept = calibration_of(name)
-    assert set(kept["runs"]) == set(RUNS)
-    for run in kept["runs"].values():
-        assert run["n"] == 2000 and run["outside_prior"] == 0 and run["tarp_max_deviation"] <= 0.03
+    assert set(kept.runs) == set(RUNS)
+    for run in kept.runs.values():
+        assert run.n == 2000 and run.outside_prior == 0 and run.tarp_max_deviation <= 0.03
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -78,9 +78,9 @@ def test_the_embedded_models_record_how_they_were_made(name):
 
 def test_the_embedded_model_is_calibrated_on_mocks():
     result = popcat.calibrate("sdss", 300, draws=100, runs=("exact",))
-    assert result["outside_prior"] == 0
+    assert result.first.outside_prior == 0
     # 1% of exact posteriors exceed 1.63 / sqrt(n) in one quantity; there are 18
-    assert max(result["ks"].values()) < 2.2 / np.sqrt(300)
+    assert max(result.first.ks.values()) < 2.2 / np.sqrt(300)
 
 
 def test_the_demo_writes_a_row_for_every_galaxy_a_report_and_a_summary(tmp_path, monkeypatch, galaxies):
@@ -98,4 +98,4 @@ def test_the_report_of_a_catalogue_shows_the_calibration_kept_with_its_model(tmp
     popcat.infer(galaxies, output=tmp_path / "posteriors", draws=10, client="synchronous")
     page = popcat.report(tmp_path / "posteriors", tmp_path / "report.html").read_text(encoding="utf-8")
     kept = calibration.read_calibration(ROOT / "popcat" / "data" / "models" / "sdss" / "calibration")
-    assert f"{kept['ks']['log_mstar']:.3f}" in page
+    assert f"{kept.first.ks['log_mstar']:.3f}" in page

@@ -195,7 +195,7 @@ def test_rank_histograms_keep_every_rank_in_one_panel_a_quantity():
 
 def test_loss_curve_marks_the_epoch_of_the_smallest_validation_loss():
     labels = plots.loss_curve(history()).axes[0].get_legend_handles_labels()[1]
-    assert labels == ["training", "validation", "kept: epoch 5"]
+    assert labels == ["training", "validation", "best: epoch 5"]
 
 
 def test_a_data_uri_holds_a_png():

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from popcat.catalog.queries import open_catalog
 from popcat.catalog.sky import write_hats_metadata, write_pixels
+from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import write_json_atomic
 
@@ -28,24 +30,44 @@ OPENERS = {
 TABLE = "popcat.posteriors"
 
 
+@dataclass(frozen=True, repr=False)
+class Exported(Displayed):
+    """What an export did: galaxies added now, rows in all, galaxies without a position, files, how to open it."""
+
+    added: int
+    rows: int
+    without_position: int
+    files: int
+    open: str
+
+    def _facts(self) -> dict[str, object]:
+        found: dict[str, object] = {"galaxies": f"{self.added:,} added, {self.rows:,} in all, in {self.files:,} files"}
+        if self.without_position:
+            found["left out"] = f"{self.without_position:,} galaxies without a position"
+        return found | {"open with": self.open}
+
+
 def export(
-    source: str | Path, output: str | Path, *, to: str = "hats", sky: bool = False, rows_per_pixel: int = 50_000,
-    name: str = "popcat",
-) -> dict:  # fmt: skip
+    posteriors: str | Path, output: str | Path = "lake", *, to: str = "hats", sky: bool = False,
+    rows_per_pixel: int = 50_000, name: str = "popcat",
+) -> Exported:  # fmt: skip
     """Publish a finished posterior catalogue in a folder, or add what is new of it.
 
     `to` is "hats", "delta", "iceberg" or "parquet". HATS and Parquet are files of HEALPix pixels of at most
     `rows_per_pixel` rows, sorted by the index `_healpix_29`; with `sky` so are the files of Delta and Iceberg, whose
     readers then skip most of them in a sky query. Galaxies without a position cannot lie in a pixel and are counted.
 
-    Returns {"added", "rows", "without_position", "files", "open"}.
-
     Raises PopcatError if the catalogue is not finished, the folder holds something else, galaxies of this catalogue
     are published there already from another one, or a library is missing.
+
+    >>> export("posteriors", "delta", to="dleta")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: cannot export to "dleta"; did you mean "delta"...
     """
     if to not in OPENERS:
         raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, OPENERS)}')
-    source, output = Path(source).absolute(), Path(output).absolute()
+    source, output = Path(posteriors).absolute(), Path(output).absolute()
     parts = open_catalog(source).require_manifest().parts
     record = _record(output, to, name)
     new = [part for part in parts if part.sha256 not in record["parts"]]
@@ -64,8 +86,8 @@ def export(
         record["pending"] = []
         write_json_atomic(output / RECORD, record)
     rows = sum(record["parts"].values()) - record["without_position"]
-    return {"added": sum(part.rows for part in new), "rows": rows, "without_position": record["without_position"],
-            "files": len(record["files"]), "open": OPENERS[to].format(path=output)}
+    return Exported(sum(part.rows for part in new), rows, record["without_position"], len(record["files"]),
+                    OPENERS[to].format(path=output))  # fmt: skip
 
 
 def iceberg_table(path: str | Path):

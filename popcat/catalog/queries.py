@@ -10,7 +10,6 @@ Whatever reads a posterior catalogue, in popcat too, opens it here.
 """
 
 import dataclasses
-import html
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +26,7 @@ from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, 
 from popcat.catalog.selection import box, prefilter, separation
 from popcat.catalog.stacking import Stack, given_edges, histogram, paired, span_of
 from popcat.columns import to_pandas
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, parse
 from popcat.expressions import column as column_of
@@ -35,7 +35,6 @@ from popcat.survey import Survey
 
 BATCH_ROWS = 16_384
 Where = str | ds.Expression | None
-_SHOWN = 8
 
 
 def open_catalog(path: "str | Path") -> "Catalog":
@@ -75,7 +74,7 @@ def _visible(relative: Path) -> bool:
 
 
 @dataclass(frozen=True, repr=False)
-class Catalog:
+class Catalog(Displayed):
     """A posterior catalogue on disk, as `open_catalog` finds it.
 
     path : its folder or file. dataset : its pyarrow dataset, for whatever is not here. manifest : what popcat wrote of
@@ -89,15 +88,6 @@ class Catalog:
     def __len__(self) -> int:
         return self.dataset.count_rows()
 
-    def __repr__(self) -> str:
-        return "\n".join([self._title(), *(f"  {name:<12}{text}" for name, text in self._facts().items())])
-
-    def _repr_html_(self) -> str:
-        cells = ((html.escape(name), html.escape(text)) for name, text in self._facts().items())
-        rows = "".join(f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{text}</td></tr>"
-                       for name, text in cells)  # fmt: skip
-        return f"<table><caption>{html.escape(self._title())}</caption>{rows}</table>"
-
     def _title(self) -> str:
         return f"Catalog {self.path}"
 
@@ -106,7 +96,7 @@ class Catalog:
         facts = {"galaxies": f"{len(self):,}"}
         if isinstance(self.manifest, CatalogManifest):
             made = self.manifest
-            bands, effort = " ".join(made.survey.band_names), made.certify
+            bands, effort = listed(made.survey.band_names, 20), made.certify
             name = f" ({made.posterior.name[:12]})" if made.posterior.name else ""
             facts |= {
                 "survey": f"{made.survey.name}: {bands}",
@@ -114,9 +104,8 @@ class Catalog:
                 "certified": "no" if effort is None else f"with {effort.budget_ms:g} ms per galaxy; column certified",
             }
             facts |= {"prior": f"another one; reweighted from {made.reweighted_from}"} if made.prior else {}
-        names = self.quantities
-        some = ", ".join(names[:_SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > _SHOWN else "")
-        return facts | {"columns": f"{len(self.columns)}"} | ({"quantities": some} if names else {})
+        facts |= {"columns": f"{len(self.columns)}"}
+        return facts | ({"quantities": listed(self.quantities)} if self.quantities else {})
 
     def require_manifest(self) -> CatalogManifest:
         """The manifest; PopcatError for anything but what `popcat infer` and `popcat reweight` write."""

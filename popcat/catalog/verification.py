@@ -33,6 +33,7 @@ from popcat.catalog.manifest import (
     read_run,
 )
 from popcat.catalog.parts import OutputFolder
+from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import sha256_of
 
@@ -57,8 +58,8 @@ class Problem(NamedTuple):
     remedy: str
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Displayed):
     """What `verify` found."""
 
     path: str
@@ -72,6 +73,13 @@ class Verification:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    def _title(self) -> str:
+        return f"{self.path}: {f'{len(self.problems)} problems' if self.problems else 'nothing is wrong'}"
+
+    def _facts(self) -> dict[str, object]:
+        size = f"{self.parts:,} sound parts, {self.rows:,} rows, {self.bytes / 1e6:,.0f} MB"
+        return {self.kind: size} | {one.where: one.what for one in self.problems[:_MAX_NAMED]}
 
 
 @dataclass(frozen=True)

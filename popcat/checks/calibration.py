@@ -6,7 +6,6 @@ Calibrate a posterior on fresh mocks, in every way it is used, and keep the verd
 A model must pass before `infer` uses it: see `require_calibrated`.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pydantic
 
 from popcat import plots, rng
 from popcat.columns import quantity_fields
+from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
 from popcat.galaxies import CHI2_TAIL, Observation, chi2_of, observation
@@ -32,6 +34,7 @@ from popcat.posterior.posterior import (
 from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import Where
 from popcat.run.runner import How, run, values_of
+from popcat.settings import validation_summary
 from popcat.units import nmgy_to_ab_mag
 
 # 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
@@ -138,23 +141,94 @@ _REDSHIFT_ERR = 0.02
 _STREAM_MOCK = 64
 
 
+class CalibrationRun(pydantic.BaseModel):
+    """What one run found, of n mocks; distances and coverages by the name of the quantity."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+    mode: str
+    n: int
+    ks: dict[str, float]
+    coverage_68: dict[str, float]
+    ks_critical_5_percent: float
+    ks_critical_1_percent: float
+    tarp_max_deviation: float
+    outside_prior: int
+    """Draws that are outside the prior: none should be."""
+    chi2_ks: float
+    high_chi2_fraction: float
+    by_magnitude: list[dict]
+    by_redshift: list[dict]
+    """Coverage of the 68% intervals in bins of equal numbers of mocks: low, high, n, coverage_68."""
+
+
+class Calibration(Displayed, pydantic.BaseModel):
+    """Whether a posterior passed its calibration, and the results of each run by name.
+
+    `posterior` is the name (SHA-256) of what was tested, `limits` the largest KS distance and TARP deviation that pass.
+    `ranks` are those of every mock by run and quantity, in (0, 1).
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    # "model" in older files
+    posterior: str = pydantic.Field(validation_alias=pydantic.AliasChoices("posterior", "model"))
+    seed: int
+    draws: int
+    limits: dict[str, float]
+    passed: bool
+    failures: list[str]
+    runs: dict[str, CalibrationRun] = pydantic.Field(min_length=1)
+    ranks: dict[str, dict[str, np.ndarray]] = pydantic.Field(default={}, exclude=True)
+
+    @property
+    def n(self) -> int:
+        """Mocks in each run; the fewest where runs differ."""
+        return min(run.n for run in self.runs.values())
+
+    @property
+    def first(self) -> CalibrationRun:
+        """The first run: redshift given and every band, unless others were chosen."""
+        return next(iter(self.runs.values()))
+
+    def _title(self) -> str:
+        return f"Calibration of posterior {self.posterior[:8]}: {'passed' if self.passed else 'FAILED'}"
+
+    def _facts(self) -> dict[str, object]:
+        found: dict[str, object] = {"mocks": f"{self.n:,} in each of {len(self.runs)} runs, {self.draws} draws each"}
+        for name, one in self.runs.items():
+            worst = max(one.ks, key=one.ks.__getitem__)
+            found[name] = f"largest KS {one.ks[worst]:.3f} ({worst}), TARP {one.tarp_max_deviation:.3f}"
+        found["limits"] = ", ".join(f"{name} {value:.3f}" for name, value in self.limits.items())
+        return found | ({} if self.passed else {"failures": "; ".join(self.failures)})
+
+    def save(self, folder: "str | Path") -> None:
+        """Write calibration.json, ranks.parquet and the figures; the verdict last, so that a torn folder has none."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = [pa.table({"run": [name] * len(next(iter(values.values()))), **_float32(values)})
+                  for name, values in self.ranks.items()]  # fmt: skip
+        write_parquet_atomic(folder / _RANKS, pa.concat_tables(tables, promote_options="default"))
+        for name, values in self.ranks.items():
+            plots.save_figure(plots.pp_curves(values, self.runs[name].ks), folder / f"pp-{name}.png")
+        first = next(iter(self.ranks))
+        plots.save_figure(plots.rank_histograms(self.ranks[first]), folder / f"ranks-{first}.png")
+        write_json_atomic(folder / _JSON, self.model_dump(mode="json"))
+
+
 def calibrate(
     posterior: str | Path = "sdss", n: int = 2000, *, output: str | Path | None = None, seed: int = 1, draws: int = 500,
-    runs: tuple[str, ...] = tuple(RUNS), client: Where = None, workers: int | None = None, progress: bool = False,
+    runs: Sequence[str] = tuple(RUNS), client: Where = None, workers: int | None = None, progress: bool = False,
     log: str | Path | None = None,
-) -> dict:  # fmt: skip
+) -> Calibration:  # fmt: skip
     """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on n fresh mocks from its prior and noise.
 
-    Returns the summary: model, seed, draws, limits, passed, failures, the results of the first run, and `runs` with
-    those of each run by name: n, mode, ks, coverage_68, tarp_max_deviation, outside_prior, chi2_ks, and coverage in
-    bins of magnitude, redshift and number of bands. With `output`, a folder, also writes calibration.json,
-    ranks.parquet and the figures there. `client` and `workers` say where the mocks are sampled, blocks of them a task
-    (popcat.run.client.connect): few are in this process, and workers must see the posterior.
+    `runs` are the ways in which the posterior is used, names of `RUNS`. With `output`, a folder, the result is saved
+    there. `client` and `workers` say where the mocks are sampled, blocks of them a task (popcat.run.client.connect):
+    few are in this process, and workers must see the posterior.
 
-    Raises PopcatError for no such model, no such run, or fewer than 20 mocks.
+    Raises PopcatError for no such posterior, no such run, or fewer than 20 mocks.
 
     >>> found = calibrate("sdss", 40, draws=40, runs=("exact",))
-    >>> list(found["runs"]), found["outside_prior"]
+    >>> list(found.runs), found.first.outside_prior
     (['exact'], 0)
     """
     if n < 20 or draws < 20:
@@ -174,11 +248,12 @@ def calibrate(
     results, all_ranks = {}, {}
     for name in runs:
         results[name], all_ranks[name] = _result(posterior, name, mocks, [next(blocks) for _ in parts])
-    summary = {"model": posterior.name, "seed": seed, "draws": draws, **_verdict(posterior, results),
-               **results[runs[0]], "runs": results}  # fmt: skip
+    limits, failures = _verdict(posterior, results)
+    found = Calibration(posterior=posterior.name, seed=seed, draws=draws, limits=limits, passed=not failures,
+                        failures=failures, runs=results, ranks=all_ranks)  # fmt: skip
     if output is not None:
-        _write(Path(output), summary, all_ranks)
-    return summary
+        found.save(output)
+    return found
 
 
 @dataclass(frozen=True)
@@ -221,21 +296,21 @@ def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: 
 
 def _result(
     posterior: Posterior, name: str, mocks: pd.DataFrame, blocks: Sequence[Block]
-) -> tuple[dict, dict[str, np.ndarray]]:
+) -> tuple[CalibrationRun, dict[str, np.ndarray]]:
     """Result of one run and the ranks by quantity."""
     all_ranks = {q: np.concatenate([block.ranks[q] for block in blocks]) for q in blocks[0].ranks}
     mag = nmgy_to_ab_mag(mocks[f"flux_{posterior.survey.selection.band}"].to_numpy())
-    result = {
-        "mode": RUNS[name],
+    result = CalibrationRun(
+        mode=RUNS[name],
         **summarise(all_ranks),
-        "tarp_max_deviation": ks_distance(np.concatenate([block.tarp for block in blocks])),
-        "outside_prior": sum(block.outside for block in blocks),
+        tarp_max_deviation=ks_distance(np.concatenate([block.tarp for block in blocks])),
+        outside_prior=sum(block.outside for block in blocks),
         # KS distance of chi2(photometry, one posterior draw) from the chi2 law: draws fit as well as the truth does
-        "chi2_ks": ks_distance(np.concatenate([block.chi2_tail for block in blocks])),
-        "high_chi2_fraction": float(np.mean(np.concatenate([block.is_high for block in blocks]))),
-        "by_magnitude": binned_coverage(all_ranks, mag),
-        "by_redshift": binned_coverage(all_ranks, mocks["redshift"].to_numpy()),
-    }
+        chi2_ks=ks_distance(np.concatenate([block.chi2_tail for block in blocks])),
+        high_chi2_fraction=float(np.mean(np.concatenate([block.is_high for block in blocks]))),
+        by_magnitude=binned_coverage(all_ranks, mag),
+        by_redshift=binned_coverage(all_ranks, mocks["redshift"].to_numpy()),
+    )
     return result, all_ranks
 
 
@@ -282,66 +357,55 @@ def _limit(n_bands):
     return chi2.isf(CHI2_TAIL, n_bands)
 
 
-def _verdict(posterior: Posterior, results: dict) -> dict:
+def _verdict(posterior: Posterior, results: dict[str, CalibrationRun]) -> tuple[dict[str, float], list[str]]:
     """Limits, and which results are beyond them.
 
     A limit is the survey's, or, where few mocks cannot tell so little, what a perfect model exceeds in one of a
     hundred calibrations.
     """
     asked = posterior.survey.calibration
-    n = min(result["n"] for result in results.values())
+    n = min(result.n for result in results.values())
     parameters = posterior.prior.names
     tests = len(parameters) * len(results)
     limits = {"ks": max(asked.max_ks, ks_critical(n, tests)), "tarp": max(asked.max_tarp, ks_critical(n, len(results)))}
     failures = []
     for name, result in results.items():
-        beyond = {q: result["ks"][q] for q in (*parameters, "redshift") if result["ks"].get(q, 0.0) > limits["ks"]}
+        beyond = {q: result.ks[q] for q in (*parameters, "redshift") if result.ks.get(q, 0.0) > limits["ks"]}
         failures += [f"{name}: KS of {q} {distance:.3f} > {limits['ks']:.3f}" for q, distance in beyond.items()]
-        if result["tarp_max_deviation"] > limits["tarp"]:
-            failures.append(f"{name}: TARP {result['tarp_max_deviation']:.3f} > {limits['tarp']:.3f}")
-        if result["outside_prior"]:
-            failures.append(f"{name}: {result['outside_prior']} draws outside the prior")
-    return {"limits": limits, "passed": not failures, "failures": failures}
-
-
-def _write(folder: Path, summary: dict, all_ranks: dict) -> None:
-    """Verdict last, so that a torn folder has none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = [pa.table({"run": [name] * len(next(iter(values.values()))), **_float32(values)})
-              for name, values in all_ranks.items()]  # fmt: skip
-    write_parquet_atomic(folder / _RANKS, pa.concat_tables(tables, promote_options="default"))
-    for name, values in all_ranks.items():
-        plots.save_figure(plots.pp_curves(values, summary["runs"][name]["ks"]), folder / f"pp-{name}.png")
-    first = next(iter(all_ranks))
-    plots.save_figure(plots.rank_histograms(all_ranks[first]), folder / f"ranks-{first}.png")
-    write_json_atomic(folder / _JSON, summary)
+        if result.tarp_max_deviation > limits["tarp"]:
+            failures.append(f"{name}: TARP {result.tarp_max_deviation:.3f} > {limits['tarp']:.3f}")
+        if result.outside_prior:
+            failures.append(f"{name}: {result.outside_prior} draws outside the prior")
+    return limits, failures
 
 
 def _float32(values: dict) -> dict:
     return {name: column.astype(np.float32) for name, column in values.items()}
 
 
-def read_calibration(folder: str | Path) -> dict:
-    """What `calibrate` wrote: its summary and the first run's `ranks` by name; PopcatError if the folder holds none."""
+def read_calibration(folder: str | Path) -> Calibration:
+    """What `Calibration.save` wrote; PopcatError if the folder holds none."""
     folder = Path(folder)
     try:
-        summary = json.loads((folder / _JSON).read_text(encoding="utf-8"))
-        first = next(iter(summary["runs"]))
-        table = pq.read_table(folder / _RANKS, filters=[("run", "==", first)])
-    except (OSError, ValueError, KeyError, StopIteration, pa.ArrowException) as error:
+        found = Calibration.model_validate_json((folder / _JSON).read_bytes())
+        table = pq.read_table(folder / _RANKS)
+        of_run = {name: table.filter(pc.equal(table["run"], name)) for name in found.runs}
+        ranks = {name: {q: of_run[name][q].to_numpy() for q in run.ks} for name, run in found.runs.items()}
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
         raise PopcatError(
-            f"{folder} holds no calibration: expected {_JSON} and {_RANKS} from `popcat calibrate`: {error}"
+            f"{folder} holds no calibration: expected {_JSON} and {_RANKS} from `popcat calibrate`: {text}"
         ) from error
-    return {**summary, "ranks": {name: table[name].to_numpy() for name in summary["runs"][first]["ks"]}}
+    return found.model_copy(update={"ranks": ranks})
 
 
-def calibration_of(posterior: str | Path) -> dict | None:
+def calibration_of(posterior: str | Path) -> Calibration | None:
     """The calibration kept in a model's folder; None if there is none, or it is of another state of the model."""
     folder = posterior_folder(posterior) / "calibration"
     if not (folder / _JSON).is_file():
         return None
     found = read_calibration(folder)
-    return found if found["model"] == load_posterior(posterior).name else None
+    return found if found.posterior == load_posterior(posterior).name else None
 
 
 def require_calibrated(posterior: str | Path, *, allow: bool = False) -> str:
@@ -350,16 +414,16 @@ def require_calibrated(posterior: str | Path, *, allow: bool = False) -> str:
     Raises PopcatError for a model that failed its calibration, or has none, unless `allow`.
     """
     found = calibration_of(posterior)
-    if found is not None and found["passed"]:
+    if found is not None and found.passed:
         names = load_posterior(posterior).prior.names
-        worst = max(result["ks"][q] for result in found["runs"].values() for q in names)
-        runs = f"{len(found['runs'])} runs of {found['n']} mocks"
+        worst = max(result.ks[q] for result in found.runs.values() for q in names)
+        runs = f"{len(found.runs)} runs of {found.n} mocks"
         return f"posterior {posterior} passed its calibration: {runs}, KS of every parameter at most {worst:.3f}"
     if found is None:
         problem = f"posterior {posterior} has no calibration"
         remedy = f"run `popcat calibrate --posterior {posterior}`, which keeps the result in the posterior's folder"
     else:
-        problem = f"posterior {posterior} failed its calibration ({'; '.join(found['failures'][:3])})"
+        problem = f"posterior {posterior} failed its calibration ({'; '.join(found.failures[:3])})"
         remedy = "train it longer or on more galaxies"
     if not allow:
         raise PopcatError(f"{problem}: {remedy}; or say --allow-uncalibrated (allow_uncalibrated=True)")

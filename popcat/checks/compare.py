@@ -1,24 +1,58 @@
 """Which of two models do the data prefer? Bayes factors from the evidences of two posterior catalogues."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from popcat.catalog.queries import open_catalog
+from popcat.display import Displayed
 from popcat.errors import PopcatError
+from popcat.files import write_parquet_atomic
 
 STRONG = 5.0
 """|ln B| beyond this is strong evidence for one galaxy (Jeffreys; Trotta 2008)."""
 _MATCH = 1e-5
 
 
-def compare(first: str | Path, second: str | Path) -> tuple[pd.DataFrame, dict]:
-    """ln of the Bayes factors first / second, galaxy by galaxy and in all.
+@dataclass(frozen=True, repr=False)
+class Comparison(Displayed):
+    """ln of the Bayes factors first / second, per galaxy and summed.
 
-    The frame has object_id, log_evidence_a, log_evidence_b, log_bayes_factor and certified (in both), one row for every
-    galaxy that has an evidence in both. The summary is of the certified ones: n, sum, its standard error over galaxies
-    (as if they were drawn at random), median, and how many prefer either strongly.
+    factors : object_id, log_evidence_a, log_evidence_b, log_bayes_factor and certified (in both), one row for every
+    galaxy that has an evidence in both. The numbers are of the n certified ones: sum, its standard error over galaxies
+    (as if they were drawn at random), median (None of no galaxy), and how many prefer either strongly.
+    """
+
+    first: str
+    second: str
+    factors: pd.DataFrame
+    n: int
+    n_not_certified: int
+    sum: float
+    sum_error: float
+    median: float | None
+    n_strong_first: int
+    n_strong_second: int
+
+    def _title(self) -> str:
+        return f"Comparison: ln B = ln p(data | {self.first}) - ln p(data | {self.second})"
+
+    def _facts(self) -> dict[str, object]:
+        found: dict[str, object] = {"galaxies": f"{self.n:,} certified ({self.n_not_certified:,} others left out)"}
+        if self.median is None:
+            return found
+        strong = f"{self.n_strong_first:,} for {self.first}, {self.n_strong_second:,} for {self.second}"
+        return found | {"sum": f"{self.sum:+.1f} +- {self.sum_error:.1f}", "median": f"{self.median:+.3f}",
+                        f"|ln B| > {STRONG:g}": strong}  # fmt: skip
+
+
+def compare(first: str | Path, second: str | Path, *, output: str | Path | None = None) -> Comparison:
+    """Bayes factors of two galaxy models, from catalogues of the same galaxies that were inferred with `certify`.
+
+    With `output`, a Parquet file, the factors of all galaxies are written there.
 
     Raises PopcatError for catalogues without evidences, of other photometry, or without a galaxy in common.
 
@@ -36,21 +70,23 @@ def compare(first: str | Path, second: str | Path) -> tuple[pd.DataFrame, dict]:
     frame = both[["object_id", "log_evidence_a", "log_evidence_b"]].assign(
         log_bayes_factor=factor, certified=both["certified_a"] & both["certified_b"]
     )
-    return frame, _summary(frame)
+    if output is not None:
+        write_parquet_atomic(output, pa.Table.from_pandas(frame, preserve_index=False))
+    return _summary(str(first), str(second), frame)
 
 
-def _summary(frame) -> dict:
+def _summary(first: str, second: str, frame: pd.DataFrame) -> Comparison:
     certified = frame.loc[frame["certified"], "log_bayes_factor"].to_numpy()
     n = len(certified)
-    return {
-        "n": n,
-        "n_not_certified": len(frame) - n,
-        "sum": float(certified.sum()),
-        "sum_error": float(certified.std() * np.sqrt(n)) if n else 0.0,
-        "median": float(np.median(certified)) if n else None,
-        "n_strong_first": int((certified > STRONG).sum()),
-        "n_strong_second": int((certified < -STRONG).sum()),
-    }
+    return Comparison(
+        first, second, frame, n,
+        n_not_certified=len(frame) - n,
+        sum=float(certified.sum()),
+        sum_error=float(certified.std() * np.sqrt(n)) if n else 0.0,
+        median=float(np.median(certified)) if n else None,
+        n_strong_first=int((certified > STRONG).sum()),
+        n_strong_second=int((certified < -STRONG).sum()),
+    )  # fmt: skip
 
 
 def _evidences(folder) -> pd.DataFrame:

@@ -1,13 +1,11 @@
 """Independent samplers with the exact likelihood, one galaxy at a time, and how their posteriors compare with ours.
 
 They share nothing with popcat's inference but the forward model and the prior: no flow, no weights of it. "prior"
-accepts draws of the prior (popcat.checks.samplers): for a few bands it is the quickest, and cannot fail to
-converge unnoticed. "emcee" and "nautilus" serve where it accepts too little: many or precise bands.
-
-The posterior of a galaxy by drawing from the prior: no chain, no start, no mode that could be missed.
+accepts draws of the prior: for a few bands it is the quickest, and cannot fail to converge unnoticed, because it has no
+chain and no mode that could be missed. "emcee" and "nautilus" are for many or precise bands, where it accepts too few.
 
 Photometry in a few bands says little about most parameters, and a million prior draws cost a second or two. Only the
-mass would waste nearly all of them, so it is drawn where the photometry wants it: fluxes are proportional to
+mass would waste nearly all of them, so it is drawn where the photometry is probable: fluxes are proportional to
 s = 10^(change of log_mstar_formed), so over s the likelihood is a Gaussian of mean a and precision S,
 
     a = sum(f d / err^2) / S,  S = sum(f^2 / err^2)
@@ -29,7 +27,7 @@ from popcat.galaxy_model import Prior
 
 SAMPLERS = ("prior", "emcee", "nautilus")
 N_WALKERS, _BLOCK, MAX_STEPS = 64, 1000, 60_000
-"""Walkers; steps between looks at the autocorrelation time; steps at most."""
+"""Walkers; steps between estimates of the autocorrelation time; steps at most."""
 # Of the sampler "prior": draws of the prior that stand for a step; accepted ones with which it has converged.
 _PER_STEP, _ENOUGH = 256, 1000
 LONG_ENOUGH = 25.0

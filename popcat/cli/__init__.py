@@ -1,4 +1,4 @@
-"""The `popcat` command: parses, calls, prints. Every command is a function of the same name in Python.
+"""The `popcat` command: parses, calls, prints. `popcat VERB` is popcat.VERB, `popcat GROUP VERB` popcat.VERB_GROUP.
 
 Each module of this package has a `typer.Typer` with the commands of one topic; a new topic is one more `add_typer`.
 """
@@ -10,8 +10,8 @@ import typer
 import typer.core
 
 from popcat import __version__
-from popcat.cli import catalogs, checks, models, population, publish, ssp, survey
-from popcat.cli.options import CATALOGUE, MODEL, examples
+from popcat.cli import catalogs, checks, models, population
+from popcat.cli.options import CATALOGUE, examples
 from popcat.errors import PopcatError
 
 
@@ -38,11 +38,9 @@ app = typer.Typer(
         "popcat --install-completion",
     ),
 )
-for topic in (catalogs, checks, publish, models):
+for topic in (catalogs, checks, models):
     app.add_typer(topic.app)
 app.add_typer(population.app, name="population", rich_help_panel=CATALOGUE)
-app.add_typer(survey.app, name="survey", rich_help_panel=MODEL)
-app.add_typer(ssp.app, name="ssp", rich_help_panel=MODEL)
 
 
 def main() -> None:

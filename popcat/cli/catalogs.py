@@ -1,4 +1,4 @@
-"""Commands that make catalogues: plan, infer, reweight, and the demo."""
+"""Commands that make posterior catalogues: demo, plan, infer, reweight; and doctor, which checks the machine."""
 
 import warnings
 from pathlib import Path
@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+import popcat
 from popcat.cli.options import (
     CATALOGUE,
-    PROOF,
+    CERTIFY,
     START,
     CheckOption,
     ClientOption,
+    DrawsOption,
     JsonOption,
     LogOption,
     PerformanceOption,
@@ -19,11 +21,12 @@ from popcat.cli.options import (
     PosteriorsArgument,
     RowsOption,
     SeedOption,
+    SourceArgument,
     WorkersOption,
     examples,
     print_json,
     say,
-    teller,
+    show,
     written,
 )
 
@@ -33,53 +36,45 @@ app = typer.Typer()
 @app.command(rich_help_panel=START, epilog=examples("popcat demo -o demo"))
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("demo"),
-    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    draws: DrawsOption = 100,
     workers: WorkersOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """10,000 real SDSS galaxies to a posterior catalogue and a report."""
-    from popcat.demo import run_demo
+    """Infer the posteriors of 10,000 real SDSS galaxies, and write a report."""
+    show(popcat.demo(output, draws=draws, workers=workers, progress=True), as_json=json)
 
-    summary = run_demo(output, draws=draws, workers=workers, progress=True)
-    say(
-        f"{summary['n_out']:,} posteriors for {summary['n_in']:,} galaxies in {summary['infer_s']:.0f} s; "
-        f"report: {summary['report']}"
-    )
+
+@app.command(rich_help_panel=START, epilog=examples("popcat doctor --client tcp://node1:8786"))
+def doctor(
+    client: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check what works on this machine, and say how to mend what does not."""
+    found = popcat.doctor(client=client)
+    if json:
+        print_json({"ok": found.ok, "checks": found.checks})
+    for check in found.checks:
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.ok]
+        remedy = f"\n     -> {check.remedy}" if check.remedy else ""
+        typer.echo(f"{mark} {check.name:10s} {check.detail}{remedy}", err=json)
+    raise typer.Exit(0 if found.ok else 1)
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples("popcat plan galaxies.parquet --workers 32 --gpus 2"))
 def plan(
-    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
+    source: SourceArgument,
     posterior: PosteriorOption = "sdss",
-    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    draws: DrawsOption = 100,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the run, one core each.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that the processes share.")] = 0,
     rows_per_partition: RowsOption = None,
+    client: ClientOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what `popcat infer` would take: parts, memory, time, size; from a measurement of some seconds."""
-    from popcat.inference.plan import plan as plan_run
-
-    found = plan_run(
-        catalog, posterior=posterior, draws=draws, workers=workers, gpus=gpus, rows_per_partition=rows_per_partition
-    )
-    if json:
-        print_json(found)
-    tell = teller(json)
-    stages = found["measured"]["stages"]
-    per_galaxy = ", ".join(f"{k} {1e3 * v / found['measured']['rows']:.3g}" for k, v in stages.items())
-    late = "" if found["sampling_counted"] else " and the sampling on GPUs, which is not measured here"
-    tell(f"galaxies     {found['galaxies']:,} x {draws} draws")
-    tell(f"parts        {found['parts']:,} of {found['rows_per_partition']:,} galaxies")
-    tell(f"memory       {found['worker_peak_mb']:,} MB a worker; give it {found['worker_limit_mb']:,} MB")
-    tell(f"output       {found['output_mb']:,.1f} MB")
-    tell(f"time         {_duration(found['seconds'])} on {workers} workers like this machine's cores{late}")
-    tell(f"ms a galaxy  {per_galaxy}")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else (
-        f"{seconds / 3600:.1f} h"
-    )
+    """Estimate the parts, memory, time and output size of `popcat infer`, from a measurement of some seconds."""
+    found = popcat.plan(source, posterior, draws=draws, workers=workers, gpus=gpus,
+                        rows_per_partition=rows_per_partition, client=client)  # fmt: skip
+    show(found, as_json=json)
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
@@ -87,38 +82,39 @@ def _duration(seconds: float) -> str:
     "popcat infer galaxies.fits --certify --client tcp://node1:8786",
 ))
 def infer(
-    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet file or folder, FITS or CSV.")],
+    source: SourceArgument,
     posterior: PosteriorOption = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the posterior catalogue.")] = Path(
         "posteriors"
     ),
-    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a galaxy.")] = 100,
+    survey: Annotated[
+        str | None,
+        typer.Option(help="Survey file that says what the columns mean. Default: that of the posterior."),
+    ] = None,
+    draws: DrawsOption = 100,
     seed: SeedOption = 0,
-    rows_per_partition: RowsOption = None,
+    certify: Annotated[
+        bool,
+        typer.Option("--certify", help="Correct each posterior by importance sampling with the exact likelihood.",
+                     rich_help_panel=CERTIFY),
+    ] = False,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Compute limit of --certify: nominal ms per galaxy on one core. Default 2000.",
+                     rich_help_panel=CERTIFY),
+    ] = None,
+    target_ess: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Effective sample size per galaxy that --certify asks for. Default 200.",
+                     rich_help_panel=CERTIFY),
+    ] = None,
     hide_redshift: Annotated[
         bool, typer.Option("--hide-redshift", help="Infer every redshift, also where the catalogue has one.")
     ] = False,
     allow_uncalibrated: Annotated[
-        bool, typer.Option("--allow-uncalibrated", help="Use a model that has not passed its calibration.")
+        bool, typer.Option("--allow-uncalibrated", help="Use a posterior that has not passed its calibration.")
     ] = False,
-    certify: Annotated[
-        bool,
-        typer.Option("--certify", help="Correct each posterior by importance sampling with the exact likelihood. "
-                     "Default: off.", rich_help_panel=PROOF),
-    ] = False,
-    budget_ms: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, help="Compute limit of --certify in nominal milliseconds per galaxy on one core; 2000.",
-            rich_help_panel=PROOF,
-        ),
-    ] = None,
-    target_ess: Annotated[
-        float | None,
-        typer.Option(
-            min=1.0, help="Effective sample size per galaxy that --certify asks for; 200.", rich_help_panel=PROOF
-        ),
-    ] = None,
+    rows_per_partition: RowsOption = None,
     client: ClientOption = None,
     workers: WorkersOption = None,
     check: CheckOption = False,
@@ -126,21 +122,19 @@ def infer(
     performance_report: PerformanceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Infer the posterior of every galaxy; a rerun finishes what is missing."""
-    from popcat.inference.infer import infer as infer_posteriors
-
-    warnings.simplefilter("ignore", UserWarning)  # said below, from the manifest
-    found = infer_posteriors(
-        catalog, posterior, output=output, draws=draws, seed=seed, rows_per_partition=rows_per_partition,
-        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, certify=certify, budget_ms=budget_ms,
-        target_ess=target_ess, client=client, workers=workers, progress=True, check=check, log=log,
+    """Infer the posterior of every galaxy of a catalogue; a rerun finishes what is missing."""
+    warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
+    catalog = popcat.infer(
+        source, posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify, budget_ms=budget_ms,
+        target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
+        rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
-    manifest = found.require_manifest().model_dump()
-    say(manifest["calibration"])
-    say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
+    manifest = catalog.require_manifest()
+    say(manifest.calibration)
+    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
     if json:
-        print_json(written(manifest, output) | {"calibration": manifest["calibration"]})
+        print_json(written(manifest, output) | {"calibration": manifest.calibration})
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
@@ -149,7 +143,7 @@ def infer(
 def reweight(
     posteriors: PosteriorsArgument,
     prior: Annotated[
-        Path, typer.Option(help="TOML file with a table a parameter, such as [tau_ism]; or a population's folder.")
+        Path, typer.Option(help="New prior: a TOML file with a table per parameter, or a population's folder.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the catalogue to write.")] = Path(
         "reweighted"
@@ -160,13 +154,11 @@ def reweight(
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Posteriors under another prior, inside the training prior, without another fit."""
-    from popcat.inference.reweight import reweight as reweight_catalog
-
-    done = reweight_catalog(
+    """Write a posterior catalogue under another prior, inside the training prior, without another inference."""
+    catalog = popcat.reweight(
         posteriors, prior, output=output, seed=seed, client=client, workers=workers, progress=True, log=log
     )
-    manifest = done.require_manifest().model_dump()
-    say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}; effective draws: column ess")
+    manifest = catalog.require_manifest()
+    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}; effective draws: column ess")
     if json:
         print_json(written(manifest, output))

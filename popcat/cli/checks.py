@@ -1,21 +1,21 @@
-"""Commands that judge: catalogues, models against each other, this machine."""
+"""Commands that check, show and publish a posterior catalogue."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import popcat
 from popcat.cli.options import (
     READ,
-    START,
     JsonOption,
     PosteriorsArgument,
     SeedOption,
+    SurveyOption,
     examples,
     print_json,
     say,
-    teller,
+    show,
 )
 
 app = typer.Typer()
@@ -24,7 +24,10 @@ _MAX_SHOWN = 50
 
 @app.command(rich_help_panel=READ, epilog=examples("popcat verify posteriors"))
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
+    path: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
+    ids_at_once: Annotated[
+        int, typer.Option(min=1, help="Identifiers in memory at once. Lower it where memory is short.")
+    ] = 2**25,
     json: JsonOption = False,
 ) -> None:
     """Check every checksum, row count, identifier and column; exit status 1 with what is wrong and what mends it."""
@@ -32,26 +35,19 @@ def verify(
     from rich.markup import escape
     from rich.table import Table
 
-    from popcat.catalog.verification import verify as verify_folder
-
-    found = verify_folder(folder)
-    if json:
-        problems = [problem._asdict() for problem in found.problems]
-        counts = {key: getattr(found, key) for key in ("kind", "parts", "rows", "bytes", "ok")}
-        print_json({"folder": str(folder), **counts, "problems": problems})
-    tell = teller(json)
-    tell(f"{folder}: {found.kind}, {found.parts:,} sound parts, {found.rows:,} rows, {found.bytes / 1e6:,.0f} MB")
+    found = popcat.verify(path, ids_at_once=ids_at_once)
+    show(found, as_json=json, of={"ok": found.ok, "path": found.path, "kind": found.kind, "parts": found.parts,
+                                  "rows": found.rows, "bytes": found.bytes, "problems": found.problems})  # fmt: skip
     if found.ok:
-        tell("nothing is wrong")
         return
     table = Table("where", "what is wrong", title=f"{len(found.problems)} problems", title_justify="left")
     for problem in found.problems[:_MAX_SHOWN]:
         table.add_row(escape(problem.where), escape(problem.what))
     Console(stderr=json).print(table)
     if len(found.problems) > _MAX_SHOWN:
-        tell(f"and {len(found.problems) - _MAX_SHOWN} more")
+        typer.echo(f"and {len(found.problems) - _MAX_SHOWN} more", err=json)
     for remedy in dict.fromkeys(problem.remedy for problem in found.problems):
-        tell(f"-> {remedy}")
+        typer.echo(f"-> {remedy}", err=json)
     raise typer.Exit(1)
 
 
@@ -62,22 +58,26 @@ def crosscheck(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the page and the numbers.")] = Path(
         "crosscheck"
     ),
-    sampler: Annotated[str, typer.Option(help="prior, emcee or nautilus (the last two: extra bench).")] = "prior",
     seed: SeedOption = 0,
+    sampler: Annotated[str, typer.Option(help="prior, emcee or nautilus (the last two: extra bench).")] = "prior",
+    max_steps: Annotated[int, typer.Option(min=1, help="Longest chain of emcee, in steps.")] = 60_000,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Galaxies with this value of the column route alone; may be repeated.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Referee: sample some of a catalogue's galaxies anew, with an independent sampler, and compare."""
-    from popcat.pages.crosscheck import crosscheck as crosscheck_catalog
-
-    found = crosscheck_catalog(posteriors, n, output=output, seed=seed, sampler=sampler, report=say)
+    """Sample some galaxies of a catalogue again with an independent sampler, and compare the posteriors."""
+    found = popcat.crosscheck(
+        posteriors, n, output=output, seed=seed, sampler=sampler, max_steps=max_steps, only=only or None, report=say
+    )
     if json:
-        print_json(found)
-    tell = teller(json)
-    tell(f"{found['n']} galaxies ({found['n_not_converged']} more without a converged referee)")
-    for name, value in found["quantile_shift_median"].items():
-        tell(f"median |shift| of {name:14s} {value:.3f} sigma")
-    if found["c2st_median"] is not None:
-        tell(f"median C2ST {found['c2st_median']:.3f}")
+        print_json(found.model_dump())
+    missing = f"{found.n_not_converged} left out: the independent sampler did not converge"
+    typer.echo(f"{found.n} galaxies compared ({missing})", err=json)
+    for name, value in found.quantile_shift_median.items():
+        typer.echo(f"median |shift| of {name:14s} {value:.3f} sigma", err=json)
+    if found.c2st_median is not None:
+        typer.echo(f"median C2ST {found.c2st_median:.3f} (0.5: a classifier cannot tell the draws apart)", err=json)
     say(f"page and numbers in {output}")
 
 
@@ -88,41 +88,62 @@ def compare(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Parquet file of the factors.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Bayes factors of two models, from catalogues inferred with --certify: per galaxy and summed."""
-    import pyarrow as pa
-
-    from popcat.checks.compare import STRONG
-    from popcat.checks.compare import compare as compare_catalogs
-    from popcat.files import write_parquet_atomic
-
-    frame, found = compare_catalogs(first, second)
-    if output is not None:
-        write_parquet_atomic(output, pa.Table.from_pandas(frame, preserve_index=False))
-    if json:
-        print_json({"first": str(first), "second": str(second), **found})
-    tell = teller(json)
-    tell(f"ln B = ln p(data | {first}) - ln p(data | {second})")
-    tell(f"{found['n']:,} certified galaxies ({found['n_not_certified']:,} others left out)")
-    if found["n"]:
-        tell(f"sum     {found['sum']:+.1f} +- {found['sum_error']:.1f}")
-        tell(f"median  {found['median']:+.3f}")
-        strong = f"{found['n_strong_first']:,} for {first}, {found['n_strong_second']:,} for {second}"
-        tell(f"|ln B| > {STRONG:g}: {strong}")
+    """Compare two galaxy models: Bayes factors, per galaxy and summed, of catalogues inferred with --certify."""
+    show(popcat.compare(first, second, output=output), as_json=json)
 
 
-@app.command(rich_help_panel=START, epilog=examples("popcat doctor --client tcp://node1:8786"))
-def doctor(
-    client: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None,
+@app.command(rich_help_panel=READ, epilog=examples(
+    "popcat report posteriors -o report.html",
+    "popcat report posteriors --galaxy 4711 --galaxy 42",
+))
+def report(
+    posteriors: PosteriorsArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("report.html"),
+    galaxy: Annotated[list[int] | None, typer.Option(help="object_id of a galaxy to show; may be repeated.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder from `popcat calibrate`. Default: that of the posterior.")
+    ] = None,
+    crosscheck: Annotated[Path | None, typer.Option(help="Folder from `popcat crosscheck`, to show too.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page. Default: the folder's name.")] = None,
+) -> None:
+    """Write one HTML page: what to trust, galaxies to sort, filter and draw, distributions of the catalogue."""
+    page = popcat.report(
+        posteriors, output, galaxies=galaxy or None, calibration=calibration, crosscheck=crosscheck, title=title
+    )
+    say(f"report in {page}")
+
+
+@app.command(rich_help_panel=READ, epilog=examples(
+    "popcat schema --survey sdss",
+    "popcat schema --kind library --json",
+))
+def schema(
+    survey: SurveyOption = "sdss",
+    kind: Annotated[str, typer.Option(help="Which columns: posterior or library.")] = "posterior",
     json: JsonOption = False,
 ) -> None:
-    """Say what works on this machine, and what to do about what does not."""
-    from popcat.doctor import checks
+    """Print the columns of a catalogue as a markdown table: type, unit, UCD, description."""
+    from popcat.columns import column_list, column_table
 
-    found = checks(client=client)
+    columns = popcat.schema(survey, kind=kind)
     if json:
-        print_json({"ok": all(check.ok is not False for check in found), "checks": [asdict(check) for check in found]})
-    tell = teller(json)
-    for check in found:
-        mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.ok]
-        tell(f"{mark} {check.name:10s} {check.detail}" + (f"\n     -> {check.remedy}" if check.remedy else ""))
-    raise typer.Exit(1 if any(check.ok is False for check in found) else 0)
+        print_json({"survey": survey, "kind": kind, "columns": column_list(columns)})
+    else:
+        typer.echo(column_table(columns))
+
+
+@app.command(rich_help_panel=READ, epilog=examples("popcat export posteriors --to hats -o lake"))
+def export(
+    posteriors: PosteriorsArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the published catalogue.")] = Path("lake"),
+    to: Annotated[str, typer.Option(help="Format: hats, delta, iceberg or parquet.")] = "hats",
+    sky: Annotated[
+        bool, typer.Option("--sky", help="Sort by position (HATS always is), so that sky queries skip files.")
+    ] = False,
+    rows_per_pixel: Annotated[int, typer.Option(min=1, help="Most galaxies in one file of the sky.")] = 50_000,
+    name: Annotated[str, typer.Option(help="Name of the published catalogue.")] = "popcat",
+    json: JsonOption = False,
+) -> None:
+    """Publish a posterior catalogue in a data lake; again with more galaxies, to the same folder, adds them."""
+    done = popcat.export(posteriors, output, to=to, sky=sky, rows_per_pixel=rows_per_pixel, name=name)
+    show(done, as_json=json)

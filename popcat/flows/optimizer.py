@@ -102,6 +102,14 @@ def _flatten(module: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     return weights, gradients
 
 
+def backward(module: torch.nn.Module, loss: torch.Tensor) -> torch.Tensor:
+    """Put the gradients of a loss in the `.grad` of a module's parameters, which are there; the loss as a number."""
+    for value in module.parameters():
+        value.grad.zero_()
+    loss.backward()
+    return loss.detach()
+
+
 _CYCLE_WARM_UP, _COSINE_WARM_UP = 0.1, 0.02
 
 

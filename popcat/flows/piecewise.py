@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
+from popcat.flows.optimizer import backward
 from popcat.flows.settings import Training
-from popcat.flows.training import EpochData, History, Pairs, backward, train_density
+from popcat.flows.training import EpochData, History, Pairs, train_density
 
 
 class PiecewiseShape(pydantic.BaseModel):

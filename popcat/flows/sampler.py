@@ -9,16 +9,19 @@ from collections.abc import Sequence
 
 import torch
 
-from popcat.flows.architecture import made_blocks, permuted_transforms
-from popcat.flows.autoregressive import Autoregressive, standard_normal_log_prob
-from popcat.flows.coupling import Coupling, coupling_blocks
-from popcat.flows.incremental import incremental_blocks
+from popcat.flows.architecture import Made, blocks_of
+from popcat.flows.autoregressive import Autoregressive, AutoregressiveInverse, standard_normal_log_prob
+from popcat.flows.coupling import Coupling, CouplingInverse
 from popcat.flows.settings import Training
 
 
 def density_of(flow) -> Autoregressive | Coupling:
     """Its `log_prob`, its `loss_and_gradients`, and `frozen` for many calls with the same weights."""
-    return Autoregressive(flow) if made_blocks(flow) else Coupling(flow)
+    return Autoregressive(flow) if _is_autoregressive(flow) else Coupling(flow)
+
+
+def _is_autoregressive(flow) -> bool:
+    return isinstance(blocks_of(flow)[0].network, Made)
 
 
 CHUNK = 2048
@@ -32,9 +35,10 @@ class Sampler:
     """
 
     def __init__(self, flow):
-        blocks = incremental_blocks(flow) if made_blocks(flow) else coupling_blocks(flow)
-        self._blocks = blocks[::-1]
-        self._orders = [torch.argsort(permutation) for permutation, _ in permuted_transforms(flow)][::-1]
+        inverse_of = AutoregressiveInverse if _is_autoregressive(flow) else CouplingInverse
+        blocks = blocks_of(flow)[::-1]
+        self._blocks = [inverse_of(block) for block in blocks]
+        self._orders = [torch.argsort(block.permutation) for block in blocks]
         self._density = density_of(flow).frozen()
 
     @torch.no_grad()

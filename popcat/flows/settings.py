@@ -1,14 +1,16 @@
 """How a flow is trained."""
 
+from pathlib import Path
 from typing import Literal
 
 import pydantic
 
+from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
-from popcat.settings import Settings
+from popcat.settings import Settings, settings_of, validation_summary
 
 
-class Training(Settings):
+class Training(Displayed, Settings):
     """How a flow is trained."""
 
     family: Literal["maf", "spline", "coupling"] = "maf"
@@ -50,6 +52,32 @@ class Training(Settings):
         if name not in _PRESETS:
             raise PopcatError(f'no training preset "{name}"; {did_you_mean(name, list(_PRESETS))}')
         return cls(**(_PRESETS[name] | changes))
+
+    @classmethod
+    def chosen(cls, path: "Path | None" = None, preset: str = "default", changes: dict | None = None) -> "Training":
+        """Settings of a preset, with those of a TOML file in their place, and with changes.
+
+        Raises PopcatError for an unknown preset, key or value, or a file that is not there.
+
+        >>> Training.chosen(preset="published", changes={"members": 2}).n_blocks
+        15
+        """
+        given = {} if path is None else settings_of(cls, path, "training").model_dump(exclude_unset=True)
+        try:
+            return cls.preset(preset, **(given | (changes or {})))
+        except pydantic.ValidationError as error:
+            raise PopcatError(f"training settings: {validation_summary(error)}") from error
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "flow": f"{self.family}, {self.n_blocks} blocks of {self.n_layers} x {self.hidden} units",
+            "members": self.members,
+            "batch": f"{self.batch} galaxies",
+            "learning rate": f"{self.learning_rate:g}, {self.schedule}",
+            "epochs": f"at most {self.max_epochs}, {self.patience} without gain",
+            "redshift": f"{self.redshift_bins} bins, {self.redshift_hidden} units, {self.redshift_epochs} epochs",
+            "seed": self.seed,
+        }
 
 
 # The published training ran until its validation loss had not fallen for 20 epochs; 1,000 stands for no limit.

@@ -21,7 +21,7 @@ import torch
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic
 from popcat.flows.architecture import Architecture, build_flow
-from popcat.flows.optimizer import Optimizer
+from popcat.flows.optimizer import Optimizer, backward
 from popcat.flows.sampler import density_of
 from popcat.flows.settings import Training
 
@@ -145,14 +145,6 @@ def fit_loss(
 
     with_no_grad = torch.no_grad()(score)
     return fit(module, epoch, with_no_grad, settings, n_epochs=-(-n_steps // every), n_steps=n_steps, **options)
-
-
-def backward(module: torch.nn.Module, loss: torch.Tensor) -> torch.Tensor:
-    """Put the gradients of a loss in the `.grad` of a module's parameters, which are there; the loss as a number."""
-    for value in module.parameters():
-        value.grad.zero_()
-    loss.backward()
-    return loss.detach()
 
 
 def train_flow(

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 
 _ARRAYS = ("log_age_yr", "log_z_abs", "wave_aa", "lum", "mstar")
 
 
-@dataclass(frozen=True)
-class SSPGrid:
+@dataclass(frozen=True, repr=False)
+class SSPGrid(Displayed):
     """Spectra and surviving mass of SSPs, per solar mass formed.
 
     Attributes
@@ -55,6 +56,10 @@ class SSPGrid:
         for name in ("log_age_yr", "log_z_abs", "wave_aa"):
             if not np.all(np.diff(getattr(self, name)) > 0):
                 raise PopcatError(f"SSP grid: {name} must ascend strictly")
+
+    def _facts(self) -> dict[str, object]:
+        return {**_axes(self.z_abs, self.age_gyr, self.wave_aa, len(self.wave_aa)),
+                "engine": self.provenance.get("engine", "unknown")}  # fmt: skip
 
     @property
     def age_gyr(self) -> np.ndarray:
@@ -104,6 +109,49 @@ def load_grid(name: "str | Path") -> SSPGrid:
             f"{did_you_mean(str(name), embedded_grids())}"
         )
     return _read(path)
+
+
+@dataclass(frozen=True, repr=False)
+class SSPDescription(Displayed):
+    """What an SSP grid holds: its axes (absolute metallicity, age in Gyr, Angstrom), what made it, its hash."""
+
+    grid: str
+    z_abs: tuple[float, ...]
+    age_gyr: tuple[float, ...]
+    n_wave: int
+    wave_aa: tuple[float, float]
+    provenance: dict
+    hash: str
+
+    def _title(self) -> str:
+        return f"SSP grid {self.grid}"
+
+    def _facts(self) -> dict[str, object]:
+        return {**_axes(self.z_abs, self.age_gyr, self.wave_aa, self.n_wave), **self.provenance, "hash": self.hash}
+
+
+def _axes(z_abs, age_gyr, wave_aa, n_wave: int) -> dict[str, object]:
+    """The three axes of a grid in words."""
+    return {
+        "metallicity": f"{listed([f'{z:.2g}' for z in z_abs], 12)} (absolute)",
+        "age": f"{len(age_gyr)}, {age_gyr[0]:.2g} to {age_gyr[-1]:.3g} Gyr",
+        "wavelength": f"{n_wave}, {wave_aa[0]:.3g} to {wave_aa[-1]:.3g} A",
+    }
+
+
+def describe_ssp(grid: "str | Path" = "bc03_miles") -> SSPDescription:
+    """What an SSP grid holds: the name of an embedded one, or a file that `build_ssp` wrote.
+
+    Raises PopcatError if there is no such grid.
+
+    >>> describe_ssp("bc03_miles").provenance["imf"]
+    'Kroupa'
+    """
+    found = load_grid(grid)
+    return SSPDescription(
+        str(grid), tuple(found.z_abs.tolist()), tuple(found.age_gyr.tolist()), len(found.wave_aa),
+        (float(found.wave_aa[0]), float(found.wave_aa[-1])), found.provenance, found.content_hash(),
+    )  # fmt: skip
 
 
 def _read(path: Path) -> SSPGrid:

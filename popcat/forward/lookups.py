@@ -3,12 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba.cpython.unsafe.tuple import tuple_setitem
-from numba.extending import overload
 
 from popcat.forward.histories import first_line, straight_bins
 from popcat.forward.ingredients import Ingredients
-from popcat.forward.quadrature import fast_exp, kernel
+from popcat.forward.quadrature import fast_exp, kernel, kernel_overload, with_item
 from popcat.forward.tables import N_MOMENT
 
 LN_10 = float(np.log(10.0))
@@ -80,7 +78,7 @@ def mixture(weights, bases):
     return sum(w * basis for w, basis in zip(weights, bases, strict=True))
 
 
-@overload(mixture, jit_options={"nogil": True, "error_model": "numpy", "_nrt": False})
+@kernel_overload(mixture)
 def _mixture(weights, bases):
     if len(weights) == 1:
         return lambda weights, bases: weights[0] * bases[0]
@@ -92,7 +90,7 @@ def column_mixture(weights, table, j):
     return sum(w * table[k, j] for k, w in enumerate(weights))
 
 
-@overload(column_mixture, jit_options={"nogil": True, "error_model": "numpy", "_nrt": False})
+@kernel_overload(column_mixture)
 def _column_mixture(weights, table, j):
     if len(weights) == 1:
         return lambda weights, table, j: weights[0] * table[0, j]
@@ -104,7 +102,7 @@ def sfh_weights(theta, h):
     """Weights of the SFH bases, as a tuple."""
     beta = h.sfh_slots
     for k in range(len(beta)):
-        beta = tuple_setitem(beta, k, theta[1 + k])
+        beta = with_item(beta, k, theta[1 + k])
     return beta
 
 
@@ -113,7 +111,7 @@ def zh_weights(theta, h):
     """Weights of the metallicity bases, as a tuple."""
     gamma = h.zh_slots
     for k in range(len(gamma)):
-        gamma = tuple_setitem(gamma, k, fast_exp(LN_10 * theta[3 + len(h.sfh_slots) + k]))
+        gamma = with_item(gamma, k, fast_exp(LN_10 * theta[3 + len(h.sfh_slots) + k]))
     return gamma
 
 

@@ -18,11 +18,10 @@ import numpy as np
 import pandas as pd
 import pydantic
 
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
-from popcat.forward.filters import load_curves
-from popcat.run.frames import Frame, sum_of
 from popcat.settings import validation_summary
-from popcat.survey import Band, Survey, load_survey
+from popcat.survey import Band, Survey
 from popcat.units import ab_mag_to_nmgy
 
 # Histograms that partitions add up: natural logarithms of flux and error in nMgy.
@@ -56,7 +55,7 @@ class BandNoise(pydantic.BaseModel):
         return self
 
 
-class NoiseModel(pydantic.BaseModel):
+class Noise(Displayed, pydantic.BaseModel):
     """Noise of every band of a survey, in the order of its bands."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +63,13 @@ class NoiseModel(pydantic.BaseModel):
     n_galaxies: int
     """Galaxies of the best measured band; 0 says that the model is nominal."""
     bands: dict[str, BandNoise]
+
+    def _title(self) -> str:
+        return f"Noise of survey {self.survey}"
+
+    def _facts(self) -> dict[str, object]:
+        made = "the survey's depths (nominal)" if self.is_nominal else f"up to {self.n_galaxies:,} galaxies per band"
+        return {"bands": listed(list(self.bands), 20), "from": made}
 
     @property
     def is_nominal(self) -> bool:
@@ -97,7 +103,7 @@ def noise_counts(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
 
 def noise_from_counts(
     counts: np.ndarray, survey: Survey, *, widen: float = WIDEN, min_scatter: float = MIN_SCATTER
-) -> NoiseModel:
+) -> Noise:
     """The noise model of summed `noise_counts`, its scatter `widen` times the catalogue's and at least `min_scatter`.
 
     Raises PopcatError where a band has too few galaxies with positive flux and error.
@@ -110,7 +116,7 @@ def noise_from_counts(
                 f"flux and error, got {int(table.sum())}; fit on more of the catalogue"
             )
         bands[name] = _fit_band(table, widen, min_scatter)
-    return NoiseModel(survey=survey.name, n_galaxies=int(counts.sum(axis=(1, 2)).max()), bands=bands)
+    return Noise(survey=survey.name, n_galaxies=int(counts.sum(axis=(1, 2)).max()), bands=bands)
 
 
 def _fit_band(table: np.ndarray, widen: float, min_scatter: float) -> BandNoise:
@@ -136,7 +142,7 @@ def _fit_band(table: np.ndarray, widen: float, min_scatter: float) -> BandNoise:
     return BandNoise(ln_flux=nodes, ln_err=medians, scatter=scatters)
 
 
-def nominal_noise(survey: Survey) -> NoiseModel:
+def nominal_noise(survey: Survey) -> Noise:
     """The noise model that a survey's published depths imply, for want of a catalogue.
 
         sigma^2 = (0.04 - gamma) f f5 + gamma f5^2 + (floor f)^2,  f5 = 10^(0.4 (22.5 - depth))
@@ -152,7 +158,7 @@ def nominal_noise(survey: Survey) -> NoiseModel:
             f'survey "{survey.name}" has no noise model: run `popcat noise fit CATALOG --survey ... -o noise.json` and '
             f"pass it with --noise, or give depth_5sigma_mag in the survey file to bands {', '.join(missing)}"
         )
-    return NoiseModel(survey=survey.name, n_galaxies=0, bands={band.name: _nominal_band(band) for band in survey.bands})
+    return Noise(survey=survey.name, n_galaxies=0, bands={band.name: _nominal_band(band) for band in survey.bands})
 
 
 def _nominal_band(band: Band) -> BandNoise:
@@ -182,7 +188,7 @@ def _add_noise_kernel(flux, normals, nodes, medians, scatters, noisy, err):
             noisy[i, b] = flux[i, b] + sigma * normals[i, n_band + b]
 
 
-def add_noise(flux: np.ndarray, noise: NoiseModel, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def add_noise(flux: np.ndarray, noise: Noise, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Noisy fluxes and their errors, each (n, n_band), of model fluxes (n, n_band) in nMgy.
 
     normals is (n, 2 n_band), standard normal: the first half draws the errors, the second the fluxes.
@@ -193,7 +199,7 @@ def add_noise(flux: np.ndarray, noise: NoiseModel, normals: np.ndarray) -> tuple
     return noisy, err
 
 
-def load_noise(path: "str | Path", survey: Survey) -> NoiseModel:
+def load_noise(path: "str | Path", survey: Survey) -> Noise:
     """A noise model that `popcat noise fit` wrote.
 
     Raises PopcatError if there is none or it belongs to other bands.
@@ -201,7 +207,7 @@ def load_noise(path: "str | Path", survey: Survey) -> NoiseModel:
     return check_noise(read_noise(path), survey, str(path))
 
 
-def read_noise(path: "str | Path") -> NoiseModel:
+def read_noise(path: "str | Path") -> Noise:
     """A noise model of whatever bands; `check_noise` says whether they are a survey's.
 
     Raises PopcatError if there is none.
@@ -210,13 +216,13 @@ def read_noise(path: "str | Path") -> NoiseModel:
     if not path.is_file():
         raise PopcatError(f"no noise model at {path}: expected a file written by `popcat noise fit`")
     try:
-        return NoiseModel.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Noise.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, UnicodeDecodeError) as error:
         text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
         raise PopcatError(f"{path} is not a noise model written by `popcat noise fit`: {text}") from error
 
 
-def default_noise(survey: Survey) -> NoiseModel:
+def default_noise(survey: Survey) -> Noise:
     """The embedded noise model of an embedded survey, else the nominal one of its depths.
 
     Raises PopcatError if there is neither.
@@ -225,7 +231,17 @@ def default_noise(survey: Survey) -> NoiseModel:
     return load_noise(Path(str(path)), survey) if path.is_file() else nominal_noise(survey)
 
 
-def check_noise(noise: NoiseModel, survey: Survey, where: str) -> NoiseModel:
+def noise_of(given: "Noise | str | Path | None", survey: Survey) -> Noise:
+    """Noise as a user gives it: itself, the file of `fit_noise`, or None for the survey's own (`default_noise`).
+
+    Raises PopcatError if there is none, or it belongs to other bands.
+    """
+    if given is None:
+        return default_noise(survey)
+    return check_noise(given, survey, "noise") if isinstance(given, Noise) else load_noise(given, survey)
+
+
+def check_noise(noise: Noise, survey: Survey, where: str) -> Noise:
     """The noise model with its bands in the survey's order; PopcatError if they are not the survey's bands.
 
     A JSON object has no order, and a canonical one is sorted: whatever was stored must come through here.
@@ -236,19 +252,3 @@ def check_noise(noise: NoiseModel, survey: Survey, where: str) -> NoiseModel:
             f"{', '.join(survey.band_names)}: fit the noise of this survey"
         )
     return noise.model_copy(update={"bands": {name: noise.bands[name] for name in survey.band_names}})
-
-
-def fit_noise(catalog: Frame, survey: "str | Path | Survey") -> NoiseModel:
-    """The empirical noise model of a lazy photometry frame; independent of the partitioning.
-
-    Raises PopcatError where a band has too few galaxies.
-
-    >>> from importlib.resources import files
-    >>> from popcat.io.reading import read_catalog
-    >>> noise = fit_noise(read_catalog(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss"), "sdss")
-    >>> tuple(noise.bands)
-    ('u', 'g', 'r', 'i', 'z')
-    """
-    survey = load_survey(survey)
-    load_curves(survey)  # an unknown filter is said now, not when the library is simulated
-    return noise_from_counts(sum_of(catalog, noise_counts, survey), survey)

@@ -17,8 +17,9 @@ from itertools import product
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
+from numba import types
+from numba.cpython.unsafe.tuple import tuple_setitem
+from numba.extending import intrinsic, overload
 
 from popcat.forward.dust import birth_cloud_curve, bump, bump_strength, calzetti_smooth
 from popcat.forward.filters import FilterCurve
@@ -132,12 +133,22 @@ def _attenuation(rest_aa) -> np.ndarray:
     return np.exp(-tau_ism * curve - tau_bc * birth_cloud_curve(rest_aa))
 
 
-kernel = partial(numba.njit, nogil=True, cache=True, error_model="numpy", _nrt=False)
-"""A kernel allocates nothing, so numba need not count references: in the tuples of arrays it would do so at every
-access, which costs more than the arithmetic. Nor does a division look for zero, which keeps loops from vectorising.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
+kernel = partial(numba.njit, cache=True, **_OPTIONS)
+"""A kernel allocates nothing, so numba need not count references (its own option `_nrt`): in the tuples of arrays it
+would do so at every access, which costs more than the arithmetic. Nor does a division look for zero, which keeps loops
+from vectorising.
 
 What runs for every galaxy has inline="always": a call passes each number of each array of a named tuple on the stack,
 some two hundred of them, which costs as much as what the function computes."""
+
+kernel_overload = partial(overload, jit_options=_OPTIONS)
+"""numba's `overload`, for kernels."""
+
+with_item = tuple_setitem
+"""In kernels: with_item(values, k, value) is the tuple with item k replaced; numba has no public way for a k that a
+loop counts."""
 
 _LOG2_E = float(1.0 / np.log(2.0))
 # ln 2 in two parts, the first with few enough bits that a small integer times it is exact.

@@ -7,15 +7,13 @@ cut, and for the burst one row a native age.
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.files import cache_folder, folder_atomic
 from popcat.forward.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.histories import point_weights, row_weights, straight_bins
@@ -222,13 +220,6 @@ def _check_coverage(curves, wave_aa, z_range) -> None:
                 )
 
 
-def cache_folder() -> Path:
-    """Where built tables are kept: $POPCAT_CACHE, else $XDG_CACHE_HOME/popcat, else ~/.cache/popcat."""
-    if "POPCAT_CACHE" in os.environ:
-        return Path(os.environ["POPCAT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "popcat"
-
-
 def load_tables(survey: Survey, settings: GalaxyModel) -> tuple[BandTables, Ingredients]:
     """Tables from the cache, built and stored if they are not there.
 
@@ -273,20 +264,16 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
 
 
 def _store(tables: BandTables, folder: Path) -> None:
-    building = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
+    """If the folder is there by then, another worker was first: its tables are the same."""
     try:
-        building.mkdir(parents=True)
-        for name, value in asdict(tables).items():
-            np.save(building / f"{name}.npy", value)
-        building.rename(folder)
+        with folder_atomic(folder) as building:
+            for name, value in asdict(tables).items():
+                np.save(building / f"{name}.npy", value)
     except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
-        # If the folder is there, another worker was first: its tables are the same.
-        if not folder.is_dir():
-            raise PopcatError(
-                f"cannot keep band tables ({tables.megabytes:.0f} MB) in {folder.parent}: {error}; "
-                "name a writable folder in the environment variable POPCAT_CACHE"
-            ) from error
+        raise PopcatError(
+            f"cannot keep band tables ({tables.megabytes:.0f} MB) in {folder.parent}: {error}; "
+            "name a writable folder in the environment variable POPCAT_CACHE"
+        ) from error
 
 
 def _open(folder: Path) -> BandTables:

@@ -7,12 +7,13 @@
 
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from popcat.catalog.manifest import Sidecar, read_record
 from popcat.catalog.parts import OutputFolder
 from popcat.columns import posterior_schema
+from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.inference.infer import cut
 from popcat.inference.partition import Request, write_posterior_part
@@ -29,10 +30,59 @@ _WARM_ROWS = 50
 _SPILL = 0.7
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one worker took for some rows: seconds by stage and to start, memory at the start and per row (MB)."""
+
+    rows: int
+    bytes: int
+    stages: dict[str, float]
+    start_s: float
+    start_rss_mb: float
+    added_mb_per_row: float
+
+
+@dataclass(frozen=True, repr=False)
+class Plan(Displayed):
+    """What a run will take; `sampling_counted` is False where GPUs sample, which is not in `seconds`."""
+
+    galaxies: int
+    draws: int
+    parts: int
+    rows_per_partition: int
+    workers: int
+    gpus: int
+    sampling_counted: bool
+    seconds: float
+    galaxies_per_s_per_worker: float
+    worker_peak_mb: int
+    worker_limit_mb: int
+    output_mb: float
+    measured: Measured
+
+    def _facts(self) -> dict[str, object]:
+        late = "" if self.sampling_counted else " and the sampling on GPUs, which is not measured here"
+        stages = {name: 1e3 * seconds / self.measured.rows for name, seconds in self.measured.stages.items()}
+        return {
+            "galaxies": f"{self.galaxies:,} x {self.draws} draws",
+            "parts": f"{self.parts:,} of {self.rows_per_partition:,} galaxies",
+            "memory": f"{self.worker_peak_mb:,} MB per worker; give it {self.worker_limit_mb:,} MB",
+            "output": f"{self.output_mb:,.1f} MB",
+            "time": f"{_duration(self.seconds)} on {self.workers} workers like this machine's cores{late}",
+            "ms per galaxy": ", ".join(f"{name} {value:.3g}" for name, value in stages.items()),
+        }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else (
+        f"{seconds / 3600:.1f} h"
+    )
+
+
 def plan(
-    source: Source, *, posterior: str | Path = "sdss", draws: int = 100, workers: int = 1, gpus: int = 0,
+    source: Source, posterior: str | Path = "sdss", *, draws: int = 100, workers: int = 1, gpus: int = 0,
     rows_per_partition: int | None = None, client: Where = None,
-) -> dict:  # fmt: skip
+) -> Plan:  # fmt: skip
     """Parts, memory, time and output size of `infer` with these options, from a measurement of some seconds.
 
     `workers` are one-threaded processes like those of this machine; with `gpus`, those that share the GPUs. Sampling on
@@ -42,7 +92,7 @@ def plan(
     Raises PopcatError for a catalogue or model that cannot work.
 
     >>> found = plan("galaxies.parquet", draws=20, workers=8, client="synchronous")
-    >>> found["galaxies"], found["seconds"] > 0
+    >>> found.galaxies, found.seconds > 0
     (40, True)
     """
     if draws < 1 or workers < 1 or gpus < 0:
@@ -54,22 +104,22 @@ def plan(
     _ = posterior.forward  # builds its tables before the clock runs
     measured = _measure(chunks[len(chunks) // 2], where, posterior, draws, client)
     n = sum(chunk.stop - chunk.start for chunk in chunks)
-    counted = {name: one for name, one in measured["stages"].items() if name != "sample" or not gpus}
-    per_galaxy = sum(counted.values()) / measured["rows"]
+    counted = {name: one for name, one in measured.stages.items() if name != "sample" or not gpus}
+    per_galaxy = sum(counted.values()) / measured.rows
     waves = -(-len(chunks) // workers)
-    peak = measured["start_rss_mb"] + measured["added_mb_per_row"] * min(rows, n)
-    return {
-        "galaxies": n, "draws": draws, "parts": len(chunks), "rows_per_partition": min(rows, n),
-        "workers": workers, "gpus": gpus, "sampling_counted": not gpus,
-        "seconds": round(measured["start_s"] + min(waves * rows, n) * per_galaxy, 1),
-        "galaxies_per_s_per_worker": round(1 / per_galaxy, 1),
-        "worker_peak_mb": round(peak), "worker_limit_mb": round(peak / _SPILL),
-        "output_mb": round(measured["bytes"] / measured["rows"] * n / 1e6, 1),
-        "measured": measured,
-    }  # fmt: skip
+    peak = measured.start_rss_mb + measured.added_mb_per_row * min(rows, n)
+    return Plan(
+        galaxies=n, draws=draws, parts=len(chunks), rows_per_partition=min(rows, n),
+        workers=workers, gpus=gpus, sampling_counted=not gpus,
+        seconds=round(measured.start_s + min(waves * rows, n) * per_galaxy, 1),
+        galaxies_per_s_per_worker=round(1 / per_galaxy, 1),
+        worker_peak_mb=round(peak), worker_limit_mb=round(peak / _SPILL),
+        output_mb=round(measured.bytes / measured.rows * n / 1e6, 1),
+        measured=measured,
+    )  # fmt: skip
 
 
-def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, client: Where) -> dict:
+def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, client: Where) -> Measured:
     """Make a few rows, to load and compile everything, then some more, on one worker."""
     rows = min(chunk.stop - chunk.start, MEASURED_ROWS)
     sizes = [min(_WARM_ROWS, rows), rows]
@@ -82,10 +132,10 @@ def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, 
         warm, full = (read_record(folder.sidecar_path(index), Sidecar) for index in range(len(sizes)))
     start_s = warm_at - began
     before, after = (one.made["peak_rss_mb"] or 0.0 for one in (warm, full))
-    return {
-        "rows": full.rows, "bytes": full.bytes, "stages": full.made["seconds"], "start_s": round(start_s, 2),
-        "start_rss_mb": before, "added_mb_per_row": (after - before) / max(sizes[1] - sizes[0], 1),
-    }  # fmt: skip
+    return Measured(
+        rows=full.rows, bytes=full.bytes, stages=full.made["seconds"], start_s=round(start_s, 2),
+        start_rss_mb=before, added_mb_per_row=(after - before) / max(sizes[1] - sizes[0], 1),
+    )  # fmt: skip
 
 
 def _make(folder: OutputFolder, parts: list[Chunk], request: Request) -> float:

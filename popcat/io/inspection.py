@@ -1,17 +1,23 @@
-"""What a catalogue holds, seen through a survey file (`popcat survey check`); a first survey file (`survey new`)."""
+"""What a catalogue holds, as a survey file says: `check_survey`, `fit_noise`; a first such file: `draft_survey`."""
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from popcat.display import Displayed
 from popcat.errors import PopcatError
+from popcat.files import write_bytes_atomic, write_json_atomic
+from popcat.forward.filters import load_curves
+from popcat.forward.noise import Noise, noise_counts, noise_from_counts
 from popcat.galaxies import FLAGS, observed
 from popcat.io.chunks import Field, field_of
 from popcat.io.photometry import catalog_columns, to_photometry
-from popcat.io.reading import check_catalog, spelled_unit
+from popcat.io.reading import check_catalog, read_catalog, spelled_unit
 from popcat.io.sources import plan_chunks, read_chunk, read_fields
+from popcat.run.frames import Frame, sum_of
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
 
@@ -34,24 +40,89 @@ _FILTERS = {band: f"sdss2010-{band}" for band in "ugriz"} | {
 _VECTORS = {5: tuple("ugriz"), 7: ("FUV", "NUV", *"ugriz")}
 
 
-def inspect_catalog(path: str | Path, survey: "str | Path | Survey") -> dict:
+@dataclass(frozen=True)
+class BandInspection:
+    """What one band of a catalogue holds.
+
+    `stated` is the unit that the file gives the column, None where it gives none. Medians are over observed values, to
+    half a percent in S/N and 0.025 AB magnitudes; None of no value.
+    """
+
+    band: str
+    column: str
+    unit: str
+    stated: str | None
+    observed: int
+    negative: int
+    median_sn: float | None
+    median_mag: float | None
+
+
+@dataclass(frozen=True, repr=False)
+class Inspection(Displayed):
+    """What a catalogue holds, read as a survey file says: rows, rows with each flag, bands."""
+
+    survey: str
+    rows: int
+    flags: dict[str, int]
+    bands: tuple[BandInspection, ...]
+
+    def _title(self) -> str:
+        return f"{self.rows:,} rows as survey {self.survey}"
+
+    def _facts(self) -> dict[str, object]:
+        head = f"{'unit':10s} {'stated':14s} {'observed':>10s} {'negative':>9s} {'S/N':>8s} {'AB mag':>7s}"
+        rows: dict[str, object] = {"band": head}
+        for one in self.bands:
+            sn, mag = ("-" if value is None else f"{value:.4g}" for value in (one.median_sn, one.median_mag))
+            rows[one.band] = (f"{one.unit:10s} {one.stated or 'not stated':14s} {one.observed:10,d} "
+                              f"{one.negative:9,d} {sn:>8s} {mag:>7s}")  # fmt: skip
+        return rows | {f"flag {name}": f"{n:,} rows" for name, n in self.flags.items() if n}
+
+
+def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
-    {"rows", "survey", "flags": {name: rows}, "bands": [{"band", "unit", "stated", "observed", "negative", "median_sn",
-    "median_mag"}]}: `stated` is the unit that the file gives the column, None where it gives none; medians are over
-    observed values, to half a percent in S/N and 0.025 mag. The catalogue is read once, a part at a time.
+    The catalogue is read once, a part at a time.
 
     Raises PopcatError if the catalogue does not fit the survey.
+
+    >>> found = check_survey("galaxies.parquet", "sdss")
+    >>> found.rows, found.bands[2].band, found.bands[2].observed
+    (40, 'r', 40)
     """
     survey = load_survey(survey)
-    chunks = plan_chunks(path, rows_per_partition=_ROWS)
-    check_catalog(path, survey, chunks)
+    chunks = plan_chunks(source, rows_per_partition=_ROWS)
+    check_catalog(source, survey, chunks)
     counts = _Counts(survey)
     for chunk in chunks:
         counts.add(to_photometry(read_chunk(chunk, catalog_columns(survey)), survey))
     fields = read_fields(chunks[0].path)
     stated = {band.name: field_of(fields, band.flux).unit for band in survey.bands}
-    return {"rows": counts.rows, "survey": survey.name, "flags": counts.flags, "bands": counts.bands(stated)}
+    return Inspection(survey.name, counts.rows, counts.flags, tuple(counts.bands(stated)))
+
+
+def fit_noise(
+    source: "str | Path | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None
+) -> Noise:
+    """The noise of a survey, from the errors of its catalogue: flux error and its scatter against flux, per band.
+
+    `source` is a catalogue on disk or the lazy frame of `read_catalog`; the result does not depend on its partitions.
+    With `output`, a JSON file, the noise is written there.
+
+    Raises PopcatError where a band has too few galaxies.
+
+    >>> from importlib.resources import files
+    >>> fit_noise(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss").n_galaxies
+    10000
+    """
+    survey = load_survey(survey)
+    load_curves(survey)  # an unknown filter is said now, not when the library is simulated
+    frame = read_catalog(source, survey) if isinstance(source, str | Path) else source
+    found = noise_from_counts(sum_of(frame, noise_counts, survey), survey)
+    if output is not None:
+        write_json_atomic(output, found.model_dump(mode="json"))
+    return found
 
 
 class _Counts:
@@ -77,11 +148,11 @@ class _Counts:
             self.sn[band] += np.histogram(np.clip(log_sn, _LOG_SN[0], _LOG_SN[-1]), _LOG_SN)[0]
             self.mag[band] += np.histogram(nmgy_to_ab_mag(flux[seen & (flux > 0)]), _MAGS)[0]
 
-    def bands(self, stated: dict) -> list[dict]:
-        return [{"band": band.name, "column": band.flux, "unit": self.survey.unit_of(band),
-                 "stated": stated[band.name], **self.of_band[band.name],
-                 "median_sn": _median(self.sn[band.name], _LOG_SN, power=True),
-                 "median_mag": _median(self.mag[band.name], _MAGS)} for band in self.survey.bands]
+    def bands(self, stated: dict[str, str | None]) -> list[BandInspection]:
+        return [BandInspection(
+            band.name, band.flux, self.survey.unit_of(band), stated[band.name], **self.of_band[band.name],
+            median_sn=_median(self.sn[band.name], _LOG_SN, power=True), median_mag=_median(self.mag[band.name], _MAGS),
+        ) for band in self.survey.bands]  # fmt: skip
 
 
 def _median(counts, edges, *, power: bool = False) -> float | None:
@@ -93,11 +164,25 @@ def _median(counts, edges, *, power: bool = False) -> float | None:
     return round(float(10.0**middle if power else middle), 3)
 
 
-def survey_template(path: str | Path, name: str = "my_survey") -> str:
-    """A survey file, with comments, for a catalogue: names and units from its header, guesses marked for checking.
+def draft_survey(source: str | Path, *, output: str | Path | None = None, name: str = "my_survey") -> str:
+    """The text of a survey file, with comments, for a catalogue: names and units from its header, guesses marked CHECK.
+
+    With `output` it is written to that file, which must not exist.
 
     Raises PopcatError if the file is unreadable or no column looks like a flux with its error.
+
+    >>> print(draft_survey("galaxies.parquet", name="mine").splitlines()[2])
+    name = "mine"
     """
+    if output is not None and Path(output).exists():
+        raise PopcatError(f"{output} is there already: name another file")
+    text = _draft(source, name)
+    if output is not None:
+        write_bytes_atomic(output, text.encode())
+    return text
+
+
+def _draft(path: str | Path, name: str) -> str:
     fields = read_fields(plan_chunks(path, rows_per_partition=_ROWS)[0].path)
     bands = list(_bands(fields))
     if not bands:
@@ -180,7 +265,7 @@ def _band_text(band: dict, unit: str, fields: dict[str, Field]) -> str:
 
 
 _TEMPLATE = """\
-# A survey file for {file}, written by `popcat survey new`. Look at every line marked CHECK, then run
+# A survey file for {file}, written by `popcat survey draft`. Look at every line marked CHECK, then run
 #   popcat survey check {file} --survey THIS_FILE
 name = "{name}"
 description = ""

@@ -1,21 +1,22 @@
-"""The galaxies that the browser draws: numbers, not pictures, so that hundreds of them cost little.
+"""The galaxies that the report shows: which ones, their numbers for the browser to draw, and still figures of a few.
 
-Which galaxies the report shows: typical ones in full, and for the table a random sample and the odd ones.
-
-Galaxies in full as still figures, for print and for browsers without JavaScript.
+Typical galaxies are shown in full, as still figures, for print and for browsers without JavaScript. The table has a
+random sample of the catalogue and its unusual galaxies, as numbers: pictures of hundreds would be too large.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from popcat import plots, rng
-from popcat.columns import PERCENTILES, REDSHIFT, property_fields
+from popcat.catalog.queries import Catalog
+from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
+from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
-from popcat.pages.reading import CARE
 from popcat.plots.style import CORNER
 from popcat.survey import Survey
 
@@ -26,6 +27,22 @@ SPECTRA = 6
 SPECTRUM_POINTS = 200
 CURVE_POINTS = 40
 MODEL_PERCENTILES = (2.5, 16, 50, 84, 97.5)
+QUIESCENT_LOG_SSFR = -11.0
+TABLE_ROWS = 300
+"""Galaxies in the table: all of a smaller catalogue, else two thirds at random and up to a third unusual ones."""
+RANDOM = "random sample"
+_STREAM = 77
+# Harmless, or no property of the galaxy.
+_NOT_UNUSUAL = ("negative_flux", "missing_redshift", "no_photometry", "redshift_out_of_range")
+SPECTRUM_DRAWS = 64
+_PARAMETER_TABLE = ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst")
+
+
+_SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
+SCALARS = ("object_id", "redshift_p50", "status", "flags", "chi2_best",
+           *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES))  # fmt: skip
+CERTIFICATE = ("certified", "route", "ess")
+_COUNTED = ("redshift", *CERTIFICATE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,121 @@ class Drawing:
     spectrum: Callable | None
 
 
+def check_columns(catalog: Catalog, survey: Survey, parameters: Mapping = PARAMETERS) -> None:
+    """PopcatError if a catalogue is not one of posteriors of this survey."""
+    missing = [name for name in galaxy_columns(survey, parameters) if name not in catalog.columns]
+    if missing:
+        raise PopcatError(f"{catalog.path} is no posterior catalogue of the survey {survey.name}: it lacks "
+                          f"{', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; check --survey")  # fmt: skip
+
+
+def read_scalars(catalog: Catalog) -> pd.DataFrame:
+    """The scalar columns of every row, for the choice of galaxies."""
+    return to_frame(catalog.to_table(scalar_columns(catalog)))
+
+
+def scalar_columns(catalog: Catalog) -> list[str]:
+    """Columns that the counts and the choice of galaxies need."""
+    return [*SCALARS, *(name for name in _COUNTED if name in catalog.columns)]
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table of scalar columns as a frame; a certificate that is missing is none."""
+    # A null in a column of booleans would make it one of objects.
+    if "certified" in table.schema.names:
+        at = table.schema.get_field_index("certified")
+        table = table.set_column(at, "certified", pc.fill_null(table["certified"], False))
+    return to_pandas(table)
+
+
+def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey, parameters: Mapping) -> list[dict]:
+    """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that is absent."""
+    more = [name for name in (*CERTIFICATE, "n_bands") if name in catalog.columns]
+    return catalog.galaxies(object_ids, [*galaxy_columns(survey, parameters), *more])
+
+
+def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
+    """Columns that show one galaxy."""
+    bands = [f"{kind}_{name}" for kind in ("flux", "flux_err") for name in survey.band_names]
+    names = (*parameters, *property_fields(survey), *REDSHIFT)
+    quantiles = [f"{name}_p{q}" for name in names for q in PERCENTILES]
+    draws = [f"{name}_draws" for name in names]
+    scalars = ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", "worst_band"]
+    return [*scalars, *bands, *quantiles, *draws]
+
+
+def pick_galaxies(ok: pd.DataFrame) -> dict[int, str]:
+    """Three object_ids and why they were chosen: typical star-forming, typical quiescent, badly fitted.
+
+    Typical: unflagged, and nearest to its group's medians of log_mstar and log_ssfr, each in units of its scatter.
+    """
+    clean = ok[ok["flags"] == 0] if (ok["flags"] == 0).any() else ok
+    quiescent = clean["log_ssfr_p50"] < QUIESCENT_LOG_SSFR
+    limit = np.quantile(ok["chi2_best"], 0.999)
+    worst = ok[ok["chi2_best"] <= limit].sort_values(["chi2_best", "object_id"], ascending=[False, True])
+    ranked = [(_by_typicality(clean[~quiescent]), "typical star-forming galaxy"),
+              (_by_typicality(clean[quiescent]), "typical quiescent galaxy"),
+              (worst["object_id"], "worst fit below the 99.9th percentile of chi2")]  # fmt: skip
+    chosen: dict[int, str] = {}
+    for candidates, why in ranked:
+        fresh = (int(item) for item in candidates if int(item) not in chosen)
+        if (first := next(fresh, None)) is not None:
+            chosen[first] = why
+    return chosen
+
+
+def _by_typicality(group):
+    distance = 0.0
+    for name in ("log_mstar_p50", "log_ssfr_p50"):
+        values = group[name]
+        scatter = (values - values.median()).abs().median()
+        distance = distance + ((values - values.median()) / max(scatter, 1e-6)) ** 2
+    order = group.assign(_distance=distance).sort_values(["_distance", "object_id"])
+    return order["object_id"]
+
+
+def choose_table(frame: pd.DataFrame, first: dict[int, str], rows: int = TABLE_ROWS) -> Choice:
+    """The galaxies of the table: `first`, a random sample, then unusual ones of each kind in turn; all of a few.
+
+    The sample is drawn by a number that object_id alone gives, so the order of the rows does not matter.
+    """
+    ids = frame["object_id"].to_numpy()
+    shuffled = frame.iloc[np.argsort(rng.uniform(0, _STREAM, ids, 1)[:, 0], kind="stable")]
+    n_random = len(frame) if len(frame) <= rows else rows - rows // 3
+    sample = [int(item) for item in shuffled["object_id"][:n_random]]
+    why = first | {item: RANDOM for item in sample if item not in first}
+    for item, reason in _in_turn(_unusual(shuffled)):
+        if len(why) >= rows:
+            break
+        why.setdefault(item, reason)
+    return Choice(why, frozenset(sample))
+
+
+def _unusual(frame: pd.DataFrame) -> dict[str, Sequence[int]]:
+    """Object ids by what is unusual about them: a property that fewer than half have. Worst fits come first."""
+    flags = frame["flags"].to_numpy()
+    masks = {f"flag {name}": (flags & bit) != 0 for name, bit in FLAGS.items() if name not in _NOT_UNUSUAL}
+    status = frame["status"].to_numpy(dtype=object)
+    masks |= {f"status {name}": status == name for name in sorted(set(status) - {"ok"})}
+    if "route" in frame:
+        route = frame["route"].to_numpy(dtype=object)
+        masks |= {f"route {name}": (route == name) & (status == "ok") for name in sorted(set(route[status == "ok"]))}
+    by_chi2 = frame.assign(_order=-frame["chi2_best"].astype(float)).sort_values("_order", kind="stable")
+    found = {}
+    for why, mask in masks.items():
+        if 0 < mask.sum() < len(frame) / 2:
+            source = by_chi2[by_chi2["object_id"].isin(frame["object_id"][mask])] if "chi2" in why else frame[mask]
+            found[why] = [int(item) for item in source["object_id"]]
+    return found
+
+
+def _in_turn(groups: dict[str, Sequence[int]]):
+    """One of each group, then a second of each, and so on."""
+    longest = max(map(len, groups.values()), default=0)
+    for place in range(longest):
+        yield from ((ids[place], why) for why, ids in groups.items() if place < len(ids))
+
+
 def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dict:
     """What table, spectra and corner plots need: the survey's bands, the quantities, one record a galaxy.
 
@@ -62,14 +194,9 @@ def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dic
     return {
         "bands": [_band(*curve) for curve in drawing.curves],
         "quantities": [{"name": name, "unit": unit, "meaning": text} for name, (unit, text) in fields.items()],
-        "n_parameters": len(parameters), "corner": corner, "flags": FLAGS, "care": CARE,
+        "n_parameters": len(parameters), "corner": corner, "flags": FLAGS,
         "wave": _significant(wave_aa, 5), "galaxies": records,
     }  # fmt: skip
-
-
-def as_json(value) -> str:
-    """Compact JSON that may stand inside a <script> element."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _record(row, choice, survey, fields, corner):
@@ -77,7 +204,7 @@ def _record(row, choice, survey, fields, corner):
     item, ok = row["object_id"], row["status"] == "ok"
     record = {
         "id": str(item), "why": choice.why[item], "sample": item in choice.sample, "status": row["status"],
-        "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit], "care": bool(row["flags"] & CARE),
+        "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
         "ra": _significant(row["ra"], 9), "dec": _significant(row["dec"], 9), "given_z": _finite(row["redshift"]),
         "chi2": _significant(row["chi2_best"], 4), "worst_band": row["worst_band"], "n_bands": row.get("n_bands"),
         "flux": [_significant(row[f"flux_{band}"], 5) for band in survey.band_names],
@@ -140,91 +267,6 @@ def _significant(values, digits: int):
 
 def _finite(value):
     return None if value is None or not np.isfinite(value) else float(value)
-
-
-QUIESCENT_LOG_SSFR = -11.0
-TABLE_ROWS = 300
-"""Galaxies in the table: all of a smaller catalogue, else two thirds at random and up to a third for their oddness."""
-RANDOM = "random sample"
-_STREAM = 77
-# Harmless, or no property of the galaxy.
-_NOT_ODD = ("negative_flux", "missing_redshift", "no_photometry", "redshift_out_of_range")
-
-
-def pick_galaxies(ok: pd.DataFrame) -> dict[int, str]:
-    """Three object_ids and why they were chosen: typical star-forming, typical quiescent, badly fitted.
-
-    Typical: unflagged, and nearest to its group's medians of log_mstar and log_ssfr, each in units of its scatter.
-    """
-    clean = ok[ok["flags"] == 0] if (ok["flags"] == 0).any() else ok
-    quiescent = clean["log_ssfr_p50"] < QUIESCENT_LOG_SSFR
-    limit = np.quantile(ok["chi2_best"], 0.999)
-    worst = ok[ok["chi2_best"] <= limit].sort_values(["chi2_best", "object_id"], ascending=[False, True])
-    ranked = [(_by_typicality(clean[~quiescent]), "typical star-forming galaxy"),
-              (_by_typicality(clean[quiescent]), "typical quiescent galaxy"),
-              (worst["object_id"], "worst fit below the 99.9th percentile of chi2")]  # fmt: skip
-    chosen: dict[int, str] = {}
-    for candidates, why in ranked:
-        fresh = (int(item) for item in candidates if int(item) not in chosen)
-        if (first := next(fresh, None)) is not None:
-            chosen[first] = why
-    return chosen
-
-
-def _by_typicality(group):
-    distance = 0.0
-    for name in ("log_mstar_p50", "log_ssfr_p50"):
-        values = group[name]
-        scatter = (values - values.median()).abs().median()
-        distance = distance + ((values - values.median()) / max(scatter, 1e-6)) ** 2
-    order = group.assign(_distance=distance).sort_values(["_distance", "object_id"])
-    return order["object_id"]
-
-
-def choose_table(frame: pd.DataFrame, first: dict[int, str], rows: int = TABLE_ROWS) -> Choice:
-    """The galaxies of the table: `first`, a random sample, then the odd ones in turn; all, where they are few.
-
-    The sample is drawn by a number that object_id alone gives, so the order of the rows does not matter.
-    """
-    ids = frame["object_id"].to_numpy()
-    shuffled = frame.iloc[np.argsort(rng.uniform(0, _STREAM, ids, 1)[:, 0], kind="stable")]
-    n_random = len(frame) if len(frame) <= rows else rows - rows // 3
-    sample = [int(item) for item in shuffled["object_id"][:n_random]]
-    why = first | {item: RANDOM for item in sample if item not in first}
-    for item, reason in _in_turn(_odd(shuffled)):
-        if len(why) >= rows:
-            break
-        why.setdefault(item, reason)
-    return Choice(why, frozenset(sample))
-
-
-def _odd(frame: pd.DataFrame) -> dict[str, Sequence[int]]:
-    """Object ids by what is odd about them; what most of the catalogue shares is not odd. Worst fits come first."""
-    flags = frame["flags"].to_numpy()
-    masks = {f"flag {name}": (flags & bit) != 0 for name, bit in FLAGS.items() if name not in _NOT_ODD}
-    status = frame["status"].to_numpy(dtype=object)
-    masks |= {f"status {name}": status == name for name in sorted(set(status) - {"ok"})}
-    if "route" in frame:
-        route = frame["route"].to_numpy(dtype=object)
-        masks |= {f"route {name}": (route == name) & (status == "ok") for name in sorted(set(route[status == "ok"]))}
-    by_chi2 = frame.assign(_order=-frame["chi2_best"].astype(float)).sort_values("_order", kind="stable")
-    found = {}
-    for why, mask in masks.items():
-        if 0 < mask.sum() < len(frame) / 2:
-            source = by_chi2[by_chi2["object_id"].isin(frame["object_id"][mask])] if "chi2" in why else frame[mask]
-            found[why] = [int(item) for item in source["object_id"]]
-    return found
-
-
-def _in_turn(groups: dict[str, Sequence[int]]):
-    """One of each group, then a second of each, and so on."""
-    longest = max(map(len, groups.values()), default=0)
-    for place in range(longest):
-        yield from ((ids[place], why) for why, ids in groups.items() if place < len(ids))
-
-
-SPECTRUM_DRAWS = 64
-_PARAMETER_TABLE = ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst")
 
 
 def still_figures(row: dict, why: str, drawing: Drawing) -> dict:

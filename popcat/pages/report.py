@@ -1,45 +1,43 @@
-"""One HTML page about a posterior catalogue: what came out, whether to believe it, its galaxies to look at.
-
-The page itself: what the template shows, and the file.
-"""
+"""The report: one HTML page about a posterior catalogue. What to trust, its galaxies, its distributions, its origin."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from popcat import plots
 from popcat.catalog.manifest import CatalogManifest
 from popcat.catalog.queries import Catalog, open_catalog
-from popcat.checks.calibration import read_calibration
+from popcat.checks.calibration import Calibration, read_calibration
 from popcat.columns import PERCENTILES, parameter_fields
 from popcat.errors import PopcatError
-from popcat.files import write_bytes_atomic
 from popcat.forward.filters import load_curves
 from popcat.forward.model import forward_for
 from popcat.forward.spectrum import observed_spectra
-from popcat.galaxies import FLAGS, STATUS
+from popcat.galaxies import CHECK_FLAGS, CLEAN, FLAGS, STATUS
 from popcat.galaxy_model import GalaxyModel
-from popcat.pages.galaxies import Choice, Drawing, as_json, choose_table, panel_records, pick_galaxies, still_figures
-from popcat.pages.judgement import (
+from popcat.pages.crosscheck import crosscheck_section
+from popcat.pages.diagnostics import (
     FLAG_MEANING,
     STATUS_MEANING,
+    Counts,
     calibration_panels,
-    crosscheck_section,
+    diagnostics,
+    read_counts,
     run_badges,
-    verdicts,
 )
-from popcat.pages.reading import (
-    TABLE_GROUPS,
+from popcat.pages.galaxies import (
+    Choice,
+    Drawing,
     check_columns,
+    choose_table,
+    panel_records,
+    pick_galaxies,
     read_galaxies,
-    read_population,
-    read_provenance,
     read_scalars,
+    still_figures,
 )
+from popcat.pages.template import as_json, flattened, write_page
 from popcat.posterior.posterior import embedded_posteriors, posterior_folder
 from popcat.survey import Survey
 
@@ -52,9 +50,9 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     """Write the HTML page of a catalogue that `popcat infer` wrote, with spectra from its own galaxy model.
 
     galaxies: object_ids to show in full. calibration: a folder that `popcat calibrate` wrote; by default the folder
-    `calibration` inside the model's own, if there is one. crosscheck: a folder that `popcat crosscheck` wrote.
+    `calibration` of the trained posterior, if there is one. crosscheck: a folder that `popcat crosscheck` wrote.
     title: of the page, by default the folder's name. The page is one file: what to trust, up to 300 galaxies to sort,
-    filter and look at, the population, what made it.
+    filter and draw, distributions of the whole catalogue, what made it.
 
     Returns the path of the page. Raises PopcatError if the folder holds no finished posterior catalogue.
 
@@ -71,24 +69,35 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
         catalog, Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
-        calibration=_calibration_of(manifest) if calibration is None else read_calibration(calibration),
+        calibration=_shown(_calibration_of(manifest) if calibration is None else read_calibration(calibration)),
         sections=[] if crosscheck is None else [crosscheck_section(crosscheck)],
     )  # fmt: skip
 
 
-def _calibration_of(manifest: CatalogManifest) -> dict | None:
-    """The calibration kept with the model that made a catalogue; None if there is none, or it is of another model."""
+def _shown(found: Calibration | None) -> dict | None:
+    """What the page shows of a calibration: its runs, and ranks and distances of the first."""
+    if found is None:
+        return None
+    return found.model_dump() | {"n": found.n, "ks": found.first.ks, "ranks": found.ranks[next(iter(found.runs))]}
+
+
+def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
+    """The calibration beside the trained posterior of a catalogue; None if there is none, or it is of another one."""
     where = manifest.posterior.location
     folder = (posterior_folder(where) if where in embedded_posteriors() else Path(where)) / "calibration"
     if not folder.is_dir():
         return None
     found = read_calibration(folder)
-    return found if found["model"] == manifest.posterior.name else None
+    return found if found.posterior == manifest.posterior.name else None
 
 
+TABLE_GROUPS = 32
+"""The galaxies of the table are from so many row groups, evenly spaced: draws are the bulk of a catalogue."""
 # Keys of the manifest that the page folds away.
 _DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.")
-SCRIPTS = ("svg.js", "sed.js", "corner.js", "table.js")
+SCRIPTS = ("expressions.js", "svg.js", "sed.js", "corner.js", "table.js")
+SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr")
+"""Quantities that are columns of the table, beside the redshift."""
 
 
 def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
@@ -103,7 +112,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     galaxies: object_ids to show in full; None picks a star-forming, a quiescent and a badly fitted one.
     calibration: "ranks" {name: (n_mock,)} of the truth in [0, 1], "ks" {name: distance}, and optionally "history", a
     list of dicts with epoch, train, validation, and what `popcat calibrate` found: "limits", "failures", "n", "runs".
-    model: the galaxy model of the catalogue, by default `GalaxyModel()`.
+    galaxy_model: that of the catalogue, by default `GalaxyModel()`.
     sections: further parts of the page, each a dict with title, text, and optionally rows (the first is the header)
     and figures, a list of (data URI, caption). title: of the page, by default the folder's name.
 
@@ -113,11 +122,11 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     output = Path(output)
     parameters = parameter_fields(galaxy_model or GalaxyModel())
     check_columns(catalog, survey, parameters)
-    population = read_population(catalog)
-    ok = population.frame[population.frame["status"] == "ok"]
+    counts = read_counts(catalog)
+    ok = counts.frame[counts.frame["status"] == "ok"]
     if ok.empty:
-        raise PopcatError(f'{catalog.path} has no galaxy with status "ok" among {population.rows:,}: '
-                          f"{_listing(population.status)}; check the survey's columns and units")  # fmt: skip
+        raise PopcatError(f'{catalog.path} has no galaxy with status "ok" among {counts.rows:,}: '
+                          f"{_listing(counts.status)}; check the survey's columns and units")  # fmt: skip
     drawing = Drawing(survey, parameters, curves, forward, spectrum)
     near, n_groups = catalog.thinned(TABLE_GROUPS)
     scalars = read_scalars(near)
@@ -127,25 +136,44 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     choice = choose_table(scalars, first)
     others = read_galaxies(near, [item for item in choice.why if item not in first], survey, parameters)
     records = panel_records([*in_full, *others], choice, drawing)
-    provenance = read_provenance(catalog)
+    provenance = _provenance(catalog)
     badges = [] if calibration is None else run_badges(calibration, tuple(parameters))
     reweighted = isinstance(catalog.manifest, CatalogManifest) and catalog.manifest.prior is not None
-    page = {
-        "title": title or Path(catalog.path).resolve().name, "survey": survey, "population": population,
-        "shown": len(population.frame), "provenance": provenance, "made": dict(provenance),
-        "details": [key for key, _ in provenance if key.startswith(_DETAILS)],
-        "verdicts": verdicts(population, calibration, badges, reweighted=reweighted),
-        "status_rows": [(name, population.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
-        "flag_rows": [(bit, name, population.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
-        "figures": _population_figures(ok, population.status, len(survey.bands)),
-        "galaxies": [still_figures(row, first[row["object_id"]], drawing) for row in in_full],
-        "table": _table(records, choice, population, len(scalars), n_groups), "records": Markup(as_json(records)),
-        "calibration": None if calibration is None else calibration_panels(calibration), "badges": badges,
-        "sections": sections,
-    }  # fmt: skip
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomic(output, _template().render(**page).encode("utf-8"))
-    return output
+    return write_page(
+        "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or Path(catalog.path).resolve().name,
+        sections=_contents(calibration, sections), provenance=provenance,
+        details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
+        shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,
+        shown_quantities=SHOWN, diagnostics=diagnostics(counts, calibration, badges, reweighted=reweighted),
+        status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
+        flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
+        figures=_figures(ok, counts.status, len(survey.bands)),
+        galaxies=[still_figures(row, first[row["object_id"]], drawing) for row in in_full],
+        table=_table(records, choice, counts, len(scalars), n_groups), records=as_json(records),
+        calibration=None if calibration is None else calibration_panels(calibration), badges=badges, extras=sections,
+    )  # fmt: skip
+
+
+def _contents(calibration, extras) -> list[tuple[str, str]]:
+    """Anchors and words of the navigation."""
+    parts = [("table", "Galaxies"), ("catalogue", "The whole catalogue"), ("flags", "Status and flags"),
+             ("in-full", "Galaxies in full"), *([] if calibration is None else [("calibration", "Calibration")])]
+    return [*parts, *((f"section-{number}", extra["title"]) for number, extra in enumerate(extras, start=1)),
+            ("how", "How to read this")]  # fmt: skip
+
+
+def _provenance(catalog: Catalog) -> list[tuple[str, str]]:
+    """Dotted keys and values of the manifest; empty without one."""
+    manifest = catalog.manifest
+    return [] if manifest is None else list(flattened(manifest.model_dump(mode="json", exclude_none=True)))
+
+
+def _made(catalog: Catalog) -> dict | None:
+    """What the first lines say of a catalogue's origin; None without a manifest that says it."""
+    manifest = catalog.manifest
+    if not isinstance(manifest, CatalogManifest):
+        return None
+    return {"posterior": manifest.posterior.location, "draws": manifest.draws, "version": manifest.popcat_version}
 
 
 def _first(ok, scalars, galaxies) -> dict[int, str]:
@@ -164,20 +192,20 @@ def _with_posterior(rows: list[dict]) -> list[dict]:
     return rows
 
 
-def _table(records: dict, choice: Choice, population, considered: int, n_groups: int) -> dict:
+def _table(records: dict, choice: Choice, counts: Counts, considered: int, n_groups: int) -> dict:
     """Rows of the table, and what to say of which galaxies it holds."""
     names = [quantity["name"] for quantity in records["quantities"]]
     nothing = [[None] * len(PERCENTILES)] * len(names)
     rows = [record | {"values": dict(zip(names, record["q"] or nothing, strict=True))}
             for record in records["galaxies"]]  # fmt: skip
     return {
-        "rows": rows, "sample": len(choice.sample), "odd": len(rows) - len(choice.sample),
-        "whole": len(rows) >= population.rows, "considered": considered, "groups": min(n_groups, TABLE_GROUPS),
-        "of_groups": n_groups, "certificates": bool(population.corrected),
+        "rows": rows, "sample": len(choice.sample), "picked": len(rows) - len(choice.sample),
+        "whole": len(rows) >= counts.rows, "considered": considered, "groups": min(n_groups, TABLE_GROUPS),
+        "of_groups": n_groups, "certificates": bool(counts.corrected),
     }  # fmt: skip
 
 
-def _population_figures(ok, status, n_bands):
+def _figures(ok, status, n_bands):
     figures = {"mass_redshift": plots.mass_redshift(ok), "sfr_mass": plots.sfr_mass(ok),
                "chi2": plots.chi2_histogram(ok, n_bands), "status": plots.status_bars(status)}  # fmt: skip
     return {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}
@@ -185,16 +213,3 @@ def _population_figures(ok, status, n_bands):
 
 def _listing(counts):
     return ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "it is empty"
-
-
-def _template():
-    loader = jinja2.PackageLoader("popcat", "data/report")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    environment.globals |= {"inline": _inline, "scripts": SCRIPTS}
-    return environment.get_template("page.html.j2")
-
-
-def _inline(name: str) -> Markup:
-    """A style sheet or script as it stands."""
-    return Markup((files("popcat") / "data" / "report" / name).read_text(encoding="utf-8"))

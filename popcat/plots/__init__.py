@@ -1,4 +1,4 @@
-"""Figures of a posterior catalogue and of a model's calibration.
+"""Figures of a posterior catalogue of a trained posterior's calibration, and of a population.
 
 Every function takes arrays or frames and returns a matplotlib Figure; none touches pyplot or global settings.
 """

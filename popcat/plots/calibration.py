@@ -1,4 +1,4 @@
-"""Figures of a model: p-p curves, rank histograms, loss."""
+"""Figures of a trained posterior: p-p curves, rank histograms, loss."""
 
 from collections.abc import Mapping, Sequence
 
@@ -70,7 +70,7 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Figure:
     figure, ax = new_panel()
     ax.plot(epoch, train, color=GREY, lw=1.5, label="training")
     ax.plot(epoch, validation, color=BLUE, lw=1.8, label="validation")
-    ax.plot(epoch[best], validation[best], "o", color=ORANGE, ms=7, label=f"kept: epoch {epoch[best]}")
+    ax.plot(epoch[best], validation[best], "o", color=ORANGE, ms=7, label=f"best: epoch {epoch[best]}")
     ax.set(xlabel="Epoch", ylabel=r"Loss: $-\langle\log q(\theta\,|\,x)\rangle$")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper right")

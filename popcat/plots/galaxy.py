@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import ScalarFormatter
 
 from popcat.errors import PopcatError
 from popcat.plots.style import (
@@ -17,7 +17,9 @@ from popcat.plots.style import (
     ORANGE,
     PALETTE,
     extent_of,
+    overlaid_corner_plot,
     styled,
+    tidy_corner,
 )
 
 # The unit of the star-formation rate does not fit beside a small panel.
@@ -47,11 +49,7 @@ def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
                   plot_contours=contours, fill_contours=contours, quiet=True,
                   hist_kwargs={"histtype": "stepfilled", "alpha": 0.55, "lw": 1.2},
                   data_kwargs={"ms": 1.6 if contours else 3.0, "alpha": 0.25 if contours else 0.6})
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            if len(axis.get_ticklocs()):
-                axis.set_major_locator(MaxNLocator(4, prune="both"))
-    figure.subplots_adjust(left=0.115, bottom=0.115, right=0.985, top=0.96, wspace=0.06, hspace=0.06)
+    tidy_corner(figure)
     figure.text(0.985, 0.975, title, ha="right", va="top", fontsize=11, linespacing=1.5)
     return figure
 
@@ -59,22 +57,11 @@ def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
 @styled
 def overlaid_corner(draws: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], *, title: str) -> Figure:
     """Corner plot of two samples of one galaxy's posterior, each a dict of (n,): the draws over the reference."""
-    import corner
-
-    parts = [np.column_stack([np.asarray(part[name], dtype=float) for name in CORNER]) for part in (reference, draws)]
-    parts = [part[np.isfinite(part).all(axis=1)] for part in parts]
-    ranges = [extent_of(np.concatenate(columns), pad=0.08) for columns in zip(*(part.T for part in parts), strict=True)]
-    figure = Figure(figsize=(7.2, 7.2))
-    for part, color in zip(parts, (GREY, BLUE), strict=True):
-        contours = len(part) >= CONTOUR_POINTS and bool((np.ptp(part, axis=0) > 0).all())
-        corner.corner(part, fig=figure, range=ranges, bins=20, smooth=1.0, color=color, labels=_CORNER_LABELS,
-                      label_kwargs={"fontsize": 10}, labelpad=0.12, levels=(0.68, 0.95), plot_density=False,
-                      plot_datapoints=False, plot_contours=contours, quiet=True,
-                      hist_kwargs={"density": True, "lw": 1.4})
-    for ax in figure.axes:
-        ax.tick_params(labelsize=8)
-    figure.text(0.985, 0.975, f"{title}\nblue: the catalogue, grey: the referee", ha="right", va="top", fontsize=11)
-    return figure
+    samples = [np.column_stack([np.asarray(part[name], dtype=float) for name in CORNER]) for part in (reference, draws)]
+    return overlaid_corner_plot(
+        *(sample[np.isfinite(sample).all(axis=1)] for sample in samples), _CORNER_LABELS,
+        note=f"{title}\nblue: the catalogue, grey: the independent sampler",
+    )  # fmt: skip
 
 
 @styled
@@ -108,8 +95,6 @@ def galaxy_sed(survey_curves, flux, flux_err, model_flux, *, title: str, spectru
     figure.align_ylabels()
     ax.legend(loc="upper left", ncols=3, columnspacing=1.2)
     return figure
-
-
 
 
 def _wave_axis(ax, curves):

@@ -3,13 +3,14 @@
 import base64
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from popcat.errors import PopcatError
 
@@ -47,8 +48,6 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inner
 
 
-
-
 def figure_to_data_uri(fig: Figure) -> str:
     """The figure as a PNG in a data URI, for an HTML page that needs no other file."""
     buffer = io.BytesIO()
@@ -60,6 +59,36 @@ def save_figure(fig: Figure, path: "str | Path | io.BytesIO") -> None:
     """Write a figure to a file, whose suffix names the format (png, pdf, svg); PNG into a buffer."""
     with matplotlib.rc_context(STYLE):
         fig.savefig(path)
+
+
+def overlaid_corner_plot(
+    reference: np.ndarray, sample: np.ndarray, labels: Sequence[str], *, note: str, bins: int = 20
+) -> Figure:
+    """Corner plot of two samples (n, d): the reference grey, the other blue over it; `note` says which is which."""
+    import corner
+
+    joint = np.concatenate([reference, sample])
+    ranges = [extent_of(column, pad=0.08) for column in joint.T]
+    figure = Figure(figsize=(7.6, 7.6))
+    for part, color in ((reference, GREY), (sample, BLUE)):
+        contours = len(part) >= CONTOUR_POINTS and bool((np.ptp(part, axis=0) > 0).all())
+        corner.corner(part, fig=figure, range=ranges, bins=bins, smooth=1.0, color=color, labels=list(labels),
+                      label_kwargs={"fontsize": 10}, labelpad=0.12, levels=(0.68, 0.95), plot_density=False,
+                      plot_datapoints=not contours, plot_contours=contours, quiet=True,
+                      hist_kwargs={"density": True, "lw": 1.4}, data_kwargs={"ms": 3.0, "alpha": 0.5})  # fmt: skip
+    tidy_corner(figure)
+    figure.text(0.985, 0.985, note, ha="right", va="top", fontsize=11, linespacing=1.5)
+    return figure
+
+
+def tidy_corner(figure: Figure) -> None:
+    """Few ticks, and margins that hold the labels of a corner plot."""
+    for ax in figure.axes:
+        ax.tick_params(labelsize=8)
+        for axis in (ax.xaxis, ax.yaxis):
+            if len(axis.get_ticklocs()):
+                axis.set_major_locator(MaxNLocator(4, prune="both"))
+    figure.subplots_adjust(left=0.115, bottom=0.115, right=0.985, top=0.96, wspace=0.06, hspace=0.06)
 
 
 def new_panel():

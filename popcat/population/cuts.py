@@ -1,7 +1,7 @@
 """A survey's selection: cuts on observed magnitudes and signal-to-noise ratios, hard for data, smooth for gradients."""
 
-import re
-from collections.abc import Iterable
+import ast
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from popcat.errors import PopcatError, did_you_mean
+from popcat.expressions import Expression, parse
 from popcat.units import AB_ZERO_NMGY
 
-_TEXT = re.compile(r"^\s*(sn_)?([A-Za-z][A-Za-z0-9]*)\s*([<>])\s*(-?(?:\d+\.?\d*|\.\d+))\s*$")
 _REMOTE, _TINY = 20.0, 1e-290
 """Standard deviations beyond which a galaxy has no chance to pass; a chance that is none."""
 _NO_EDGE, _SHARPEST = 1e30, 1e-8
@@ -75,7 +75,7 @@ class Cuts:
 
         The noise of a band with cuts is a normal number cut off where the galaxy would fail, so that every galaxy has
         a share in what is observed, however rarely noise brings it in: weighted with the chance, the fluxes are
-        distributed like those of galaxies that were thrown at the cuts one by one.
+        distributed like those of galaxies to which noise was added and the cuts applied one by one.
 
         Parameters
         ----------
@@ -132,23 +132,70 @@ def _normal_cdf(x: torch.Tensor) -> torch.Tensor:
     return 0.5 * torch.erfc(-x / 2.0**0.5)
 
 
+_SIDES = {ast.Lt: "below", ast.LtE: "below", ast.Gt: "above", ast.GtE: "above"}
+_OTHER_WAY = {"below": "above", "above": "below"}
+_EXPECTED = ('expected comparisons of a band with a number joined by "and", such as "r < 19.8" or '
+             '"sn_u > 3 and 14 < g < 22"')  # fmt: skip
+
+
 def parse_cuts(texts: Iterable[str], bands: tuple[str, ...]) -> Cuts:
-    """Cuts such as "r<19.8" (a magnitude) and "sn_u>3" (flux / error).
+    """Cuts from conditions on magnitudes and signal-to-noise ratios; a galaxy has to pass all.
 
-    Raises PopcatError for another form or an unknown band.
+    texts : conditions of `popcat.expressions` on a band's AB magnitude ("r < 19.8") or its flux / error ("sn_u > 3"),
+        either way round, joined by `and`. A limit itself has no probability, so "<" and "<=" are the same cut.
 
-    >>> [str(cut) for cut in parse_cuts(["r < 19.8", "sn_u>3"], ("u", "g", "r")).cuts]
-    ['r<19.8', 'sn_u>3']
+    Raises PopcatError for anything else, an unknown band, and a signal-to-noise limit that is not positive.
+
+    >>> [str(cut) for cut in parse_cuts(["19.8 > r", "sn_u > 3 and 14 < g < 22"], ("u", "g", "r")).cuts]
+    ['r<19.8', 'sn_u>3', 'g>14', 'g<22']
     """
-    cuts = []
-    for text in texts:
-        found = _TEXT.match(text)
-        if not found:
-            raise PopcatError(f'cut "{text}": expected a band and a limit, such as "r<19.8" or "sn_u>3"')
-        is_sn, band, sign, limit = found.groups()
-        if band not in bands:
-            raise PopcatError(f'cut "{text}": no band "{band}"; {did_you_mean(band, bands)}')
-        if is_sn and float(limit) <= 0:
-            raise PopcatError(f'cut "{text}": expected a positive signal-to-noise ratio')
-        cuts.append(Cut(band, "sn" if is_sn else "mag", "below" if sign == "<" else "above", float(limit)))
-    return Cuts(tuple(bands), tuple(cuts))
+    return Cuts(tuple(bands), tuple(cut for text in texts for cut in _cuts_of(text, tuple(bands))))
+
+
+def _cuts_of(text: str, bands: tuple[str, ...]) -> list[Cut]:
+    try:
+        expression = parse(text)
+    except PopcatError as error:
+        raise PopcatError(f'cut "{text}": {_EXPECTED}') from error
+    return list(_conditions(expression, expression.tree, bands))
+
+
+def _conditions(expression: Expression, node: ast.expr, bands: tuple[str, ...]) -> Iterator[Cut]:
+    """The cuts that a tree of comparisons and `and` stands for."""
+    match node:
+        case ast.BoolOp(op=ast.And(), values=parts):
+            for part in parts:
+                yield from _conditions(expression, part, bands)
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _SIDES for op in ops):
+            for one, op, other in zip([left, *others[:-1]], ops, others, strict=True):
+                yield _cut(expression, one, _SIDES[type(op)], other, bands)
+        case _:
+            raise PopcatError(f'cut "{expression.text}": {_EXPECTED}')
+
+
+def _cut(expression: Expression, left: ast.expr, keeps: str, right: ast.expr, bands: tuple[str, ...]) -> Cut:
+    """One comparison, with the number on either side."""
+    if _number(left) is not None:
+        left, keeps, right = right, _OTHER_WAY[keeps], left
+    limit = _number(right)
+    if not isinstance(left, ast.Name) or limit is None:
+        raise PopcatError(f'cut "{expression.text}": {_EXPECTED}')
+    name = expression.name_of(left)
+    quantity = "mag" if name in bands or not name.startswith("sn_") else "sn"
+    band = name if quantity == "mag" else name.removeprefix("sn_")
+    if band not in bands:
+        raise PopcatError(f'cut "{expression.text}": no band "{band}"; {did_you_mean(band, bands)}')
+    if quantity == "sn" and limit <= 0:
+        raise PopcatError(f'cut "{expression.text}": expected a positive signal-to-noise ratio, got {limit:g}')
+    return Cut(band, quantity, keeps, limit)
+
+
+def _number(node: ast.expr) -> float | None:
+    """A finite constant, with its sign; None for anything else."""
+    match node:
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value = _number(operand)
+            return None if value is None else -value
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool) and abs(value) < _NO_EDGE:
+            return float(value)
+    return None

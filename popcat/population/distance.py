@@ -207,7 +207,7 @@ def split(n: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class WassersteinLoss:
-    """The loss of a step and the score of a look, for one member."""
+    """The loss of a step and the score of a validation, for one member."""
 
     def __init__(
         self, flow, synthesis: Synthesis, galaxies: Galaxies, scaling: Scaling, settings: PopulationSettings, seed: int
@@ -244,7 +244,7 @@ class WassersteinLoss:
         return distance + self._off_known(seen, weight) + too_many
 
     def score(self) -> float:
-        """Sliced W_1 to the held-out galaxies with the true noise and cuts; the same draws in every look."""
+        """Sliced W_1 to the held-out galaxies with the true noise and cuts; the same draws each time."""
         random = torch.Generator().manual_seed(_SCORE_SEED)
         share = float(self._observe(_SCORE_PILOT, random, 1.0).weight.mean())
         if share < 1.0 / _SCORE_PILOT:

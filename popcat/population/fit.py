@@ -15,8 +15,7 @@ from popcat.catalog.draws import decode_table
 from popcat.catalog.manifest import CatalogManifest, is_output, read_run
 from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
-from popcat.files import write_parquet_atomic
-from popcat.forward.noise import NoiseModel, check_noise, default_noise
+from popcat.forward.noise import Noise, check_noise, default_noise, noise_of, read_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
 from popcat.galaxy_model import GalaxyModel, make_prior
@@ -27,7 +26,7 @@ from popcat.population.ensemble import assemble
 from popcat.population.fitted import Member, Population, load_population, save_population
 from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job, check_folder, fit_member, known_start, read_job, write_job
-from popcat.population.sampling import sample_folder
+from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.population.space import Space
 from popcat.population.start import WIDE, start_prior
@@ -35,6 +34,7 @@ from popcat.population.synthesis import catalogue_noise
 from popcat.population.unfolding import unfold
 from popcat.run.client import Where
 from popcat.run.runner import How, Outcome, run
+from popcat.settings import settings_of
 from popcat.survey import Survey, load_survey
 from popcat.timing import recorded
 
@@ -44,7 +44,7 @@ _FEWEST = 200
 def job_of_photometry(
     frame: pd.DataFrame, survey: Survey, galaxy_model: GalaxyModel, cuts: Sequence[str],
     settings: PopulationSettings, *,
-    noise: NoiseModel | None = None, report: Callable[[str], None] = lambda text: None,
+    noise: Noise | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Job:  # fmt: skip
     """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
 
@@ -87,7 +87,7 @@ def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda te
 
 
 def job_of_posteriors(
-    posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: NoiseModel | None = None
+    posteriors: "str | Path", cuts: Sequence[str], settings: PopulationSettings, *, noise: Noise | None = None
 ) -> Job:
     """The hierarchical route from a posterior catalogue.
 
@@ -160,37 +160,46 @@ SAMPLES = 100_000
 
 
 def fit_population(
-    source: str | Path, output: str | Path, *, survey: "str | Path | Survey" = "sdss",
-    galaxy_model: GalaxyModel | None = None, noise: NoiseModel | None = None, cuts: Sequence[str] = (),
-    settings: PopulationSettings | None = None, device: str = "cpu", client: Where = None,
-    workers: int | None = None, samples: int = SAMPLES, progress: bool = False, log: str | Path | None = None,
-    report: Callable[[str], None] = lambda text: None,
+    source: str | Path, output: str | Path = "population", *, survey: "str | Path | Survey | None" = None,
+    galaxy_model: "GalaxyModel | str | Path | None" = None, noise: "Noise | str | Path | None" = None,
+    cuts: Sequence[str] = (), settings: "PopulationSettings | str | Path | None" = None, device: str = "cpu",
+    client: Where = None, workers: int | None = None, samples: int = SAMPLES, progress: bool = False,
+    log: str | Path | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Population:  # fmt: skip
     """Fit the population behind a catalogue, freeze it in `output`, and sample it there.
 
     `source` is a catalogue of photometry (the Wasserstein route) or a posterior catalogue from `popcat infer` (the
-    hierarchical route; its survey and galaxy model are then the catalogue's). `noise` defaults to the catalogue's own,
-    with posteriors to the survey's. `cuts` are those of the survey, such as "r<19.8", applied to the catalogue and to
-    synthetic galaxies alike. A rerun to the same folder goes on where it was cut off, also with more members.
+    hierarchical route), which has its own survey and galaxy model. The survey of photometry is "sdss" by default.
+    `noise` defaults to the catalogue's own, with posteriors to the survey's. `cuts` are those of the survey, such as
+    "r<19.8", applied to the catalogue and to synthetic galaxies alike. A rerun to the same folder goes on where it was
+    cut off, also with more members.
 
     Raises PopcatError for a catalogue or cuts that cannot work, a folder with another fit, or if no member could be
-    fitted.
+    fitted. An option that would do nothing is refused: survey or galaxy_model with posteriors.
+
+    >>> fit_population("posteriors", survey="gama")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: posteriors is a posterior catalogue, which has its own: leave out survey
     """
-    settings, output = settings or PopulationSettings(), Path(output).absolute()
+    settings, output = settings_of(PopulationSettings, settings, "population"), Path(output).absolute()
     how = How(client, workers, progress, log=log)
     how.verify()
     if output.exists() and not output.is_dir():
         raise PopcatError(f"{output} is a file: expected a folder for the population, or a path that is not there yet")
     from_posteriors = is_output(source) and read_run(source).kind == CatalogManifest.KIND
     if from_posteriors:
-        job = job_of_posteriors(source, cuts, settings, noise=noise)
+        useless = [name for name, one in {"survey": survey, "galaxy_model": galaxy_model}.items() if one is not None]
+        if useless:
+            raise PopcatError(f"{source} is a posterior catalogue, which has its own: leave out {', '.join(useless)}")
+        own = read_noise(noise) if isinstance(noise, str | Path) else noise
+        job = job_of_posteriors(source, cuts, settings, noise=own)
     else:
-        survey = load_survey(survey)
+        survey, galaxy_model = load_survey(survey or "sdss"), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
         is_noise = settings.error_floors == "scatter"
         frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
-        noise = noise and check_noise(noise, survey, "noise")
-        job = job_of_photometry(frame, survey, galaxy_model or GalaxyModel(), cuts, settings, noise=noise,
-                                report=report)
+        own = None if noise is None else noise_of(noise, survey)
+        job = job_of_photometry(frame, survey, galaxy_model, cuts, settings, noise=own, report=report)
     check_folder(job, output)
     job = with_start(job, output, report)
     write_job(job, output)
@@ -202,7 +211,7 @@ def fit_population(
     save_population(population, output)
     population = load_population(output)
     if samples:
-        write_parquet_atomic(output / "samples.parquet", sample_folder(output, samples, seed=settings.seed))
+        sample_population(population, samples, output=output / "samples.parquet", seed=settings.seed)
     return population
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import pydantic
 import torch
 
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
 from popcat.files import sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.settings import PopulationSettings
@@ -53,7 +54,7 @@ class Description(pydantic.BaseModel):
     survey: Survey
     # "model" in older files
     galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
-    noise: NoiseModel
+    noise: Noise
     cuts: tuple[dict, ...]
     route: str
     settings: PopulationSettings
@@ -64,8 +65,8 @@ class Description(pydantic.BaseModel):
     files: dict[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Population:
+@dataclass(frozen=True, repr=False)
+class Population(Displayed):
     """A fitted population, ready to sample.
 
     flows : of the members with a weight, in their order. architecture : their shape. name : see `name_of`.
@@ -75,6 +76,22 @@ class Population:
     flows: tuple[torch.nn.Module, ...]
     architecture: Architecture
     name: str = field(default="")
+
+    def _title(self) -> str:
+        return f"Population {self.name[:8]} of survey {self.survey.name}"
+
+    def _facts(self) -> dict[str, object]:
+        made, measured, (low, high) = self.description, self.description.measured, self.survey.redshift_range
+        found = {
+            "bands": listed(self.survey.band_names, 20),
+            "redshift": f"{low:g} to {high:g}",
+            "cuts": "; ".join(str(cut) for cut in self.cuts.cuts) or "none",
+            "fitted to": made.route,
+            "galaxies": f"{measured['galaxies']:,}" if "galaxies" in measured else "",
+            "flows": f"{len(self.flows)} of {len(made.members)} members",
+            "parameters": listed(self.space.prior.names, 20),
+        }
+        return {name: value for name, value in found.items() if value}
 
     @property
     def survey(self) -> Survey:

@@ -6,8 +6,9 @@ with x_ik draw k of galaxy i under the prior p, of importance weight w_ik, and a
 the survey observes (Mandel, Farr & Gair 2019, eq. 7); without cuts it is 1. By Fisher's identity the gradient of the
 first term is that of ln q at draws taken with probabilities r_ik = w_ik q / p, normalised: a few of them suffice.
 
-The mean over k is an estimate, which a narrow q can make as large as it likes by meeting single draws. So a look at
-which half of the held-out galaxies have fewer than FEWEST_EFFECTIVE effective draws does not count: a fit ends before.
+The mean over k is an estimate, which a narrow q can make as large as it likes by meeting single draws. So a
+validation in which half of the held-out galaxies have fewer than FEWEST_EFFECTIVE effective draws does not count: a fit
+ends before.
 """
 
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class PosteriorDraws:
 
 
 class HierarchicalLoss:
-    """The loss of a step and the score of a look, for one member; `synthesis` is needed where there are cuts."""
+    """The loss of a step and the score of a validation, for one member; `synthesis` is needed where there are cuts."""
 
     def __init__(self, flow, draws: PosteriorDraws, settings: PopulationSettings, seed: int,
                  synthesis: Synthesis | None = None, device: str = "cpu"):  # fmt: skip

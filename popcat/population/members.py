@@ -18,7 +18,7 @@ from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import flow_from_file, flow_to_bytes
 from popcat.flows.training import History, fit_loss
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import Cut, Cuts
@@ -51,7 +51,7 @@ class Job:
 
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     cuts: Cuts
     settings: PopulationSettings
     route: str
@@ -132,7 +132,7 @@ def read_job(output: Path) -> Job:
         raise PopcatError(f"no population fit under way in {output}: expected {WORK}/{_JOB}")
     stored = json.loads((folder / _JOB).read_bytes())
     survey = Survey.model_validate(stored["survey"])
-    noise = check_noise(NoiseModel.model_validate(stored["noise"]), survey, str(folder))
+    noise = check_noise(Noise.model_validate(stored["noise"]), survey, str(folder))
     galaxies = draws = start = None
     if _GALAXIES in stored["data"]:
         galaxies = Galaxies(**safetensors.numpy.load_file(folder / _GALAXIES))

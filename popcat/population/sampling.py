@@ -6,6 +6,7 @@ Two populations side by side: 1-D Wasserstein distances of every quantity, and t
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from popcat.columns import quantity_fields
+from popcat.columns import quantity_fields, to_pandas
 from popcat.errors import PopcatError
+from popcat.files import write_parquet_atomic
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.galaxy_model import GalaxyModel
@@ -25,7 +27,7 @@ from popcat.survey import Survey
 _STREAM = 77
 
 
-def sample_population(
+def draw_galaxies(
     population: Population, n: int, *, photometry: Photometry, properties: Callable, seed: int = 0
 ) -> pd.DataFrame:
     """n galaxies of a population: columns of `sample_schema`, in random order.
@@ -45,13 +47,31 @@ def sample_population(
     return frame.sample(frac=1.0, random_state=np.random.default_rng(seed), ignore_index=True)
 
 
-def sample_folder(folder: "str | Path", n: int, *, seed: int = 0, selected: bool = False) -> pa.Table:
-    """n galaxies of a saved population as a table; `selected` keeps those that the survey observes, so fewer."""
-    population = load_population(folder)
+def sample_population(
+    population: "str | Path | Population", n: int = 100_000, *, output: "str | Path | None" = None, seed: int = 1,
+    selected: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """n galaxies of a population: parameters, properties, photometry with the survey's noise, and `selected`.
+
+    `population` is a folder that `fit_population` wrote, or what it returned. `selected` keeps those that the survey
+    observes, so fewer than n. With `output`, a Parquet file, the table is written there, with units.
+
+    Raises PopcatError if there is no such population.
+
+    >>> sample_population("no such folder")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: no population at no such folder: expected a folder that `popcat population fit` wrote...
+    """
+    population = population if isinstance(population, Population) else load_population(population)
     photometry = Photometry(population.survey, population.galaxy_model)
     properties = Properties(population.survey, photometry.ingredients)
-    frame = sample_population(population, n, photometry=photometry, properties=properties, seed=seed)
-    return sample_table(frame[frame["selected"]] if selected else frame, population.survey, population.galaxy_model)
+    frame = draw_galaxies(population, n, photometry=photometry, properties=properties, seed=seed)
+    kept = frame[frame["selected"]] if selected else frame
+    table = sample_table(kept, population.survey, population.galaxy_model)
+    if output is not None:
+        write_parquet_atomic(output, table)
+    return to_pandas(table)
 
 
 def sample_schema(survey: Survey, galaxy_model: GalaxyModel) -> pa.Schema:
@@ -80,11 +100,48 @@ STAR_FORMING_LOG_SSFR = -11.0
 CENTRES = (9.5, 10.0, 10.5)
 
 
-def compare_tables(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """W_1, mean difference (first - second) and quantiles of the quantities that both have values of.
+@dataclass(frozen=True)
+class PopulationComparison:
+    """Two populations: galaxies of each, and by quantity the 1-D Wasserstein distance and differences first - second.
 
-    Raises PopcatError if there is none.
+    table : one row a quantity: w1, difference (of the means), p16, p50, p84 (of the quantiles), in its own unit.
     """
+
+    first: str
+    second: str
+    n_first: int
+    n_second: int
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        numbers = self.table.to_string(index=False, float_format=lambda value: f"{value:.4f}")
+        return f"{self.first} ({self.n_first:,}) - {self.second} ({self.n_second:,})\n{numbers}"
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(index=False, float_format=lambda value: f"{value:.4f}")
+
+
+def compare_populations(
+    first: "str | Path | pd.DataFrame", second: "str | Path | pd.DataFrame", *, selected: bool = True
+) -> PopulationComparison:
+    """Two populations: 1-D Wasserstein distance of every quantity, differences of mean and quantiles (first - second).
+
+    Each is a folder that `fit_population` wrote, a Parquet file with columns such as those of its samples, or such a
+    table in memory. `selected` compares what the survey observes, where the samples say so, not the parents.
+
+    Raises PopcatError if there are no samples, or no quantity that both have values of.
+
+    >>> one = pd.DataFrame({"redshift": [0.1, 0.2, 0.3]})
+    >>> float(compare_populations(one + 0.05, one).table["w1"].iloc[0].round(3))
+    0.05
+    """
+    names = ["a table" if isinstance(one, pd.DataFrame) else str(one) for one in (first, second)]
+    a, b = (_observed(one, selected) if isinstance(one, pd.DataFrame) else read_samples(one, selected=selected)
+            for one in (first, second))  # fmt: skip
+    return PopulationComparison(*names, len(a), len(b), _differences(a, b))
+
+
+def _differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     from scipy.stats import wasserstein_distance
 
     rows = []
@@ -125,4 +182,9 @@ def read_samples(path: "str | Path", *, selected: bool = True) -> pd.DataFrame:
         frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:
         raise PopcatError(f"{file} cannot be read as Parquet: {error}") from error
+    return _observed(frame, selected)
+
+
+def _observed(frame: pd.DataFrame, selected: bool) -> pd.DataFrame:
+    """What the survey observes, where that is asked for and known."""
     return frame[frame["selected"]] if selected and "selected" in frame.columns else frame

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.flows.settings import Training
 from popcat.settings import parse_toml, validation_summary
@@ -12,7 +13,7 @@ from popcat.settings import parse_toml, validation_summary
 Batch = Annotated[int, pydantic.Field(ge=16)]
 
 
-class PopulationSettings(pydantic.BaseModel):
+class PopulationSettings(Displayed, pydantic.BaseModel):
     """How the flows of a population are fitted; the defaults are for two cores, `published` is PopSED's recipe."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +74,17 @@ class PopulationSettings(pydantic.BaseModel):
     galaxies: int = pydantic.Field(default=64, ge=1)
     """A step of the hierarchical route."""
     seed: int = pydantic.Field(default=0, ge=0)
+
+    def _facts(self) -> dict[str, object]:
+        fields = type(self).model_fields
+        changed = [f"{name} = {getattr(self, name)}" for name in fields if getattr(self, name) != fields[name].default]
+        return {
+            "flow": f"{self.n_blocks} blocks of {self.n_layers} x {self.hidden} units",
+            "members": self.members,
+            "steps": f"{self.start_steps} of the start, {self.steps} of the {self.loss} distance",
+            "redshifts": self.redshifts,
+            "not default": "; ".join(changed) or "none",
+        }
 
     def training(self, **changes) -> Training:
         """The settings of the flow and of its training, with changes."""

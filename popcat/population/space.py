@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from popcat.flows.architecture import Architecture, architecture_for, build_flow, permuted_transforms
-from popcat.flows.coupling import coupling_blocks
+from popcat.flows import coupling
+from popcat.flows.architecture import Architecture, architecture_for, build_flow
 from popcat.galaxy_model import Prior
 from popcat.population.settings import PopulationSettings
 
@@ -89,13 +89,7 @@ def new_flow(settings: PopulationSettings, n_dim: int, seed: int) -> tuple[torch
 
 def draw(flow: torch.nn.Module, noise: torch.Tensor) -> torch.Tensor:
     """x (n, d) of standard normal noise (n, d), with gradients in the flow's weights."""
-    term = torch.zeros(_CONTEXT, 1, dtype=noise.dtype, device=noise.device)
-    x = noise.t()
-    blocks = zip(coupling_blocks(flow), permuted_transforms(flow), strict=True)
-    for block, (permutation, _) in reversed(list(blocks)):
-        x, _ = block.inverse(x, term, None)
-        x = x.index_select(0, torch.argsort(permutation))
-    return x.t()
+    return coupling.draw(flow, noise, torch.zeros(1, _CONTEXT, dtype=noise.dtype, device=noise.device))
 
 
 def log_density(flow: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:

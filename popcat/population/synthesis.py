@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from popcat.forward.noise import LN_ERR_BINS, LN_FLUX_BINS, NoiseModel, noise_from_counts
+from popcat.forward.noise import LN_ERR_BINS, LN_FLUX_BINS, Noise, noise_from_counts
 from popcat.forward.photometry import Photometry
 from popcat.forward.torch_photometry import TorchPhotometry, differentiable_flux
 from popcat.population.cuts import Cuts
@@ -22,10 +22,10 @@ from popcat.survey import Survey
 _SMALLEST = 1e-30
 
 
-class Noise(torch.nn.Module):
+class TorchNoise(torch.nn.Module):
     """`popcat.forward.noise.add_noise` in torch: the same medians and scatters, differentiable in the flux."""
 
-    def __init__(self, model: NoiseModel):
+    def __init__(self, model: Noise):
         super().__init__()
         for name, table in zip(("nodes", "medians", "scatters"), model.tables(), strict=True):
             self.register_buffer(name, torch.tensor(table, dtype=torch.float32))
@@ -59,9 +59,9 @@ class Observed:
 class Synthesis:
     """What one survey would observe of galaxies at x; on the CPU by numba's kernels, elsewhere by their torch twin."""
 
-    def __init__(self, photometry: Photometry, noise: NoiseModel, cuts: Cuts, space: Space, device: str = "cpu"):
+    def __init__(self, photometry: Photometry, noise: Noise, cuts: Cuts, space: Space, device: str = "cpu"):
         self.photometry, self.cuts, self.space, self.device = photometry, cuts, space, device
-        self.noise = Noise(noise).to(device)
+        self.noise = TorchNoise(noise).to(device)
         self.twin = None if device == "cpu" else TorchPhotometry(photometry).to(device)
         self.n_band = len(cuts.bands)
 
@@ -107,7 +107,7 @@ _MEASURED_SCATTER = {"widen": 1.0, "min_scatter": 0.02}
 _MOST, _ITERATIONS = 100_000, 12
 
 
-def catalogue_noise(flux: np.ndarray, err: np.ndarray, survey: Survey, seed: int = 0) -> NoiseModel:
+def catalogue_noise(flux: np.ndarray, err: np.ndarray, survey: Survey, seed: int = 0) -> Noise:
     """The noise model of galaxies with fluxes and errors (n, n_band) in nMgy, by true flux, scatter not widened.
 
     Raises PopcatError where a band has too few galaxies.

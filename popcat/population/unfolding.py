@@ -51,13 +51,13 @@ def unfold(
     """
     random = torch.Generator().manual_seed(1_000_003 * (settings.seed + 1) + 31)
     data = features_of(galaxies, scaling)
-    x, judge, loss = sample_library(synthesis, galaxies, settings), _Judge(data, random), 0.0
+    x, classifier, loss = sample_library(synthesis, galaxies, settings), _Classifier(data, random), 0.0
     log_weight = torch.zeros(len(x))
     known = galaxies.redshift[np.isfinite(galaxies.redshift)] if settings.redshifts == "distribution" else None
     for i in range(settings.rounds):
         if i:
             x, log_weight = _regenerated(x, log_weight, random), torch.zeros(len(x))
-        log_weight, loss = _reweighted(synthesis, scaling, x, judge, settings.iterations, random, known)
+        log_weight, loss = _reweighted(synthesis, scaling, x, classifier, settings.iterations, random, known)
         log_weight = _limited(synthesis, x, log_weight, SHARE * settings.max_hidden)
         report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; classifier's loss {loss:.3f} "
                "(1.386: cannot tell)")  # fmt: skip
@@ -65,7 +65,7 @@ def unfold(
 
 
 def _reweighted(
-    synthesis, scaling, x, judge: "_Judge", iterations: int, random, known=None
+    synthesis, scaling, x, classifier: "_Classifier", iterations: int, random, known=None
 ) -> tuple[torch.Tensor, float]:
     """ln weights of a library after some iterations, and the classifier's last loss; redshifts as the `known` ones."""
     features, seen = _noisy(synthesis, scaling, x, random)
@@ -75,8 +75,8 @@ def _reweighted(
     loss = 0.0
     for i in range(iterations):
         weight = (torch.softmax(log_weight, 0)[:, None] * seen).flatten()
-        loss = judge.learn(features.flatten(0, 1), weight, _EACH if i else _FIRST)
-        omega = (judge.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(_HARDLY)
+        loss = classifier.learn(features.flatten(0, 1), weight, _EACH if i else _FIRST)
+        omega = (classifier.ratio(features) * seen).sum(1) / seen.sum(1).clamp_min(_HARDLY)
         update = torch.where(has_chance, log_weight + torch.log(omega.clamp_min(1e-9)), _NEVER)
         if known is not None:
             update = update + _towards(known, redshift, torch.softmax(update, 0) * seen.mean(1))
@@ -138,7 +138,7 @@ def _noisy(synthesis: Synthesis, scaling: Scaling, x, random):
     return torch.stack(features, 1), torch.stack(seen, 1)
 
 
-class _Judge:
+class _Classifier:
     """A small network that tells the data from the library; it goes on from what it has learned."""
 
     def __init__(self, data: torch.Tensor, random: torch.Generator):

@@ -10,8 +10,9 @@ import pyarrow.dataset as ds
 from pydantic import model_validator
 
 from popcat.catalog.manifest import Manifest, read_manifest, renamed
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
-from popcat.forward.noise import NoiseModel, add_noise, check_noise
+from popcat.forward.noise import Noise, add_noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.survey import Survey
 from popcat.units import nmgy_to_ab_mag
@@ -27,7 +28,7 @@ _COMMON_SCATTER = 0.4
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryArrays:
     """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band); float32 but z."""
 
     unconstrained: np.ndarray
@@ -36,7 +37,7 @@ class Library:
 
     @classmethod
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray,
-                   galaxy_model: GalaxyModel) -> "Library":
+                   galaxy_model: GalaxyModel) -> "LibraryArrays":
         """theta is (n, d), flux noise-free in nMgy."""
         w = make_prior(galaxy_model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
@@ -45,8 +46,8 @@ class Library:
     def __len__(self) -> int:
         return len(self.redshift)
 
-    def __getitem__(self, rows) -> "Library":
-        return Library(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
+    def __getitem__(self, rows) -> "LibraryArrays":
+        return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
 
 
 class LibraryManifest(Manifest):
@@ -57,7 +58,7 @@ class LibraryManifest(Manifest):
 
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     seed: int
     grid: str
 
@@ -69,17 +70,33 @@ class LibraryManifest(Manifest):
         return renamed(made, cls.KIND) | data if isinstance(made, dict) else data
 
 
-@dataclass(frozen=True)
-class LibraryFolder:
+@dataclass(frozen=True, repr=False)
+class Library(Displayed):
     """A library on disk with what it was simulated with, as its manifest records it."""
 
     path: Path
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     manifest: LibraryManifest
 
-    def load(self, parts: slice = slice(None)) -> Library:
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def _title(self) -> str:
+        return f"Library {self.path}"
+
+    def _facts(self) -> dict[str, object]:
+        parts, size = len(self.manifest.parts), self.manifest.bytes / 1e6
+        return {
+            "galaxies": f"{len(self):,} in {parts:,} parts, {size:,.0f} MB",
+            "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
+            "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
+            "noise": "nominal, from the survey's depths" if self.noise.is_nominal else "fitted to a catalogue",
+            "seed": self.manifest.seed,
+        }
+
+    def load(self, parts: slice = slice(None)) -> LibraryArrays:
         """Read parameters, redshifts and model fluxes of some parts into memory: 70 bytes a galaxy for five bands."""
         parameters = make_prior(self.galaxy_model).names
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
@@ -89,7 +106,7 @@ class LibraryFolder:
         )
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
-        return Library.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
+        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
         """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
@@ -116,9 +133,9 @@ class Source:
     `origin` is what `source_of` opens it from. A pickle holds that alone: a library is read where it is trained on.
     """
 
-    held_out: Library
+    held_out: LibraryArrays
     n: int
-    shards: Callable[[], Iterable[Library]]
+    shards: Callable[[], Iterable[LibraryArrays]]
     origin: tuple[str, float, int] | None = None
 
     def __reduce__(self):
@@ -132,20 +149,20 @@ def source_of(path: str, validation_fraction: float, max_in_memory: int) -> Sour
     return open_library(path).source(validation_fraction, max_in_memory=max_in_memory)
 
 
-def memory_source(library: Library, validation_fraction: float) -> Source:
+def memory_source(library: LibraryArrays, validation_fraction: float) -> Source:
     """A library in memory as one shard; the last galaxies are held out."""
     n = len(library) - min(int(len(library) * validation_fraction), MAX_VALIDATION)
     return Source(library[n:], n, lambda: [library[:n]])
 
 
-def open_library(path: "str | Path") -> LibraryFolder:
+def open_library(path: "str | Path") -> Library:
     """A library that `popcat simulate` wrote; PopcatError if the folder holds none or an unfinished one."""
     manifest = read_manifest(path, LibraryManifest)
     noise = check_noise(manifest.noise, manifest.survey, f"library {path}")
-    return LibraryFolder(Path(path), manifest.survey, manifest.galaxy_model, noise, manifest)
+    return Library(Path(path), manifest.survey, manifest.galaxy_model, noise, manifest)
 
 
-def observe(library: Library, survey: Survey, noise: NoiseModel, seed: tuple[int, ...], *, widened: bool = False):
+def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[int, ...], *, widened: bool = False):
     """Noisy fluxes and errors of the galaxies whose noisy magnitude passes the survey's selection, and their rows.
 
     The cut is on observed quantities, so it leaves p(theta | photometry) of what passes unchanged. `widened` adds

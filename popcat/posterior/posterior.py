@@ -28,13 +28,14 @@ import torch
 
 from popcat import rng
 from popcat.columns import quantity_fields
+from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Mixture, Sampler, make_sampler
 from popcat.forward.model import Forward, forward_for
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.galaxies import Observation, chi2_of
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.posterior.features import Features, draw_redshift
@@ -60,7 +61,7 @@ class _Description(pydantic.BaseModel):
     survey: Survey
     # "model" in format 2
     galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
-    noise: NoiseModel
+    noise: Noise
     features: dict
     redshift_features: dict
     files: dict[str, str]
@@ -82,8 +83,8 @@ class Draws:
     log_prior: np.ndarray
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, repr=False)
+class Posterior(Displayed):
     """A trained posterior, ready to sample.
 
     Attributes
@@ -99,7 +100,7 @@ class Posterior:
 
     survey: Survey
     galaxy_model: GalaxyModel
-    noise: NoiseModel
+    noise: Noise
     features: Features
     flows: tuple[torch.nn.Module, ...]
     architecture: Architecture
@@ -108,6 +109,22 @@ class Posterior:
     support: Support
     provenance: dict
     name: str = ""
+
+    def _title(self) -> str:
+        return f"Posterior {self.name[:8]} of survey {self.survey.name}".replace("  ", " ")
+
+    def _facts(self) -> dict[str, object]:
+        made, (low, high) = self.provenance, self.survey.redshift_range
+        found = {
+            "bands": listed(self.survey.band_names, 20),
+            "redshift": f"{low:g} to {high:g}: given, with an error, or inferred",
+            "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
+            "parameters": listed(self.prior.names, 20),
+            "flows": len(self.flows),
+            "trained on": f"{made['n_library']:,} simulated galaxies" if "n_library" in made else "",
+            "popcat": made.get("popcat_version", ""),
+        }
+        return {name: value for name, value in found.items() if value}
 
     @cached_property
     def prior(self) -> Prior:

@@ -11,12 +11,14 @@ from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for, grid_hash
-from popcat.forward.noise import NoiseModel, add_noise, check_noise, default_noise
+from popcat.forward.noise import Noise, add_noise, noise_of
 from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.posterior.library import Library, open_library
 from popcat.posterior.posterior import Posterior
 from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
 from popcat.run.runner import How
+from popcat.settings import settings_of
 from popcat.survey import Survey, load_survey
 from popcat.timing import stage
 from popcat.units import nmgy_to_ab_mag
@@ -36,7 +38,7 @@ def draw_prior(object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel,
 
 
 def simulate_partition(
-    start: int, stop: int, survey: Survey, galaxy_model: GalaxyModel, noise: NoiseModel, seed: int
+    start: int, stop: int, survey: Survey, galaxy_model: GalaxyModel, noise: Noise, seed: int
 ) -> pd.DataFrame:
     """Galaxies start <= object_id < stop of the library with this seed: columns of popcat.columns.library_schema."""
     object_id = np.arange(start, stop, dtype=np.int64)
@@ -81,41 +83,41 @@ def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, 
 
 
 def simulate(
-    survey: "str | Path | Survey", n: int, *, galaxy_model: GalaxyModel | None = None, noise: NoiseModel | None = None,
-    seed: int = 0, rows_per_partition: int = 50_000,
-) -> Frame:  # fmt: skip
-    """A simulated library as a lazy frame: theta and redshift from the prior, model fluxes, one noisy observation.
+    survey: "str | Path | Survey" = "sdss", n: int = 1_000_000, *, output: str | Path | None = None,
+    galaxy_model: "GalaxyModel | str | Path | None" = None, noise: "Noise | str | Path | None" = None, seed: int = 0,
+    rows_per_partition: int = 50_000, client: Where = None, workers: int | None = None, progress: bool = False,
+    check: bool = False, log: str | Path | None = None, performance_report: str | Path | None = None,
+) -> Library | Frame:  # fmt: skip
+    """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
 
-    Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey.
+    Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey, else to the
+    nominal one of its depths. With `output`, a folder, the library is written there, by a run with the options of
+    `infer`, and a rerun finishes what is missing; without, it is a lazy Dask frame.
+
+    Raises PopcatError if the folder holds another run's output, or for an option of a run without `output`.
 
     >>> simulate("sdss", 1000).npartitions
     1
+    >>> len(simulate("sdss", 100, output="library", client="synchronous"))
+    100
     """
-    survey, galaxy_model = load_survey(survey), galaxy_model or GalaxyModel()
-    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
+    label = survey.name if isinstance(survey, Survey) else str(survey)
+    survey, galaxy_model = load_survey(survey), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
+    noise = noise_of(noise, survey)
+    if output is not None:
+        how = How(client, workers, progress, check, log, performance_report)
+        return _write_library(Path(output), label, survey, n, galaxy_model, noise, seed, rows_per_partition, how)
+    given = {"client": client, "workers": workers, "check": check or None, "log": log,
+             "performance_report": performance_report}  # fmt: skip
+    if useless := [name for name, value in given.items() if value is not None]:
+        raise PopcatError(f"{', '.join(useless)}: these are of a run that writes files: give output, too")
     starts, stops = zip(*_spans(n, rows_per_partition), strict=True)
     options = {"survey": survey, "galaxy_model": galaxy_model, "noise": noise, "seed": seed}
     return frame_of(simulate_partition, starts, stops, **options, meta=library_meta(survey, galaxy_model))
 
 
-def simulate_library(
-    output: str | Path, survey: "str | Path | Survey", n: int, *, galaxy_model: GalaxyModel | None = None,
-    noise: NoiseModel | None = None, seed: int = 0, rows_per_partition: int = 50_000,
-    client: Where = None, workers: int | None = None, progress: bool = False, check: bool = False,
-    log: str | Path | None = None, performance_report: str | Path | None = None,
-) -> dict:  # fmt: skip
-    """Write a simulated library of n galaxies to a folder and return its manifest; options as `infer`.
-
-    Raises PopcatError if the folder holds another run's output; a rerun of the same run finishes it.
-
-    >>> manifest = simulate_library("library", "sdss", 100, client="synchronous")
-    >>> manifest["rows"]
-    100
-    """
-    how = How(client, workers, progress, check, log, performance_report)
-    label = survey.name if isinstance(survey, Survey) else str(survey)
-    survey, galaxy_model = load_survey(survey), galaxy_model or GalaxyModel()
-    noise = default_noise(survey) if noise is None else check_noise(noise, survey, "noise")
+def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_model: GalaxyModel, noise: Noise,
+                   seed: int, rows_per_partition: int, how: How) -> Library:  # fmt: skip
     spans = _spans(n, rows_per_partition)
     settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
@@ -125,11 +127,12 @@ def simulate_library(
     arguments = {"survey": label, "n": n, "seed": seed}
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
     forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
-    jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=check)}
+    jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=how.check)}
     rows = [stop - start for start, stop in spans]
     seconds = _SECONDS * sum(rows[index] for index in jobs)
     write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
-    return folder.finish().model_dump()
+    folder.finish()
+    return open_library(output)
 
 
 def _spans(n: int, rows: int) -> list[tuple[int, int]]:

@@ -21,15 +21,17 @@ from popcat.flows.piecewise import PiecewiseShape, train_piecewise
 from popcat.flows.sampler import member_settings
 from popcat.flows.settings import Training
 from popcat.flows.training import History, mean_log_prob, train_flow
-from popcat.forward.noise import NoiseModel, check_noise
+from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.plots import loss_curve, save_figure
 from popcat.posterior.features import Features, fit_features, instruments, random_masks
-from popcat.posterior.library import Library, LibraryFolder, Source, memory_source, observe, open_library
-from popcat.posterior.posterior import Posterior, save_posterior
+from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
+from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
 from popcat.posterior.support import fit_support
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.runner import How, run, values_of
 from popcat.run.worker import OnlyHere
+from popcat.settings import settings_of
 from popcat.survey import Survey
 from popcat.timing import recorded
 
@@ -49,12 +51,12 @@ class Setup:
     """
 
     survey: Survey
-    noise: NoiseModel
+    noise: Noise
     settings: Training
     n_unconstrained: int
     features: Features | None = None
 
-    def photometry(self, library: Library, *stream: int, hide: bool = True):
+    def photometry(self, library: LibraryArrays, *stream: int, hide: bool = True):
         """Noisy fluxes and errors of what passes the selection, NaN in bands that are hidden, and their rows."""
         seed = (self.settings.seed, *stream)
         flux, err, rows = observe(library, self.survey, self.noise, seed, widened=hide)
@@ -64,13 +66,13 @@ class Setup:
             flux, err = np.where(seen, flux, np.nan), np.where(seen, err, np.nan)
         return flux, err, rows
 
-    def theta_set(self, library: Library, *stream: int, hide: bool = True):
+    def theta_set(self, library: LibraryArrays, *stream: int, hide: bool = True):
         """Unconstrained parameters and their context."""
         flux, err, rows = self.photometry(library, *stream, hide=hide)
         context = self.features(flux, err, library.redshift[rows])
         return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
 
-    def redshift_set(self, features: Features, library: Library, *stream: int):
+    def redshift_set(self, features: Features, library: LibraryArrays, *stream: int):
         """Redshift as a fraction of the survey's range, (n, 1), and its context."""
         flux, err, rows = self.photometry(library, *stream)
         low, high = self.survey.redshift_range
@@ -79,10 +81,10 @@ class Setup:
 
 
 def train_posterior(
-    library: Library | Source,
+    library: LibraryArrays | Source,
     survey: Survey,
     galaxy_model: GalaxyModel,
-    noise: NoiseModel,
+    noise: Noise,
     settings: Training,
     *,
     provenance: dict,
@@ -101,7 +103,7 @@ def train_posterior(
 
     Raises PopcatError if too few galaxies pass the survey's selection.
     """
-    source = memory_source(library, settings.validation_fraction) if isinstance(library, Library) else library
+    source = memory_source(library, settings.validation_fraction) if isinstance(library, LibraryArrays) else library
     noise = check_noise(noise, survey, "the noise model")
     width = make_prior(galaxy_model).n_unconstrained
     flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, width))
@@ -224,17 +226,17 @@ def _not_empty(validation, source: Source, settings: Training):
 
 
 def train(
-    library: "str | Path",
-    output: "str | Path",
+    library: "str | Path" = "library",
+    output: "str | Path" = "posterior",
     *,
-    settings: Training | None = None,
+    settings: "Training | str | Path | None" = None,
     device: str = "cpu",
     client: Where = None,
     workers: int | None = None,
     progress: bool = False,
     log: str | Path | None = None,
-    report=lambda epoch, history: None,
-) -> tuple[Posterior, History]:
+    report: Callable[[int, History], None] = lambda epoch, history: None,
+) -> Posterior:
     """Train a posterior on the library in a folder and freeze it in the folder `output`.
 
     A library too large for memory is streamed. A training that was cut off goes on from the checkpoints in `output`.
@@ -244,16 +246,15 @@ def train(
 
     Raises PopcatError if the library is not one, `output` already holds something else, or a member fails.
 
-    >>> from popcat import simulate_library
-    >>> manifest = simulate_library("library_to_train_on", "sdss", 4000, client="synchronous")
+    >>> from popcat import simulate
+    >>> library = simulate("sdss", 4000, output="library_to_train_on", client="synchronous")
     >>> small = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16)
-    >>> posterior, history = train("library_to_train_on", "my_model", settings=small)
-    >>> len(history.train)
+    >>> len(train("library_to_train_on", "my_posterior", settings=small).flows)
     1
     """
     how = How(client, workers, progress, log=log)
     how.verify()
-    folder, settings = open_library(library), settings or Training()
+    folder, settings = open_library(library), settings_of(Training, settings, "training")
     output = Path(output).absolute()
     if output.exists() and any(item.name != CHECKPOINTS for item in output.iterdir()):
         raise PopcatError(f"{output} is not empty: name a new folder for the model")
@@ -267,10 +268,12 @@ def train(
     for file in checkpoints.iterdir():
         file.unlink()
     checkpoints.rmdir()
-    return posterior, history
+    save_figure(loss_curve([{"epoch": i + 1, "train": -a, "validation": -b} for i, (a, b) in enumerate(
+        zip(history.train, history.validation, strict=True))]), output / "loss.png")  # fmt: skip
+    return load_posterior(output)
 
 
-def _provenance(folder: LibraryFolder) -> dict:
+def _provenance(folder: Library) -> dict:
     return {
         "popcat_version": __version__,
         "library": folder.manifest.model_dump(include={"fingerprint_sha256", "rows", "popcat_version"}),

@@ -49,7 +49,7 @@ def test_every_galaxy_is_published_once_with_its_draws(posteriors, tmp_path, to,
     folder, table = posteriors()
     done = publish(folder, tmp_path / "out", to, sky=sky)
     got = read(tmp_path / "out", to)
-    assert done["added"] == done["rows"] == len(got) == 60
+    assert done.added == done.rows == len(got) == 60
     assert got["object_id"].to_pylist() == table["object_id"].to_pylist()
     assert draws_of(got) == draws_of(table)
 
@@ -58,11 +58,11 @@ def test_every_galaxy_is_published_once_with_its_draws(posteriors, tmp_path, to,
 def test_new_galaxies_are_added_and_the_same_export_adds_nothing(posteriors, tmp_path, to, sky):
     folder, table = posteriors()
     publish(folder, tmp_path / "out", to, sky=sky)
-    assert publish(folder, tmp_path / "out", to, sky=sky)["added"] == 0
+    assert publish(folder, tmp_path / "out", to, sky=sky).added == 0
     later, more = shifted(posteriors)
     done = publish(later, tmp_path / "out", to, sky=sky)
     got = read(tmp_path / "out", to)
-    assert (done["added"], done["rows"], len(got)) == (40, 100, 100)
+    assert (done.added, done.rows, len(got)) == (40, 100, 100)
     assert got["object_id"].to_pylist() == sorted(table["object_id"].to_pylist() + more["object_id"].to_pylist())
 
 
@@ -103,7 +103,7 @@ def test_an_export_that_was_cut_off_is_finished_by_the_same_command(posteriors, 
     with pytest.raises(KeyboardInterrupt):
         publish(folder, tmp_path / "out", to, sky=sky)
     monkeypatch.setitem(PUBLISHERS, to, real)
-    assert publish(folder, tmp_path / "out", to, sky=sky)["rows"] == 60
+    assert publish(folder, tmp_path / "out", to, sky=sky).rows == 60
     assert len(read(tmp_path / "out", to)) == 60
 
 
@@ -222,7 +222,7 @@ def test_galaxies_without_a_position_are_counted(posteriors, tmp_path):
     folder.write_part(0, table.set_column(1, table.schema.field("ra"), pa.array(ra)))
     folder.finish(record())
     done = publish(tmp_path / "lost", tmp_path / "out", "hats")
-    assert (done["rows"], done["without_position"], len(read(tmp_path / "out", "hats"))) == (57, 3, 57)
+    assert (done.rows, done.without_position, len(read(tmp_path / "out", "hats"))) == (57, 3, 57)
 
 
 def test_an_unknown_format_another_format_and_a_strange_folder_are_refused(posteriors, tmp_path):

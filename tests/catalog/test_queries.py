@@ -41,14 +41,14 @@ def test_a_repr_is_a_few_lines_of_what_the_catalogue_is_of(opened):
     assert repr(catalog).splitlines() == [
         f"Catalog {catalog.path}",
         "  galaxies    60",
-        "  survey      sdss: u g r i z",
+        "  survey      sdss: u, g, r, i, z",
         "  posterior   sdss (abababababab), 8 draws per galaxy, seed 42",
         "  certified   no",
         "  columns     14",
         "  quantities  log_mstar, log_ssfr",
     ]
     page = catalog._repr_html_()
-    assert page.count("<tr>") == 6 and "<td style='text-align:left'>sdss: u g r i z</td>" in page
+    assert page.count("<tr>") == 6 and "<td style='text-align:left'>sdss: u, g, r, i, z</td>" in page
 
 
 def test_a_name_cannot_be_html_in_a_notebook(tmp_path):

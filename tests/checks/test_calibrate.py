@@ -25,10 +25,33 @@ def folder(tiny_model, tmp_path_factory):
 def test_every_parameter_and_property_has_ranks_and_a_distance(folder, tiny_model):
     result = calibration.read_calibration(folder)
     quantities = set(quantity_fields(load_posterior(tiny_model).survey, GalaxyModel()))
-    assert set(result["ks"]) == set(result["ranks"]) == quantities - {"redshift"}
-    assert set(result["runs"]) == set(calibration.RUNS)
-    assert "redshift" in result["runs"]["unknown"]["ks"] and "redshift" in result["runs"]["gaussian"]["ks"]
-    assert all(len(values) == 60 and values.min() > 0 and values.max() < 1 for values in result["ranks"].values())
+    assert set(result.first.ks) == set(result.ranks["exact"]) == quantities - {"redshift"}
+    assert set(result.runs) == set(result.ranks) == set(calibration.RUNS)
+    assert "redshift" in result.runs["unknown"].ks and "redshift" in result.runs["gaussian"].ks
+    assert all(set(result.ranks[name]) == set(run.ks) for name, run in result.runs.items())
+    every = [values for of_run in result.ranks.values() for values in of_run.values()]
+    assert all(len(values) == 60 and values.min() > 0 and values.max() < 1 for values in every)
+
+
+def test_a_calibration_is_read_back_as_it_was_saved(tiny_model, tmp_path):
+    made = calibration.calibrate(tiny_model, 20, output=tmp_path, draws=20, runs=("unknown", "exact"))
+    read = calibration.read_calibration(tmp_path)
+    assert read.model_dump() == made.model_dump() and list(read.runs) == ["unknown", "exact"]
+    for run, of_run in made.ranks.items():
+        for name, values in of_run.items():
+            np.testing.assert_allclose(read.ranks[run][name], values, atol=1e-7)
+
+
+def test_a_calibration_from_before_names_its_posterior_model(folder):
+    path = folder / "calibration.json"
+    new = json.loads(path.read_text())
+    old = {"model": new["posterior"], **{key: value for key, value in new.items() if key != "posterior"}}
+    assert calibration.Calibration.model_validate(old | new["runs"]["exact"]).model_dump() == new
+
+
+def test_a_calibration_says_in_a_few_lines_whether_it_passed(folder):
+    found = calibration.read_calibration(folder)
+    assert "passed" in repr(found).splitlines()[0] and "two_bands_missing" in repr(found)
 
 
 def test_no_draw_leaves_the_prior(folder):
@@ -39,8 +62,9 @@ def test_no_draw_leaves_the_prior(folder):
 def test_the_same_seed_gives_the_same_calibration_and_another_seed_another(tiny_model, folder):
     first = json.loads((folder / "calibration.json").read_text())
     alone = ("exact",)
-    assert calibration.calibrate(tiny_model, 60, draws=50, runs=alone)["ks"] == first["ks"]
-    assert calibration.calibrate(tiny_model, 60, draws=50, seed=2, runs=alone)["ks"] != first["ks"]
+    ks = first["runs"]["exact"]["ks"]
+    assert calibration.calibrate(tiny_model, 60, draws=50, runs=alone).first.ks == ks
+    assert calibration.calibrate(tiny_model, 60, draws=50, seed=2, runs=alone).first.ks != ks
 
 
 def test_mocks_pass_the_selection_and_are_none_of_the_training_galaxies(tiny_model):
@@ -100,10 +124,9 @@ def test_two_bands_are_missing_from_every_mock_of_that_run(tiny_model):
 def test_a_model_too_good_to_fail_passes_and_one_beyond_a_limit_fails_by_name(tiny_model):
     posterior = load_posterior(tiny_model)
     result = calibration.calibrate(tiny_model, 60, draws=50, runs=("exact",))
-    run = {name: result[name] for name in ("n", "ks", "tarp_max_deviation", "outside_prior")}
-    assert calibration._verdict(posterior, {"exact": run})["failures"] == []
-    wrong = run | {"ks": run["ks"] | {"tau_bc": 0.995}, "outside_prior": 3, "tarp_max_deviation": 0.992}
-    failures = calibration._verdict(posterior, {"exact": wrong})["failures"]
+    assert calibration._verdict(posterior, result.runs)[1] == []
+    changes = {"ks": result.first.ks | {"tau_bc": 0.995}, "outside_prior": 3, "tarp_max_deviation": 0.992}
+    _, failures = calibration._verdict(posterior, {"exact": result.first.model_copy(update=changes)})
     assert [text.split(":")[0] for text in failures] == ["exact"] * 3
     assert "KS of tau_bc 0.995" in failures[0] and "TARP 0.992" in failures[1] and "3 draws outside" in failures[2]
 

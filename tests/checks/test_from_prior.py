@@ -80,7 +80,7 @@ REDSHIFTS = [(0.3, np.nan, 0.0), (0.3, 0.02, 0.02), (np.nan, np.nan, 0.29)]
 
 
 @pytest.mark.parametrize(("redshift", "error", "spread"), REDSHIFTS)
-def test_the_referee_knows_redshifts_given_measured_and_unknown(redshift, error, spread, grid):
+def test_the_sampler_knows_redshifts_given_measured_and_unknown(redshift, error, spread, grid):
     galaxy = Galaxy(forward, Flat(), (0.0, 1.0), FLUX, ERROR, redshift, error)
     chain = sample_galaxy(galaxy, None, 3, sampler="prior", max_steps=1000)
     theta, z = galaxy.to_theta(chain.w)

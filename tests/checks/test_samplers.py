@@ -1,4 +1,4 @@
-"""The referee's samplers find closed-form posteriors, and its comparisons tell equal samples from unequal ones."""
+"""The independent samplers find closed-form posteriors, and its comparisons tell equal samples from unequal ones."""
 
 from types import SimpleNamespace
 

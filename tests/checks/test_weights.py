@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
 
 from popcat.checks.weights import importance, reliable_k, resample
 
@@ -51,6 +52,15 @@ def test_smoothing_keeps_the_order_and_raises_no_weight_above_the_largest():
     # the smallest weight is never in the tail
     smallest = raw.min(axis=1) / found.smoothed.min(axis=1)
     assert (found.smoothed.max(axis=1) * smallest <= raw.max(axis=1) * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("k", [100, 225, 400, 4000])
+@pytest.mark.parametrize("sigma", [0.3, 0.7, 1.5])
+def test_shapes_and_smoothed_weights_are_those_of_arviz(sigma, k):
+    log_weight = gaussian_weights(sigma, n=5 * k, k=k)
+    found, (expected, shape) = importance(log_weight), array_stats.psislw(-log_weight)
+    np.testing.assert_allclose(found.pareto_k, shape, rtol=1e-11)
+    np.testing.assert_allclose(found.smoothed, np.exp(expected), rtol=1e-11)
 
 
 def test_weights_of_zero_say_so():

@@ -4,7 +4,7 @@ import pydantic
 import pytest
 import torch
 
-from popcat.flows.architecture import Architecture, architecture_for, build_flow, made_blocks, permuted_transforms
+from popcat.flows.architecture import Architecture, architecture_for, blocks_of, build_flow
 from popcat.flows.settings import Training
 
 SMALL = Architecture(features=2, context=3, n_blocks=2, hidden=16, n_layers=1)
@@ -23,8 +23,9 @@ def test_the_density_integrates_to_one():
 def test_every_made_is_autoregressive():
     torch.manual_seed(0)
     flow = build_flow(Architecture(features=4, context=3, n_blocks=3, hidden=32, n_layers=2))
-    assert len(made_blocks(flow)) == 3
-    for made in made_blocks(flow):
+    mades = [transform.autoregressive_net for transform in flow._transform._transforms[1::2]]
+    assert len(mades) == 3
+    for made in mades:
         jacobian = torch.autograd.functional.jacobian(lambda x, made=made: made(x, torch.ones(1, 3)), torch.zeros(1, 4))
         by_dimension = jacobian.reshape(4, 2, 4).abs().sum(1)
         assert torch.equal(by_dimension.triu(), torch.zeros(4, 4))
@@ -63,8 +64,8 @@ def test_an_untrained_flow_is_about_as_wide_as_its_base():
 def test_a_coupling_flow_transforms_every_dimension_once_in_two_blocks(features):
     shape = Architecture(family="coupling", features=features, context=1, n_blocks=6, hidden=16, n_layers=1)
     position, count = torch.arange(features), torch.zeros(features)
-    for i, (permutation, transform) in enumerate(permuted_transforms(build_flow(shape))):
-        position = position[permutation]
-        count[position[transform.transform_features]] += 1
+    for i, block in enumerate(blocks_of(build_flow(shape))):
+        position = position[block.permutation]
+        count[position[block.network.changed]] += 1
         if i % 2:
             assert (count == (i + 1) // 2).all()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from popcat.flows import incremental
+from popcat.flows import autoregressive
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.sampler import density_of
 
@@ -81,4 +81,4 @@ def test_products_equal_those_of_torch_for_any_strides(shapes, dtype):
     a, b = (torch.randn(shape, dtype=dtype) for shape in shapes)
     for left in (a, a.t().contiguous().t()):
         for right in (b, b.t().contiguous().t()):
-            torch.testing.assert_close(incremental.matmul(left, right), a @ b)
+            torch.testing.assert_close(autoregressive.matmul(left, right), a @ b)

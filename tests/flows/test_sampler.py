@@ -1,10 +1,10 @@
-"""The incremental inverse is held to nflows' own inverse and density, on the same noise."""
+"""The inverse that popcat writes out is held to nflows' own inverse and density, on the same noise."""
 
 import numpy as np
 import pytest
 import torch
 
-from popcat.flows import incremental
+from popcat.flows import autoregressive
 from popcat.flows import sampler as sampler_module
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.sampler import Sampler
@@ -146,7 +146,7 @@ def test_panels_do_not_change_the_draws(monkeypatch, panel):
     architecture = SHAPES["as embedded"]
     flow, (noise, context) = make_flow(architecture), inputs(architecture)
     draws, _ = Sampler(flow).transform(noise, context)
-    monkeypatch.setattr(incremental, "PANEL", panel)
+    monkeypatch.setattr(autoregressive, "PANEL", panel)
     assert deviation(Sampler(flow).transform(noise, context)[0], draws) < 1e-5
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.forward.engines import build_grid, read_dsps, surviving_mass
+from popcat.forward.engines import build_ssp, read_dsps, surviving_mass
 from popcat.units import C_AA_S
 
 h5py = pytest.importorskip("h5py")
@@ -60,9 +60,9 @@ def test_the_fit_of_surviving_mass_gives_the_numbers_of_dsps():
 
 def test_the_grid_is_thinned_for_photometry_and_keeps_to_the_wavelengths_of_the_file(write):
     path, arrays = write(ssp_wave=np.geomspace(500.0, 2e4, 300), ssp_flux=np.ones((3, 8, 300)))
-    grid = build_grid("dsps", path)
+    grid = build_ssp("dsps", source=path)
     assert 500.0 <= grid.wave_aa[0] < 520.0 and 1.9e4 < grid.wave_aa[-1] <= 2e4
-    assert build_grid("dsps", path, full=True).lum.shape == arrays["ssp_flux"].shape
+    assert build_ssp("dsps", source=path, full=True).lum.shape == arrays["ssp_flux"].shape
 
 
 @pytest.mark.parametrize("key", ["ssp_lgmet", "ssp_lg_age_gyr", "ssp_wave", "ssp_flux"])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from popcat import doctor
+from popcat import diagnosis
 from popcat.cli import app
 from popcat.errors import PopcatError
 from popcat.forward import engines
@@ -255,7 +255,7 @@ def first_two(grid, monkeypatch):
     return engines.fsps
 
 
-@pytest.mark.parametrize("where", [["--workers", "2"], ["--scheduler", "synchronous"]], ids=["processes", "here"])
+@pytest.mark.parametrize("where", [["--workers", "2"], ["--client", "synchronous"]], ids=["processes", "here"])
 def test_one_metallicity_a_task_makes_the_same_grid(home, grid, first_two, tmp_path, where):
     path = tmp_path / "grid.npz"
     arguments = ["ssp", "build", "--engine", "fsps", "--sps-home", str(home), "--full", "-o", str(path), *where]
@@ -276,7 +276,7 @@ def test_every_metallicity_that_fails_is_named(home, first_two, tmp_path, monkey
     monkeypatch.setattr(first_two, "read_metallicity", read)
     expected = r"^2 of 2 metallicities of FSPS failed\. 1 \(Z = \S+\): no 1; 2 \(Z = \S+\): no 2$"
     with pytest.raises(PopcatError, match=expected):
-        first_two.build_fsps_grid(home, folder=tmp_path, scheduler="synchronous")
+        first_two.build_fsps_grid(home, folder=tmp_path, client="synchronous")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -292,7 +292,7 @@ def test_workers_are_for_fsps_alone(engine, tmp_path):
     arguments = ["ssp", "build", "--engine", engine, "--workers", "2", "-o", str(tmp_path / "grid.npz")]
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, PopcatError)
-    assert "leave out --workers and --scheduler" in str(result.exception)
+    assert "leave out --workers and --client" in str(result.exception)
 
 
 def test_a_metallicity_that_fsps_has_not_is_refused_in_its_own_words(home, tmp_path):
@@ -303,14 +303,14 @@ def test_a_metallicity_that_fsps_has_not_is_refused_in_its_own_words(home, tmp_p
 
 def test_the_doctor_starts_fsps_up(home, monkeypatch):
     monkeypatch.setenv("SPS_HOME", str(home))
-    check = doctor.check_fsps()
+    check = diagnosis.check_fsps()
     assert check.ok is True
     assert "mist isochrones, c3k_lr spectra" in check.detail
 
 
 def test_the_doctor_names_what_is_missing(tree, monkeypatch):
     monkeypatch.setenv("SPS_HOME", str(tree("data/allfilters.dat")))
-    check = doctor.check_fsps()
+    check = diagnosis.check_fsps()
     assert check.ok is False and check.remedy
     assert "lacks data/allfilters.dat" in check.detail
 

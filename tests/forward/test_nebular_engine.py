@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from popcat.errors import PopcatError
 from popcat.forward import engines
-from popcat.forward.engines import bc03, build_grid, read_nebular, vacuum_wavelength
+from popcat.forward.engines import bc03, build_ssp, read_nebular, vacuum_wavelength
 from popcat.forward.engines.bc03 import CONTINUUM_FILE, LINES_FILE
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.ingredients import load_ingredients
@@ -126,14 +126,14 @@ def stars(monkeypatch):
 
 def test_the_bc03_engine_adds_the_emission_that_lies_beside_its_file(nebular, stars):
     folder = nebular[0]
-    full = build_grid("bc03", folder / "stars.fits", nebular=-3, full=True)
+    full = build_ssp("bc03", source=folder / "stars.fits", nebular=-3, full=True)
     assert full.provenance["nebular_log_u"] == -3
     assert np.all(full.lum[:, :3] > stars.lum[:, :3])
     np.testing.assert_array_equal(full.lum[:, 3], stars.lum[:, 3])
 
 
 def test_stars_are_thinned_before_emission_is_added(nebular, stars):
-    made = build_grid("bc03", nebular[0] / "stars.fits", nebular=-3)
+    made = build_ssp("bc03", source=nebular[0] / "stars.fits", nebular=-3)
     thin = thin_for_broadband(stars)
     np.testing.assert_array_equal(made.wave_aa, thin.wave_aa)
     np.testing.assert_array_equal(made.lum[:, -1], thin.lum[:, -1])
@@ -143,11 +143,11 @@ def test_stars_are_thinned_before_emission_is_added(nebular, stars):
 @pytest.mark.parametrize(("engine", "options"), [("fsps", {}), ("dsps", {"source": "grid.h5"})])
 def test_other_engines_have_none(engine, options):
     with pytest.raises(PopcatError, match=f"leave out --nebular with {engine}"):
-        build_grid(engine, nebular=-3.0, **options)
+        build_ssp(engine, nebular=-3.0, **options)
 
 
 def test_no_emission_is_the_default(stars):
-    assert build_grid("bc03", full=True) is stars
+    assert build_ssp("bc03", full=True) is stars
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_the_embedded_grid_is_what_the_engine_makes(installed):
 
 def test_the_embedded_grid_gives_the_photometry_of_the_full_one(installed, curves, draw):
     model = load_ingredients(GalaxyModel(grid="bc03_miles_nebular"))
-    full = replace(model, grid=build_grid("bc03", installed / engines.BC03_FILE, nebular=-3.0, full=True))
+    full = replace(model, grid=build_ssp("bc03", source=installed / engines.BC03_FILE, nebular=-3.0, full=True))
     theta, redshift = draw(100, seed=11)
     coarse, fine = (reference_fluxes(theta, redshift, one, curves) for one in (model, full))
     seen = fine > 1e-10 * fine.max(axis=1, keepdims=True)

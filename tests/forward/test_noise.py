@@ -13,7 +13,7 @@ from popcat.forward.noise import (
     NOMINAL_SCATTER,
     WIDEN,
     BandNoise,
-    NoiseModel,
+    Noise,
     add_noise,
     check_noise,
     default_noise,
@@ -65,7 +65,7 @@ def simple(survey):
     g = BandNoise(ln_flux=(0.0, np.log(100.0)), ln_err=(0.0, np.log(2.0)), scatter=(0.2, 0.2))
     ln_err = tuple(np.log([10.0, 15.0, 20.0]))
     r = BandNoise(ln_flux=(0.0, np.log(10.0), np.log(100.0)), ln_err=ln_err, scatter=(0.2, 0.3, 0.4))
-    return NoiseModel(survey=survey.name, n_galaxies=100, bands={"g": g, "r": r})
+    return Noise(survey=survey.name, n_galaxies=100, bands={"g": g, "r": r})
 
 
 def errors(flux, noise, normals=None):

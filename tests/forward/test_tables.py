@@ -92,12 +92,6 @@ def test_a_cache_that_cannot_be_written_is_named(settings, make_survey, tmp_path
         load_tables(make_survey(), settings)
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.delenv("POPCAT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert tables.cache_folder() == tmp_path / "popcat"
-
-
 @pytest.mark.parametrize(
     ("band", "redshift", "wave"),
     [((29000.0, 31700.0), 0.05, 30190), ((1010.0, 2000.0), 0.06, 953)],

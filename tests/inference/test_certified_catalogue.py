@@ -11,6 +11,7 @@ import pytest
 from popcat.catalog.queries import open_catalog
 from popcat.checks.certify import Certified, effort_for
 from popcat.checks.compare import compare
+from popcat.checks.crosscheck import read_crosscheck
 from popcat.checks.samplers import Chain
 from popcat.columns import certificate_fields, posterior_schema
 from popcat.errors import PopcatError
@@ -201,18 +202,20 @@ def mapped(table, name, function):
     return replaced(table, name, [function(value) for value in table[name].to_pylist()])
 
 
-def test_bayes_factors_are_differences_of_evidences(certified, other):
+def test_bayes_factors_are_differences_of_evidences(certified, other, tmp_path):
     second = other(lambda t: mapped(t, "log_evidence", lambda v: v and v - 1.0))
-    frame, found = compare(certified, second)
+    found = compare(certified, second, output=tmp_path / "factors.parquet")
+    frame = found.factors
+    assert pq.read_table(tmp_path / "factors.parquet").num_rows == len(frame)
     n = int(frame["certified"].sum())
-    assert len(frame) == N - 1 and found["n"] == n > 0 and found["n_not_certified"] == N - 1 - n
+    assert len(frame) == N - 1 and found.n == n > 0 and found.n_not_certified == N - 1 - n
     np.testing.assert_allclose(frame["log_bayes_factor"], 1.0, rtol=1e-5)
-    assert found["sum"] == pytest.approx(n, rel=1e-5) and found["median"] == pytest.approx(1.0, rel=1e-5)
-    assert compare(second, certified)[1]["sum"] == pytest.approx(-n, rel=1e-5)
+    assert found.sum == pytest.approx(n, rel=1e-5) and found.median == pytest.approx(1.0, rel=1e-5)
+    assert compare(second, certified).sum == pytest.approx(-n, rel=1e-5)
 
 
 def test_a_model_against_itself_is_even(certified):
-    assert compare(certified, certified)[1]["sum"] == 0.0
+    assert compare(certified, certified).sum == 0.0
 
 
 REFUSED = {
@@ -234,7 +237,7 @@ def test_what_cannot_be_compared_is_refused(certified, other, case):
 
 
 def same(galaxy, start, seed, *, sampler, max_steps):
-    """A referee that finds the catalogue's own draws, and many more like them."""
+    """An independent sampler that finds the catalogue's own draws, and many more like them."""
     random = np.random.default_rng(seed)
     noise = 1e-3 * random.normal(size=(4000, start.shape[1]))
     return Chain(start[random.integers(len(start), size=4000)] + noise, True, 4000.0, 1000, 10.0)
@@ -245,48 +248,50 @@ def shifted(galaxy, start, seed, **options):
     return Chain(chain.w + 1.0, True, 4000.0)
 
 
-def test_a_referee_that_agrees_finds_no_shift(certified, tmp_path, monkeypatch):
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", same)
+def test_a_sampler_that_agrees_finds_no_shift(certified, tmp_path, monkeypatch):
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", same)
     found = crosscheck(certified, 4, output=tmp_path / "out")
-    assert found["n"] == 4 and found["n_not_converged"] == 0
-    assert set(found["quantile_shift_median"]) == {"log_mstar", "log_sfr_1gyr", "tau_ism"}
-    assert max(found["quantile_shift_median"].values()) < 0.1
-    assert json.loads((tmp_path / "out" / "crosscheck.json").read_text()) == found
+    assert found.n == 4 and found.n_not_converged == 0
+    assert set(found.quantile_shift_median) == {"log_mstar", "log_sfr_1gyr", "tau_ism"}
+    assert max(found.quantile_shift_median.values()) < 0.1
+    assert read_crosscheck(tmp_path / "out") == found.model_copy(update={"corners": ()})
     page = (tmp_path / "out" / "crosscheck.html").read_text()
-    assert page.count("data:image/png") == 4 and all(str(one["object_id"]) in page for one in found["galaxies"])
+    assert page.count("data:image/png") == 4 and all(str(one.object_id) in page for one in found.galaxies)
+    assert "default-src 'none'" in page and "script-src" not in page and "<script" not in page
+    assert len(repr(found)) < 400
 
 
-def test_a_referee_that_disagrees_shows(certified, monkeypatch):
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", shifted)
+def test_a_sampler_that_disagrees_shows(certified, monkeypatch):
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", shifted)
     found = crosscheck(certified, 3)
-    assert found["quantile_shift_median"]["tau_ism"] > 0.2
-    assert found["c2st_median"] > 0.7
+    assert found.quantile_shift_median["tau_ism"] > 0.2
+    assert found.c2st_median > 0.7
 
 
-def test_a_referee_without_convergence_does_not_count(certified, monkeypatch):
+def test_a_sampler_that_did_not_converge_does_not_count(certified, monkeypatch):
     def lost(*args, **options):
         return Chain(same(*args, **options).w, False, 3.0)
 
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", lost)
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", lost)
     found = crosscheck(certified, 2)
-    assert found["n"] == 0 and found["n_not_converged"] == 2 and found["c2st_median"] is None
+    assert found.n == 0 and found.n_not_converged == 2 and found.c2st_median is None
 
 
 def test_the_same_galaxies_are_chosen_again_and_others_with_another_seed(certified, monkeypatch):
-    monkeypatch.setattr("popcat.pages.crosscheck.sample_galaxy", same)
+    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", same)
 
     def chosen(seed):
-        return [one["object_id"] for one in crosscheck(certified, 4, seed=seed)["galaxies"]]
+        return [one.object_id for one in crosscheck(certified, 4, seed=seed).galaxies]
 
     first, again, other = chosen(0), chosen(0), chosen(1)
     assert first == again != other
 
 
 @pytest.mark.slow
-def test_emcee_is_a_referee(certified, tmp_path):
+def test_emcee_is_an_independent_sampler(certified, tmp_path):
     pytest.importorskip("emcee")
     found = crosscheck(certified, 1, output=tmp_path / "out", max_steps=3000)
-    assert found["n"] + found["n_not_converged"] == 1
+    assert found.n + found.n_not_converged == 1
 
 
 # galaxies made wrong on purpose

@@ -12,12 +12,13 @@ from distributed import Client, LocalCluster
 from popcat.catalog.manifest import read_manifest
 from popcat.columns import library_meta, photometry_meta, posterior_meta
 from popcat.errors import PopcatError
-from popcat.forward.noise import default_noise, fit_noise
+from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.inference.infer import infer
 from popcat.inference.partition import write_posterior_part
+from popcat.io.inspection import fit_noise
 from popcat.io.reading import read_catalog
-from popcat.posterior.simulation import simulate, simulate_library, simulate_partition
+from popcat.posterior.simulation import simulate, simulate_partition
 from popcat.run.client import SYNCHRONOUS, connect
 from popcat.survey import load_survey
 
@@ -70,10 +71,15 @@ def test_the_noise_fit_does_not_depend_on_the_partitions(galaxies):
     assert whole == split
 
 
+def test_options_of_a_run_are_refused_where_nothing_is_written():
+    with pytest.raises(PopcatError, match="workers, log: these are of a run that writes files"):
+        simulate(SURVEY, 100, workers=2, log="log.jsonl")
+
+
 def test_a_written_library_does_not_depend_on_the_partitions(tmp_path):
     for name, rows in (("a", 100), ("b", 30)):
-        manifest = simulate_library(tmp_path / name, SURVEY, 100, seed=1, rows_per_partition=rows, **LOCAL)
-        assert manifest["rows"] == 100
+        made = simulate(SURVEY, 100, output=tmp_path / name, seed=1, rows_per_partition=rows, client="synchronous")
+        assert len(made) == 100 and made.survey.name == "sdss"
     pd.testing.assert_frame_equal(rows_of(tmp_path / "a"), rows_of(tmp_path / "b"))
 
 

@@ -25,7 +25,7 @@ from popcat.columns import (
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.piecewise import PiecewiseDensity, PiecewiseShape
 from popcat.forward.model import forward_for
-from popcat.forward.noise import BandNoise, NoiseModel, add_noise
+from popcat.forward.noise import BandNoise, Noise, add_noise
 from popcat.forward.properties import Properties
 from popcat.galaxies import FLAGS, observation
 from popcat.galaxy_model import GalaxyModel
@@ -62,7 +62,7 @@ GALAXIES = [name for name, _, _ in EXPECTED]
 def noise():
     """A quarter of the flux, whatever the flux."""
     band = BandNoise(ln_flux=(-20.0, 20.0), ln_err=(-20.0 + np.log(0.25), 20.0 + np.log(0.25)), scatter=(0.1, 0.1))
-    return NoiseModel(survey="sdss", n_galaxies=1, bands=dict.fromkeys(SURVEY.band_names, band))
+    return Noise(survey="sdss", n_galaxies=1, bands=dict.fromkeys(SURVEY.band_names, band))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from astropy.table import Table
 
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
-from popcat.io.inspection import inspect_catalog, survey_template
+from popcat.io.inspection import check_survey, draft_survey
 from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.reading import check_catalog
 from popcat.io.sources import plan_chunks, read_chunk
@@ -264,15 +264,15 @@ def test_vector_columns_are_read_by_element_in_every_format_that_has_them(suffix
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_check_reports_what_each_band_holds(name, tmp_path):
-    found = inspect_catalog(write_layout(name, tmp_path), name)
+    found = check_survey(write_layout(name, tmp_path), name)
     survey = load_survey(name)
-    assert found["rows"] == N
-    assert [band["band"] for band in found["bands"]] == list(survey.band_names)
+    assert found.rows == N
+    assert [one.band for one in found.bands] == list(survey.band_names)
     err = {"gama": N - 1}.get(name, N)
-    assert found["bands"][0]["observed"] == err and found["bands"][2]["negative"] == 0
+    assert found.bands[0].observed == err and found.bands[2].negative == 0
     flux, error = expected_flux(survey)
-    assert found["bands"][2]["median_sn"] == pytest.approx(np.median(flux[:, 2] / error[:, 2]), rel=0.02)
-    assert found["bands"][2]["median_mag"] == pytest.approx(np.median(22.5 - 2.5 * np.log10(flux[:, 2])), abs=0.05)
+    assert found.bands[2].median_sn == pytest.approx(np.median(flux[:, 2] / error[:, 2]), rel=0.02)
+    assert found.bands[2].median_mag == pytest.approx(np.median(22.5 - 2.5 * np.log10(flux[:, 2])), abs=0.05)
 
 
 @pytest.mark.parametrize(("name", "bands"), [
@@ -280,8 +280,8 @@ def test_check_reports_what_each_band_holds(name, tmp_path):
     ("sdss_casjobs_mag", "u g r i z"), ("gama", "u g r i Xflux z y J H K"),
     ("legacy_sweep", "g r z W1 W2")])  # fmt: skip
 def test_a_template_for_each_layout_is_a_survey_with_its_bands(name, bands, tmp_path):
-    text = survey_template(write_layout(name, tmp_path), "mine")
-    (tmp_path / "mine.toml").write_text(text)
+    text = draft_survey(write_layout(name, tmp_path), output=tmp_path / "mine.toml", name="mine")
+    assert (tmp_path / "mine.toml").read_text() == text
     survey = load_survey(tmp_path / "mine.toml")
     assert " ".join(survey.band_names) == bands
     assert survey.columns.ra.lower() == "ra"
@@ -294,7 +294,7 @@ def test_a_template_needs_a_flux_with_its_error(tmp_path):
     table = casjobs()[["objID", "ra", "dec", "redshift"]]
     table.write(tmp_path / "a.csv")
     with pytest.raises(PopcatError, match="no pair of columns looks like a flux and its error"):
-        survey_template(tmp_path / "a.csv")
+        draft_survey(tmp_path / "a.csv")
 
 
 def test_a_quality_cut_that_is_no_condition_is_refused(tmp_path):

@@ -9,7 +9,8 @@ from itertools import count
 
 import pytest
 
-from popcat.galaxies import FLAGS
+import popcat
+from popcat.galaxies import CHECK_FLAGS, FLAGS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt install chromium")
@@ -165,30 +166,89 @@ def test_a_column_sorts_both_ways_and_what_has_no_value_comes_last(tab, rows):
 
 
 def test_identifiers_of_nineteen_digits_keep_all_of_them(tab, rows):
-    tab.click('th[data-key="id"] button')
+    tab.click('th[data-key="object_id"] button')
     assert [int(item) for item in visible(tab)] == sorted(map(int, rows))
 
 
-def test_the_filter_means_what_the_same_condition_means_in_pandas(tab, rows):
-    tab.type("#filter", "log_mstar > 10.5  redshift<0.12 -negative_flux")
-    expected = {item for item, row in rows.items() if row["status"] == "ok" and row["log_mstar_p50"] > 10.5
-                and row["redshift_p50"] < 0.12 and not row["flags"] & FLAGGED}  # fmt: skip
-    assert set(visible(tab)) == expected and 0 < len(expected) < len(rows)
-    assert tab.js("document.getElementById('count').textContent").startswith(f"{len(expected)} of the {len(rows)}")
+FILTERS = {
+    popcat.CLEAN: lambda row: row["status"] == "ok" and not row["flags"] & CHECK_FLAGS,
+    "log_mstar > 10.5 and redshift_p50<0.12 and flags & 64 == 0": lambda row: (
+        row["status"] == "ok" and row["log_mstar_p50"] > 10.5 and row["redshift_p50"] < 0.12
+        and not row["flags"] & FLAGGED),
+    "log_sfr_1gyr - log_mstar_p50 < -11 or not status == 'ok'": lambda row: (
+        row["status"] == "ok" and row["log_sfr_1gyr_p50"] - row["log_mstar_p50"] < -11),
+    "8 <= age_mw_gyr_p84 < 10": lambda row: row["status"] == "ok" and 8 <= row["age_mw_gyr_p84"] < 10,
+    "flux_r / flux_err_r > 40": lambda row: row["flux_r"] / row["flux_err_r"] > 40,
+    "why == 'random sample' and certified == False and isfinite(chi2_best)": None,
+}  # fmt: skip
 
 
-def test_a_filter_that_cannot_be_meant_is_answered_in_words_and_hides_nothing(tab, rows):
-    tab.type("#filter", "log_mass>10")
-    assert 'no column "log_mass"' in tab.js("document.getElementById('count').textContent")
+@pytest.mark.parametrize("text", FILTERS)
+def test_the_filter_means_what_the_same_condition_means_of_the_catalogue(tab, rows, text):
+    tab.type("#filter", text)
+    passing = set(visible(tab))
+    if FILTERS[text] is not None:
+        assert passing == {item for item, row in rows.items() if FILTERS[text](row)}
+    assert 0 < len(passing) < len(rows)
+    assert tab.js("document.getElementById('count').textContent").startswith(f"{len(passing)} of the {len(rows)}")
+
+
+def test_the_filter_takes_every_heading_and_the_condition_that_the_page_prints(tab, rows):
+    headings = tab.js("[...document.querySelectorAll('#galaxies th')].map(h => h.textContent.trim())")
+    assert {"object_id", "redshift_p50", "log_mstar", "chi2_best", "flags", "why"} <= set(headings)
+    for heading in headings:
+        tab.type("#filter", f"{heading} == {heading}")
+        assert tab.js("document.getElementById('filter').getAttribute('aria-invalid')") == "false", heading
+    printed = tab.js("[...document.querySelectorAll('.trust code')].map(c => c.textContent)")
+    assert popcat.CLEAN in printed
+
+
+def test_an_identifier_is_found_by_its_start_and_by_all_of_its_digits(tab, rows):
+    item = list(rows)[3]
+    tab.type("#filter", item[:-2])
+    assert set(visible(tab)) == {one for one in rows if one.startswith(item[:-2])}
+    tab.type("#filter", f"object_id == {item}")
+    assert visible(tab) == [item]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("log_mass>10", 'no column "log_mass"'), ("log_mstar", "expected a condition"), ("log_mstar =", 'write "=="'),
+     ("log_mstar >", "expected a column or a number at the end"), ("-high_chi2", 'no column "high_chi2"'),
+     ("status > 3", "text is compared with numbers"), ("alert(1)", 'no function "alert"')],
+)  # fmt: skip
+def test_a_filter_that_cannot_be_meant_is_answered_in_words_and_hides_nothing(tab, rows, text, answer):
+    tab.type("#filter", text)
+    assert answer in tab.js("document.getElementById('count').textContent")
     assert tab.js("document.getElementById('filter').getAttribute('aria-invalid')") == "true"
     assert len(visible(tab)) == len(rows)
 
 
 def test_a_button_filters_and_again_lifts_the_filter(tab, rows):
-    tab.click('.chip[data-term="negative_flux"]')
+    button = f'.chip[data-term="flags & {FLAGGED} != 0"]'
+    tab.click(button)
     assert set(visible(tab)) == {item for item, row in rows.items() if row["flags"] & FLAGGED}
-    tab.click('.chip[data-term="negative_flux"]')
+    assert tab.js(f"document.querySelector('{button}').getAttribute('aria-pressed')") == "true"
+    tab.click(button)
     assert len(visible(tab)) == len(rows)
+
+
+def test_a_button_joins_its_condition_to_what_was_typed(tab, rows):
+    tab.type("#filter", "log_mstar > 11 or log_mstar < 10")
+    tab.click(f'.chip[data-term="{popcat.CLEAN}"]')
+    typed = "(log_mstar > 11 or log_mstar < 10)"
+    assert tab.js("document.getElementById('filter').value") == f"{typed} and {popcat.CLEAN}"
+    tab.click(f'.chip[data-term="{popcat.CLEAN}"]')
+    assert tab.js("document.getElementById('filter').value") == typed
+
+
+def test_no_other_script_than_the_pages_own_can_run(tab):
+    tab.js("""const script = document.createElement('script');
+        script.textContent = 'window.foreign = 1';
+        document.body.append(script);
+        document.body.insertAdjacentHTML('beforeend', '<img id="odd" onerror="window.foreign = 2">');
+        document.getElementById('odd').dispatchEvent(new Event('error'));""")
+    assert tab.js("window.foreign === undefined")
 
 
 def test_a_click_draws_that_galaxy_with_its_own_fluxes(tab, rows):

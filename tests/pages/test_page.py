@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import popcat
 from popcat.catalog.queries import open_catalog
 from popcat.columns import PERCENTILES, posterior_schema
 from popcat.errors import PopcatError
-from popcat.galaxies import FLAGS, STATUS
-from popcat.pages import reading
-from popcat.pages.judgement import FLAG_MEANING, STATUS_MEANING
+from popcat.galaxies import FLAGS, STATUS, UNCERTIFIED
+from popcat.pages import diagnostics
+from popcat.pages.diagnostics import FLAG_MEANING, STATUS_MEANING
 from popcat.survey import load_survey
 
 SURVEY = load_survey("sdss")
@@ -81,11 +82,19 @@ def test_named_galaxies_are_shown_in_the_order_asked(build, catalogue, tmp_path)
 
 
 def test_counts_cover_every_row_when_the_panels_show_some(catalogue, monkeypatch):
-    whole = reading.read_population(open_catalog(catalogue[0]))
-    monkeypatch.setattr(reading, "POPULATION_ROWS", 100)
-    thinned = reading.read_population(open_catalog(catalogue[0]))
+    whole = diagnostics.read_counts(open_catalog(catalogue[0]))
+    monkeypatch.setattr(diagnostics, "FIGURE_ROWS", 100)
+    thinned = diagnostics.read_counts(open_catalog(catalogue[0]))
     assert (thinned.rows, thinned.status, thinned.flags) == (whole.rows, whole.status, whole.flags)
     assert list(thinned.frame["object_id"]) == list(whole.frame["object_id"][::5])
+
+
+def test_the_clean_sample_is_what_the_page_counts_as_passing_every_check(catalogue):
+    catalog = open_catalog(catalogue[0])
+    counts = diagnostics.read_counts(catalog)
+    clean = catalog.to_pandas(["flags"], where=popcat.CLEAN)
+    assert len(clean) == counts.status["ok"] - counts.failed > 0
+    assert not any(FLAGS[name] & flags for name in UNCERTIFIED for flags in clean["flags"])
 
 
 def test_an_absent_galaxy_is_named(build, catalogue, tmp_path):

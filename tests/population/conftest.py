@@ -59,6 +59,6 @@ def fitted(tmp_path_factory, catalogue, survey_file, quick):
     from popcat.run.client import SYNCHRONOUS
 
     folder = tmp_path_factory.mktemp("population") / "population"
-    fit_population(catalogue, folder, survey=survey_file, cuts=["r<20"], settings=quick, scheduler=SYNCHRONOUS,
+    fit_population(catalogue, folder, survey=survey_file, cuts=["r<20"], settings=quick, client=SYNCHRONOUS,
                    samples=2000)  # fmt: skip
     return folder

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from popcat.cli import app
 from popcat.errors import PopcatError
-from popcat.pages.population import write_report
-from popcat.population.sampling import compare_tables, main_sequence, read_samples
+from popcat.pages.population import report_population
+from popcat.population.sampling import compare_populations, main_sequence, read_samples
 from popcat.population.settings import population_settings
 
 
@@ -56,9 +56,10 @@ def test_sample_writes_galaxies(fitted, tmp_path):
 
 
 def test_report_is_one_page_with_its_figures(fitted, tmp_path):
-    page = write_report(fitted, tmp_path / "page.html").read_text()
+    page = report_population(fitted, tmp_path / "page.html").read_text()
     assert page.count("data:image/png;base64") == 5
-    assert "times the sampling floor" in page
+    assert "times what sampling noise alone would give" in page
+    assert "default-src 'none'" in page and "<script" not in page
     assert "Star-forming main sequence" in page
     assert "http" not in page.replace("http-equiv", "")
 
@@ -72,14 +73,14 @@ def test_compare_prints_distances(fitted):
 
 def test_a_shift_is_its_distance():
     first = pd.DataFrame({"redshift": [0.1, 0.2, 0.3], "log_mstar": [9.0, 10.0, 11.0]})
-    found = compare_tables(first + 0.05, first).set_index("quantity")
+    found = compare_populations(first + 0.05, first).table.set_index("quantity")
     assert found.loc["redshift", "w1"] == pytest.approx(0.05)
     assert found.loc["log_mstar", "p50"] == pytest.approx(0.05)
 
 
 def test_nothing_to_compare_is_said():
     with pytest.raises(PopcatError, match="nothing to compare"):
-        compare_tables(pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1]}))
+        compare_populations(pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1]}))
 
 
 def test_the_main_sequence_is_of_star_forming_galaxies_alone():
@@ -132,16 +133,16 @@ def test_a_page_of_hardly_any_galaxies_is_refused(fitted, tmp_path):
     frame = pd.read_parquet(folder / "samples.parquet")
     frame[:30].to_parquet(folder / "samples.parquet")
     with pytest.raises(PopcatError, match=r"popcat population sample .*few"):
-        write_report(folder, tmp_path / "page.html")
+        report_population(folder, tmp_path / "page.html")
 
 
 def test_a_quantity_without_values_is_left_out_of_the_comparison(fitted):
     frame = read_samples(fitted)
-    found = compare_tables(frame, frame.assign(redshift=np.nan))
+    found = compare_populations(frame, frame.assign(redshift=np.nan)).table
     assert "redshift" not in set(found["quantity"])
     assert (found["w1"] == 0.0).all()
     with pytest.raises(PopcatError, match="with values"):
-        compare_tables(frame, frame[:0])
+        compare_populations(frame, frame[:0])
 
 
 def test_the_published_preset_is_popseds():

@@ -1,4 +1,4 @@
-"""Laws of a survey's selection: what the text says, and that chances and fluxes are those of galaxies thrown at it."""
+"""Laws of a survey's selection: what the text says; chances and fluxes are those of noisy galaxies that pass."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_without_cuts_every_galaxy_passes():
 @pytest.mark.parametrize(
     "texts", [["r<20"], ["r>20"], ["sn_r>5"], ["r<20", "r>18.5", "sn_g>4"], ["r>20", "g>19.9"], ["sn_u<2", "r<21"]]
 )
-def test_weighted_with_their_chance_observed_fluxes_are_those_of_galaxies_thrown_at_the_cuts(texts):
+def test_weighted_with_their_chance_observed_fluxes_are_those_of_noisy_galaxies_that_pass(texts):
     n, cuts, random = 200_000, parse_cuts(texts, BANDS), torch.Generator().manual_seed(0)
     flux = torch.exp(2.0 + torch.randn(n, 3, generator=random, dtype=torch.float64))
     err = torch.exp(0.3 * torch.randn(n, 3, generator=random, dtype=torch.float64))
@@ -99,10 +99,31 @@ def test_the_chance_of_detection_is_the_share_of_noisy_copies_that_pass(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [("r < 19.8", ["r<19.8"]), ("19.8 > r", ["r<19.8"]), ("r <= 19.8", ["r<19.8"]),
+     ("14 < r < 19.8", ["r>14", "r<19.8"]),
+     ("sn_u > 3 and (r < 20 and 22 >= g)", ["sn_u>3", "r<20", "g<22"]), ("`r` > -1.5", ["r>-1.5"]),
+     ("r<0x10", ["r<16"])],
+)  # fmt: skip
+def test_a_cut_is_a_condition_in_the_language_of_where(text, expected):
+    assert [str(cut) for cut in parse_cuts([text], BANDS).cuts] == expected
+
+
+def test_conditions_joined_by_and_are_cuts_given_one_by_one():
+    assert parse_cuts(["r < 20 and sn_g > 4 and u > 14"], BANDS) == parse_cuts(["r<20", "sn_g>4", "u>14"], BANDS)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
-    [("r=20", "expected a band and a limit"), ("k<20", 'no band "k"'), ("sn_r>0", "positive"), ("", "expected"),
-     ("r<1.2.3", "expected"), ("r<.", "expected")],
+    [("r==20", "expected comparisons of a band"), ("r=20", "expected comparisons"), ("k<20", 'no band "k"'),
+     ("sn_k>2", 'no band "k"'), ("sn_r>0", "positive"), ("-2 < sn_r", "positive"), ("", "expected"),
+     ("r<1.2.3", "expected"), ("r<.", "expected"), ("r<20 or g<20", 'joined by "and"'),
+     ("not r<20", "expected"),
+     ("r < g", "expected"), ("g - r < 1", "expected"), ("19 < 20", "expected"), ("r", "expected"),
+     ("r < 1e999", "expected"),
+     ("r < True", "expected"), ("r < 'a'", "expected"), ("r < 20, g < 20", "expected"), ("abs(r) < 20", "expected")],
 )  # fmt: skip
 def test_a_cut_that_is_none_is_refused_with_what_was_expected(text, message):
-    with pytest.raises(PopcatError, match=message):
+    with pytest.raises(PopcatError, match=message) as refused:
         parse_cuts([text], BANDS)
+    assert "\n" not in str(refused.value) and f'cut "{text}"' in str(refused.value)

@@ -19,7 +19,7 @@ from popcat.run.client import SYNCHRONOUS
 
 
 def fit(catalogue, survey_file, folder, settings, **more):
-    options = {"survey": survey_file, "cuts": ["r<20"], "scheduler": SYNCHRONOUS, "samples": 0}
+    options = {"survey": survey_file, "cuts": ["r<20"], "client": SYNCHRONOUS, "samples": 0}
     return fit_population(catalogue, folder, settings=settings, **(options | more))
 
 
@@ -227,7 +227,7 @@ def test_without_a_start_the_flow_begins_at_the_training_prior(catalogue, survey
 
 def test_a_population_fits_on_dask_workers_too(fitted, catalogue, survey_file, quick, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "dask")
-    again = fit(catalogue, survey_file, folder, quick, scheduler=None, workers=1)
+    again = fit(catalogue, survey_file, folder, quick, client=None, workers=1)
     assert len(again.flows) == 2
 
 

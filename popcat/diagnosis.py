@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
+from popcat.display import Displayed
 from popcat.errors import PopcatError
+from popcat.files import cache_folder
 from popcat.survey import embedded_surveys, load_survey
 
 PYTHON_MIN = (3, 11)
@@ -35,10 +37,32 @@ class Check:
     remedy: str = ""
 
 
-def checks(*, client: str | None = None) -> list[Check]:
-    """Every check, in the order in which to mend what fails; the address of a Dask scheduler is tried if given.
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Displayed):
+    """The checks of this machine, in the order in which to mend what fails; `ok` if none failed."""
 
-    Raises nothing: a check that fails to run is a failed check.
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed: what is optional and absent does not count."""
+        return all(check.ok is not False for check in self.checks)
+
+    def _title(self) -> str:
+        return "Everything that popcat needs works" if self.ok else "Something that popcat needs does not work"
+
+    def _facts(self) -> dict[str, object]:
+        marks = {True: "ok  ", False: "FAIL", None: "-   "}
+        return {check.name: f"{marks[check.ok]} {check.detail}" for check in self.checks}
+
+
+def doctor(*, client: str | None = None) -> Diagnosis:
+    """What works on this machine, and what to do about what does not.
+
+    `client` is the address of a Dask scheduler to try. Raises nothing: a check that fails to run is a failed check.
+
+    >>> [check.name for check in doctor().checks][:2]
+    ['python', 'packages']
     """
     named: dict[str, Callable[[], Check]] = {
         "python": check_python,
@@ -52,7 +76,7 @@ def checks(*, client: str | None = None) -> list[Check]:
     }
     if client is not None:
         named["scheduler"] = lambda: check_scheduler(client)
-    return [_guarded(name, check) for name, check in named.items()]
+    return Diagnosis(tuple(_guarded(name, check) for name, check in named.items()))
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -163,12 +187,6 @@ def check_numba() -> Check:
     ok = square == 9.0
     remedy = "" if ok else "reinstall numba and llvmlite: pip install --force-reinstall numba llvmlite"
     return Check("numba", ok, f"{numba.__version__} compiles" if ok else f"expected 9, got {square}", remedy)
-
-
-def cache_folder() -> Path:
-    """Where band tables are kept: $POPCAT_CACHE, or popcat in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("POPCAT_CACHE") or Path(base) / "popcat")
 
 
 def check_cache() -> Check:

@@ -1,0 +1,235 @@
+"""What to trust of a catalogue, in the report's words: its calibration, its consistency checks, its certificates.
+
+The counts are of every row, which is streamed once.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from popcat import plots
+from popcat.catalog.queries import Catalog
+from popcat.checks.calibration import coverage
+from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, UNCERTIFIED
+from popcat.pages.galaxies import scalar_columns, to_frame
+
+FIGURE_ROWS = 1_000_000
+"""Figures of a larger catalogue show every k-th row; the counts are of every row."""
+WARN_SHARE = 0.05
+"""Above this share of galaxies that failed a check, or are not certified, the report warns."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The scalar columns (of every k-th row) and the counts (of every row).
+
+    failed : galaxies with a posterior that failed a consistency check. inferred_redshifts : with a posterior and
+    without a redshift in the catalogue. certified, corrected : None where the catalogue has no such columns.
+    """
+
+    frame: pd.DataFrame
+    rows: int
+    status: Mapping[str, int]
+    flags: Mapping[str, int]
+    failed: int = 0
+    inferred_redshifts: int = 0
+    certified: int | None = None
+    corrected: int | None = None
+    routes: Mapping[str, int] | None = None
+
+
+def read_counts(catalog: Catalog) -> Counts:
+    """Stream the scalar columns: counts of every row, and every k-th row so that at most FIGURE_ROWS stay."""
+    step = max(1, -(-len(catalog) // FIGURE_ROWS))
+    columns = scalar_columns(catalog)
+    tally, kept = _Tally(), []
+    for batch in catalog.batches(columns):
+        kept.append(batch.take(pa.array(np.arange(-tally.rows % step, batch.num_rows, step))))
+        tally.add(batch)
+    frame = to_frame(pa.Table.from_batches(kept, schema=kept[0].schema)) if kept else pd.DataFrame(columns=columns)
+    return tally.counts(frame, certificates="certified" in columns)
+
+
+class _Tally:
+    """Counts of every row that was streamed."""
+
+    def __init__(self):
+        self.rows, self.status, self.flags = 0, Counter(), Counter(dict.fromkeys(FLAGS, 0))
+        self.failed = self.inferred = self.certified = self.corrected = 0
+        self.routes = Counter()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        self.status.update(_counts(batch["status"]))
+        bits = batch["flags"].to_numpy(zero_copy_only=False)
+        self.flags.update({name: int(np.count_nonzero(bits & bit)) for name, bit in FLAGS.items()})
+        ok = pc.equal(batch["status"], "ok").to_numpy(zero_copy_only=False)
+        self.failed += int(np.count_nonzero(ok & ((bits & CHECK_FLAGS) != 0)))
+        if "redshift" in batch.schema.names:
+            given = np.isfinite(batch["redshift"].to_numpy(zero_copy_only=False))
+            self.inferred += int(np.count_nonzero(ok & ~given))
+        if "certified" in batch.schema.names:
+            self.certified += pc.sum(batch["certified"]).as_py() or 0
+            self.corrected += len(batch["ess"]) - batch["ess"].null_count
+            self.routes.update(_counts(batch["route"].filter(pa.array(ok))))
+
+    def counts(self, frame: pd.DataFrame, *, certificates: bool) -> Counts:
+        certificate = (self.certified, self.corrected, dict(self.routes)) if certificates else (None, None, None)
+        return Counts(frame, self.rows, self.status, self.flags, self.failed, self.inferred, *certificate)
+
+
+def _counts(column: pa.Array) -> dict[str, int]:
+    return {str(pair["values"]): pair["counts"] for pair in pc.value_counts(column).to_pylist()}
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One line of "what to trust": level is pass, warn, fail or note; `code` is what to type."""
+
+    level: str
+    title: str
+    text: str
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class RunBadge:
+    """One test of a trained posterior's calibration against its limits."""
+
+    name: str
+    meaning: str
+    passed: bool
+    worst: str
+    ks: float
+    ks_limit: float
+    tarp: float
+    tarp_limit: float
+    outside_prior: int
+    coverage: tuple[float, float]
+
+
+def run_badges(calibration: Mapping, parameters: Sequence[str]) -> list[RunBadge]:
+    """Pass or fail of each test, by its limits: KS of every parameter and of the redshift, TARP, prior."""
+    limits = calibration.get("limits")
+    if limits is None:
+        return []
+    tested = (*parameters, "redshift")
+    badges = []
+    for name, run in calibration["runs"].items():
+        ks = {q: run["ks"][q] for q in tested if q in run["ks"]}
+        worst = max(ks, key=ks.get)
+        tarp, outside = run["tarp_max_deviation"], run["outside_prior"]
+        passed = ks[worst] <= limits["ks"] and tarp <= limits["tarp"] and not outside
+        inside = [run["coverage_68"][q] for q in ks]
+        badges.append(RunBadge(name, RUN_MEANING.get(name, name), passed, worst, ks[worst], limits["ks"], tarp,
+                               limits["tarp"], outside, (min(inside), max(inside))))  # fmt: skip
+    return badges
+
+
+def diagnostics(counts: Counts, calibration: Mapping | None, badges: Sequence[RunBadge], *,
+                reweighted: bool = False) -> list[Diagnostic]:
+    """What to trust, most important first."""
+    found = [_calibration(calibration, badges), _checks(counts)]
+    if counts.certified is not None:
+        found.append(_certificates(counts))
+    if counts.inferred_redshifts:
+        share = counts.inferred_redshifts / counts.status["ok"]
+        found.append(Diagnostic("note", "Redshifts", f"{counts.inferred_redshifts:,} of the posteriors ({share:.1%}) "
+                                "are of galaxies without a redshift in the catalogue. Their redshift is inferred from "
+                                "the photometry: its uncertainty is redshift_p16 to redshift_p84."))  # fmt: skip
+    if reweighted:
+        found.append(Diagnostic("note", "Another prior", "The draws were reweighted to a prior other than the galaxy "
+                                "model's own. The calibration is of the posteriors before that. Column ess: effective "
+                                "sample size that is left."))  # fmt: skip
+    return found
+
+
+def _calibration(calibration, badges) -> Diagnostic:
+    if calibration is None:
+        return Diagnostic("warn", "No calibration", "It is not known whether the intervals contain the truth as often "
+                          "as they claim. To test that on mock galaxies:", "popcat calibrate --posterior")  # fmt: skip
+    if not badges:
+        return Diagnostic("note", "Calibration", "Tested on mock galaxies: see Calibration below.")
+    passed = sum(badge.passed for badge in badges)
+    inside = [edge for badge in badges for edge in badge.coverage]
+    text = (f"{calibration['n']:,} mock galaxies with known truth were inferred in {len(badges)} ways: {passed} "
+            f"passed. Intervals that should contain 68% of the truths contain {min(inside):.0%} to "
+            f"{max(inside):.0%}.")  # fmt: skip
+    if passed < len(badges):
+        return Diagnostic("fail", "The trained posterior failed its calibration",
+                          f"{text} Do not use these posteriors: {'; '.join(calibration['failures'][:3])}.")
+    return Diagnostic("pass", "The trained posterior passed its calibration", text)
+
+
+def _checks(counts: Counts) -> Diagnostic:
+    total = max(counts.status["ok"], 1)
+    share = counts.failed / total
+    by_flag = ", ".join(f"{counts.flags[name]:,} {name}" for name in UNCERTIFIED if counts.flags[name])
+    text = (f"{counts.failed:,} of {counts.status['ok']:,} posteriors failed a consistency check"
+            f"{f' ({by_flag})' if by_flag else ''}. To exclude them: catalog.to_pandas(where=popcat.CLEAN). That is "
+            "the condition")  # fmt: skip
+    return Diagnostic("warn" if share > WARN_SHARE else "pass",
+                      f"{1 - share:.1%} of the posteriors pass every consistency check", text, CLEAN)
+
+
+def _certificates(counts: Counts) -> Diagnostic:
+    total = max(counts.status["ok"], 1)
+    if not counts.corrected:
+        return Diagnostic("note", "Not certified", "The draws are the neural network's own. To correct each posterior "
+                          "by importance sampling with the exact likelihood:", "popcat infer --certify")  # fmt: skip
+    share = counts.certified / total
+    routes = ", ".join(f"{number:,} {name}" for name, number in sorted((counts.routes or {}).items()))
+    text = (f"{counts.certified:,} of {counts.status['ok']:,} posteriors are corrected by importance sampling with the "
+            f"exact likelihood, with an effective sample size of at least {CERTIFIED_ESS:g} each. Galaxies by column "
+            f"route: {routes}. The others are the neural network's draws, or have a smaller effective sample "
+            "size.")  # fmt: skip
+    level = "pass" if share > 1 - WARN_SHARE else "warn"
+    return Diagnostic(level, f"{share:.1%} of the posteriors are certified", text)
+
+
+def calibration_panels(calibration: Mapping) -> dict:
+    """Rows of the KS table (name, distance, 99% limit, coverage of the 68% interval, pass) and the figures."""
+    ranks = {name: np.asarray(values, dtype=float) for name, values in calibration["ranks"].items()}
+    rows = []
+    for name, values in ranks.items():
+        # Kolmogorov's law: a uniform sample of n exceeds 1.63 / sqrt(n) in 1% of cases.
+        limit = 1.63 / np.sqrt(len(values))
+        rows.append((name, calibration["ks"][name], limit, coverage(values), calibration["ks"][name] <= limit))
+    history = calibration.get("history")
+    figures = {"pp": plots.pp_curves(ranks, calibration["ks"]), "ranks": plots.rank_histograms(ranks),
+               "loss": plots.loss_curve(history) if history else None}  # fmt: skip
+    return {"rows": rows, "mocks": max(map(len, ranks.values())), "passed": sum(row[-1] for row in rows),
+            "figures": {name: figure and plots.figure_to_data_uri(figure) for name, figure in figures.items()}}
+
+
+STATUS_MEANING = {
+    "ok": "has a posterior",
+    "no_photometry": "no band is observed with a valid error",
+    "redshift_out_of_range": "redshift outside the range of the training galaxies",
+}
+FLAG_MEANING = {
+    "missing_band": "a flux or its error is NaN: the posterior uses the other bands",
+    "bad_error": "a flux error is zero, negative or infinite: its band is left out",
+    "missing_redshift": "no redshift in the catalogue: inferred from the photometry",
+    "redshift_out_of_range": "redshift outside the survey's range",
+    "outside_training": "magnitude outside the range of the training galaxies: the posterior may be wrong",
+    "high_chi2": "no draw fits the photometry: wrong redshift, blend, AGN, or bad errors",
+    "negative_flux": "a measured flux below zero; kept and used, harmless",
+    "no_photometry": "no band is observed with a valid error",
+    "unusual_noise": "flux errors unlike the survey's, given the magnitudes: see worst_band",
+    "unusual_colours": "colours or a brightness that no training galaxy has: see worst_band",
+    "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
+    "band_off": "one band disagrees with the others: see worst_band, tail_band, tail_peers",
+}
+RUN_MEANING = {
+    "exact": "redshift given",
+    "gaussian": "redshift with an error",
+    "unknown": "redshift inferred",
+    "two_bands_missing": "two bands missing",
+}
+"""The ways in which `popcat calibrate` infers its mock galaxies."""

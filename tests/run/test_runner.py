@@ -1,0 +1,261 @@
+"""One runner: the same parts wherever they are made, nothing of the user's closed, and no other way to run work."""
+
+import ast
+import functools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+from distributed import Client
+
+import popcat
+from popcat.catalog.verification import verify
+from popcat.errors import PopcatError
+from popcat.flows.settings import Training
+from popcat.inference.infer import infer
+from popcat.run import client as where
+from popcat.run import runner
+from popcat.run.client import SYNCHRONOUS, connect
+from popcat.run.runner import How, run, values_of
+
+PACKAGE = Path(popcat.__file__).parent
+PARTS = 3
+
+
+@pytest.fixture(scope="module")
+def sixty(galaxies, tmp_path_factory):
+    path = tmp_path_factory.mktemp("sixty") / "galaxies.parquet"
+    pq.write_table(pq.read_table(galaxies).slice(0, 60), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def inferred(sixty, tiny_model):
+    """Infer the sixty galaxies in three parts into a folder: their digests."""
+
+    def run_into(output, **options):
+        catalog = infer(sixty, tiny_model, output=output, draws=4, rows_per_partition=20, **options)
+        return [part.sha256 for part in catalog.require_manifest().parts]
+
+    return run_into
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inferred, tmp_path_factory):
+    return inferred(tmp_path_factory.mktemp("here") / "out", client=SYNCHRONOUS)
+
+
+def makers(folder):
+    """Who made the parts."""
+    return {json.loads((folder / "_popcat" / f"{i:06d}.json").read_text())["made"]["worker"] for i in range(PARTS)}
+
+
+def add(a, b):
+    return a + b
+
+
+def fail_on_two(a):
+    if a == 2:
+        raise PopcatError("two is too much")
+    return a
+
+
+def is_here():
+    """Whether work that a task starts stays in the task's own process."""
+    with connect() as client:
+        return client is None
+
+
+@pytest.mark.parametrize("given", ["active", "client", "cluster", "address", "scheduler file"])
+def test_on_any_cluster_the_parts_are_the_same_and_what_was_open_stays_open(
+    inferred, undisturbed, cluster, tmp_path, given
+):
+    user = cluster({}, {})
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"address": user.scheduler.address}))
+    said = {"active": None, "client": user, "cluster": user.cluster, "address": user.scheduler.address,
+            "scheduler file": file}  # fmt: skip
+    if given == "active":
+        with Client(user.scheduler.address) as active:
+            assert inferred(tmp_path / "out") == undisturbed
+            assert active.submit(add, 1, 2).result() == 3
+    else:
+        assert inferred(tmp_path / "out", client=said[given]) == undisturbed
+    assert makers(tmp_path / "out") <= set(user.nthreads()), "on that cluster, and nowhere else"
+    assert user.status == "running" and user.submit(add, 1, 1).result() == 2
+
+
+def test_without_a_cluster_little_work_is_done_in_this_process_and_gives_the_same_parts(
+    inferred, undisturbed, tmp_path
+):
+    assert inferred(tmp_path / "out") == undisturbed
+    assert makers(tmp_path / "out") == {"this process"}
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_an_interrupted_run_keeps_what_is_written_and_a_rerun_finishes(
+    inferred, undisturbed, cluster, tmp_path, monkeypatch, parallel
+):
+    out, user, told = tmp_path / "out", cluster({}) if parallel else SYNCHRONOUS, []
+    tell = runner._tell
+
+    def interrupted(reporter, outcome):
+        tell(reporter, outcome)
+        told.append(outcome.index)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_tell", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"inferring stopped after 2 of 3 parts; .*same command again to go on"):
+        inferred(out, client=user)
+    monkeypatch.undo()
+    assert all((out / f"part-{index:06d}.parquet").is_file() for index in told)
+    assert json.loads((out / "_popcat" / "summary.json").read_text())["galaxies"] == 40
+    assert not (out / "_popcat" / "manifest.json").exists()
+    if parallel:
+        assert user.submit(add, 1, 1).result() == 2
+    assert inferred(out, client=user) == undisturbed
+    kept = json.loads((out / "_popcat" / "summary.json").read_text())["parts"]["kept"]
+    assert kept >= 2
+    assert verify(out).ok
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_outcomes_are_in_order_and_a_job_that_fails_does_not_stop_the_others(cluster, parallel):
+    how = How(cluster({}, {}) if parallel else SYNCHRONOUS)
+    outcomes = run(fail_on_two, {i: (i,) for i in (3, 2, 0, 1)}, verb="adding", how=how)
+    assert [(i, one.value) for i, one in outcomes.items()] == [(0, 0), (1, 1), (2, None), (3, 3)]
+    assert str(outcomes[2].error) == "two is too much"
+    with pytest.raises(PopcatError, match=r"1 of 4 parts failed \(2\)\. Part 2: .*two is too much"):
+        values_of(outcomes, "part")
+
+
+def test_a_task_that_runs_work_runs_it_in_its_own_process(cluster):
+    assert cluster({}).submit(is_here).result()
+
+
+def test_a_local_cluster_is_started_where_it_saves_more_than_it_costs(monkeypatch):
+    monkeypatch.setattr(where.dask.system, "CPU_COUNT", 4)
+    started = []
+
+    def local(n):
+        started.append(n)
+        raise PopcatError("not in this test")
+
+    monkeypatch.setattr(where, "_local", local)
+    for tasks, seconds in ((0, 1e6), (1, 1e6), (10, 1.0)):
+        with connect(tasks=tasks, seconds=seconds) as client:
+            assert client is None
+    assert started == []
+    for options, n in (({"tasks": 10, "seconds": 60.0}, 4), ({"tasks": 3}, 3), ({"tasks": 10, "workers": 2}, 2)):
+        with pytest.raises(PopcatError, match="not in this test"), connect(**options):
+            pass
+        assert started.pop() == n
+
+
+def test_a_client_that_cannot_work_is_refused_before_the_folder_is_begun(inferred, cluster, tmp_path):
+    closed = cluster({})
+    closed.close()
+    for options, said in (({"client": closed}, "expected a Client that is running, got one that is closed"),
+                          ({"client": 5}, "expected a distributed.Client, a cluster, an address"),
+                          ({"client": SYNCHRONOUS, "workers": 2}, "leave out workers, or client")):  # fmt: skip
+        with pytest.raises(PopcatError, match=said):
+            inferred(tmp_path / "out", **options)
+        assert not (tmp_path / "out").exists()
+
+
+@functools.cache
+def modules():
+    return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+            for path in sorted(PACKAGE.rglob("*.py"))]  # fmt: skip
+
+
+def imported(tree):
+    """What a module imports, wherever in it: (module, name)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((one.name, "") for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", one.name) for one in node.names)
+
+
+def test_only_run_imports_dask():
+    found = {name for name, tree in modules() for of, _ in imported(tree)
+             if of.split(".")[0] in ("dask", "distributed")}  # fmt: skip
+    assert found and {name.split("/")[0] for name in found} == {"run"}
+
+
+def test_a_task_is_submitted_in_one_place():
+    found = [name for name, tree in modules() for node in ast.walk(tree)
+             if isinstance(node, ast.Attribute) and node.attr == "submit"]  # fmt: skip
+    assert found == ["run/window.py"]
+
+
+def test_nobody_outside_run_connects_or_drives_a_window():
+    """What others take is where (Where), how (How), the runner itself, and lazy frames."""
+    found = {(of, what) for name, tree in modules() if not name.startswith("run/") for of, what in imported(tree)
+             if of.startswith("popcat.run") and of != "popcat.run.frames"}  # fmt: skip
+    assert found <= {
+        ("popcat.run.client", "Where"), ("popcat.run.client", "SYNCHRONOUS"), ("popcat.run.worker", "OnlyHere"),
+        *(("popcat.run.runner", what) for what in ("How", "run", "values_of", "Outcome")),
+    }  # fmt: skip
+
+
+class ReachedError(Exception):
+    """The runner was called to do this."""
+
+
+@pytest.fixture
+def reached(monkeypatch):
+    """Do something that is work: what the runner was told that it is. The work is not done."""
+
+    def report(verb, *_, **__):
+        raise ReachedError(verb)
+
+    def verb_of(do):
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "Reporter", report)
+            with pytest.raises(ReachedError) as found:
+                do()
+        return str(found.value)
+
+    return verb_of
+
+
+def test_galaxies_are_inferred_reweighted_and_measured_by_the_runner(reached, inferred, sixty, tiny_model, tmp_path):
+    inferred(tmp_path / "flat", client=SYNCHRONOUS)
+    here = {"client": SYNCHRONOUS}
+    assert reached(lambda: infer(sixty, tiny_model, output=tmp_path / "out", **here)) == "inferring"
+    assert reached(lambda: infer(sixty, tiny_model, **here)) == "inferring"
+    assert reached(lambda: infer(pq.read_table(sixty).to_pandas(), tiny_model, **here)) == "inferring"
+    assert reached(lambda: popcat.plan(sixty, tiny_model, draws=4, **here)) == "measuring"
+    assert reached(lambda: popcat.reweight(tmp_path / "flat", lambda draws: -draws["tau_ism"], output=tmp_path / "re")
+                   ) == "reweighting"  # fmt: skip
+
+
+def test_a_library_its_posterior_and_its_calibration_are_made_by_the_runner(reached, tiny_model, tmp_path):
+    here, library = {"client": SYNCHRONOUS}, tmp_path / "library"
+    assert reached(lambda: popcat.simulate("sdss", 50, output=tmp_path / "out", **here)) == "simulating"
+    popcat.simulate("sdss", 2000, output=library, **here)
+    two = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16, members=2)
+    assert reached(lambda: popcat.train(library, tmp_path / "posterior", settings=two, **here)) == "training"
+    assert reached(lambda: popcat.calibrate(tiny_model, 20, draws=20, **here)) == "calibrating"
+
+
+def test_members_of_a_population_are_fitted_by_the_runner(reached, sixty, tmp_path, monkeypatch):
+    from popcat.population import fit
+
+    job = SimpleNamespace(survey=None, galaxy_model=None)
+    for name in ("job_of_photometry", "with_start", "check_folder", "write_job", "Photometry"):
+        monkeypatch.setattr(fit, name, lambda *_, **__: job)
+    assert reached(lambda: fit.fit_population(sixty, tmp_path / "out", client=SYNCHRONOUS)) == "fitting"
+
+
+def test_metallicities_of_a_grid_are_read_by_the_runner(reached, tmp_path, monkeypatch):
+    from popcat.forward.engines import fsps
+
+    monkeypatch.setattr(fsps, "check_sps_home", Path)
+    monkeypatch.setattr(fsps, "probe_fsps", lambda home: {"z_abs": [0.01, 0.02]})
+    assert reached(lambda: fsps.build_fsps_grid(tmp_path, folder=tmp_path, client=SYNCHRONOUS)) == "reading FSPS"
