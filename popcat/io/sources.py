@@ -8,6 +8,7 @@ import glob
 import hashlib
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,8 +51,11 @@ def plan_chunks(source: Source, *, rows_per_partition: int = 2500) -> list[Chunk
     """
     if rows_per_partition < 1:
         raise PopcatError(f"rows_per_partition must be at least 1, got {rows_per_partition}")
-    chunks = []
-    for file in (file for path in _paths(source) for file in _files(path)):
+    chunks, files = [], [file for path in _paths(source) for file in _files(path)]
+    often, times = Counter(files).most_common(1)[0]
+    if times > 1:
+        raise PopcatError(f"{often} is named {times} times: its galaxies would be there as often; name it once")
+    for file in files:
         with _readable(file):
             chunks += _reader(file).plan(str(file), rows_per_partition)
     if not chunks:
