@@ -7,6 +7,7 @@ imported here.
 import os
 import shutil
 import tempfile
+import warnings
 from importlib.resources import files
 from pathlib import Path
 
@@ -74,3 +75,29 @@ def tiny_model(tmp_path_factory) -> Path:
     save_posterior(posterior, folder)
     calibrate(folder, 40, output=folder / "calibration", draws=40)
     return folder
+
+
+@pytest.fixture
+def cluster():
+    """Start a cluster of one-threaded workers in this process, with these resources each: a client."""
+    from distributed import Client, Scheduler, SpecCluster, Worker
+
+    open_ones = []
+
+    def start(*resources):
+        options = {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
+        workers = {
+            i: {"cls": Worker, "options": {"nthreads": 1, "resources": one, "host": "127.0.0.1",
+                                           "dashboard_address": "127.0.0.1:0"}}
+            for i, one in enumerate(resources)
+        }  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about ports
+            spec = SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": options}, silence_logs=50)
+        client = Client(spec, set_as_default=False)
+        open_ones.extend([client, spec])
+        return client
+
+    yield start
+    for one in open_ones:
+        one.close()

@@ -13,6 +13,7 @@ from popcat.errors import PopcatError
 from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulation import draw_mocks
+from popcat.run.client import SYNCHRONOUS
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,13 @@ def test_the_same_seed_gives_the_same_calibration_and_another_seed_another(tiny_
     ks = first["runs"]["exact"]["ks"]
     assert calibration.calibrate(tiny_model, 60, draws=50, runs=alone).first.ks == ks
     assert calibration.calibrate(tiny_model, 60, draws=50, seed=2, runs=alone).first.ks != ks
+
+
+def test_blocks_of_mocks_on_a_cluster_give_the_calibration_of_this_process(tiny_model, cluster, monkeypatch):
+    monkeypatch.setattr(calibration, "_BLOCK", 25)
+    options = {"n": 60, "draws": 50, "runs": ("unknown", "exact")}
+    here = calibration.calibrate(tiny_model, **options, client=SYNCHRONOUS)
+    assert calibration.calibrate(tiny_model, **options, client=cluster({}, {})).runs == here.runs
 
 
 def test_mocks_pass_the_selection_and_are_none_of_the_training_galaxies(tiny_model):

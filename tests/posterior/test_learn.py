@@ -1,6 +1,7 @@
 """A library becomes a posterior: what is observed passes the selection, and nothing else decides."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from popcat.flows.settings import Training
 from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
 from popcat.galaxy_model import make_prior
-from popcat.posterior.library import LibraryArrays, observe, open_library
+from popcat.posterior.library import LibraryArrays, memory_source, observe, open_library
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulation import draw_prior, write_library_part
 from popcat.posterior.training import CHECKPOINTS, train, train_posterior
@@ -182,14 +183,20 @@ def test_an_ensemble_is_a_mixture_of_different_flows(on_disk, tmp_path, observed
     assert np.all(of_first | of_second) and 0.4 < of_first.mean() < 0.6
 
 
-def test_members_trained_as_tasks_are_those_trained_here(on_disk, tmp_path):
-    from popcat.run.client import SYNCHRONOUS
-
+def test_members_trained_on_a_cluster_are_those_trained_here(on_disk, tmp_path, cluster):
     two = TRAINING.model_copy(update={"members": 2})
     here = train(on_disk, tmp_path / "here", settings=two)
-    there = train(on_disk, tmp_path / "there", settings=two, client=SYNCHRONOUS)
+    there = train(on_disk, tmp_path / "there", settings=two, client=cluster({}, {}))
     for ours, theirs in zip(here.flows, there.flows, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_library_travels_as_its_folder_and_one_in_memory_not_at_all(on_disk):
+    source = open_library(on_disk).source(0.1)
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again.held_out.flux, source.held_out.flux)
+    with pytest.raises(PopcatError, match="cannot be sent to workers"):
+        pickle.dumps(memory_source(source.held_out, 0.1))
 
 
 def test_a_catalogue_is_not_a_library(tmp_path):
