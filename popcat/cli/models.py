@@ -1,5 +1,6 @@
 """Commands from a survey to a trained posterior: survey, noise, ssp, simulate, train, calibrate."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -84,16 +85,20 @@ def build_ssp(
     ] = None,
 ) -> None:
     """Build an SSP grid from a stellar population engine."""
-    grid = popcat.build_ssp(
-        engine, output=output, source=source, sps_home=sps_home, nebular=nebular, full=full, client=client,
-        workers=workers, progress=True,
-    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        grid = popcat.build_ssp(
+            engine, output=output, source=source, sps_home=sps_home, nebular=nebular, full=full, client=client,
+            workers=workers, progress=True,
+        )  # fmt: skip
     shape = " x ".join(f"{n} {name}" for n, name in zip(grid.lum.shape, ("metallicities", "ages", "wavelengths"),
                                                         strict=True))  # fmt: skip
     say(f"{shape}, {output.stat().st_size / 1e6:.1f} MB, in {output}")
     if "closure" in grid.provenance:
         low, high = grid.provenance["closure"]
         say(f"The integrated spectra are {low:.3f} to {high:.3f} of the bolometric light.")
+    for warning in caught:
+        say(f"Warning: {warning.message}")
 
 
 @ssp.command("describe", epilog=examples("popcat ssp describe bc03_miles"))
