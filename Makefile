@@ -44,13 +44,14 @@ docs: $(VENV)/.popcat-base ## the reference of functions, commands and columns, 
 	$(BIN)/python docs/build.py -o build/docs
 
 .PHONY: lint
-lint: $(VENV)/.popcat-test ## ruff, and who may import what
+lint: $(VENV)/.popcat-test ## ruff, who may import what, and mypy
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 .PHONY: clean
 clean: ## remove what make, tests and the demo wrote, .venv included
-	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # numba's cache of compiled kernels does not see a change in another file that a kernel is compiled from.

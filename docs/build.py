@@ -9,17 +9,29 @@ import inspect
 from pathlib import Path
 
 import popcat
-from popcat.catalog.export import export
-from popcat.catalog.queries import Catalog
+from popcat.catalog.export import Exported
 from popcat.catalog.stacking import Stack
-from popcat.columns import column_table, library_schema, posterior_schema
+from popcat.catalog.verification import Problem, Verification
+from popcat.checks.calibration import Calibration, CalibrationRun
+from popcat.checks.compare import Comparison
+from popcat.columns import column_table
+from popcat.demonstration import DemoResult
+from popcat.diagnosis import Check, Diagnosis
 from popcat.errors import PopcatError
-from popcat.flows.settings import Training
-from popcat.galaxy_model import GalaxyModel
-from popcat.survey import Band, Columns, Selection, Survey, load_survey
+from popcat.forward.grid import SSPDescription, SSPGrid
+from popcat.inference.plan import Measured, Plan
+from popcat.io.inspection import BandInspection, Inspection
+from popcat.population.sampling import PopulationComparison
+from popcat.population.settings import PopulationSettings
+from popcat.posterior.library import Library
+from popcat.survey import Band, CalibrationLimits, Columns, Filter, Selection
 
-BESIDE = (Catalog, Stack, export, Survey, Band, Columns, Selection, GalaxyModel, Training)
-"""What public functions take and give back."""
+BESIDE = (
+    Band, Filter, Columns, Selection, CalibrationLimits, PopulationSettings,
+    Plan, Measured, Stack, Verification, Problem, Comparison, Exported, Inspection, BandInspection, Library,
+    Calibration, CalibrationRun, SSPGrid, SSPDescription, PopulationComparison, Diagnosis, Check, DemoResult,
+)  # fmt: skip
+"""What public functions take and give back, beside the public classes."""
 
 
 def main() -> None:
@@ -42,7 +54,9 @@ def api() -> str:
 
 
 def entry(title: str, item) -> str:
-    """One name: signature, docstring, and for a class its public methods and properties."""
+    """One name: signature, docstring, and for a class its public methods and properties; a constant's value."""
+    if isinstance(item, str):
+        return f"## {title}\n\n```text\n{item}\n```\n"
     lines = [f"## {title}{signature(item)}\n", documentation(item)]
     if inspect.isclass(item) and not issubclass(item, PopcatError):
         for name, member in vars(item).items():
@@ -95,9 +109,8 @@ def _examples(command) -> list[str]:
 
 def columns() -> str:
     """The columns of a posterior catalogue and of a library, for the survey sdss."""
-    survey = load_survey("sdss")
-    return (f"# Columns (survey sdss)\n\n## Posterior catalogue\n\n{column_table(posterior_schema(survey))}\n\n"
-            f"## Library\n\n{column_table(library_schema(survey))}\n")
+    posterior, library = (column_table(popcat.schema("sdss", kind=kind)) for kind in ("posterior", "library"))
+    return f"# Columns (survey sdss)\n\n## Posterior catalogue\n\n{posterior}\n\n## Library\n\n{library}\n"
 
 
 if __name__ == "__main__":

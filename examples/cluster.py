@@ -1,4 +1,4 @@
-"""A catalogue on a Dask cluster: any scheduler that answers at an address, here one on this machine.
+"""A catalogue on a Dask cluster: a cluster object, a client, or the address of a scheduler; here one on this machine.
 
     python examples/cluster.py CATALOG OUTPUT
 

@@ -14,9 +14,9 @@ import popcat
 
 def main(path: str, output: str) -> None:
     """Infer a catalogue without its redshifts, and print how near the posteriors come to them."""
-    popcat.infer(path, "sdss", output=output, draws=100, hide_redshift=True, client="synchronous")
+    catalog = popcat.infer(path, "sdss", output=output, draws=100, hide_redshift=True, client="synchronous")
     truth = popcat.read_catalog(path, "sdss").compute().set_index("object_id")["redshift"]
-    found = popcat.open_catalog(output).quantity("redshift").set_index("object_id")
+    found = catalog.quantity("redshift").set_index("object_id")
     residual = (found["p50"] - truth[found.index]) / (1 + truth[found.index])
     rank = np.array([np.mean(np.asarray(draws) < truth[number]) for number, draws in found["draws"].items()])
     print(f"{len(found)} galaxies: sigma_NMAD {1.4826 * np.median(np.abs(residual - residual.median())):.3f}")

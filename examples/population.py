@@ -10,7 +10,7 @@ import sys
 
 import pandas as pd
 
-from popcat.population.fit import fit_population
+import popcat
 from popcat.population.settings import PopulationSettings
 
 QUICK = PopulationSettings(members=1, steps=10, start_steps=60, library=5000, n_blocks=3, hidden=32,
@@ -19,7 +19,7 @@ QUICK = PopulationSettings(members=1, steps=10, start_steps=60, library=5000, n_
 
 def main(path: str, output: str) -> None:
     """Fit a population and print what it is made of."""
-    population = fit_population(path, output, settings=QUICK, client="synchronous", samples=20_000, report=print)
+    population = popcat.fit_population(path, output, settings=QUICK, client="synchronous", samples=20_000, report=print)
     galaxies = pd.read_parquet(f"{output}/samples.parquet")
     print(f"{population.description.measured['galaxies']} galaxies were fitted")
     print(f"median redshift {galaxies['redshift'].median():.2f}, median log_mstar {galaxies['log_mstar'].median():.1f}")

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -67,7 +68,7 @@ def doctor(*, client: str | None = None) -> Diagnosis:
     named: dict[str, Callable[[], Check]] = {
         "python": check_python,
         "packages": check_packages,
-        **{name: lambda name=name, read=read: _read_data(name, read) for name, read in DATA.items()},
+        **{name: partial(_read_data, name, read) for name, read in DATA.items()},
         "numba": check_numba,
         "cache": check_cache,
         "machine": check_machine,

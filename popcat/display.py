@@ -35,7 +35,7 @@ def shortened(value: object, width: int = _WIDTH) -> str:
     >>> shortened("a b\\nc", 4)
     'a b…'
     """
-    text = " ".join(str(value).split())
+    text = " ".join(str(value).splitlines())
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

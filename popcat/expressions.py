@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -145,12 +146,13 @@ class Expression:
             result, left = np.logical_and(result, _COMPARE[type(kind)](left, right)), right
         return result
 
-    def name_of(self, node) -> str:
+    def name_of(self, node: Any) -> str:
         """The column that a name or an element stands for."""
-        if isinstance(node, ast.Subscript):
-            return f"{self.name_of(node.value)}[{node.slice.value}]"
-        match = re.fullmatch(r"_quoted(\d+)_", node.id)
-        return self.quoted[int(match[1])] if match else node.id
+        match node:
+            case ast.Subscript(value=base, slice=ast.Constant(value=index)):
+                return f"{self.name_of(base)}[{index}]"
+        found = re.fullmatch(r"_quoted(\d+)_", node.id)
+        return self.quoted[int(found[1])] if found else node.id
 
 
 @lru_cache(maxsize=512)
@@ -231,9 +233,9 @@ def column(frame: pd.DataFrame, name: str) -> pd.Series:
     >>> column(frame, "a > 0 and flags & 4 != 0").tolist(), column(frame, "2 * a").tolist()
     ([True, False], [2.0, nan])
     """
-    if name in frame.columns or as_column(name) is None:
+    expression = None if name in frame.columns else as_column(name)
+    if expression is None:
         return frame[name]
-    expression = as_column(name)
     sources = frame[list(expression.columns)]
     missing = sources.isna().any(axis=1).to_numpy()
     values = expression({source: _filled(sources[source]) for source in expression.columns})

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pydantic
 
@@ -13,6 +13,11 @@ from popcat.settings import Settings, ascending, parse_toml
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT
 
 FLUX_UNITS = (*NMGY_PER_UNIT, "ab_mag", "asinh_mag")
+if TYPE_CHECKING:  # a type checker reads no tuple: what it takes for a unit is text
+    FluxUnit: TypeAlias = str
+    BandUnit: TypeAlias = str
+else:
+    FluxUnit, BandUnit = Literal[FLUX_UNITS], Literal[(*FLUX_UNITS, COUNT_RATE)]
 TRIM = 1e-3
 """Response below this fraction of a filter's peak is noise outside the band (popcat.forward.filters)."""
 
@@ -44,7 +49,7 @@ class Band(Filter):
 
     flux: str
     """Column of the flux (or magnitude, if the unit is "ab_mag")."""
-    unit: Literal[(*FLUX_UNITS, COUNT_RATE)] | None = None
+    unit: BandUnit | None = None
     """Unit of this band's columns, where it is not the survey's; "count/s" has zero point 22.5 + ab_offset_mag."""
     softening: float | None = pydantic.Field(default=None, gt=0.0)
     """b of asinh magnitudes ("asinh_mag"), as a fraction of the flux of magnitude zero."""
@@ -111,7 +116,7 @@ class Survey(Displayed, Settings):
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     description: str = ""
-    unit: Literal[FLUX_UNITS] = "nMgy"
+    unit: FluxUnit = "nMgy"
     redshift_range: tuple[float, float]
     columns: Columns = Columns()
     quality: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """The public names, the example of README, the embedded model, the demo."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import popcat
-from popcat import demo
+from popcat import demonstration
 from popcat.checks import calibration
 from popcat.posterior.posterior import embedded_posteriors, load_posterior
 from popcat.survey import load_survey
@@ -84,11 +85,10 @@ def test_the_embedded_model_is_calibrated_on_mocks():
 
 
 def test_the_demo_writes_a_row_for_every_galaxy_a_report_and_a_summary(tmp_path, monkeypatch, galaxies):
-    monkeypatch.setattr(demo, "GALAXIES", galaxies)
-    summary = demo.run_demo(tmp_path, draws=10, workers=1)
-    assert summary["n_in"] == summary["n_out"] == 150
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    assert {"n_in", "n_out", "infer_s", "draws"} <= set(summary)
+    monkeypatch.setattr(demonstration, "GALAXIES", galaxies)
+    made = popcat.demo(tmp_path, draws=10, workers=1)
+    assert made.n_in == made.n_out == 150 and "150 for 150 galaxies" in repr(made)
+    assert json.loads((tmp_path / "summary.json").read_text()) == dataclasses.asdict(made)
     written = pq.read_table(tmp_path / "posteriors" / "part-000000.parquet")
     assert written["object_id"].to_pylist() == pq.read_table(tmp_path / "catalog.parquet")["object_id"].to_pylist()
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")

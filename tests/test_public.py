@@ -76,8 +76,8 @@ def settings():
     return {
         "survey": survey, "galaxy model": popcat.GalaxyModel(), "training": popcat.Training.preset("published"),
         "noise": default_noise(popcat.load_survey("sdss")),
-        "population settings": population_settings(None, "published"),
-        "posterior": popcat.load_posterior("sdss"), "ssp": popcat.describe_ssp(), "machine": popcat.doctor(),
+        "population settings": population_settings(None, "published"), "posterior": popcat.load_posterior("sdss"),
+        "ssp": popcat.describe_ssp(), "machine": popcat.doctor(),
     }  # fmt: skip
 
 

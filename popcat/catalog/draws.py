@@ -5,6 +5,7 @@ of a galaxy counts alike.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,8 @@ from popcat.errors import PopcatError
 SUFFIX = "_draws"
 _WEIGHTS = "weights"
 
-Column = pa.Array | pa.ChunkedArray
-Table = pa.Table | pa.RecordBatch
+Column: TypeAlias = pa.Array | pa.ChunkedArray
+Table: TypeAlias = pa.Table | pa.RecordBatch
 
 
 def encode(values: np.ndarray, rows: np.ndarray, n: int) -> pa.Array:
@@ -66,7 +67,7 @@ def decode_table(table: Table, quantities: Sequence[str] | None = None) -> tuple
     """
     names = quantities_of(table.schema.names) if quantities is None else list(quantities)
     found = {name: decode(table.column(f"{name}{SUFFIX}")) for name in names}
-    first = next(iter(found.values()), (np.empty(0, dtype=np.int64), None))
+    first = next(iter(found.values()), (np.empty(0, dtype=np.int64), np.empty((0, 0))))
     for name, (rows, values) in found.items():
         if not np.array_equal(rows, first[0]) or values.shape != first[1].shape:
             raise PopcatError(f"{names[0]} and {name}: expected as many draws of one as of the other in every galaxy")

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -189,7 +190,9 @@ def _publish_delta(output: Path, files: list[Path], record: dict, *, name: str, 
 def _delta_stats(file: Path) -> str:
     """Statistics of a file in Delta's form, by which readers skip it: counts, extremes and nulls of plain columns."""
     footer = pq.read_metadata(file)
-    low, high, nulls = {}, {}, {}
+    low: dict[str, Any] = {}
+    high: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
     for group in range(footer.num_row_groups):
         for index in range(footer.num_columns):
             column = footer.row_group(group).column(index)

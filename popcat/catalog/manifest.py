@@ -16,7 +16,7 @@ import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -255,7 +255,11 @@ def read_run(path: str | Path) -> Run:
 AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 
 
-def read_manifest(path: str | Path, kind: type[AnyManifest] = Manifest) -> AnyManifest:
+@overload
+def read_manifest(path: str | Path) -> Manifest: ...
+@overload
+def read_manifest(path: str | Path, kind: type[AnyManifest]) -> AnyManifest: ...
+def read_manifest(path: str | Path, kind: type[Manifest] = Manifest) -> Manifest:
     """The manifest of a complete output: of any, or of the kind that is asked for, such as `CatalogManifest`.
 
     Raises PopcatError if the folder is no output of popcat (of this kind), is not finished, or a part is missing or

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -146,7 +147,7 @@ class OutputFolder:
         with ThreadPoolExecutor(READERS) as pool:
             paths = map(self.sidecar_path, range(self.n_parts))
             sidecars = list(pool.map(lambda path: read_record(path, Sidecar), paths))
-        stages = Counter()
+        stages: Counter[str] = Counter()
         for sidecar in sidecars:
             stages.update(sidecar.made.get("seconds", {}))
         return Manifest(
@@ -214,7 +215,7 @@ def _same_run(path: Path, run: Run) -> Run:
 
 def _flat(tree: dict, prefix: str = "") -> dict:
     """Leaves of nested dictionaries under dotted names."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return leaves

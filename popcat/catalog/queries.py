@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
 BATCH_ROWS = 16_384
-Where = str | ds.Expression | None
+Where: TypeAlias = str | ds.Expression | None
 
 
 def open_catalog(path: "str | Path") -> "Catalog":
@@ -247,7 +248,7 @@ class Catalog(Displayed):
         """
         names = [x] if y is None else [x, y]
         sources = [self._source(name) for name in names]
-        edges = [self._edges(*axis, where) for axis in paired(names, bins, range_)]
+        edges = [self._edges(name, one, span, where) for name, one, span in paired(names, bins, range_)]
         mass, galaxies = np.zeros([len(edge) - 1 for edge in edges]), 0
         for batch in self.batches(sources, where):
             counts, found = histogram(batch, sources, edges)
@@ -324,7 +325,7 @@ class Catalog(Displayed):
             span = span_of(self.to_pandas([source], where)[source].to_numpy(dtype=np.float64))
         if span is None:
             raise PopcatError(f"{self.path}: no galaxy with {name} passes, so its range is unknown; give range_")
-        return np.linspace(*span, bins + 1)
+        return np.linspace(span[0], span[1], bins + 1)
 
 
 def _texts(field: pa.Field) -> dict[str, str]:

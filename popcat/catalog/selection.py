@@ -63,8 +63,8 @@ def _implied(expression, node) -> pc.Expression | None:
                 result = combine(result, part)
             return result
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            sides = [_side(expression, side) for side in (left, right)]
-            return None if any(side is None for side in sides) else _COMPARE[type(op)](*sides)
+            one, other = _side(expression, left), _side(expression, right)
+            return None if one is None or other is None else _COMPARE[type(op)](one, other)
     return None
 
 

@@ -42,7 +42,7 @@ IDS_AT_ONCE = 2**25
 _MAX_NAMED = 5
 _BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_COMMANDS = {
+_COMMANDS: dict[str, list[tuple[str, str, tuple[str, ...], str]]] = {
     "posteriors": [("infer", "source", ("posterior", "draws", "seed", "rows_per_partition"), "--check"),
                    ("reweight", "posteriors", ("prior", "seed"), "")],
     "library": [("simulate", "", ("survey", "n", "seed"), "--check")],
@@ -79,7 +79,7 @@ class Verification(Displayed):
 
     def _facts(self) -> dict[str, object]:
         size = f"{self.parts:,} sound parts, {self.rows:,} rows, {self.bytes / 1e6:,.0f} MB"
-        return {self.kind: size} | {one.where: one.what for one in self.problems[:_MAX_NAMED]}
+        return {self.kind: size, **{one.where: one.what for one in self.problems[:_MAX_NAMED]}}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class _Part:
     index: int
     rows: int = 0
     bytes: int = 0
-    schema: pa.Schema | None = None
+    schema: pa.Schema = None
+    """None of a part that is wrong."""
     wrong: str = ""
 
 

@@ -219,9 +219,10 @@ def _round_seed(seed: int, number: int) -> int:
 
 
 def _empty(n: int, k: int, n_parameter: int) -> Certified:
-    numbers = (np.full(n, np.nan) for _ in range(5))
-    return Certified(np.empty((n, k, n_parameter)), np.empty((n, k)), *numbers, np.zeros(n, dtype=np.int32),
-                     np.full(n, FAILED, dtype=object), np.full(n, "", dtype=object))  # fmt: skip
+    evidence, ess, efficiency, pareto_k, chi2 = (np.full(n, np.nan) for _ in range(5))
+    return Certified(np.empty((n, k, n_parameter)), np.empty((n, k)), evidence, ess, efficiency, pareto_k, chi2,
+                     np.zeros(n, dtype=np.int32), np.full(n, FAILED, dtype=object),
+                     np.full(n, "", dtype=object))  # fmt: skip
 
 
 def _view(out: Certified, part: slice) -> Certified:

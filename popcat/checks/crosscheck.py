@@ -18,6 +18,7 @@ from popcat import rng
 from popcat.catalog.draws import quantities_of
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.samplers import MAX_STEPS, Galaxy, c2st, quantile_shifts, sample_galaxy
+from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.forward.model import forward_for
 from popcat.galaxy_model import GalaxyModel, make_prior
@@ -57,7 +58,7 @@ class CheckedGalaxy(BaseModel):
     shifts: dict[str, dict[str, float | None]] = {}
 
 
-class CrossCheck(BaseModel):
+class CrossCheck(Displayed, BaseModel):
     """A catalogue against an independent sampler; what crosscheck.json holds, and draws for corner plots.
 
     n : galaxies for which the sampler converged, to which the medians refer. quantile_shift_median : {quantity: median
@@ -81,6 +82,18 @@ class CrossCheck(BaseModel):
         (), exclude=True, repr=False
     )
 
+    def _title(self) -> str:
+        return f"Cross-check of {self.catalog} with an independent sampler ({self.sampler})"
+
+    def _facts(self) -> dict[str, object]:
+        found: dict[str, object] = {"galaxies": f"{self.n} compared ({self.n_not_converged} left out: the independent "
+                                    "sampler did not converge)"}  # fmt: skip
+        found |= {f"|shift| of {name}": f"{value:.3f} sigma (median)"
+                  for name, value in self.quantile_shift_median.items()}  # fmt: skip
+        if self.c2st_median is not None:
+            found["C2ST"] = f"{self.c2st_median:.3f} (median; 0.5: a classifier cannot tell the draws apart)"
+        return found
+
 
 def compare_with_sampler(
     posteriors: str | Path, n: int = 50, *, seed: int = 0, sampler: str = "prior", max_steps: int = MAX_STEPS,
@@ -103,7 +116,8 @@ def compare_with_sampler(
         raise PopcatError(f"{posteriors} was reweighted: cross-check the catalogue it came from, which has the "
                           "model's own prior")
     rows = _choose(catalog, n, seed, only)
-    galaxies, corners = [], []
+    galaxies: list[CheckedGalaxy] = []
+    corners: list[tuple[int, Mapping, Mapping]] = []
     for number, row in enumerate(rows):
         checked, draws = _check(row, survey, galaxy_model, seed, sampler, max_steps)
         galaxies.append(checked)

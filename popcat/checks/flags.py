@@ -76,7 +76,7 @@ def check_galaxies(
     }
     worst = _worst(posterior, data, failed, seed)
     worst = np.where(failed["band_off"], np.where(by_own < OWN_TAIL, own_band, band), worst)
-    flags = sum(FLAGS[name] * mask for name, mask in failed.items())
+    flags = np.sum([FLAGS[name] * mask for name, mask in failed.items()], axis=0)
     tails = {"tail_noise": noise, "tail_colours": colours, "tail_band": by_training, "tail_peers": by_own}
     return Checked(flags, tails, worst)
 
@@ -203,10 +203,10 @@ def fit_own_galaxies(data: Observation, softening: np.ndarray, *, seed: int = 0)
     k, bounded = min(len(x) // _PER_COMPONENT, _MAX_COMPONENTS), np.clip(x, -8.0, 8.0)
     # first components half as wide as all galaxies, about some of these, with what is missing at the centre
     wide = 0.25 * np.cov(bounded.T) + 1e-3 * np.eye(x.shape[1])
-    mixture = np.full(k, 1.0 / k), bounded[:k], np.repeat(wide[None], k, axis=0)
+    weight, mean, covariance = np.full(k, 1.0 / k), bounded[:k], np.repeat(wide[None], k, axis=0)
     for _ in range(_ITERATIONS):
-        mixture = improve(x, variance, *mixture)
-    return OwnGalaxies(np.asarray(softening, dtype=float), centre, scale, *mixture, len(x))
+        weight, mean, covariance = improve(x, variance, weight, mean, covariance)
+    return OwnGalaxies(np.asarray(softening, dtype=float), centre, scale, weight, mean, covariance, len(x))
 
 
 @numba.njit(nogil=True, cache=True)

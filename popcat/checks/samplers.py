@@ -245,7 +245,8 @@ def accept_from_prior(
     mass_range. draw : (random, m) -> theta, redshift from the prior. flux, flux_err : (n_band,), all observed.
     """
     random = np.random.default_rng(seed)
-    kept, top, log_sum, n = [], -np.inf, -np.inf, 0
+    kept: list[tuple] = []
+    top, log_sum, n = -np.inf, -np.inf, 0
     while n < max_evaluations and len(_accepted(kept, top)[0]) < N_DRAWS:
         theta, redshift = draw(random, _BATCH)
         log_weight = _weigh(theta, forward(theta, redshift) / flux_err, flux / flux_err, mass_range, random)

@@ -124,7 +124,7 @@ def infer(
 ) -> None:
     """Infer the posterior of every galaxy of a catalogue; a rerun finishes what is missing."""
     warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
-    catalog = popcat.infer(
+    catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         source, posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify, budget_ms=budget_ms,
         target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
         rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,

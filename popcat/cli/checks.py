@@ -70,14 +70,7 @@ def crosscheck(
     found = popcat.crosscheck(
         posteriors, n, output=output, seed=seed, sampler=sampler, max_steps=max_steps, only=only or None, report=say
     )
-    if json:
-        print_json(found.model_dump())
-    missing = f"{found.n_not_converged} left out: the independent sampler did not converge"
-    typer.echo(f"{found.n} galaxies compared ({missing})", err=json)
-    for name, value in found.quantile_shift_median.items():
-        typer.echo(f"median |shift| of {name:14s} {value:.3f} sigma", err=json)
-    if found.c2st_median is not None:
-        typer.echo(f"median C2ST {found.c2st_median:.3f} (0.5: a classifier cannot tell the draws apart)", err=json)
+    show(found, as_json=json)
     say(f"page and numbers in {output}")
 
 

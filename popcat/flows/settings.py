@@ -1,7 +1,7 @@
 """How a flow is trained."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 
@@ -41,7 +41,7 @@ class Training(Displayed, Settings):
     seed: int = 0
 
     @classmethod
-    def preset(cls, name: str, **changes) -> "Training":
+    def preset(cls, name: str, **changes: Any) -> "Training":
         """Settings by name, with changes: "default", or "published", the recipe of SEDflow (Hahn & Melchior 2022).
 
         Raises PopcatError if there is no such preset.
@@ -81,7 +81,7 @@ class Training(Displayed, Settings):
 
 
 # The published training ran until its validation loss had not fallen for 20 epochs; 1,000 stands for no limit.
-_PRESETS = {
+_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "published": {
         "n_blocks": 15, "hidden": 500, "n_layers": 2, "batch": 50, "learning_rate": 5e-4, "schedule": "constant",

@@ -22,7 +22,7 @@ import numpy as np
 
 from popcat.errors import PopcatError
 from popcat.files import package_folder
-from popcat.survey import TRIM, Band, Survey
+from popcat.survey import TRIM, Filter, Survey
 
 # A step more than this many times the median step is a gap in the table.
 _GAP_FACTOR = 20.0
@@ -130,7 +130,7 @@ def _cut(name, wave, response, low, high):
     return new_wave, np.concatenate([[0.0, at_edges[0]], response[inside], [at_edges[1], 0.0]])
 
 
-def load_curve(band: Band) -> FilterCurve:
+def load_curve(band: Filter) -> FilterCurve:
     """The filter curve of a survey's band.
 
     Raises PopcatError if the filter is neither a readable file nor a name that speclite or sedpy knows.

@@ -219,9 +219,9 @@ def with_nebular(grid: SSPGrid, nebular: Nebular) -> SSPGrid:
 
 
 def _check_axes(grid: SSPGrid, nebular: Nebular) -> None:
-    for name, tolerance in (("log_z_abs", {"atol": 1e-3}), ("wave_aa", {"rtol": 1e-6})):
+    for name, rtol, atol in (("log_z_abs", 1e-5, 1e-3), ("wave_aa", 1e-6, 1e-8)):
         stars, gas = getattr(grid, name), getattr(nebular, name)
-        if len(stars) != len(gas) or not np.allclose(stars, gas, **tolerance):
+        if len(stars) != len(gas) or not np.allclose(stars, gas, rtol=rtol, atol=atol):
             raise PopcatError(f"nebular emission for another grid: expected its {name} to be that of the stars, "
                               f"{_span(stars)}, got {_span(gas)}")  # fmt: skip
 

@@ -84,7 +84,8 @@ class Noise(Displayed, pydantic.BaseModel):
             return np.concatenate([values, values[-1] + step * np.arange(1, n - len(values) + 1)])
 
         columns = [(padded(b.ln_flux, 1.0), padded(b.ln_err, 1.0), padded(b.scatter, 0.0)) for b in self.bands.values()]
-        return tuple(np.ascontiguousarray(part) for part in zip(*columns, strict=True))
+        nodes, medians, scatters = (np.ascontiguousarray(part) for part in zip(*columns, strict=True))
+        return nodes, medians, scatters
 
 
 def noise_counts(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
@@ -139,7 +140,7 @@ def _fit_band(table: np.ndarray, widen: float, min_scatter: float) -> BandNoise:
             group, weight = np.zeros(table.shape[1]), 0.0
     if len(nodes) == 1:
         nodes, medians, scatters = [nodes[0], nodes[0] + 1.0], medians * 2, scatters * 2
-    return BandNoise(ln_flux=nodes, ln_err=medians, scatter=scatters)
+    return BandNoise(ln_flux=tuple(nodes), ln_err=tuple(medians), scatter=tuple(scatters))
 
 
 def nominal_noise(survey: Survey) -> Noise:
@@ -166,7 +167,8 @@ def _nominal_band(band: Band) -> BandNoise:
     flux = depth * _NOMINAL_NODES
     err = np.sqrt((0.04 - GAMMA) * flux * depth + GAMMA * depth**2 + (band.error_floor * flux) ** 2)
     scatter = np.full(len(flux), NOMINAL_SCATTER)
-    return BandNoise(ln_flux=np.log(flux).tolist(), ln_err=np.log(err).tolist(), scatter=scatter.tolist())
+    return BandNoise(ln_flux=tuple(np.log(flux).tolist()), ln_err=tuple(np.log(err).tolist()),
+                     scatter=tuple(scatter.tolist()))
 
 
 @numba.njit(nogil=True, cache=True)

@@ -81,7 +81,7 @@ class Photometry:
         d_weight = np.zeros((2, len(rows.row)))
         arguments = theta[order], redshift[order], v[order], self.histories, self.kernel_tables, rows, columns
         _vjp_kernel(*arguments, d_weight, out, grad, grad_z)
-        return tuple(in_place_of(order, values) for values in (out, grad, grad_z))
+        return in_place_of(order, out), in_place_of(order, grad), in_place_of(order, grad_z)
 
 
 def scratch(ingredients: Ingredients, t: KernelTables) -> tuple[Rows, Columns]:

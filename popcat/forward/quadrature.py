@@ -102,7 +102,7 @@ def _make_segment(curve, low, high, spectra, z_range, tolerance) -> Segment:
     edges = np.linspace(low, high, _N_FINE + 1)
     wave = 0.5 * (edges[1:] + edges[:-1])
     weight = curve(wave) * wave * np.diff(edges)
-    cases = [_Case(wave, weight, z, spectra) for z in np.linspace(*z_range, _N_REDSHIFT)]
+    cases = [_Case(wave, weight, z, spectra) for z in np.linspace(z_range[0], z_range[1], _N_REDSHIFT)]
     for n in range(2, _MAX_NODES + 1):
         nodes = gauss_nodes(wave, weight, n)
         basis = lagrange_basis(nodes, wave)
@@ -143,7 +143,7 @@ from vectorising.
 What runs for every galaxy has inline="always": a call passes each number of each array of a named tuple on the stack,
 some two hundred of them, which costs as much as what the function computes."""
 
-kernel_overload = partial(overload, jit_options=_OPTIONS)
+kernel_overload = partial(overload, jit_options=_OPTIONS)  # type: ignore[arg-type]  # its types do not know _nrt
 """numba's `overload`, for kernels."""
 
 with_item = tuple_setitem

@@ -243,7 +243,7 @@ def observed_spectra(theta: np.ndarray, redshift: np.ndarray, ingredients: Ingre
                                                                                 strict=True)])
         light = weights.reshape(-1, lum.shape[0]) @ lum
         light = light.reshape(-1, 2, len(grid_wave))
-        out[rows] = [_observed(*pair, row, z, ingredients, grid_wave, wave_aa)
+        out[rows] = [_observed(pair[0], pair[1], row, z, ingredients, grid_wave, wave_aa)
                      for pair, row, z in zip(light, theta[rows], redshift[rows], strict=True)]  # fmt: skip
     return out
 

@@ -88,7 +88,8 @@ def cut_bins(ingredients: Ingredients, z_range) -> tuple[int, int]:
     """First and last bin that the age of the universe can cut within a redshift range."""
     youngest, oldest = ingredients.cosmology.age(z_range[1]), ingredients.cosmology.age(z_range[0])
     edges = ingredients.bins.edges_gyr
-    return tuple(int(np.searchsorted(edges, age, side="left") - 1) for age in (youngest, oldest))
+    first, last = np.searchsorted(edges, [youngest, oldest], side="left") - 1
+    return int(first), int(last)
 
 
 def bin_weights(ingredients: Ingredients, z_range, redshift: float) -> np.ndarray:
@@ -156,7 +157,7 @@ class _Projection:
     def __init__(self, grid, columns: "_Columns"):
         self.wave_aa, self.shape, self.columns = grid.wave_aa, grid.lum.shape[:2], columns
         self._flat = grid.lum.reshape(-1, len(grid.wave_aa)).astype(np.float32)
-        self._last = (None, None)
+        self._last: tuple[float, np.ndarray] = (np.nan, np.empty(0))
 
     def __call__(self, redshift: float) -> np.ndarray:
         if self._last[0] != redshift:

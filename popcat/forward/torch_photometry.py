@@ -28,6 +28,19 @@ class TorchPhotometry(torch.nn.Module):
     outside the survey's range the tables are extrapolated.
     """
 
+    light: Tensor
+    burst_ln_age: Tensor
+    wave: Tensor
+    edges: Tensor
+    cumulative: Tensor
+    zh_mid: Tensor
+    zh_time: Tensor
+    zh_value: Tensor
+    ln_z: Tensor
+    universe: Tensor
+    universe_step: Tensor
+    to_band: Tensor
+
     def __init__(self, photometry: Photometry, *, dtype: torch.dtype = torch.float32):
         super().__init__()
         tables, h = photometry.kernel_tables, photometry.histories

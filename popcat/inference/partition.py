@@ -134,7 +134,7 @@ def certificate_columns(found: Certified | None, flags: np.ndarray, rows: np.nda
     numbers = ("log_evidence", "ess", "efficiency", "pareto_k")
     columns = {name: pa.nulls(n, pa.float32()) for name in numbers} | {"n_proposals": np.zeros(n, dtype=np.int32)}
     if found is not None:
-        why[rows] = np.where(found.route_why == "", None, found.route_why)
+        why[rows] = np.where(found.route_why == "", None, found.route_why)  # type: ignore[call-overload]  # None is no number
         passed = (flags[rows] & sum(FLAGS[name] for name in UNCERTIFIED)) == 0
         certified[rows] = passed & np.isin(found.route, ("flow+is", "smc")) & (found.ess >= CERTIFIED_ESS)
         columns |= {name: scatter(getattr(found, name), rows, n, nan_is_null=True) for name in numbers}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,8 +48,10 @@ def reweight(
     catalog = open_catalog(posteriors)
     manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
     is_file = not callable(prior)
-    new, text = _new_prior(prior, make_prior(galaxy_model), survey.redshift_range) if is_file else (prior, None)
-    text = text or getattr(prior, "__name__", "function")
+    if callable(prior):
+        new, text = prior, getattr(prior, "__name__", "function")
+    else:
+        new, text = _new_prior(prior, make_prior(galaxy_model), survey.redshift_range)
     settings = {"posteriors": manifest.fingerprint_sha256, "seed": seed, "prior": text}
     how = How(client if is_file else SYNCHRONOUS, workers if is_file else None, progress, log=log)
     how.verify()
@@ -63,7 +66,7 @@ def reweight(
     return open_catalog(output)
 
 
-def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, str]:
+def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[Any, str]:
     """A population's folder or a TOML file as a prior, and what the manifest says of it."""
     if Path(path).is_dir():
         new = population_prior(path, prior, redshift_range)
@@ -72,7 +75,7 @@ def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[object, 
 
 
 def reweight_table(
-    table: pa.Table, new: object, prior: Prior, redshift_range: tuple[float, float], seed: int
+    table: pa.Table, new: Any, prior: Prior, redshift_range: tuple[float, float], seed: int
 ) -> pa.Table:
     """Rows of a posterior catalogue under a new prior (popcat.posterior.priors): columns and row order stay.
 

@@ -60,7 +60,8 @@ def _dialect(path: str) -> _Dialect:
 
 @lru_cache(maxsize=16)
 def _read_dialect(path: str, size: int, mtime_ns: int) -> _Dialect:
-    lines, skip = [], 0
+    lines: list[str] = []
+    skip = 0
     with open(path, "rb") as file:
         for line in file:
             is_ecsv = lines and lines[0].startswith(_ECSV)
@@ -93,7 +94,7 @@ def _record_ends(file, skip: int) -> Iterator[int]:
 
 
 def _parse(chunk: Chunk, **options) -> pd.DataFrame:
-    begin, end = chunk.byte_range
+    begin, end = chunk.byte_range or (0, 0)  # a chunk of a CSV file has one
     dialect = _dialect(chunk.path)
     with open(chunk.path, "rb") as file:
         header_end = next(_record_ends(file, dialect.skip))

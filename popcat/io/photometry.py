@@ -138,7 +138,7 @@ def numbers(raw: pd.DataFrame, name: str | None, missing: tuple[float, ...] = ()
     except (TypeError, ValueError) as error:
         raise PopcatError(f'column "{name}": expected numbers, got {series.dtype} ({error})') from error
     # In single precision: -99.99 of a float32 column is not -99.99 of a survey file.
-    marks = np.isin(values.astype(np.float32), np.float32(missing)) if missing else False
+    marks = np.isin(values.astype(np.float32), np.array(missing, dtype=np.float32)) if missing else False
     return np.where(marks, np.nan, values)
 
 

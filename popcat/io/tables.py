@@ -40,7 +40,7 @@ def photometry_of(table: Any, survey: Survey) -> pd.DataFrame:
     astropy = _is_astropy(table)
     if not astropy and not isinstance(table, pd.DataFrame):
         table = _known_to_narwhals(table)
-    names = list(table.colnames if astropy else map(str, table.columns))
+    names = list(table.colnames) if astropy else [str(name) for name in table.columns]  # type: ignore[union-attr]
     require_columns(names, survey, _WHERE)
     sources = [source for name in catalog_columns(survey) for source in sources_of(name, names)]
     wanted = list(dict.fromkeys(source if source in names else base_name(source) for source in sources))
@@ -86,7 +86,7 @@ def _from_astropy(table: Any, names: list[str], survey: Survey) -> pa.Table:
     return pa.table({name: _array(table[name], name, units.get(name), survey) for name in names})
 
 
-def _units_by_column(survey: Survey) -> dict[str, tuple[str, int]]:
+def _units_by_column(survey: Survey) -> dict[str | None, tuple[str, int]]:
     """The unit that the survey gives a column, and its power; "deg" and "" (a bare number) for the others."""
     columns = survey.columns
     found = {columns.ra: ("deg", 1), columns.dec: ("deg", 1), columns.redshift: ("", 1), columns.redshift_err: ("", 1)}

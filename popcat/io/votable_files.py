@@ -61,4 +61,6 @@ def _column(rows, names: dict[str, str], name: str):
         return data
     if data.dtype.kind in "iu":
         return pd.arrays.IntegerArray(data.astype(np.int64), mask)
-    return np.where(mask, np.nan, data) if data.dtype.kind == "f" else np.where(mask, None, data.astype(object))
+    if data.dtype.kind == "f":
+        return np.where(mask, np.nan, data)
+    return np.where(mask, None, data.astype(object))  # type: ignore[call-overload]  # None is no number

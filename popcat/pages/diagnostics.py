@@ -122,7 +122,7 @@ def run_badges(calibration: Mapping, parameters: Sequence[str]) -> list[RunBadge
     badges = []
     for name, run in calibration["runs"].items():
         ks = {q: run["ks"][q] for q in tested if q in run["ks"]}
-        worst = max(ks, key=ks.get)
+        worst = max(ks, key=ks.__getitem__)
         tarp, outside = run["tarp_max_deviation"], run["outside_prior"]
         passed = ks[worst] <= limits["ks"] and tarp <= limits["tarp"] and not outside
         inside = [run["coverage_68"][q] for q in ks]
@@ -182,7 +182,7 @@ def _certificates(counts: Counts) -> Diagnostic:
     if not counts.corrected:
         return Diagnostic("note", "Not certified", "The draws are the neural network's own. To correct each posterior "
                           "by importance sampling with the exact likelihood:", "popcat infer --certify")  # fmt: skip
-    share = counts.certified / total
+    share = (counts.certified or 0) / total
     routes = ", ".join(f"{number:,} {name}" for name, number in sorted((counts.routes or {}).items()))
     text = (f"{counts.certified:,} of {counts.status['ok']:,} posteriors are corrected by importance sampling with the "
             f"exact likelihood, with an effective sample size of at least {CERTIFIED_ESS:g} each. Galaxies by column "

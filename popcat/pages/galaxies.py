@@ -154,7 +154,7 @@ def choose_table(frame: pd.DataFrame, first: dict[int, str], rows: int = TABLE_R
     return Choice(why, frozenset(sample))
 
 
-def _unusual(frame: pd.DataFrame) -> dict[str, Sequence[int]]:
+def _unusual(frame: pd.DataFrame) -> dict[str, list[int]]:
     """Object ids by what is unusual about them: a property that fewer than half have. Worst fits come first."""
     flags = frame["flags"].to_numpy()
     masks = {f"flag {name}": (flags & bit) != 0 for name, bit in FLAGS.items() if name not in _NOT_UNUSUAL}
@@ -172,7 +172,7 @@ def _unusual(frame: pd.DataFrame) -> dict[str, Sequence[int]]:
     return found
 
 
-def _in_turn(groups: dict[str, Sequence[int]]):
+def _in_turn(groups: Mapping[str, Sequence[int]]):
     """One of each group, then a second of each, and so on."""
     longest = max(map(len, groups.values()), default=0)
     for place in range(longest):

@@ -26,8 +26,10 @@ def report_population(population: str | Path, output: str | Path = "population.h
 
     Raises PopcatError if there is no population, or it has hardly any samples.
 
-    >>> report_population("population", "population.html").name  # doctest: +SKIP
-    'population.html'
+    >>> report_population("nowhere")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: no population at nowhere: expected a folder that `popcat population fit` wrote...
     """
     folder = Path(population)
     fitted, frame = load_population(folder), read_samples(folder)
@@ -69,7 +71,7 @@ def _row(member) -> tuple[str, ...]:
 def _figures_of(folder: Path, population: Population, frame: pd.DataFrame) -> list:
     """Titles and figures: with the data beside the samples where the folder still has them."""
     job = read_job(folder) if (folder / WORK / "job.json").is_file() else None
-    if job is None or job.galaxies is None:
+    if job is None or job.galaxies is None or job.scaling is None:
         return _figures(frame, None)
     data = _physical(features_of(job.galaxies, job.scaling).numpy(), job.scaling)
     corner = _corner(frame, data, job.scaling, population)

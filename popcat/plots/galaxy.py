@@ -35,8 +35,7 @@ def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
     """
     import corner
 
-    sample = np.column_stack([np.asarray(draws[name], dtype=float) for name in CORNER])
-    sample = sample[np.isfinite(sample).all(axis=1)]
+    sample = _corner_sample(draws)
     if len(sample) < 10:
         raise PopcatError(f"a corner plot needs at least 10 finite draws, got {len(sample)}: keep more draws")
     ranges = [extent_of(column, pad=0.08) for column in sample.T]
@@ -57,11 +56,15 @@ def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
 @styled
 def overlaid_corner(draws: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], *, title: str) -> Figure:
     """Corner plot of two samples of one galaxy's posterior, each a dict of (n,): the draws over the reference."""
-    samples = [np.column_stack([np.asarray(part[name], dtype=float) for name in CORNER]) for part in (reference, draws)]
-    return overlaid_corner_plot(
-        *(sample[np.isfinite(sample).all(axis=1)] for sample in samples), _CORNER_LABELS,
-        note=f"{title}\nblue: the catalogue, grey: the independent sampler",
-    )  # fmt: skip
+    below, above = (_corner_sample(part) for part in (reference, draws))
+    note = f"{title}\nblue: the catalogue, grey: the independent sampler"
+    return overlaid_corner_plot(below, above, _CORNER_LABELS, note=note)
+
+
+def _corner_sample(draws: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The finite draws (n, 5) of the quantities of a corner plot."""
+    sample = np.column_stack([np.asarray(draws[name], dtype=float) for name in CORNER])
+    return sample[np.isfinite(sample).all(axis=1)]
 
 
 @styled

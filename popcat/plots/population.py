@@ -111,8 +111,8 @@ def chi2_histogram(frame, n_bands: int) -> Figure:
 @styled
 def photometry_corner(observed: np.ndarray, synthetic: np.ndarray, names: Sequence[str]) -> Figure:
     """Corner plot of features (n, d) of observed galaxies, grey, and of synthetic ones, blue."""
-    parts = (np.asarray(part[:_CORNER_ROWS], dtype=float) for part in (observed, synthetic))
-    return overlaid_corner_plot(*parts, names, note="blue: the population, grey: the data", bins=28)
+    data, drawn = (np.asarray(part[:_CORNER_ROWS], dtype=float) for part in (observed, synthetic))
+    return overlaid_corner_plot(data, drawn, names, note="blue: the population, grey: the data", bins=28)
 
 
 @styled

@@ -5,6 +5,7 @@ import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,7 +20,7 @@ INK, GREY, NOTE = "#1b2430", "#8a94a0", "#5b6673"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#7F6A00", "#000000")
 """Okabe and Ito's colours, told apart by colour-blind readers too (their yellow is darkened to show on white)."""
 
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 10, "mathtext.fontset": "dejavusans",
     "axes.labelsize": 11, "axes.titlesize": 11, "axes.linewidth": 0.9, "axes.axisbelow": False,
     "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,

@@ -132,8 +132,9 @@ def _normal_cdf(x: torch.Tensor) -> torch.Tensor:
     return 0.5 * torch.erfc(-x / 2.0**0.5)
 
 
-_SIDES = {ast.Lt: "below", ast.LtE: "below", ast.Gt: "above", ast.GtE: "above"}
-_OTHER_WAY = {"below": "above", "above": "below"}
+Side = Literal["below", "above"]
+_SIDES: dict[type[ast.cmpop], Side] = {ast.Lt: "below", ast.LtE: "below", ast.Gt: "above", ast.GtE: "above"}
+_OTHER_WAY: dict[Side, Side] = {"below": "above", "above": "below"}
 _EXPECTED = ('expected comparisons of a band with a number joined by "and", such as "r < 19.8" or '
              '"sn_u > 3 and 14 < g < 22"')  # fmt: skip
 
@@ -173,7 +174,7 @@ def _conditions(expression: Expression, node: ast.expr, bands: tuple[str, ...]) 
             raise PopcatError(f'cut "{expression.text}": {_EXPECTED}')
 
 
-def _cut(expression: Expression, left: ast.expr, keeps: str, right: ast.expr, bands: tuple[str, ...]) -> Cut:
+def _cut(expression: Expression, left: ast.expr, keeps: Side, right: ast.expr, bands: tuple[str, ...]) -> Cut:
     """One comparison, with the number on either side."""
     if _number(left) is not None:
         left, keeps, right = right, _OTHER_WAY[keeps], left
@@ -181,13 +182,13 @@ def _cut(expression: Expression, left: ast.expr, keeps: str, right: ast.expr, ba
     if not isinstance(left, ast.Name) or limit is None:
         raise PopcatError(f'cut "{expression.text}": {_EXPECTED}')
     name = expression.name_of(left)
-    quantity = "mag" if name in bands or not name.startswith("sn_") else "sn"
+    quantity: Literal["mag", "sn"] = "mag" if name in bands or not name.startswith("sn_") else "sn"
     band = name if quantity == "mag" else name.removeprefix("sn_")
     if band not in bands:
         raise PopcatError(f'cut "{expression.text}": no band "{band}"; {did_you_mean(band, bands)}')
     if quantity == "sn" and limit <= 0:
         raise PopcatError(f'cut "{expression.text}": expected a positive signal-to-noise ratio, got {limit:g}')
-    return Cut(band, quantity, keeps, limit)
+    return Cut(band, quantity, keeps, limit)  # type: ignore[arg-type]  # texts of the two literals
 
 
 def _number(node: ast.expr) -> float | None:

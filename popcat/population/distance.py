@@ -64,8 +64,8 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, stored: dict) -> "Scaling":
-        arrays = (np.array(stored[name], dtype=float) for name in ("softening", "centre", "spread"))
-        return cls(*arrays, has_redshift=bool(stored["has_redshift"]))
+        softening, centre, spread = (np.array(stored[name], dtype=float) for name in ("softening", "centre", "spread"))
+        return cls(softening, centre, spread, has_redshift=bool(stored["has_redshift"]))
 
 
 def fit_scaling(flux: np.ndarray, err: np.ndarray, redshift: np.ndarray | None = None) -> Scaling:

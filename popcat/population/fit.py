@@ -56,7 +56,7 @@ def job_of_photometry(
     made = parse_cuts(cuts, survey.band_names)
     flux, err = (frame[[f"{kind}_{name}" for name in survey.band_names]].to_numpy(dtype=float)
                  for kind in ("flux", "flux_err"))  # fmt: skip
-    kept = observed(flux, err).all(axis=1)
+    kept = np.asarray(observed(flux, err).all(axis=1))
     n_whole = int(kept.sum())
     kept[kept] = made.passes(flux[kept], err[kept])
     _enough(int(kept.sum()), len(frame), made)

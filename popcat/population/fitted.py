@@ -160,6 +160,11 @@ def load_population(folder: "str | Path") -> Population:
     """A population that `popcat population fit` wrote, checked against its hashes.
 
     Raises PopcatError if there is none, or it is damaged.
+
+    >>> load_population("nowhere")
+    Traceback (most recent call last):
+    ...
+    popcat.errors.PopcatError: no population at nowhere: expected a folder that `popcat population fit` wrote...
     """
     folder = Path(folder)
     if not (folder / JSON).is_file():

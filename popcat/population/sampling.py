@@ -135,10 +135,10 @@ def compare_populations(
     >>> float(compare_populations(one + 0.05, one).table["w1"].iloc[0].round(3))
     0.05
     """
-    names = ["a table" if isinstance(one, pd.DataFrame) else str(one) for one in (first, second)]
+    name_a, name_b = ("a table" if isinstance(one, pd.DataFrame) else str(one) for one in (first, second))
     a, b = (_observed(one, selected) if isinstance(one, pd.DataFrame) else read_samples(one, selected=selected)
             for one in (first, second))  # fmt: skip
-    return PopulationComparison(*names, len(a), len(b), _differences(a, b))
+    return PopulationComparison(name_a, name_b, len(a), len(b), _differences(a, b))
 
 
 def _differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

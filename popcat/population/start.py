@@ -227,7 +227,8 @@ def _candidates(synthesis: Synthesis, settings, galaxies: Galaxies, band: int, r
 
 def _data_fluxes(data: np.ndarray, *, beyond: bool) -> tuple[np.ndarray, np.ndarray]:
     """Edges of bins in ln flux, and how many galaxies of the data are in each: NaN `beyond` the faintest."""
-    edges = np.linspace(*np.percentile(data, [0.05, 99.95]), _BINS + 1)
+    faint, bright = np.percentile(data, [0.05, 99.95])
+    edges = np.linspace(faint, bright, _BINS + 1)
     found = np.histogram(data, edges)[0] + 0.5
     if not beyond:
         return edges, found

@@ -25,6 +25,10 @@ _SMALLEST = 1e-30
 class TorchNoise(torch.nn.Module):
     """`popcat.forward.noise.add_noise` in torch: the same medians and scatters, differentiable in the flux."""
 
+    nodes: torch.Tensor
+    medians: torch.Tensor
+    scatters: torch.Tensor
+
     def __init__(self, model: Noise):
         super().__init__()
         for name, table in zip(("nodes", "medians", "scatters"), model.tables(), strict=True):

@@ -136,7 +136,7 @@ class Posterior(Displayed):
 
     @cached_property
     def _first_sampler(self) -> Sampler:
-        return self.sampler if len(self.flows) == 1 else Sampler(self.flows[0])
+        return self.sampler if isinstance(self.sampler, Sampler) else Sampler(self.flows[0])
 
     @cached_property
     def forward(self) -> Forward:
@@ -154,7 +154,8 @@ class Posterior(Displayed):
         uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
         return self.transform(data, normals, uniforms, self._member_numbers(seed, object_id, n_draws))
 
-    def transform(self, data: Observation, normals: np.ndarray, uniforms: np.ndarray, member=None) -> Draws:
+    def transform(self, data: Observation, normals: np.ndarray, uniforms: np.ndarray,
+                  member: "torch.Tensor | None" = None) -> Draws:  # fmt: skip
         """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
 
         The uniform ones become redshifts where none is given exactly. `member` (n, k), uniform too, chooses among the
@@ -196,7 +197,7 @@ class Posterior(Displayed):
                 out[name][part] = values.reshape(-1, n_draws)
         return out, chi2
 
-    def redshift_nodes(self, flux, flux_err) -> np.ndarray:
+    def redshift_nodes(self, flux: np.ndarray, flux_err: np.ndarray) -> np.ndarray:
         """ln q(u | photometry) at equidistant u = (z - low) / (high - low), (n, n_bins + 1): the photo-z PDF."""
         context = torch.from_numpy(self.redshift_features(flux, flux_err))
         with torch.no_grad():
@@ -224,9 +225,9 @@ class Posterior(Displayed):
         if once:
             return sampler.transform(noise, torch.from_numpy(self.features(data.flux, data.flux_err, z[:, 0])), member)
         n, k, _ = noise.shape
-        bands = (np.repeat(values, k, axis=0) for values in (data.flux, data.flux_err))
+        flux, flux_err = (np.repeat(values, k, axis=0) for values in (data.flux, data.flux_err))
         flat = None if member is None else member.reshape(n * k, 1)
-        context = torch.from_numpy(self.features(*bands, z.ravel()))
+        context = torch.from_numpy(self.features(flux, flux_err, z.ravel()))
         w, q = sampler.transform(noise.reshape(n * k, 1, -1), context, flat)
         return w.reshape(noise.shape), q.reshape(n, k)
 

@@ -212,7 +212,8 @@ def range_of(name: str, prior: Prior, redshift_range: tuple[float, float]) -> tu
     known = dict(zip(names, zip(prior.low, prior.high, strict=True), strict=True)) | {_REDSHIFT: redshift_range}
     if name not in known:
         raise PopcatError(f'no parameter "{name}": {did_you_mean(name, [*known, _SIMPLEX])}')
-    return tuple(float(edge) for edge in known[name])
+    low, high = known[name]
+    return float(low), float(high)
 
 
 def simplex_names(prior: Prior) -> tuple[str, ...]:

@@ -158,7 +158,8 @@ def _train_members(setup: Setup, source: Source, how: How, options: dict) -> lis
         _train_member_task, jobs, verb="training", how=how, unit="members", noun="member", seconds=seconds
     )
     with tempfile.TemporaryDirectory(prefix="popcat-members-") as folder:
-        return [_member_of(*value, Path(folder) / "member.safetensors") for value in values_of(outcomes, "member")]
+        return [_member_of(content, history, Path(folder) / "member.safetensors")
+                for content, history in values_of(outcomes, "member")]  # fmt: skip
 
 
 def _train_member_task(setup: Setup, settings: Training, source: Source, options: dict) -> tuple[bytes, dict]:

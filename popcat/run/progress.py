@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +29,11 @@ class Reporter:
         self.verb, self.sizes, self.show, self.unit, self.noun = verb, sizes, show, unit, noun
         self.total, self.kept = sum(sizes), sum(sizes) - sum(sizes[index] for index in pending)
         self.parts, self.pending = len(sizes), len(pending)
-        self.finished, self.failures, self.retries = 0, {}, 0
-        self._first = None
-        self.stages, self.workers = Counter(), {}
+        self.finished, self.retries = 0, 0
+        self.failures: dict[int, str] = {}
+        self._first: tuple[float, int] | None = None
+        self.stages: Counter[str] = Counter()
+        self.workers: dict[str, dict] = {}
         self._log = _open_log(log)
         self._bar = self._task = None
 
@@ -39,10 +41,10 @@ class Reporter:
         self.started, self._start = datetime.now(UTC), time.monotonic()
         self._said = self._start
         if self.show:
-            self._bar = _bar()
-            self._task = self._bar.add_task(self.verb, total=self.total, completed=self.kept, rate="", failed="")
-            if self._bar.console.is_terminal:
-                self._bar.start()
+            self._bar = bar = _bar()
+            self._task = bar.add_task(self.verb, total=self.total, completed=self.kept, rate="", failed="")
+            if bar.console.is_terminal:
+                bar.start()
         self.note("run_started", verb=self.verb, parts=self.parts, pending=self.pending, **{self.unit: self.total})
         return self
 
@@ -66,7 +68,7 @@ class Reporter:
             with suppress(OSError, ValueError):
                 self._log.write(json.dumps(line, default=str) + "\n")
 
-    def done(self, index: int, made: dict) -> None:
+    def done(self, index: int, made: Mapping) -> None:
         """A job is done; `made` is the record of how."""
         self.finished += self.sizes[index]
         self.stages.update(made.get("seconds", {}))

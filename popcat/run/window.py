@@ -17,7 +17,7 @@ import contextlib
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     record of who did it and how long each stage took (popcat.timing).
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of it
     error: Exception | None
     value: Any = None
     made: Mapping = MappingProxyType({})
@@ -56,7 +56,7 @@ class Here:
     def __init__(self, task: Callable, jobs: dict[int, tuple]):
         self.task, self.jobs, self.stopped = task, jobs, False
 
-    def __iter__(self) -> Iterator[Outcome]:
+    def __iter__(self) -> Generator[Outcome, None, None]:
         for index, arguments in self.jobs.items():
             if self.stopped:
                 return
@@ -85,14 +85,14 @@ class Window:
         self, client: distributed.Client, task: Callable, jobs: dict[int, tuple], note: Callable, noun: str = "part"
     ):
         self.client, self.task, self.jobs, self.note, self.noun = client, task, jobs, note, noun
-        self.waiting, self.suspects = deque(jobs), deque()
+        self.waiting, self.suspects = deque(jobs), deque[int]()
         self.running: dict[str, tuple[int, distributed.Future]] = {}
-        self.attempts, self.alone = Counter(), set()
+        self.attempts, self.alone = Counter[int](), set[int]()
         self.done: queue.SimpleQueue = queue.SimpleQueue()
         self.limit, self.uses_gpu, self.looked, self.seen = 0, False, -_LOOK_S, time.monotonic()
         self.workers: frozenset[str] = frozenset()
 
-    def __iter__(self) -> Iterator[Outcome]:
+    def __iter__(self) -> Generator[Outcome, None, None]:
         try:
             while self.waiting or self.suspects or self.running:
                 self._look()
@@ -167,12 +167,12 @@ class Window:
             run_on_worker, cloudpickle.dumps((self.task, self.jobs[index])), self.uses_gpu, popcat.__version__,
             pure=False, resources=needs, key=f"{self.noun}-{index:06d}-{time.monotonic_ns()}",
         )  # fmt: skip
-        self.running[future.key] = index, future
+        self.running[str(future.key)] = index, future
         future.add_done_callback(self.done.put)
 
     def _settle(self, future: distributed.Future) -> Outcome | None:
         """The outcome of a future, or None where its job is tried again."""
-        index, _ = self.running.pop(future.key)
+        index, _ = self.running.pop(str(future.key))
         if future.status == "finished":
             try:
                 return Outcome(index, None, *future.result())

@@ -125,8 +125,8 @@ def test_a_survey_goes_from_catalogue_to_report_with_the_commands_alone(popcat, 
     figures = {"ranks-exact.png", *(f"pp-{run}.png" for run in ("exact", "gaussian", "unknown", "two_bands_missing"))}
     assert {file.name for file in (model / "calibration").iterdir()} == {"calibration.json", "ranks.parquet", *figures}
     result = json.loads((model / "calibration" / "calibration.json").read_text())
-    assert result["n"] == 40
-    assert result["outside_prior"] == 0
+    assert result["passed"] in (True, False) and {run["n"] for run in result["runs"].values()} == {40}
+    assert {run["outside_prior"] for run in result["runs"].values()} == {0}
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
@@ -280,7 +280,7 @@ def test_a_survey_file_is_drafted_from_a_header_and_checked(popcat, galaxies, tm
     refused(popcat("survey", "draft", galaxies, "-o", survey), "is there already")
     status, out, _ = popcat("survey", "check", galaxies, "--survey", survey)
     assert status == 0 and "150 rows as survey my_survey" in out
-    assert re.search(r"^u +nMgy +nMgy +150 +10 ", out, re.M), "ten of them have a negative u flux"
+    assert re.search(r"^ +u +nMgy +nMgy +150 +10 ", out, re.M), "ten of them have a negative u flux"
     found = json.loads(popcat("survey", "check", galaxies, "--survey", "sdss", "--json")[1])
     assert [band["observed"] for band in found["bands"]] == [150] * 5 and found["flags"]["negative_flux"] == 10
 
@@ -340,4 +340,4 @@ def test_the_ssp_grid_describes_itself(popcat):
     assert "Kroupa" in out and "nebular" not in out
     status, out, _ = popcat("ssp", "describe", "bc03_miles_nebular")
     assert status == 0
-    assert "nebular_log_u -3.0" in out
+    assert re.search(r"nebular_log_u +-3\.0", out)

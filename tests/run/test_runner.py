@@ -15,10 +15,8 @@ from popcat.catalog.verification import verify
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
 from popcat.inference.infer import infer
-from popcat.run import client as where
 from popcat.run import runner
-from popcat.run.client import SYNCHRONOUS, connect
-from popcat.run.runner import How, run, values_of
+from popcat.run.client import SYNCHRONOUS
 
 PACKAGE = Path(popcat.__file__).parent
 PARTS = 3
@@ -54,18 +52,6 @@ def makers(folder):
 
 def add(a, b):
     return a + b
-
-
-def fail_on_two(a):
-    if a == 2:
-        raise PopcatError("two is too much")
-    return a
-
-
-def is_here():
-    """Whether work that a task starts stays in the task's own process."""
-    with connect() as client:
-        return client is None
 
 
 @pytest.mark.parametrize("given", ["active", "client", "cluster", "address", "scheduler file"])
@@ -120,39 +106,6 @@ def test_an_interrupted_run_keeps_what_is_written_and_a_rerun_finishes(
     kept = json.loads((out / "_popcat" / "summary.json").read_text())["parts"]["kept"]
     assert kept >= 2
     assert verify(out).ok
-
-
-@pytest.mark.parametrize("parallel", [False, True])
-def test_outcomes_are_in_order_and_a_job_that_fails_does_not_stop_the_others(cluster, parallel):
-    how = How(cluster({}, {}) if parallel else SYNCHRONOUS)
-    outcomes = run(fail_on_two, {i: (i,) for i in (3, 2, 0, 1)}, verb="adding", how=how)
-    assert [(i, one.value) for i, one in outcomes.items()] == [(0, 0), (1, 1), (2, None), (3, 3)]
-    assert str(outcomes[2].error) == "two is too much"
-    with pytest.raises(PopcatError, match=r"1 of 4 parts failed \(2\)\. Part 2: .*two is too much"):
-        values_of(outcomes, "part")
-
-
-def test_a_task_that_runs_work_runs_it_in_its_own_process(cluster):
-    assert cluster({}).submit(is_here).result()
-
-
-def test_a_local_cluster_is_started_where_it_saves_more_than_it_costs(monkeypatch):
-    monkeypatch.setattr(where.dask.system, "CPU_COUNT", 4)
-    started = []
-
-    def local(n):
-        started.append(n)
-        raise PopcatError("not in this test")
-
-    monkeypatch.setattr(where, "_local", local)
-    for tasks, seconds in ((0, 1e6), (1, 1e6), (10, 1.0)):
-        with connect(tasks=tasks, seconds=seconds) as client:
-            assert client is None
-    assert started == []
-    for options, n in (({"tasks": 10, "seconds": 60.0}, 4), ({"tasks": 3}, 3), ({"tasks": 10, "workers": 2}, 2)):
-        with pytest.raises(PopcatError, match="not in this test"), connect(**options):
-            pass
-        assert started.pop() == n
 
 
 def test_a_client_that_cannot_work_is_refused_before_the_folder_is_begun(inferred, cluster, tmp_path):
@@ -238,7 +191,7 @@ def test_galaxies_are_inferred_reweighted_and_measured_by_the_runner(reached, in
 def test_a_library_its_posterior_and_its_calibration_are_made_by_the_runner(reached, tiny_model, tmp_path):
     here, library = {"client": SYNCHRONOUS}, tmp_path / "library"
     assert reached(lambda: popcat.simulate("sdss", 50, output=tmp_path / "out", **here)) == "simulating"
-    popcat.simulate("sdss", 2000, output=library, **here)
+    popcat.simulate("sdss", 4000, output=library, **here)
     two = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16, members=2)
     assert reached(lambda: popcat.train(library, tmp_path / "posterior", settings=two, **here)) == "training"
     assert reached(lambda: popcat.calibrate(tiny_model, 20, draws=20, **here)) == "calibrating"

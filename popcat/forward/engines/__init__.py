@@ -63,20 +63,21 @@ def build_ssp(
     _check_options(engine, source, sps_home, nebular)
     if engine != "fsps" and (client is not None or workers is not None):
         raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --client")
-    folder = None if output is None else Path(output).absolute().parent
-    if folder is not None and not folder.is_dir():
-        raise PopcatError(f"cannot write {output}: there is no folder {Path(output).parent}")
+    target = None if output is None else Path(output)
+    if target is not None and not target.absolute().parent.is_dir():
+        raise PopcatError(f"cannot write {target}: there is no folder {target.parent}")
     if engine != "fsps":
         grid = read_bc03(source) if engine == "bc03" else read_dsps(source)
     elif client is None and workers is None:
         grid = read_fsps(sps_home)
     else:  # metallicities are kept beside the output, where the workers of a cluster may see them
+        folder = None if target is None else target.absolute().parent
         grid = build_fsps_grid(sps_home, folder=folder, client=client, workers=workers, progress=progress)
     grid = grid if full else thin_for_broadband(grid)
     if nebular is not None:
         grid = with_nebular(grid, read_nebular(grid.wave_aa, nebular, Path(source).parent if source else None))
-    if output is not None:
-        save_grid(grid, Path(output))
+    if target is not None:
+        save_grid(grid, target)
     return grid
 
 

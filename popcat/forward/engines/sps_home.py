@@ -25,7 +25,7 @@ class BinaryLibrary(NamedTuple):
     """Binary spectra that FSPS reads without looking at their size: file names, how many it needs, bytes of each."""
 
     pattern: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of it
     size: int
 
 
