@@ -193,8 +193,6 @@ def describe_own_galaxies(frame: pd.DataFrame, posterior: Posterior) -> OwnGalax
 
 def fit_own_galaxies(data: Observation, softening: np.ndarray, *, seed: int = 0) -> OwnGalaxies | None:
     """The mixture of galaxies, for softenings (n_band,) in nMgy; None with fewer than MIN_GALAXIES of them."""
-    from sklearn.mixture import GaussianMixture
-
     x, variance = _inputs(data, softening)
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(np.isfinite(x).any(axis=1)))[:N_FIT]
     if len(chosen) < MIN_GALAXIES:
@@ -202,10 +200,10 @@ def fit_own_galaxies(data: Observation, softening: np.ndarray, *, seed: int = 0)
     x, variance = x[chosen], variance[chosen]
     centre, scale = _location(x)
     x, variance = _standard(x, variance, centre, scale)
-    k = min(len(x) // _PER_COMPONENT, _MAX_COMPONENTS)
-    # first a mixture of the noisy values, with what is missing at the centre
-    first = GaussianMixture(k, reg_covar=1e-3, max_iter=20, tol=0.1, random_state=seed).fit(np.clip(x, -8.0, 8.0))
-    weight, mean, covariance = first.weights_, first.means_, first.covariances_
+    k, bounded = min(len(x) // _PER_COMPONENT, _MAX_COMPONENTS), np.clip(x, -8.0, 8.0)
+    # first components half as wide as all galaxies, about some of these, with what is missing at the centre
+    wide = 0.25 * np.cov(bounded.T) + 1e-3 * np.eye(x.shape[1])
+    weight, mean, covariance = np.full(k, 1.0 / k), bounded[:k], np.repeat(wide[None], k, axis=0)
     for _ in range(_ITERATIONS):
         weight, mean, covariance = improve(x, variance, weight, mean, covariance)
     return OwnGalaxies(np.asarray(softening, dtype=float), centre, scale, weight, mean, covariance, len(x))
