@@ -149,7 +149,7 @@ class Expression:
     def name_of(self, node: Any) -> str:
         """The column that a name or an element stands for."""
         match node:
-            case ast.Subscript(value=base, slice=ast.Constant(value=index)):
+            case ast.Subscript(value=base, slice=ast.Constant(value=int() as index)):
                 return f"{self.name_of(base)}[{index}]"
         found = re.fullmatch(r"_quoted(\d+)_", node.id)
         return self.quoted[int(found[1])] if found else node.id
