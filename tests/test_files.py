@@ -69,7 +69,7 @@ CACHES = {
     "named": ({"POPCAT_CACHE": "/somewhere", "XDG_CACHE_HOME": "/xdg"}, Path("/somewhere")),
     "empty": ({"POPCAT_CACHE": "", "XDG_CACHE_HOME": "/xdg"}, Path("/xdg/popcat")),
     "not set": ({"XDG_CACHE_HOME": "/xdg"}, Path("/xdg/popcat")),
-    "both empty": ({"POPCAT_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home/x"}, Path("/home/x/.cache/popcat")),
+    "both empty": ({"POPCAT_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/x"}, Path("/x/.cache/popcat")),
 }
 
 

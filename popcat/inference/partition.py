@@ -210,6 +210,6 @@ def seconds_of(n: int, draws: int, *, certified: bool = False) -> float:
     """What the posteriors of n galaxies take on one core, about: enough to know whether a cluster is worth its start.
 
     >>> seconds_of(1000, 100), seconds_of(1000, 100, certified=True)
-    (1.65, 20.0)
+    (1.65..., 20.0)
     """
     return n * (SECONDS_CERTIFIED if certified else SECONDS_PER_DRAW * draws)

@@ -28,7 +28,7 @@ def test_fit_says_how_each_flow_fared_and_how_far_the_floor_is(fitted, catalogue
                  "--workers", 1)  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "flow 1  score" in result.output
-    assert "times the sampling floor" in result.output
+    assert "times what sampling noise alone would give" in result.output
     assert (folder / "report.html").is_file()
 
 
