@@ -83,7 +83,7 @@ class CrossCheck(Displayed, BaseModel):
     )
 
     def _title(self) -> str:
-        return f"Cross-check of {self.catalog} with an independent sampler ({self.sampler})"
+        return f"Cross-check of {Path(self.catalog).name} with an independent sampler ({self.sampler})"
 
     def _facts(self) -> dict[str, object]:
         found: dict[str, object] = {"galaxies": f"{self.n} compared ({self.n_not_converged} left out: the independent "

@@ -258,7 +258,7 @@ def test_a_sampler_that_agrees_finds_no_shift(certified, tmp_path, monkeypatch):
     page = (tmp_path / "out" / "crosscheck.html").read_text()
     assert page.count("data:image/png") == 4 and all(str(one.object_id) in page for one in found.galaxies)
     assert "default-src 'none'" in page and "script-src" not in page and "<script" not in page
-    assert len(repr(found)) < 800
+    assert len(repr(found)) < 400
 
 
 def test_a_sampler_that_disagrees_shows(certified, monkeypatch):
