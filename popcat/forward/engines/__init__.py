@@ -11,11 +11,11 @@ from popcat.forward.engines.dsps import read_dsps, surviving_mass
 from popcat.forward.engines.fsps import (
     assemble_metallicities,
     build_fsps_grid,
+    check_sps_home,
     probe_fsps,
     read_fsps,
     read_metallicity,
 )
-from popcat.forward.engines.sps_home import check_sps_home
 from popcat.forward.grid import SSPGrid, save_grid, with_nebular
 from popcat.forward.thinning import thin_for_broadband
 from popcat.run.client import Where
