@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from popcat.forward.cosmology import cosmology_table
+from popcat.forward.ingredients import cosmology_table
 from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
 from popcat.galaxy_model import make_prior
