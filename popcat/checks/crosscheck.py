@@ -20,7 +20,7 @@ from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.samplers import MAX_STEPS, Galaxy, c2st, quantile_shifts, sample_galaxy
 from popcat.display import Displayed
 from popcat.errors import PopcatError
-from popcat.forward.model import forward_for
+from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey

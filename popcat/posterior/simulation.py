@@ -10,8 +10,8 @@ from popcat import rng
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
 from popcat.errors import PopcatError
-from popcat.forward.model import forward_for, grid_hash
 from popcat.forward.noise import Noise, add_noise, noise_of
+from popcat.forward.properties import forward_for, grid_hash
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.posterior.library import Library, open_library
 from popcat.posterior.posterior import Posterior

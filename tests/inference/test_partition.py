@@ -24,9 +24,8 @@ from popcat.columns import (
 )
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.piecewise import PiecewiseDensity, PiecewiseShape
-from popcat.forward.model import forward_for
 from popcat.forward.noise import BandNoise, Noise, add_noise
-from popcat.forward.properties import Properties
+from popcat.forward.properties import Properties, forward_for
 from popcat.galaxies import FLAGS, observation
 from popcat.galaxy_model import GalaxyModel
 from popcat.inference.partition import Request, infer_partition, infer_table

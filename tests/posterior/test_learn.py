@@ -10,8 +10,8 @@ import torch
 from popcat.catalog.parts import OutputFolder
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
-from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
+from popcat.forward.properties import forward_for
 from popcat.galaxy_model import make_prior
 from popcat.posterior.library import LibraryArrays, memory_source, observe, open_library
 from popcat.posterior.posterior import load_posterior
