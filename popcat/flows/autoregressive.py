@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from popcat.flows.architecture import Block, Made, blocks_of
-from popcat.flows.elementwise import elementwise_of
+from popcat.flows.splines import elementwise_of
 
 
 class Autoregressive:

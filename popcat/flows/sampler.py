@@ -11,8 +11,8 @@ import torch
 
 from popcat.flows.architecture import Made, blocks_of
 from popcat.flows.autoregressive import Autoregressive, AutoregressiveInverse, standard_normal_log_prob
-from popcat.flows.coupling import Coupling, CouplingInverse
 from popcat.flows.settings import Training
+from popcat.flows.splines import Coupling, CouplingInverse
 
 
 def density_of(flow) -> Autoregressive | Coupling:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from popcat.flows import coupling
+from popcat.flows import splines
 from popcat.flows.architecture import Architecture, architecture_for, build_flow
 from popcat.galaxy_model import Prior
 from popcat.population.settings import PopulationSettings
@@ -89,7 +89,7 @@ def new_flow(settings: PopulationSettings, n_dim: int, seed: int) -> tuple[torch
 
 def draw(flow: torch.nn.Module, noise: torch.Tensor) -> torch.Tensor:
     """x (n, d) of standard normal noise (n, d), with gradients in the flow's weights."""
-    return coupling.draw(flow, noise, torch.zeros(1, _CONTEXT, dtype=noise.dtype, device=noise.device))
+    return splines.draw(flow, noise, torch.zeros(1, _CONTEXT, dtype=noise.dtype, device=noise.device))
 
 
 def log_density(flow: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
