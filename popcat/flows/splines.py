@@ -1,4 +1,4 @@
-"""What a block of a flow does to one dimension, affine (MAF) or a spline; and the coupling flow, which is made of splines.
+"""What a block of a flow does to one dimension, affine (MAF) or a spline; and the coupling flow of such splines.
 
 Arrays are feature-major: outputs of all dimensions are (n_out, n_dim, n), those of one dimension (n_out, n).
 
