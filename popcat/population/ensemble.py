@@ -12,7 +12,7 @@ from popcat.population.distance import features_of, floor_of, sliced_distance, s
 from popcat.population.fitted import Description, Member, Population
 from popcat.population.hierarchical import MAX_HELD, log_evidence, seen_share
 from popcat.population.members import Job, flow_of
-from popcat.population.space import draw
+from popcat.population.synthesis import draw
 
 _MEASURED, _REPEATS, _MOST_TURNS = 50_000, 16, 40
 """Galaxies of either side of the distance that is published, how often it is taken, and how often as many parents are

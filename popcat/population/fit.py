@@ -28,9 +28,8 @@ from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import Job, check_folder, fit_member, known_start, read_job, write_job
 from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space
 from popcat.population.start import WIDE, start_prior
-from popcat.population.synthesis import catalogue_noise
+from popcat.population.synthesis import Space, catalogue_noise
 from popcat.population.unfolding import unfold
 from popcat.run.client import Where
 from popcat.run.runner import How, Outcome, run

@@ -25,7 +25,7 @@ from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space, draw, log_density, log_standard_normal
+from popcat.population.synthesis import Space, draw, log_density, log_standard_normal
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 

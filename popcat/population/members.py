@@ -26,8 +26,7 @@ from popcat.population.distance import Galaxies, Scaling, WassersteinLoss
 from popcat.population.fitted import Member
 from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space, new_flow
-from popcat.population.synthesis import Synthesis
+from popcat.population.synthesis import Space, Synthesis, new_flow
 from popcat.population.unfolding import Start, StartLoss
 from popcat.survey import Survey
 
