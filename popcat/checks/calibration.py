@@ -24,6 +24,7 @@ from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
 from popcat.galaxies import CHI2_TAIL, Observation, chi2_of, observation
+from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import (
     Posterior,
     embedded_posteriors,
@@ -31,7 +32,6 @@ from popcat.posterior.posterior import (
     posterior_folder,
     posterior_location,
 )
-from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import Where
 from popcat.run.runner import How, run, values_of
 from popcat.settings import validation_summary
