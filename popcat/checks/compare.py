@@ -1,4 +1,4 @@
-"""A catalogue compared: with an independent sampler (`popcat crosscheck`), and with another galaxy model (`popcat compare`).
+"""A catalogue compared: with an independent sampler (`crosscheck`), and with another galaxy model (`compare`).
 
 Cross-check: some galaxies of a catalogue, sampled again by an independent sampler, against their posteriors. The
 samplers are in popcat.checks.samplers: exact likelihood, no neural network. What is compared, for every quantity: the
