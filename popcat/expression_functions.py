@@ -5,6 +5,7 @@ A function of `FUNCTIONS` computes with numbers, and a number that is missing ma
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ FUNCTIONS: dict[str, tuple[int, Callable]] = {
 }  # fmt: skip
 """Number of arguments, and the function."""
 
-Value = tuple[np.ndarray, np.ndarray]
+Value = tuple[Any, Any]
 """Values (n,) or one value, and where they are missing."""
 
 

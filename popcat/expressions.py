@@ -170,8 +170,17 @@ def split_element(column: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (column, None)
 
 
-def column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """A column of a frame, or the values of an expression over its columns.
+def is_mark(values: np.ndarray, marks: Iterable[float]) -> np.ndarray:
+    """Where numbers are one of some marks, in single precision: -99.99 of a float32 column is not that of a text.
+
+    >>> is_mark(np.array([-99.99, 1.0], dtype="f4"), (-99.99,)).tolist()
+    [True, False]
+    """
+    return np.isin(np.asarray(values).astype(np.float32), np.array(list(marks), dtype=np.float32))
+
+
+def column(frame: pd.DataFrame, name: str, marks: Iterable[float] = ()) -> pd.Series:
+    """A column of a frame, or the values of an expression over its columns, in which marks are missing values.
 
     Where a source is missing (NaN, null) a number is missing and a condition is False; `isfinite`, `where` and
     `coalesce` say otherwise.
@@ -185,11 +194,17 @@ def column(frame: pd.DataFrame, name: str) -> pd.Series:
     expression = None if name in frame.columns else as_column(name)
     if expression is None:
         return frame[name]
-    sources = frame[list(expression.columns)]
-    values, missing = expression.evaluate({source: _filled(sources[source]) for source in expression.columns},
-                                          {source: sources[source].isna().to_numpy() for source in expression.columns})
+    sources = {source: frame[source] for source in expression.columns}
+    missing = {source: _missing(values, marks) for source, values in sources.items()}
+    values, gone = expression.evaluate({source: _filled(values) for source, values in sources.items()}, missing)
     return _masked(pd.Series(np.broadcast_to(values, len(frame)).copy(), name=name),
-                   np.broadcast_to(missing, len(frame)))
+                   np.broadcast_to(gone, len(frame)))
+
+
+def _missing(values: pd.Series, marks: Iterable[float]) -> np.ndarray:
+    """Where a column is missing, or a measurement is a mark: integers are identifiers and bits."""
+    missing = values.isna().to_numpy()
+    return missing | is_mark(values, marks) if marks and values.dtype.kind == "f" else missing
 
 
 def _filled(values: pd.Series) -> np.ndarray:

@@ -31,6 +31,7 @@ from popcat.cli.options import (
     show,
     written,
 )
+from popcat.errors import CatalogWarning
 
 app = typer.Typer()
 _MAX_SHOWN = 50
@@ -127,6 +128,7 @@ def infer(
 ) -> None:
     """Infer the posterior of every galaxy of a catalogue; a rerun finishes what is missing."""
     warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
+    warnings.simplefilter("always", CatalogWarning)
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         source, posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify, budget_ms=budget_ms,
         target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,

@@ -13,10 +13,12 @@ from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.forward.filters import load_curves
 from popcat.forward.noise import Noise, noise_counts, noise_from_counts
 from popcat.galaxies import FLAGS, observed
+from popcat.io.checking import check_every_row
 from popcat.io.chunks import Field, field_of
-from popcat.io.photometry import catalog_columns, to_photometry
-from popcat.io.reading import check_catalog, read_catalog, spelled_unit
-from popcat.io.sources import plan_chunks, read_chunk, read_fields
+from popcat.io.photometry import to_photometry
+from popcat.io.reading import read_catalog, require_same_survey
+from popcat.io.sources import plan_chunks, read_fields
+from popcat.io.stated_units import spelled_unit
 from popcat.run.frames import Frame, sum_of
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
@@ -60,12 +62,18 @@ class BandInspection:
 
 @dataclass(frozen=True, repr=False)
 class Inspection(Displayed):
-    """What a catalogue holds, read as a survey file says: rows, rows with each flag, bands."""
+    """What a catalogue holds, read as a survey file says: rows, rows with each flag, bands, and what to know of it.
+
+    `exact_redshifts` counts redshifts without an error where the survey names a column of errors: they are exact.
+    `remarks` are lines on units that are not understood, non-detections, and columns that seem to be one.
+    """
 
     survey: str
     rows: int
     flags: dict[str, int]
     bands: tuple[BandInspection, ...]
+    exact_redshifts: int = 0
+    remarks: tuple[str, ...] = ()
 
     def _title(self) -> str:
         return f"{self.rows:,} rows as survey {self.survey}"
@@ -77,15 +85,19 @@ class Inspection(Displayed):
             sn, mag = ("-" if value is None else f"{value:.4g}" for value in (one.median_sn, one.median_mag))
             rows[one.band] = (f"{one.unit:10s} {one.stated or 'not stated':14s} {one.observed:10,d} "
                               f"{one.negative:9,d} {sn:>8s} {mag:>7s}")  # fmt: skip
-        return rows | {f"flag {name}": f"{n:,} rows" for name, n in self.flags.items() if n}
+        rows |= {f"flag {name}": f"{n:,} rows" for name, n in self.flags.items() if n}
+        if self.exact_redshifts:
+            rows["redshift"] = f"{self.exact_redshifts:,} rows without an error, taken as exact"
+        return rows | {f"remark {i}": text for i, text in enumerate(self.remarks, 1)}
 
 
 def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
-    The catalogue is read once, a part at a time.
+    The catalogue is read once, a part at a time, and every row of every file is judged.
 
-    Raises PopcatError if the catalogue does not fit the survey.
+    Raises PopcatError if the catalogue does not fit the survey, with all that is wrong: columns, units, filters,
+    identifiers, values.
 
     >>> found = check_survey("galaxies.parquet", "sdss")
     >>> found.rows, found.bands[2].band, found.bands[2].observed
@@ -93,13 +105,11 @@ def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> 
     """
     survey = load_survey(survey)
     chunks = plan_chunks(source, rows_per_partition=_ROWS)
-    check_catalog(source, survey, chunks)
     counts = _Counts(survey)
-    for chunk in chunks:
-        counts.add(to_photometry(read_chunk(chunk, catalog_columns(survey)), survey))
+    remarks = check_every_row(source, survey, chunks, lambda raw: counts.add(to_photometry(raw, survey)))
     fields = read_fields(chunks[0].path)
     stated = {band.name: field_of(fields, band.flux).unit for band in survey.bands}
-    return Inspection(survey.name, counts.rows, counts.flags, tuple(counts.bands(stated)))
+    return Inspection(survey.name, counts.rows, counts.flags, tuple(counts.bands(stated)), counts.exact, tuple(remarks))
 
 
 def fit_noise(
@@ -110,7 +120,7 @@ def fit_noise(
     `source` is a catalogue on disk or the lazy frame of `read_catalog`; the result does not depend on its partitions.
     With `output`, a JSON file, the noise is written there.
 
-    Raises PopcatError where a band has too few galaxies.
+    Raises PopcatError where a band has too few galaxies, or for a frame that was read with another survey.
 
     >>> from importlib.resources import files
     >>> fit_noise(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss").n_galaxies
@@ -118,7 +128,11 @@ def fit_noise(
     """
     survey = load_survey(survey)
     load_curves(survey)  # an unknown filter is said now, not when the library is simulated
-    frame = read_catalog(source, survey) if isinstance(source, str | Path) else source
+    if isinstance(source, str | Path):
+        frame = read_catalog(source, survey)
+    else:
+        frame = source
+        require_same_survey(frame, survey)
     found = noise_from_counts(sum_of(frame, noise_counts, survey), survey)
     if output is not None:
         write_json_atomic(output, found.model_dump(mode="json"))
@@ -129,13 +143,15 @@ class _Counts:
     """Sums and histograms over the parts of a photometry frame."""
 
     def __init__(self, survey: Survey):
-        self.survey, self.rows, self.flags = survey, 0, dict.fromkeys(FLAGS, 0)
+        self.survey, self.rows, self.exact, self.flags = survey, 0, 0, dict.fromkeys(FLAGS, 0)
         self.of_band = {name: {"observed": 0, "negative": 0} for name in survey.band_names}
         self.sn = {name: np.zeros(len(_LOG_SN) - 1, dtype=np.int64) for name in survey.band_names}
         self.mag = {name: np.zeros(len(_MAGS) - 1, dtype=np.int64) for name in survey.band_names}
 
     def add(self, frame):
         self.rows += len(frame)
+        if self.survey.columns.redshift_err:
+            self.exact += int((frame["redshift"].notna() & frame["redshift_err"].isna()).sum())
         for name, bit in FLAGS.items():
             self.flags[name] += int(np.count_nonzero(frame["flags"] & bit))
         for band in self.survey.band_names:

@@ -13,9 +13,9 @@ from astropy.table import Table
 
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
+from popcat.io.checking import check_catalog
 from popcat.io.inspection import check_survey, draft_survey
 from popcat.io.photometry import catalog_columns, to_photometry
-from popcat.io.reading import check_catalog
 from popcat.io.sources import plan_chunks, read_chunk
 from popcat.survey import Survey, load_survey
 
@@ -70,7 +70,7 @@ def casjobs():
     for k, band in enumerate("ugriz"):
         table[f"modelFlux_{band}"], table[f"modelFluxIvar_{band}"] = flux[:, k], err[:, k] ** -2.0
         table[f"extinction_{band}"] = np.full(N, 0.1)
-    table["redshift"], table["redshift_err"] = z, np.full(N, 1e-4)
+    table["redshift"], table["redshift_err"], table["zWarning"] = z, np.full(N, 1e-4), np.zeros(N, dtype="i4")
     table["flags"][1] |= 1 << 18
     table["flags"][2] = 0
     return table
