@@ -11,8 +11,8 @@ import numpy as np
 
 from popcat.errors import PopcatError
 from popcat.files import package_folder
-from popcat.forward.grid import Nebular, SSPGrid, ionises, lines_on
-from popcat.forward.thinning import resample
+from popcat.forward.grid import Nebular, SSPGrid, ionises, lines_on, load_grid
+from popcat.forward.thinning import resample, round_mantissa
 from popcat.units import C_AA_S
 
 BC03_FILE = "bc03_miles_stellar_grids.fits"
@@ -78,6 +78,8 @@ def vacuum_wavelength(air_aa: np.ndarray) -> np.ndarray:
 
 _KIND = "grids_extended_logU_nograins_cloudy25.fits"
 LINES_FILE, CONTINUUM_FILE = f"bc03_miles_nebular_line_{_KIND}", f"bc03_miles_nebular_cont_{_KIND}"
+_DIGITS = 16
+"""Bits of the mantissa of embedded light."""
 
 
 def nebular_folder() -> Path:
@@ -111,6 +113,18 @@ def read_nebular(
     axes = np.log10(age_yr), np.log10(z_solar * BC03_Z_SUN)
     full = SSPGrid(*axes, full_aa, smooth[1], np.zeros(smooth[1].shape[:2]))
     return Nebular(log_u, *axes, wave_aa, resample(full, wave_aa).lum + lines_on(wave_aa, line_aa, lines[1]))
+
+
+def write_nebular(path: "str | Path", base: str = "bc03_miles", log_u: float = -3.0) -> None:
+    """Write the emission for the stars of a grid, beside that grid's name: so popcat embeds "bc03_miles_nebular".
+
+    Raises PopcatError as `read_nebular` does.
+    """
+    made = read_nebular(load_grid(base).wave_aa, log_u)
+    lum = round_mantissa(made.lum, _DIGITS).astype(np.float32)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, base=np.array(base), log_u=np.array(made.log_u), log_age_yr=made.log_age_yr,
+                            log_z_abs=made.log_z_abs, wave_aa=made.wave_aa, lum=lum)  # fmt: skip
 
 
 def _read(folder: Path, log_u: float) -> tuple:
