@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from popcat.checks.calibration import ks_critical, ks_distance, ranks
 from popcat.checks.certify import N_PROPOSALS, Effort, certify
 from popcat.checks.flags import fit_own_galaxies
+from popcat.checks.ranks import ks_critical, ks_distance, ranks
 from popcat.checks.weights import Target, importance
 from popcat.columns import PARAMETERS, PROPERTIES
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, OWN_TAIL, ROUTES, SUPPORT_TAIL, UNCERTIFIED, observation

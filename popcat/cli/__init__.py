@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 from popcat import __version__
-from popcat.cli import catalogs, models, population
+from popcat.cli import catalogs, models
 from popcat.cli.options import CATALOGUE, examples, say
 from popcat.errors import CatalogWarning, PopcatError
 
@@ -49,7 +49,7 @@ app = typer.Typer(
 )
 for topic in (catalogs, models):
     app.add_typer(topic.app)
-app.add_typer(population.app, name="population", rich_help_panel=CATALOGUE)
+app.add_typer(models.populations, name="population", rich_help_panel=CATALOGUE)
 
 
 def main() -> None:
