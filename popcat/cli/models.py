@@ -54,7 +54,10 @@ def draft_survey(
 @survey.command("check", epilog=examples("popcat survey check galaxies.fits --survey survey.toml"))
 def check_survey(source: SourceArgument, survey: SurveyOption = "sdss", json: JsonOption = False) -> None:
     """Read a catalogue as a survey file says, and report what each band holds."""
-    show(popcat.check_survey(source, survey), as_json=json)
+    found = popcat.check_survey(source, survey)
+    show(found, as_json=json)
+    for remark in found.remarks:
+        say(f"Warning: {remark}")
 
 
 @noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))

@@ -247,6 +247,9 @@ def _look(chunks: Sequence[Chunk], survey: Survey, n_files: int) -> tuple[np.nda
             parts.append(raw.iloc[::step])
         return np.concatenate(ids), pd.concat(parts, ignore_index=True)
     (whole,) = whole_files(chunks)
+    if whole.stop <= MOST_ROWS:  # opening a small file twice costs more than its rows
+        raw = read_raw(whole, survey)
+        return object_ids(raw[key], survey.missing_values), raw.iloc[:: -(-len(raw) // n_rows)]
     ids = object_ids(read_chunk(whole, [key])[key], survey.missing_values)
     return ids, pd.concat([read_raw(part, survey) for part in _stretches(chunks, n_rows, n_spans)], ignore_index=True)
 

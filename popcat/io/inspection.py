@@ -88,7 +88,7 @@ class Inspection(Displayed):
         rows |= {f"flag {name}": f"{n:,} rows" for name, n in self.flags.items() if n}
         if self.exact_redshifts:
             rows["redshift"] = f"{self.exact_redshifts:,} rows without an error, taken as exact"
-        return rows | {f"remark {i}": text for i, text in enumerate(self.remarks, 1)}
+        return rows | ({"remarks": f"{len(self.remarks)}, in `remarks`"} if self.remarks else {})
 
 
 def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:

@@ -78,6 +78,8 @@ def remarks_of_rows(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[s
 def summary_of(raw: pd.DataFrame, survey: Survey) -> Summary:
     """What files are compared by."""
     found = {}
+    if len(raw) < MIN_ROWS:
+        return {}
     for band in survey.bands:
         flux, err = _in_nmgy(raw, band, survey)
         known = (flux > 0) & (err > 0) & np.isfinite(flux) & np.isfinite(err)

@@ -194,7 +194,7 @@ def numbers(raw: pd.DataFrame, name: str | None, missing: tuple[float, ...] = ()
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise PopcatError(f'column "{name}": expected numbers, got {series.dtype} ({error})') from error
-    return np.where(is_mark(values, missing), np.nan, values)
+    return np.where(is_mark(values, missing), np.nan, values) if missing else values
 
 
 def to_nmgy(value, err, unit: str, softening: float | None = None) -> tuple[np.ndarray, np.ndarray]:

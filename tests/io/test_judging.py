@@ -151,4 +151,8 @@ def test_a_catalogue_of_thousands_of_files_costs_few_rows_of_each(monkeypatch, t
     monkeypatch.setattr(checking, "read_raw", lambda chunk, survey: read.append(chunk) or before(chunk, survey))
     path = folder_of(tmp_path, [region(seed=i) for i in range(3)])
     check_catalog(path, SURVEY, plan_chunks(path))
+    assert [(chunk.start, chunk.stop) for chunk in read] == [(0, 200)] * 3
+    monkeypatch.setattr(checking, "MOST_ROWS", 199)
+    read.clear()
+    check_catalog(path, SURVEY, plan_chunks(path))
     assert [(chunk.start, chunk.stop) for chunk in read] == [(90, 110)] * 3
