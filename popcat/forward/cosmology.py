@@ -1,11 +1,20 @@
-"""Distances and ages from astropy, tabulated once so that kernels can look them up."""
+"""Distances and ages from astropy, tabulated once so that kernels can look them up.
 
+The table is kept in the cache folder: astropy takes seconds to import and to integrate 8,000 times.
+"""
+
+import hashlib
+import importlib.metadata
+import io
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from popcat.errors import PopcatError, did_you_mean
+from popcat.files import cache_folder, write_bytes_atomic
 
 _N_NODES = 4097
 
@@ -57,13 +66,44 @@ def cosmology_table(name: str = "Planck13", z_max: float = 2.0) -> CosmologyTabl
     >>> round(float(cosmology_table().age(0.0)), 1)
     13.8
     """
+    ln1pz_max = float(np.log1p(z_max))
+    path = _path(name, z_max)
+    table = _read(path)
+    if table is None:
+        table = _compute(name, np.expm1(np.linspace(0.0, ln1pz_max, _N_NODES)))
+        _keep(table, path)
+    return CosmologyTable(name, ln1pz_max, *table)
+
+
+def _compute(name: str, z: np.ndarray) -> np.ndarray:
+    """Age in Gyr and luminosity distance in Mpc at redshifts from 0, (2, n)."""
     import astropy.cosmology
 
     if name not in astropy.cosmology.available:
         raise PopcatError(f'unknown cosmology "{name}": {did_you_mean(name, astropy.cosmology.available)}')
     cosmo = getattr(astropy.cosmology, name)
-    ln1pz = np.linspace(0.0, np.log1p(z_max), _N_NODES)
-    z = np.expm1(ln1pz)
-    dist = np.zeros(_N_NODES)
-    dist[1:] = cosmo.luminosity_distance(z[1:]).value
-    return CosmologyTable(name, float(ln1pz[-1]), cosmo.age(z).value, dist)
+    return np.stack([cosmo.age(z).value, np.append(0.0, cosmo.luminosity_distance(z[1:]).value)])
+
+
+def _path(name: str, z_max: float) -> Path:
+    """A file for each table; astropy may change a cosmology from one version to the next."""
+    key = f"{name}, {z_max!r}, {_N_NODES}, astropy {importlib.metadata.version('astropy')}"
+    return cache_folder() / f"cosmology-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """A table that was kept; None where there is none, or a damaged one."""
+    with suppress(OSError, ValueError, EOFError):
+        table = np.load(path, allow_pickle=False)
+        if table.shape == (2, _N_NODES) and np.isfinite(table).all():
+            return table
+    return None
+
+
+def _keep(table: np.ndarray, path: Path) -> None:
+    """A folder that cannot be written costs seconds, not the run: band tables, which cost minutes, say so."""
+    content = io.BytesIO()
+    np.save(content, table)
+    with suppress(PopcatError, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, content.getvalue())
