@@ -30,7 +30,7 @@ from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
 from popcat.posterior.support import fit_support
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.runner import How, run, values_of
-from popcat.run.worker import OnlyHere
+from popcat.run.window import OnlyHere
 from popcat.settings import settings_of
 from popcat.survey import Survey
 from popcat.timing import recorded

@@ -151,7 +151,7 @@ def test_nobody_outside_run_connects_or_drives_a_window():
     found = {(of, what) for name, tree in modules() if not name.startswith("run/") for of, what in imported(tree)
              if of.startswith("popcat.run") and of != "popcat.run.frames"}  # fmt: skip
     assert found <= {
-        ("popcat.run.client", "Where"), ("popcat.run.client", "SYNCHRONOUS"), ("popcat.run.worker", "OnlyHere"),
+        ("popcat.run.client", "Where"), ("popcat.run.client", "SYNCHRONOUS"), ("popcat.run.window", "OnlyHere"),
         *(("popcat.run.runner", what) for what in ("How", "run", "values_of", "Outcome")),
     }  # fmt: skip
 
