@@ -3,18 +3,14 @@
 The table is kept in the cache folder: astropy takes seconds to import and to integrate 8,000 times.
 """
 
-import hashlib
-import importlib.metadata
-import io
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from importlib.metadata import version
 
 import numpy as np
 
 from popcat.errors import PopcatError, did_you_mean
-from popcat.files import cache_folder, write_bytes_atomic
+from popcat.files import kept_array
 
 _N_NODES = 4097
 
@@ -66,13 +62,9 @@ def cosmology_table(name: str = "Planck13", z_max: float = 2.0) -> CosmologyTabl
     >>> round(float(cosmology_table().age(0.0)), 1)
     13.8
     """
-    ln1pz_max = float(np.log1p(z_max))
-    path = _path(name, z_max)
-    table = _read(path)
-    if table is None:
-        table = _compute(name, np.expm1(np.linspace(0.0, ln1pz_max, _N_NODES)))
-        _keep(table, path)
-    return CosmologyTable(name, ln1pz_max, *table)
+    z = np.expm1(np.linspace(0.0, np.log1p(z_max), _N_NODES))
+    key = f"cosmology {name}, {z_max!r}, {_N_NODES}, astropy {version('astropy')}"  # a version may change its values
+    return CosmologyTable(name, float(np.log1p(z_max)), *kept_array(key, lambda: _compute(name, z)))
 
 
 def _compute(name: str, z: np.ndarray) -> np.ndarray:
@@ -83,27 +75,3 @@ def _compute(name: str, z: np.ndarray) -> np.ndarray:
         raise PopcatError(f'unknown cosmology "{name}": {did_you_mean(name, astropy.cosmology.available)}')
     cosmo = getattr(astropy.cosmology, name)
     return np.stack([cosmo.age(z).value, np.append(0.0, cosmo.luminosity_distance(z[1:]).value)])
-
-
-def _path(name: str, z_max: float) -> Path:
-    """A file for each table; astropy may change a cosmology from one version to the next."""
-    key = f"{name}, {z_max!r}, {_N_NODES}, astropy {importlib.metadata.version('astropy')}"
-    return cache_folder() / f"cosmology-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-
-
-def _read(path: Path) -> np.ndarray | None:
-    """A table that was kept; None where there is none, or a damaged one."""
-    with suppress(OSError, ValueError, EOFError):
-        table = np.load(path, allow_pickle=False)
-        if table.shape == (2, _N_NODES) and np.isfinite(table).all():
-            return table
-    return None
-
-
-def _keep(table: np.ndarray, path: Path) -> None:
-    """A folder that cannot be written costs seconds, not the run: band tables, which cost minutes, say so."""
-    content = io.BytesIO()
-    np.save(content, table)
-    with suppress(PopcatError, OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(path, content.getvalue())

@@ -30,38 +30,6 @@ def test_scalars_and_arrays_give_the_same():
     np.testing.assert_array_equal(table.age(Z[:3]), [table.age(z) for z in Z[:3]])
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and no table in memory."""
-    monkeypatch.setenv("POPCAT_CACHE", str(tmp_path / "cache"))
-    cosmology_table.cache_clear()
-    yield tmp_path / "cache"
-    cosmology_table.cache_clear()
-
-
-def test_a_table_is_computed_once_and_then_read(cache, monkeypatch):
-    first = cosmology_table("WMAP9")
-    cosmology_table.cache_clear()
-    monkeypatch.setattr("popcat.forward.cosmology._compute", None)  # would fail if it were called
-    second = cosmology_table("WMAP9")
-    np.testing.assert_array_equal(first.age_gyr, second.age_gyr)
-    np.testing.assert_array_equal(first.dist_mpc, second.dist_mpc)
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_damaged_table_is_computed_again(cache):
-    first = cosmology_table()
-    for path in cache.iterdir():
-        path.write_bytes(path.read_bytes()[:1000])
-    cosmology_table.cache_clear()
-    np.testing.assert_array_equal(cosmology_table().dist_mpc, first.dist_mpc)
-
-
-def test_a_cache_folder_that_cannot_be_written_is_no_error(cache):
-    cache.write_text("a file where the folder should be")
-    assert cosmology_table().age(0.0) == pytest.approx(13.8, abs=0.1)
-
-
 def test_an_unknown_cosmology_is_refused_with_a_hint():
     with pytest.raises(PopcatError, match='did you mean "Planck13"'):
         cosmology_table("Planck_13")
