@@ -1,0 +1,414 @@
+"""A drafted survey file: the columns of public catalogues are found, and only what a file states is stated.
+
+The tables have the names of the public schemas, and values as galaxies have them.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from popcat.errors import PopcatError
+from popcat.forward.filters import load_curve
+from popcat.io.band_columns import error_pairs, find_bands, wavelength
+from popcat.io.chunks import Field
+from popcat.io.conventions import conventions, recognise
+from popcat.io.drafting import draft_survey
+from popcat.io.inspection import check_survey
+from popcat.survey import Filter, Survey, load_survey
+
+pytestmark = pytest.mark.filterwarnings("ignore::astropy.units.UnitsWarning")  # nanomaggy is no unit of FITS
+
+N = 40
+RNG = np.random.default_rng(5)
+FLUX, MAG = RNG.uniform(5, 90, N), RNG.uniform(17, 21.5, N)
+REDSHIFT = RNG.uniform(0.05, 0.62, N)
+TYPICAL = np.sort(FLUX)[N // 2]
+KEYS = {"id": np.arange(N), "ra": RNG.uniform(0, 360, N), "dec": RNG.uniform(-90, 90, N)}
+
+
+def pairs(names, errors, kind="flux"):
+    """Columns of values and errors; a name has {} for each of the bands after the colon: "MAG_{}: g r"."""
+    columns = {}
+    for name, error in zip(names, errors, strict=True):
+        form, _, bands = name.partition(": ")
+        for band in bands.split() or [""]:
+            values = FLUX if kind == "flux" else MAG
+            columns[form.format(band)] = values.copy()
+            columns[error.format(band)] = 0.05 * values if kind == "flux" else np.full(N, 0.05)
+    return columns
+
+
+def fluxes(*names_and_errors):
+    return pairs(names_and_errors[::2], names_and_errors[1::2])
+
+
+def mags(*names_and_errors):
+    return pairs(names_and_errors[::2], names_and_errors[1::2], "magnitude")
+
+
+def draft(folder, columns, *, keys=KEYS, units=(), header=()):
+    """The text of a draft for a FITS file of these columns, and the survey that it is."""
+    path = folder / "catalog.fits"
+    Table({**keys, **columns}).write(path, overwrite=True)
+    with fits.open(path, mode="update") as hdus:
+        for column, unit in dict(units).items():
+            hdus[1].columns[column].unit = unit
+        hdus[1].header.update(dict(header))
+    text = draft_survey(path, name="mine")
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    return text, load_survey(folder / "mine.toml")
+
+
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def summary(survey: Survey) -> str:
+    """Bands with their filters and columns."""
+    return "; ".join(f"{band.name} {band.filter} {band.flux}" for band in survey.bands)
+
+
+E_BV = {"EBV": np.full(N, 0.05)}
+GRIZY = "g r i z y"
+CATALOGUES = {
+    "COSMOS2020": (
+        fluxes("UVISTA_{}_FLUX_AUTO: Ks Y", "UVISTA_{}_FLUXERR_AUTO", "HSC_{}_FLUX_APER2: g y", "HSC_{}_FLUXERR_APER2",
+               "HSC_{}_FLUX_AUTO: g y", "HSC_{}_FLUXERR_AUTO", "CFHT_{}_FLUX_AUTO: u ustar", "CFHT_{}_FLUXERR_AUTO")
+        | mags("HSC_{}_MAG_AUTO: g y", "HSC_{}_MAGERR_AUTO") | E_BV | {"lp_zBEST": REDSHIFT, "ez_z_phot": REDSHIFT},
+        "u cfht_megacam-u CFHT_u_FLUX_AUTO; ustar cfht_megacam-ustar CFHT_ustar_FLUX_AUTO; "
+        "g hsc2017-g HSC_g_FLUX_AUTO; hscy hsc2017-y HSC_y_FLUX_AUTO; uvistaY vista_vircam_Y UVISTA_Y_FLUX_AUTO; "
+        "Ks vista_vircam_Ks UVISTA_Ks_FLUX_AUTO", "uJy", "COSMOS2020 documents uJy; the file states none"),
+    "COSMOS2020 FARMER": (
+        fluxes("HSC_{}_FLUX: g i", "HSC_{}_FLUXERR", "SC_{}_FLUX: IB427", "SC_{}_FLUXERR", "IRAC_{}_FLUX: CH1",
+               "IRAC_{}_FLUXERR") | {"lp_zPDF": REDSHIFT},
+        "IB427 suprime-IB427 SC_IB427_FLUX; g hsc2017-g HSC_g_FLUX; i hsc2017-i2 HSC_i_FLUX; "
+        "ch1 spitzer_irac_ch1 IRAC_CH1_FLUX", "uJy", "COSMOS2020 documents uJy"),
+    "3D-HST or ZFOURGE": (
+        fluxes("f_{}: Ks F160W U F814W", "e_{}") | {"z_spec": REDSHIFT},
+        "U CHECK f_U; f814w acs_wfc_f814w f_F814W; f160w wfc3_ir_f160w f_F160W; Ks CHECK f_Ks", "nMgy",
+        "a flux of 1 is AB magnitude 25"),
+    "CANDELS": (
+        fluxes("CTIO_{}_FLUX: U", "CTIO_{}_FLUXERR", "VIMOS_{}_FLUX: U", "VIMOS_{}_FLUXERR", "ACS_{}_FLUX: F606W",
+               "ACS_{}_FLUXERR", "IRAC_{}_FLUX: CH1", "IRAC_{}_FLUXERR"),
+        "ctioU CHECK CTIO_U_FLUX; vimosU CHECK VIMOS_U_FLUX; f606w acs_wfc_f606w ACS_F606W_FLUX; "
+        "ch1 spitzer_irac_ch1 IRAC_CH1_FLUX", "uJy", "CANDELS documents uJy"),
+    "DJA (grizli)": (
+        fluxes("{}_flux_aper_0: f444w f115w", "{}_fluxerr_aper_0", "{}_corr_1: f444w f115w", "{}_ecorr_1",
+               "{}_tot_1: f444w f115w", "{}_etot_1"),
+        "f115w jwst_f115w f115w_tot_1; f444w jwst_f444w f444w_tot_1", "uJy", "DJA (grizli) documents uJy"),
+    "LSST": (
+        fluxes("{}_psfFlux: u g y", "{}_psfFluxErr", "{}_free_cModelFlux: u g y", "{}_free_cModelFluxErr",
+               "{}_cModelFlux: u g y", "{}_cModelFluxErr"),
+        "u lsst2023-u u_cModelFlux; g lsst2023-g g_cModelFlux; y lsst2023-y y_cModelFlux", "nJy",
+        "LSST documents nJy; the file states none"),
+    "Euclid MER": (
+        fluxes("FLUX_{}_1FWHM_APER: VIS Y", "FLUXERR_{}_1FWHM_APER", "FLUX_{}_TEMPLFIT: VIS Y", "FLUXERR_{}_TEMPLFIT",
+               "FLUX_{}_EXT_DECAM_TEMPLFIT: G", "FLUXERR_{}_EXT_DECAM_TEMPLFIT", "FLUX_DETECTION_TOTAL",
+               "FLUXERR_DETECTION_TOTAL") | {"GAL_EBV": np.full(N, 0.03)},
+        "g decam2014-g FLUX_G_EXT_DECAM_TEMPLFIT; VIS Euclid-VIS FLUX_VIS_TEMPLFIT; Y Euclid-Y FLUX_Y_TEMPLFIT", "uJy",
+        "Euclid MER documents uJy"),
+    "DES": (
+        fluxes("FLUX_AUTO_{}: Z G", "FLUXERR_AUTO_{}") | mags("MAG_AUTO_{}: Z G", "MAGERR_AUTO_{}")
+        | {"EBV_SFD98": np.full(N, 0.02)},
+        "g decam2014-g FLUX_AUTO_G; z decam2014-z FLUX_AUTO_Z", "nMgy", "a flux of 1 is AB magnitude 30 in DES"),
+    "KiDS": (
+        fluxes("FLUX_GAAP_{}: Ks Z r", "FLUXERR_GAAP_{}") | mags("MAG_GAAP_{}: Ks Z r", "MAGERR_GAAP_{}")
+        | {"EXTINCTION_r": np.full(N, 0.1), "Z_B": REDSHIFT},
+        "r CHECK MAG_GAAP_r; Z vista_vircam_Z MAG_GAAP_Z; Ks vista_vircam_Ks MAG_GAAP_Ks", "ab_mag",
+        "KiDS documents AB magnitudes; the file does not state it"),
+    "HSC-SSP": (
+        fluxes("{}_psfflux_flux: y g", "{}_psfflux_fluxerr", "{}_cmodel_flux: y g", "{}_cmodel_fluxerr")
+        | {"a_g": np.full(N, 0.1), "a_y": np.full(N, 0.1)},
+        "g hsc2017-g g_cmodel_flux; y hsc2017-y y_cmodel_flux", "nJy", "HSC-SSP documents nJy"),
+    "Pan-STARRS": (
+        mags("{}PSFMag: y g", "{}PSFMagErr", "{}MeanKronMag: y g", "{}MeanKronMagErr", "{}KronMag: y g",
+             "{}KronMagErr"),
+        "g panstarrs-g gKronMag; y panstarrs-y yKronMag", "ab_mag", "Pan-STARRS documents AB magnitudes"),
+    "AllWISE and 2MASS": (
+        mags("w{}mpro: 2 1", "w{}sigmpro", "{}_m: k j", "{}_msigcom"),
+        "J twomass-J j_m; K twomass-Ks k_m; W1 wise2010-W1 w1mpro; W2 wise2010-W2 w2mpro", "ab_mag",
+        "Vega magnitudes, which ab_offset_mag takes to AB"),
+    "UKIDSS": (
+        mags("{}AperMag3: y k", "{}AperMag3Err", "{}PetroMag: y k", "{}PetroMagErr"),
+        "Y CHECK yPetroMag; K ukirt_wfcam_K kPetroMag", "ab_mag", "Vega magnitudes"),
+    "VISTA": (
+        mags("{}AperMag3: ks j", "{}AperMag3Err"), "J vista_vircam_J jAperMag3; Ks vista_vircam_Ks ksAperMag3",
+        "ab_mag", "Vega magnitudes"),
+    "Legacy Surveys sweep": (
+        fluxes("FLUX_{}: W1 Z G", "FLUX_IVAR_{}") | {"MW_TRANSMISSION_G": np.full(N, 0.9)},
+        "g decamDR1-g FLUX_G; z decamDR1-z FLUX_Z; W1 wise2010-W1 FLUX_W1", "nMgy", "documents nMgy"),
+    "GAMA": (
+        fluxes("{}_flux: K X z u", "{}_fluxerr") | E_BV | {"CATAID": np.arange(N), "Z": REDSHIFT, "NQ": np.full(N, 4)},
+        "u sdss2010-u u_flux; X vista_vircam_Z X_flux; z sdss2010-z z_flux; K vista_vircam_Ks K_flux", "Jy",
+        "GAMA documents Jy"),
+    "GAMA, data release 4": (
+        fluxes("flux_{}t: r Z W1", "flux_err_{}t", "flux_{}c: r Z", "flux_err_{}c") | {"uberID": np.arange(N)},
+        "r CHECK flux_rt; Z vista_vircam_Z flux_Zt; W1 wise2010-W1 flux_W1t", "Jy", "documents Jy"),
+    "SDSS": (
+        mags("{}: g u z", "err_{}", "modelMag_{}: g u z", "modelMagErr_{}", "cModelMag_{}: g u z", "cModelMagErr_{}")
+        | {f"extinction_{band}": np.full(N, 0.1) for band in "guz"},
+        "u sdss2010-u cModelMag_u; g sdss2010-g cModelMag_g; z sdss2010-z cModelMag_z", "asinh_mag",
+        "SDSS documents asinh magnitudes"),
+    "CIGALE": (
+        fluxes("sdss.{}: r g", "sdss.{}_err", "galex.{}: FUV", "galex.{}_err") | {"redshift": REDSHIFT},
+        "FUV galex-fuv galex.FUV; g sdss2010-g sdss.g; r sdss2010-r sdss.r", "mJy", "CIGALE documents mJy"),
+    "LePHARE": (
+        fluxes("f_hsc/{}HSC.pb: r g", "ferr_hsc/{}HSC.pb") | {"context": np.arange(N), "zspec": REDSHIFT},
+        "g hsc2017-g f_hsc/gHSC.pb; r hsc2017-r2 f_hsc/rHSC.pb", "nMgy", "nMgy is a guess"),
+    "": (
+        mags("{}mag: z g", "e_{}mag"), "g CHECK gmag; z CHECK zmag", "ab_mag",
+        "AB is a guess, the file does not state it"),
+}  # fmt: skip
+"""Columns; bands with filters and columns; unit; what the draft says about the unit. By the catalogue's name."""
+
+
+@pytest.mark.parametrize("name", CATALOGUES)
+def test_bands_filters_and_units_of_public_catalogues_are_found(name, tmp_path):
+    columns, bands, unit, why = CATALOGUES[name]
+    text, survey = draft(tmp_path, columns)
+    assert summary(survey) == bands
+    assert survey.unit == unit
+    assert "CHECK" in line_of(text, "unit =") and why in text
+    assert "stated by the file" not in text
+    assert not name or f"look like those of {name.removesuffix(' FARMER')}:" in text
+
+
+@pytest.mark.parametrize("name", CATALOGUES)
+def test_a_draft_is_checked_where_its_units_are_known(name, tmp_path):
+    _, survey = draft(tmp_path, CATALOGUES[name][0])
+    units = {"nMgy": "nMgy", "ab_mag": "ab_mag", "asinh_mag": "asinh_mag"}.get(survey.unit, "nMgy")
+    found = check_survey(tmp_path / "catalog.fits", survey.model_copy(update={"unit": units, "bands": tuple(
+        band.model_copy(update={"unit": None if band.unit == survey.unit else band.unit}) for band in survey.bands)}))
+    assert found.rows == N
+    assert [one.band for one in found.bands if one.observed == N] == list(survey.band_names)
+
+
+def test_every_other_column_of_a_band_is_listed(tmp_path):
+    text, _ = draft(tmp_path, CATALOGUES["COSMOS2020"][0])
+    assert "# Other columns of this band: HSC_g_MAG_AUTO, HSC_g_FLUX_APER2" in text
+
+
+def test_only_a_unit_that_the_file_states_is_stated(tmp_path):
+    columns = fluxes("flux_{}: g r", "flux_err_{}")
+    text, _ = draft(tmp_path, columns)
+    assert "nMgy is a guess; the file states no unit" in text and "median AB magnitude in r would be" in text
+    text, survey = draft(tmp_path, columns, units={"flux_g": "uJy", "flux_r": "uJy"})
+    assert 'unit = "uJy"  # stated by the file' in text and survey.unit == "uJy"
+    assert check_survey(tmp_path / "catalog.fits", survey).bands[0].unit == "uJy"
+    text, _ = draft(tmp_path, columns, units={"flux_g": "counts", "flux_r": "counts"})
+    assert 'CHECK: nMgy is a guess; the file states "counts", which popcat cannot read' in text
+
+
+@pytest.mark.parametrize(("unit", "said"), [
+    ("mag", 'CHECK: AB is a guess, the file states "mag" alone'), ("ABmag", "stated by the file"),
+    ("mag(AB)", "stated by the file"), ("Vega mag", "CHECK: Vega magnitudes"),
+    ("STmag", "which is not AB")])  # fmt: skip
+def test_magnitudes_are_ab_where_the_file_says_ab(unit, said, tmp_path):
+    columns = mags("mag_{}: g r", "magerr_{}")
+    text, survey = draft(tmp_path, columns, units={"mag_g": unit, "mag_r": unit})
+    assert said in line_of(text, "unit =")
+    assert survey.unit == "ab_mag"
+
+
+def test_cgs_fluxes_become_jansky(tmp_path):
+    """1 uJy is 1e-29 erg/s/cm2/Hz."""
+    columns = {name: values * 1e-29 for name, values in fluxes("f_hsc/{}HSC.pb: r g", "ferr_hsc/{}HSC.pb").items()}
+    text, survey = draft(tmp_path, columns)
+    assert "are taken for erg/s/cm2/Hz" in line_of(text, "unit =")
+    found = check_survey(tmp_path / "catalog.fits", survey)
+    assert found.bands[1].median_mag == pytest.approx(23.9 - 2.5 * np.log10(TYPICAL), abs=0.02)
+    names = {name: "erg / (s cm2 Hz)" for name in columns}
+    text, _ = draft(tmp_path, columns, units=names)
+    assert 'stated by the file, as "erg' in line_of(text, "unit =")
+
+
+def test_zero_points_and_vega_offsets_are_said_and_used(tmp_path):
+    _, survey = draft(tmp_path, CATALOGUES["3D-HST or ZFOURGE"][0])
+    found = check_survey(tmp_path / "catalog.fits", survey)
+    assert [band.ab_offset_mag for band in survey.bands] == [2.5] * 4
+    assert found.bands[3].median_mag == pytest.approx(25 - 2.5 * np.log10(TYPICAL), abs=0.02)
+    text, survey = draft(tmp_path, CATALOGUES["AllWISE and 2MASS"][0])
+    assert [band.ab_offset_mag for band in survey.bands] == [0.91, 1.85, 2.699, 3.339]
+    assert 'ab_offset_mag = 0.91  # CHECK: 2MASS magnitudes are Vega (Blanton & Roweis 2007' in text
+    _, survey = draft(tmp_path, CATALOGUES["UKIDSS"][0])
+    assert [band.ab_offset_mag for band in survey.bands] == [0.634, 1.9]
+
+
+def test_vega_columns_beside_others_keep_their_system(tmp_path):
+    _, survey = draft(tmp_path, fluxes("modelflux_{}: g r", "modelflux_err_{}")
+                      | mags("twomass_{}_vega_mag: j", "twomass_{}_vega_mag_err"))
+    assert (survey.unit, survey.bands[2].unit, survey.bands[2].ab_offset_mag) == ("nMgy", "ab_mag", 0.91)
+
+
+def test_asinh_magnitudes_of_sdss_have_their_softening(tmp_path):
+    _, survey = draft(tmp_path, CATALOGUES["SDSS"][0])
+    assert [band.softening for band in survey.bands] == [1.4e-10, 0.9e-10, 7.4e-10]
+
+
+def test_extinction_is_used_where_its_coefficient_is_known(tmp_path):
+    text, survey = draft(tmp_path, CATALOGUES["COSMOS2020"][0])
+    factors = {band.name: band.extinction_factor for band in survey.bands if band.extinction == "EBV"}
+    assert factors == {"g": 3.24, "hscy": 1.075, "uvistaY": 0.994, "Ks": 0.308}
+    assert '# CHECK: no extinction_factor is known here, A / E(B-V) of this filter; with it, extinction = "EBV"' in text
+    assert {band.extinction for band in draft(tmp_path, CATALOGUES["HSC-SSP"][0])[1].bands} == {"a_g", "a_y"}
+    assert draft(tmp_path, CATALOGUES["DES"][0])[1].bands[0].extinction_factor == 3.237
+    sweep = draft(tmp_path, CATALOGUES["Legacy Surveys sweep"][0])[1]
+    assert sweep.bands[0].extinction == "-2.5 * log10(MW_TRANSMISSION_G)"
+    text, survey = draft(tmp_path, CATALOGUES["KiDS"][0])
+    assert all(band.extinction is None for band in survey.bands) and "removed from MAG_GAAP" in text
+
+
+@pytest.mark.parametrize(("object_id", "ra", "dec"), [
+    ("ID", "ALPHA_J2000", "DELTA_J2000"), ("OBJECT_ID", "RIGHT_ASCENSION", "DECLINATION"),
+    ("objID", "raMean", "decMean"), ("COADD_OBJECT_ID", "RA", "DEC"), ("objectId", "coord_ra", "coord_dec"),
+    ("sourceID", "RAJ2000", "DECJ2000"),
+    ("CATAID", "RAcen", "Deccen"), ("recno", "RA_ICRS", "DE_ICRS"), ("NUMBER", "_RAJ2000", "_DEJ2000"),
+    ("id_zcosmos", "ra_deg", "dec_deg")])  # fmt: skip
+def test_identifiers_and_positions_are_found(object_id, ra, dec, tmp_path):
+    keys = {ra: KEYS["ra"], dec: KEYS["dec"], object_id: KEYS["id"]}
+    _, survey = draft(tmp_path, fluxes("flux_{}: g r", "flux_err_{}"), keys=keys)
+    assert (survey.columns.object_id, survey.columns.ra, survey.columns.dec) == (object_id, ra, dec)
+
+
+def test_an_identifier_is_whole_numbers_each_once(tmp_path):
+    columns = fluxes("flux_{}: g r", "flux_err_{}")
+    _, survey = draft(tmp_path, columns, keys={"id": np.repeat(np.arange(N // 2), 2), "source_no_id": KEYS["id"]})
+    assert survey.columns.object_id == "source_no_id"
+    text, _ = draft(tmp_path, columns, keys={"id": np.repeat(np.arange(N // 2), 2)})
+    assert "CHECK: numbers repeat" in line_of(text, "object_id")
+    text, _ = draft(tmp_path, columns, keys={"id": [f"J{n}" for n in range(N)]})
+    assert "CHECK: text, and popcat needs a whole number" in line_of(text, "object_id")
+    _, survey = draft(tmp_path, columns, keys={"id": KEYS["id"].astype(float)})
+    assert survey.columns.object_id == "id | 0"
+    assert check_survey(tmp_path / "catalog.fits", survey).rows == N
+    text, _ = draft(tmp_path, columns, keys={})
+    assert line_of(text, "object_id") == 'object_id = "object_id"  # CHECK: no column found'
+
+
+def test_a_brick_of_the_legacy_surveys_needs_three_columns_to_name_a_galaxy(tmp_path):
+    keys = {"RELEASE": np.full(N, 9010), "BRICKID": np.repeat([5, 6], N // 2), "OBJID": np.tile(np.arange(N // 2), 2)}
+    bands = [f"FLUX_{{}}: {' '.join(('G', 'R', 'Z', 'W1', 'W2'))}", "FLUX_IVAR_{}"]
+    dust = {f"MW_TRANSMISSION_{band}": np.full(N, 0.9) for band in ("G", "R", "Z", "W1", "W2")}
+    text, survey = draft(tmp_path, fluxes(*bands) | dust, keys=keys)
+    assert survey.columns.object_id == "RELEASE << 42 | BRICKID << 22 | OBJID"
+    assert 'The embedded survey "legacy_sweep" has these flux columns.' in text and "Z_SPEC" in text
+    assert check_survey(tmp_path / "catalog.fits", survey).rows == N
+
+
+def redshift_line(folder, columns):
+    text, survey = draft(folder, columns)
+    return survey.columns.redshift, line_of(text, "redshift = ")
+
+
+def test_spectroscopic_redshifts_come_before_photometric_ones(tmp_path):
+    columns = fluxes("flux_{}: g r", "flux_err_{}")
+    name, line = redshift_line(tmp_path, columns | {"z_phot": REDSHIFT, "z_spec": REDSHIFT})
+    assert name == "z_spec" and "other candidates: z_phot (40 values)" in line and "photometric, so" not in line
+    name, line = redshift_line(tmp_path, columns | {"lp_zBEST": REDSHIFT, "ez_z_phot": REDSHIFT})
+    assert name == "lp_zBEST" and "photometric" in line and "ez_z_phot" in line
+    _, survey = draft(tmp_path, columns | {"Z_B": REDSHIFT, "Z_B_MIN": REDSHIFT, "Z_B_ERR": REDSHIFT / 9})
+    assert (survey.columns.redshift, survey.columns.redshift_err) == ("Z_B", "Z_B_ERR")
+    name, line = redshift_line(tmp_path, columns)
+    assert name == "" and "CHECK: no column of redshifts found" in line
+
+
+@pytest.mark.parametrize("columns", [
+    mags("{}: u g r i z", "err_{}"), mags("{}: g r z", "{}_err"),
+    mags("{}mag: u g", "e_{}mag") | dict.fromkeys("ugriz", MAG),
+    mags("mag_{}: g r", "magerr_{}") | {"z": MAG}, fluxes("f_{}: g r", "e_{}") | {"z": REDSHIFT}])  # fmt: skip
+def test_a_z_that_may_be_a_band_is_no_redshift(columns, tmp_path):
+    name, line = redshift_line(tmp_path, columns)
+    assert name == "" and "CHECK" in line and "z " in line
+    name, line = redshift_line(tmp_path, columns | {"zphot": REDSHIFT})
+    assert name == "zphot" and "; z " in line
+
+
+@pytest.mark.parametrize("columns", [
+    mags("mag_{}: g r", "magerr_{}"), fluxes("FLUX_{}: g z", "FLUXERR_{}"), fluxes("flux_{}: W1", "flux_err_{}")])
+def test_a_z_whose_band_is_elsewhere_or_whose_values_are_redshifts_is_one(columns, tmp_path):
+    name, line = redshift_line(tmp_path, columns | {"z": REDSHIFT})
+    assert name == "z" and "CHECK: z may also name a band" in line
+
+
+def test_ranges_and_marks_come_from_the_values(tmp_path):
+    columns = mags("mag_{}_lsst: r g", "mag_err_{}_lsst") | {"redshift": REDSHIFT.copy()}
+    columns["mag_r_lsst"] = MAG.copy()
+    columns["mag_r_lsst"][3:6] = 99.0
+    columns["mag_err_g_lsst"][7:9] = -1.0
+    columns["redshift"][:2] = -9.99
+    text, survey = draft(tmp_path, columns)
+    assert survey.missing_values == (-9.99, -1.0, 99.0)
+    assert survey.redshift_range == (0.05, 0.7) and "CHECK" in line_of(text, "redshift_range")
+    assert (survey.selection.band, survey.selection.bright_mag, survey.selection.faint_mag) == ("r", 17.0, 21.5)
+    assert "98% of the 37 galaxies" in line_of(text, "bright_mag")
+    assert check_survey(tmp_path / "catalog.fits", survey).flags["missing_redshift"] == 2
+
+
+def test_counts_that_happen_to_be_99_are_no_mark(tmp_path):
+    columns = fluxes("flux_{}: g r", "flux_err_{}")
+    columns["flux_g"] = np.repeat(np.arange(90.0, 110.0), 2)
+    assert draft(tmp_path, columns)[1].missing_values == ()
+
+
+def test_filters_follow_the_header_where_the_names_say_nothing(tmp_path):
+    columns = mags("mag_{}: g r", "magerr_{}")
+    assert {band.filter for band in draft(tmp_path, columns)[1].bands} == {"CHECK"}
+    for header, filter_ in ({"INSTRUME": "DECam"}, "decam2014-r"), ({"TELESCOP": "Rubin"}, "lsst2023-r"), (
+        {"SURVEY": "SDSS"}, "sdss2010-r"), ({"ORIGIN": "CFHT"}, "cfht_megacam-r"):  # fmt: skip
+        assert draft(tmp_path, columns, header=header)[1].bands[1].filter == filter_
+
+
+def test_vectors_are_bands_and_a_catalogue_without_errors_is_refused(tmp_path):
+    _, survey = draft(tmp_path, {"F": np.ones((N, 5)), "F_ERR": np.ones((N, 5)), "Z": REDSHIFT})
+    assert summary(survey) == "; ".join(f"{band} CHECK F[{index}]" for index, band in enumerate("ugriz"))
+    with pytest.raises(PopcatError, match="no pair of columns looks like a flux and its error"):
+        draft(tmp_path, {"flux_g": FLUX, "redshift": REDSHIFT, "redshift_err": REDSHIFT, "radius_g": FLUX,
+                         "radius_g_err": FLUX, "OIII_FLUX": FLUX, "OIII_FLUX_ERR": FLUX})  # fmt: skip
+
+
+def test_columns_in_the_order_of_lephare_are_pairs(tmp_path):
+    keys = {"Id": KEYS["id"]}
+    columns = {"col2": MAG, "col3": FLUX, "col4": MAG, "col5": FLUX, "context": KEYS["id"], "zspec": REDSHIFT}
+    _, survey = draft(tmp_path, columns, keys=keys)
+    assert [(band.flux, band.flux_err) for band in survey.bands] == [("col2", "col3"), ("col4", "col5")]
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path):
+    (tmp_path / "mine.toml").write_text("")
+    with pytest.raises(PopcatError, match=r"mine\.toml is there already"):
+        draft_survey(tmp_path / "catalog.fits", output=tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(("value", "error"), [
+    ("HSC_g_FLUX_AUTO", "HSC_g_FLUXERR_AUTO"), ("f_F160W", "e_F160W"), ("f115w_corr_1", "f115w_ecorr_1"),
+    ("w1mpro", "w1sigmpro"), ("j_m", "j_cmsig"), ("j_m_k20fe", "j_msig_k20fe"), ("mag_u_lsst", "mag_err_u_lsst"),
+    ("sdss.g", "sdss.g_err"), ("F_G", "EF_G"), ("gmag", "e_gmag"), ("FLUX_G", "FLUX_IVAR_G"),
+    ("g_cmodel_flux", "g_cmodel_fluxsigma"), ("modelFlux_u", "modelFluxIvar_u"), ("X", "X_err"), ("ch3", "ch3_err"),
+    ("flux_rt", "flux_err_rt"), ("u_flux", "u_fluxerr")])  # fmt: skip
+def test_errors_are_found_by_name(value, error):
+    assert error_pairs({error: Field("float"), value: Field("float"), "other": Field("float")}) == {value: error}
+
+
+@pytest.mark.parametrize("facility", conventions().facilities)
+def test_the_curves_of_the_table_are_there_and_where_it_says(facility):
+    for band, name in conventions().facilities[facility].filters.items():
+        curve = load_curve(Filter(name="x", filter=name))
+        own = wavelength(band)
+        assert not np.isfinite(own) or curve.effective_wavelength_aa == pytest.approx(own, rel=0.12), (band, name)
+
+
+def test_the_names_of_the_table_are_regular_expressions():
+    table = conventions()
+    for one in table.catalogues:
+        assert all(re.compile(name) for names in one.signatures for name in names)
+        assert one.like is None or load_survey(one.like)
+    assert all(re.compile(name) for names in table.columns.values() for name in names)
+
+
+def test_bare_positions_are_no_photometry():
+    fields = {name: Field("float") for name in ("x", "x_err", "y", "y_err", "z", "z_err", "r_e", "r_e_err")}
+    assert find_bands(fields) == []
+    assert recognise(fields) is None
