@@ -18,6 +18,8 @@ _VECTORS = {5: tuple("ugriz"), 7: ("FUV", "NUV", *"ugriz")}
 _NUMBERS = ("integer", "float")
 _NO_BANDS = "xyz"
 """Words that also name positions and redshifts: alone they are no photometry."""
+_SHORT = 3
+"""Letters of a band's word, up to which it may mean something else: f444w means one thing."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def error_pairs(fields: Mapping[str, Field]) -> dict[str, str]:
     {'w1mpro': 'w1sigmpro', 'F_G': 'EF_G'}
     """
     numeric = {name: field for name, field in fields.items() if (field.element or field.kind) in _NUMBERS}
-    by_bare = {_bare(name): name for name in reversed(numeric)}
+    by_bare = {bare: name for form in (_bare, _same_case) for name in reversed(numeric) if (bare := form(name))}
     pairs: dict[str, str] = {}
     for error in numeric:
         value = _value_of(error, by_bare)
@@ -118,7 +120,8 @@ def _value_of(error: str, by_bare: Mapping[str, str]) -> str | None:
     """The column whose error this is."""
     for rule in conventions().errors:
         if match := re.fullmatch(rule.error, error, re.I):
-            values = (by_bare.get(_bare(match.expand(value))) for value in rule.values)
+            texts = [match.expand(value) for value in rule.values]  # in this case of the letters first: z is not Z
+            values = (by_bare.get(form(text)) for form in (_same_case, _bare) for text in texts)
             found = next((value for value in values if value is not None and value != error), None)
             if found is not None:
                 return found
@@ -126,7 +129,11 @@ def _value_of(error: str, by_bare: Mapping[str, str]) -> str | None:
 
 
 def _bare(name: str) -> str:
-    return name.replace("_", "").lower()
+    return _same_case(name).lower()
+
+
+def _same_case(name: str) -> str:
+    return name.replace("_", "")
 
 
 def _length(field: Field) -> str:
@@ -218,13 +225,13 @@ def _is_band(word: str) -> bool:
 def _of_facility(column: FluxColumn, catalogue: Catalogue | None, header_facility: Facility | None) -> FluxColumn:
     """The column with its facility, and the facility's name of its band."""
     if not column.band:
-        return replace(column, band="".join(column.extra) or re.sub(r"[^A-Za-z0-9]", "", column.name), extra=())
+        return replace(column, band=re.sub(r"[^A-Za-z0-9]", "", "".join(column.extra)) or "band", extra=())
     facilities = conventions().facilities
     likely = [facilities[name] for name in catalogue.facilities] if catalogue else []
     choices = [column.facility] if column.facility else [*likely, _implied(column.band), header_facility]
-    for one in choices:
-        if one is not None and (own := one.band(column.band)):
-            return replace(column, facility=one, band=own)
+    owns = [(one, own) for one in choices if one is not None and (own := one.band(column.band))]
+    for one, own in sorted(owns, key=lambda choice: choice[1] != column.band):  # Z of VISTA is not z of SDSS
+        return replace(column, facility=one, band=own)
     return replace(column, band=_usual(column.band))
 
 
@@ -249,7 +256,8 @@ def _without_bare(found: list[FluxColumn]) -> list[FluxColumn]:
     for one in found:
         if one.quantity is None and one.band.lower() not in _NO_BANDS:
             kinds.setdefault(one.extra, set()).add(one.band)
-    return [one for one in found if one.quantity is not None or one.facility_word or len(kinds.get(one.extra, ())) > 1]
+    return [one for one in found if one.quantity is not None or one.facility_word or len(one.band) > _SHORT
+            or len(kinds.get(one.extra, ())) > 1]  # fmt: skip
 
 
 def _by_position(fields: Mapping[str, Field]) -> Iterator[FluxColumn]:
@@ -284,7 +292,7 @@ def _named(groups: list[list[FluxColumn]]) -> list[BandColumns]:
             name = (best.facility_word or "".join(best.extra)) + name
         name = name if name[:1].isalpha() else f"b{name}"
         while name.lower() in taken:
-            name += "b"
+            name += "2"
         taken.add(name.lower())
         found.append(BandColumns(name, best, tuple(columns[1:])))
     return found

@@ -58,6 +58,8 @@ class Catalogue(Settings):
     without: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     facilities: tuple[str, ...] = ()
+    joint: bool = False
+    """Whether it holds for the columns of other facilities too."""
     unit: str | None = None
     zero_point: float | None = None
     magnitudes: Literal["ab", "vega", "asinh"] | None = None
@@ -73,7 +75,7 @@ class Catalogue(Settings):
     def has(self, facility: "Facility | None") -> bool:
         """Whether what it documents holds for columns of a facility."""
         names = [conventions().facilities[name].name for name in self.facilities]
-        return not names or facility is None or facility.name in names
+        return self.joint or not names or facility is None or facility.name in names
 
 
 class ErrorName(Settings):
@@ -174,9 +176,9 @@ def header_of(path: str | Path) -> str:
 
 
 def embedded_like(columns: Iterable[str]) -> tuple[str, list[str]] | None:
-    """The embedded survey whose photometry has these columns, and the columns of it that are not there.
+    """The embedded survey whose identifier and photometry have these columns, and its columns that are not there.
 
-    >>> embedded_like([f"modelMag{kind}_{band}" for kind in ("", "Err") for band in "ugriz"])[0]
+    >>> embedded_like(["objID", *(f"modelMag{kind}_{band}" for kind in ("", "Err") for band in "ugriz")])[0]
     'sdss_casjobs_mag'
     """
     columns, found = set(columns), []
@@ -186,7 +188,8 @@ def embedded_like(columns: Iterable[str]) -> tuple[str, list[str]] | None:
         if {base_name(text) for text in photometry} <= columns:
             sources = (source for text in catalog_columns(survey) for source in sources_of(text, ()))
             wanted = dict.fromkeys(base_name(source) for source in sources)
-            found.append((name, [one for one in wanted if one not in columns]))
+            if set(sources_of(survey.columns.object_id, ())) <= columns:
+                found.append((name, [one for one in wanted if one not in columns]))
     return min(found, key=lambda one: len(one[1]), default=None)
 
 

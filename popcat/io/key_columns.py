@@ -77,7 +77,8 @@ def choose_redshift(
         return Choice("", "; ".join([none, *doubts])), Choice("")
     first, others = found[0], found[1:]
     error = _error_of(first, fields)
-    notes = [verdicts[first][1]] if first in likely else []
+    notes = [verdicts[first][1]] if first in likely and verdicts[first][1] else []
+    doubts = [] if first in spectroscopic else doubts
     notes += ["photometric, so its error belongs in redshift_err"] if first in photometric and not error.column else []
     notes += [f"other candidates: {_counted(others, sample)}"] if others else []
     why = f"CHECK: {'; '.join([*notes, *doubts])}" if notes or doubts else ""
@@ -97,7 +98,9 @@ def _bare_verdict(name: str, fields, bands: list[BandColumns], taken: set[str], 
         return False, "has values that are too large for redshifts"
     of_z = any(band.best.band.lower() == "z" for band in bands)
     optical = any(band.best.band in _SIBLINGS for band in bands)
-    if of_z or not optical or _error_of(name, fields).column:
+    if _error_of(name, fields).column:
+        return True, ""
+    if of_z or not optical:
         return True, "z may also name a band"
     mags = [np.median(known) for band in bands if band.best.quantity == "magnitude"
             and len(known := sample.numbers(band.best.name))]  # fmt: skip

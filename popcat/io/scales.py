@@ -19,6 +19,8 @@ _CGS_TO_JY = 3631.0 / AB_FNU
 _CGS = 1e-20
 """Fluxes of galaxies are below this in erg/s/cm2/Hz, and above it in any other unit."""
 
+_OFTEN_VEGA = ("U", "B", "V", "R", "I", "Y", "J", "H", "Ks", "K")
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -74,7 +76,7 @@ def _magnitudes(column: FluxColumn, catalogue: Catalogue | None, stated: str) ->
     if system == "ab":
         return Scale("ab_mag", f"{documents} AB magnitudes; the file does not state it")
     said = f'the file states "{stated}" alone' if stated else "the file does not state it"
-    often = "" if facility is not None or column.band in "ugriz" else "; magnitudes in this band are often Vega"
+    often = "; magnitudes in this band are often Vega" if facility is None and column.band in _OFTEN_VEGA else ""
     return Scale("ab_mag", f"CHECK: AB is a guess, {said}{often}", known=False)
 
 

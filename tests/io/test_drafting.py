@@ -86,6 +86,11 @@ CATALOGUES = {
                "IRAC_{}_FLUXERR") | {"lp_zPDF": REDSHIFT},
         "IB427 suprime-IB427 SC_IB427_FLUX; g hsc2017-g HSC_g_FLUX; i hsc2017-i2 HSC_i_FLUX; "
         "ch1 spitzer_irac_ch1 IRAC_CH1_FLUX", "uJy", "COSMOS2020 documents uJy"),
+    "COSMOS2015": (
+        fluxes("{}_FLUX_APER3: u V ip zpp Ks yHSC", "{}_FLUXERR_APER3", "SPLASH_1_FLUX", "SPLASH_1_FLUX_ERR"),
+        "u cfht_megacam-u u_FLUX_APER3; V subaru_suprimecam_V V_FLUX_APER3; ip subaru_suprimecam_ip ip_FLUX_APER3; "
+        "zpp subaru_suprimecam_zp zpp_FLUX_APER3; y hsc2017-y yHSC_FLUX_APER3; Ks vista_vircam_Ks Ks_FLUX_APER3; "
+        "ch1 spitzer_irac_ch1 SPLASH_1_FLUX", "uJy", "COSMOS2015 documents uJy"),
     "3D-HST or ZFOURGE": (
         fluxes("f_{}: Ks F160W U F814W", "e_{}") | {"z_spec": REDSHIFT},
         "U CHECK f_U; f814w acs_wfc_f814w f_F814W; f160w wfc3_ir_f160w f_F160W; Ks CHECK f_Ks", "nMgy",
@@ -131,6 +136,12 @@ CATALOGUES = {
         mags("w{}mpro: 2 1", "w{}sigmpro", "{}_m: k j", "{}_msigcom"),
         "J twomass-J j_m; K twomass-Ks k_m; W1 wise2010-W1 w1mpro; W2 wise2010-W2 w2mpro", "ab_mag",
         "Vega magnitudes, which ab_offset_mag takes to AB"),
+    "AllWISE and 2MASS VizieR": (
+        mags("{}mag: J K", "e_{}mag") | {"_2MASS": np.full(N, "J00")}, "J twomass-J Jmag; K twomass-Ks Kmag", "ab_mag",
+        "Vega magnitudes"),
+    "SDSS VizieR": (
+        mags("{}mag: g u", "e_{}mag") | {"SDSS12": np.full(N, "J00"), "zsp": REDSHIFT},
+        "u sdss2010-u umag; g sdss2010-g gmag", "asinh_mag", "SDSS documents asinh magnitudes"),
     "UKIDSS": (
         mags("{}AperMag3: y k", "{}AperMag3Err", "{}PetroMag: y k", "{}PetroMagErr"),
         "Y CHECK yPetroMag; K ukirt_wfcam_K kPetroMag", "ab_mag", "Vega magnitudes"),
@@ -173,7 +184,8 @@ def test_bands_filters_and_units_of_public_catalogues_are_found(name, tmp_path):
     assert survey.unit == unit
     assert "CHECK" in line_of(text, "unit =") and why in text
     assert "stated by the file" not in text
-    assert not name or f"look like those of {name.removesuffix(' FARMER')}:" in text
+    assert not name or f"look like those of {re.sub(' (FARMER|VizieR)$', '', name)}:" in text
+    assert len({survey.unit_of(band) for band in survey.bands}) == 1
 
 
 @pytest.mark.parametrize("name", CATALOGUES)
@@ -369,6 +381,21 @@ def test_vectors_are_bands_and_a_catalogue_without_errors_is_refused(tmp_path):
                          "radius_g_err": FLUX, "OIII_FLUX": FLUX, "OIII_FLUX_ERR": FLUX})  # fmt: skip
 
 
+def test_bands_are_told_apart_by_the_case_of_a_letter(tmp_path):
+    columns = fluxes("{}_flux: z Z g", "{}_fluxerr") | {"X_flux": FLUX, "X_fluxerr": FLUX}
+    _, survey = draft(tmp_path, columns)
+    assert [(band.name, band.flux, band.flux_err, band.filter) for band in survey.bands[1:]] == [
+        ("Z", "Z_flux", "Z_fluxerr", "vista_vircam_Z"), ("X", "X_flux", "X_fluxerr", "vista_vircam_Z"),
+        ("z2", "z_flux", "z_fluxerr", "sdss2010-z")]  # fmt: skip
+
+
+def test_an_embedded_survey_is_named_where_its_identifier_and_fluxes_are_there(tmp_path):
+    columns = mags("modelMag_{}: u g r i z", "modelMagErr_{}")
+    named = 'The embedded survey "sdss_casjobs_mag" has these flux columns. It also wants redshift'
+    assert named in draft(tmp_path, columns, keys={"objID": KEYS["id"], "ra": MAG, "dec": MAG})[0]
+    assert named not in draft(tmp_path, columns)[0]
+
+
 def test_columns_in_the_order_of_lephare_are_pairs(tmp_path):
     keys = {"Id": KEYS["id"]}
     columns = {"col2": MAG, "col3": FLUX, "col4": MAG, "col5": FLUX, "context": KEYS["id"], "zspec": REDSHIFT}
@@ -387,7 +414,7 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path):
     ("w1mpro", "w1sigmpro"), ("j_m", "j_cmsig"), ("j_m_k20fe", "j_msig_k20fe"), ("mag_u_lsst", "mag_err_u_lsst"),
     ("sdss.g", "sdss.g_err"), ("F_G", "EF_G"), ("gmag", "e_gmag"), ("FLUX_G", "FLUX_IVAR_G"),
     ("g_cmodel_flux", "g_cmodel_fluxsigma"), ("modelFlux_u", "modelFluxIvar_u"), ("X", "X_err"), ("ch3", "ch3_err"),
-    ("flux_rt", "flux_err_rt"), ("u_flux", "u_fluxerr")])  # fmt: skip
+    ("flux_rt", "flux_err_rt"), ("F200W_KRON", "F200W_KRON_e"), ("u_flux", "u_fluxerr")])  # fmt: skip
 def test_errors_are_found_by_name(value, error):
     assert error_pairs({error: Field("float"), value: Field("float"), "other": Field("float")}) == {value: error}
 
@@ -409,6 +436,6 @@ def test_the_names_of_the_table_are_regular_expressions():
 
 
 def test_bare_positions_are_no_photometry():
-    fields = {name: Field("float") for name in ("x", "x_err", "y", "y_err", "z", "z_err", "r_e", "r_e_err")}
+    fields = {name: Field("float") for name in ("x", "x_err", "y", "y_err", "z", "z_err", "r", "r_e", "r_e_err")}
     assert find_bands(fields) == []
     assert recognise(fields) is None
