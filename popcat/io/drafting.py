@@ -91,7 +91,8 @@ class _Draft:
             raise PopcatError(f"{source}: no pair of columns looks like a flux and its error, such as flux_r and "
                               f"flux_err_r; write the survey file by hand. Columns: {names}")
         self.sample.frame(name for one in found for name in (one.best.name, one.best.error))  # read at once
-        self.bands = [self._band(columns) for columns in found]
+        scales = self._scales([columns.best for columns in found])
+        self.bands = [self._band(columns, scale) for columns, scale in zip(found, scales, strict=True)]
         self.object_id = choose_id(self.fields, self.catalogue, self.sample)
         self.positions = {key: choose_position(key, self.fields) for key in ("ra", "dec")}
         self.redshift, self.redshift_err = choose_redshift(self.fields, found, self.catalogue, self.sample)
@@ -99,9 +100,16 @@ class _Draft:
         self.missing = self._missing()
         self.quality = self._quality()
 
-    def _band(self, columns: BandColumns) -> _DraftBand:
+    def _scales(self, columns: list[FluxColumn]) -> list[Scale]:
+        """What each column is in; where one has no values to judge by, what the others are in."""
+        scales = [scale_of(column, self.catalogue, self.sample) for column in columns]
+        empty = [not scale.known and not len(self.sample.numbers(column.name))
+                 for scale, column in zip(scales, columns, strict=True)]  # fmt: skip
+        judged = [scale for scale, blank in zip(scales, empty, strict=True) if not blank and not scale.ab_offset_mag]
+        return [judged[0] if blank and judged else scale for scale, blank in zip(scales, empty, strict=True)]
+
+    def _band(self, columns: BandColumns, scale: Scale) -> _DraftBand:
         best, catalogue = columns.best, self.catalogue
-        scale = scale_of(best, catalogue, self.sample)
         cut = embedded_band(best.filter or "", None)
         own = embedded_band(best.filter or "", catalogue.like) if catalogue and catalogue.like else None
         offset = scale.ab_offset_mag or (own.ab_offset_mag if own else 0.0)

@@ -237,6 +237,13 @@ def test_cgs_fluxes_become_jansky(tmp_path):
     assert 'stated by the file, as "erg' in line_of(text, "unit =")
 
 
+def test_a_band_without_values_is_in_what_the_others_are_in(tmp_path):
+    columns = {name: values * 1e-29 for name, values in fluxes("f_hsc/{}HSC.pb: r g z", "ferr_hsc/{}HSC.pb").items()}
+    columns["f_hsc/zHSC.pb"] = np.full(N, np.nan)
+    _, survey = draft(tmp_path, columns)
+    assert {survey.unit_of(band) for band in survey.bands} == {"Jy"}
+
+
 def test_zero_points_and_vega_offsets_are_said_and_used(tmp_path):
     _, survey = draft(tmp_path, CATALOGUES["3D-HST or ZFOURGE"][0])
     found = check_survey(tmp_path / "catalog.fits", survey)
