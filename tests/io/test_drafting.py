@@ -7,64 +7,14 @@ import re
 
 import numpy as np
 import pytest
-from astropy.io import fits
-from astropy.table import Table
+from drafts import FLUX, KEYS, MAG, REDSHIFT, TYPICAL, N, draft, fluxes, line_of, mags
 
 from popcat.errors import PopcatError
-from popcat.forward.filters import load_curve
-from popcat.io.band_columns import error_pairs, find_bands, wavelength
-from popcat.io.chunks import Field
-from popcat.io.conventions import conventions, recognise
 from popcat.io.drafting import draft_survey
 from popcat.io.inspection import check_survey
-from popcat.survey import Filter, Survey, load_survey
+from popcat.survey import Survey
 
 pytestmark = pytest.mark.filterwarnings("ignore::astropy.units.UnitsWarning")  # nanomaggy is no unit of FITS
-
-N = 40
-RNG = np.random.default_rng(5)
-FLUX, MAG = RNG.uniform(5, 90, N), RNG.uniform(17, 21.5, N)
-REDSHIFT = RNG.uniform(0.05, 0.62, N)
-TYPICAL = np.sort(FLUX)[N // 2]
-KEYS = {"id": np.arange(N), "ra": RNG.uniform(0, 360, N), "dec": RNG.uniform(-90, 90, N)}
-
-
-def pairs(names, errors, kind="flux"):
-    """Columns of values and errors; a name has {} for each of the bands after the colon: "MAG_{}: g r"."""
-    columns = {}
-    for name, error in zip(names, errors, strict=True):
-        form, _, bands = name.partition(": ")
-        for band in bands.split() or [""]:
-            values = FLUX if kind == "flux" else MAG
-            columns[form.format(band)] = values.copy()
-            columns[error.format(band)] = 0.05 * values if kind == "flux" else np.full(N, 0.05)
-    return columns
-
-
-def fluxes(*names_and_errors):
-    return pairs(names_and_errors[::2], names_and_errors[1::2])
-
-
-def mags(*names_and_errors):
-    return pairs(names_and_errors[::2], names_and_errors[1::2], "magnitude")
-
-
-def draft(folder, columns, *, keys=KEYS, units=(), header=()):
-    """The text of a draft for a FITS file of these columns, and the survey that it is."""
-    path = folder / "catalog.fits"
-    Table({**keys, **columns}).write(path, overwrite=True)
-    with fits.open(path, mode="update") as hdus:
-        for column, unit in dict(units).items():
-            hdus[1].columns[column].unit = unit
-        hdus[1].header.update(dict(header))
-    text = draft_survey(path, name="mine")
-    (folder / "mine.toml").write_text(text, encoding="utf-8")
-    return text, load_survey(folder / "mine.toml")
-
-
-def line_of(text: str, start: str) -> str:
-    return next(line for line in text.splitlines() if line.startswith(start))
-
 
 def summary(survey: Survey) -> str:
     """Bands with their filters and columns."""
@@ -280,78 +230,6 @@ def test_extinction_is_used_where_its_coefficient_is_known(tmp_path):
     assert all(band.extinction is None for band in survey.bands) and "removed from MAG_GAAP" in text
 
 
-@pytest.mark.parametrize(("object_id", "ra", "dec"), [
-    ("ID", "ALPHA_J2000", "DELTA_J2000"), ("OBJECT_ID", "RIGHT_ASCENSION", "DECLINATION"),
-    ("objID", "raMean", "decMean"), ("COADD_OBJECT_ID", "RA", "DEC"), ("objectId", "coord_ra", "coord_dec"),
-    ("sourceID", "RAJ2000", "DECJ2000"),
-    ("CATAID", "RAcen", "Deccen"), ("recno", "RA_ICRS", "DE_ICRS"), ("NUMBER", "_RAJ2000", "_DEJ2000"),
-    ("id_zcosmos", "ra_deg", "dec_deg")])  # fmt: skip
-def test_identifiers_and_positions_are_found(object_id, ra, dec, tmp_path):
-    keys = {ra: KEYS["ra"], dec: KEYS["dec"], object_id: KEYS["id"]}
-    _, survey = draft(tmp_path, fluxes("flux_{}: g r", "flux_err_{}"), keys=keys)
-    assert (survey.columns.object_id, survey.columns.ra, survey.columns.dec) == (object_id, ra, dec)
-
-
-def test_an_identifier_is_whole_numbers_each_once(tmp_path):
-    columns = fluxes("flux_{}: g r", "flux_err_{}")
-    _, survey = draft(tmp_path, columns, keys={"id": np.repeat(np.arange(N // 2), 2), "source_no_id": KEYS["id"]})
-    assert survey.columns.object_id == "source_no_id"
-    text, _ = draft(tmp_path, columns, keys={"id": np.repeat(np.arange(N // 2), 2)})
-    assert "CHECK: numbers repeat" in line_of(text, "object_id")
-    text, _ = draft(tmp_path, columns, keys={"id": [f"J{n}" for n in range(N)]})
-    assert "CHECK: text, and popcat needs a whole number" in line_of(text, "object_id")
-    _, survey = draft(tmp_path, columns, keys={"id": KEYS["id"].astype(float)})
-    assert survey.columns.object_id == "id | 0"
-    assert check_survey(tmp_path / "catalog.fits", survey).rows == N
-    text, _ = draft(tmp_path, columns, keys={})
-    assert line_of(text, "object_id") == 'object_id = "object_id"  # CHECK: no column found'
-
-
-def test_a_brick_of_the_legacy_surveys_needs_three_columns_to_name_a_galaxy(tmp_path):
-    keys = {"RELEASE": np.full(N, 9010), "BRICKID": np.repeat([5, 6], N // 2), "OBJID": np.tile(np.arange(N // 2), 2)}
-    bands = [f"FLUX_{{}}: {' '.join(('G', 'R', 'Z', 'W1', 'W2'))}", "FLUX_IVAR_{}"]
-    dust = {f"MW_TRANSMISSION_{band}": np.full(N, 0.9) for band in ("G", "R", "Z", "W1", "W2")}
-    text, survey = draft(tmp_path, fluxes(*bands) | dust, keys=keys)
-    assert survey.columns.object_id == "RELEASE << 42 | BRICKID << 22 | OBJID"
-    assert 'The embedded survey "legacy_sweep" has these flux columns.' in text and "Z_SPEC" in text
-    assert check_survey(tmp_path / "catalog.fits", survey).rows == N
-
-
-def redshift_line(folder, columns):
-    text, survey = draft(folder, columns)
-    return survey.columns.redshift, line_of(text, "redshift = ")
-
-
-def test_spectroscopic_redshifts_come_before_photometric_ones(tmp_path):
-    columns = fluxes("flux_{}: g r", "flux_err_{}")
-    name, line = redshift_line(tmp_path, columns | {"z_phot": REDSHIFT, "z_spec": REDSHIFT})
-    assert name == "z_spec" and "other candidates: z_phot (40 values)" in line and "photometric, so" not in line
-    name, line = redshift_line(tmp_path, columns | {"lp_zBEST": REDSHIFT, "ez_z_phot": REDSHIFT})
-    assert name == "lp_zBEST" and "photometric" in line and "ez_z_phot" in line
-    _, survey = draft(tmp_path, columns | {"Z_B": REDSHIFT, "Z_B_MIN": REDSHIFT, "Z_B_ERR": REDSHIFT / 9})
-    assert (survey.columns.redshift, survey.columns.redshift_err) == ("Z_B", "Z_B_ERR")
-    name, line = redshift_line(tmp_path, columns)
-    assert name == "" and "CHECK: no column of redshifts found" in line
-
-
-@pytest.mark.parametrize("columns", [
-    mags("{}: u g r i z", "err_{}"), mags("{}: g r z", "{}_err"),
-    mags("{}mag: u g", "e_{}mag") | dict.fromkeys("ugriz", MAG),
-    mags("mag_{}: g r", "magerr_{}") | {"z": MAG}, fluxes("f_{}: g r", "e_{}") | {"z": REDSHIFT}])  # fmt: skip
-def test_a_z_that_may_be_a_band_is_no_redshift(columns, tmp_path):
-    name, line = redshift_line(tmp_path, columns)
-    assert name == "" and "CHECK" in line and "z " in line
-    name, line = redshift_line(tmp_path, columns | {"zphot": REDSHIFT})
-    assert name == "zphot" and "; z " in line
-
-
-@pytest.mark.parametrize("columns", [
-    mags("mag_{}: g r", "magerr_{}"), fluxes("FLUX_{}: g z", "FLUXERR_{}"), fluxes("flux_{}: W1", "flux_err_{}")])
-def test_a_z_whose_band_is_elsewhere_or_whose_values_are_redshifts_is_one(columns, tmp_path):
-    name, line = redshift_line(tmp_path, columns | {"z": REDSHIFT})
-    assert name == "z" and "CHECK: z may also name a band" in line
-
-
 def test_ranges_and_marks_come_from_the_values(tmp_path):
     columns = mags("mag_{}_lsst: r g", "mag_err_{}_lsst") | {"redshift": REDSHIFT.copy()}
     columns["mag_r_lsst"] = MAG.copy()
@@ -414,35 +292,3 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path):
     (tmp_path / "mine.toml").write_text("")
     with pytest.raises(PopcatError, match=r"mine\.toml is there already"):
         draft_survey(tmp_path / "catalog.fits", output=tmp_path / "mine.toml")
-
-
-@pytest.mark.parametrize(("value", "error"), [
-    ("HSC_g_FLUX_AUTO", "HSC_g_FLUXERR_AUTO"), ("f_F160W", "e_F160W"), ("f115w_corr_1", "f115w_ecorr_1"),
-    ("w1mpro", "w1sigmpro"), ("j_m", "j_cmsig"), ("j_m_k20fe", "j_msig_k20fe"), ("mag_u_lsst", "mag_err_u_lsst"),
-    ("sdss.g", "sdss.g_err"), ("F_G", "EF_G"), ("gmag", "e_gmag"), ("FLUX_G", "FLUX_IVAR_G"),
-    ("g_cmodel_flux", "g_cmodel_fluxsigma"), ("modelFlux_u", "modelFluxIvar_u"), ("X", "X_err"), ("ch3", "ch3_err"),
-    ("flux_rt", "flux_err_rt"), ("F200W_KRON", "F200W_KRON_e"), ("u_flux", "u_fluxerr")])  # fmt: skip
-def test_errors_are_found_by_name(value, error):
-    assert error_pairs({error: Field("float"), value: Field("float"), "other": Field("float")}) == {value: error}
-
-
-@pytest.mark.parametrize("facility", conventions().facilities)
-def test_the_curves_of_the_table_are_there_and_where_it_says(facility):
-    for band, name in conventions().facilities[facility].filters.items():
-        curve = load_curve(Filter(name="x", filter=name))
-        own = wavelength(band)
-        assert not np.isfinite(own) or curve.effective_wavelength_aa == pytest.approx(own, rel=0.12), (band, name)
-
-
-def test_the_names_of_the_table_are_regular_expressions():
-    table = conventions()
-    for one in table.catalogues:
-        assert all(re.compile(name) for names in one.signatures for name in names)
-        assert one.like is None or load_survey(one.like)
-    assert all(re.compile(name) for names in table.columns.values() for name in names)
-
-
-def test_bare_positions_are_no_photometry():
-    fields = {name: Field("float") for name in ("x", "x_err", "y", "y_err", "z", "z_err", "r", "r_e", "r_e_err")}
-    assert find_bands(fields) == []
-    assert recognise(fields) is None
