@@ -20,11 +20,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from popcat.forward.cosmology import CosmologyTable
 from popcat.forward.engines import read_bc03, read_nebular
 from popcat.forward.filters import load_curves
 from popcat.forward.grid import with_nebular
 from popcat.forward.histories import Bases, point_weights, time_bins
-from popcat.forward.ingredients import CosmologyTable, Ingredients
+from popcat.forward.ingredients import Ingredients
 from popcat.forward.spectrum import reference_fluxes
 from popcat.survey import Survey, load_survey
 from popcat.units import LSUN_ERG_S, NMGY_PER_UNIT, PC_CM

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from popcat.forward.cosmology import cosmology_table
 from popcat.forward.filters import load_curves
-from popcat.forward.ingredients import cosmology_table
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.forward.spectrum import reference_fluxes

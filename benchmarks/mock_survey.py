@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from popcat.forward.ingredients import cosmology_table
+from popcat.forward.cosmology import cosmology_table
 from popcat.forward.noise import add_noise
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import make_prior

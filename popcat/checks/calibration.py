@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pydantic
 
-from popcat import plots, rng
+from popcat import rng
 from popcat.checks.ranks import binned_coverage, ks_critical, ks_distance, ranks, summarise, tarp_ranks
 from popcat.columns import quantity_fields
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
-from popcat.galaxies import CHI2_TAIL, Observation, chi2_of, observation
+from popcat.galaxies import Observation, chi2_limit, chi2_of, observation
 from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import (
     Posterior,
@@ -113,6 +113,8 @@ class Calibration(Displayed, pydantic.BaseModel):
 
     def save(self, folder: "str | Path") -> None:
         """Write calibration.json, ranks.parquet and the figures; the verdict last, so that a torn folder has none."""
+        from popcat import plots  # matplotlib takes seconds to import: whoever only infers waits for none
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tables = [pa.table({"run": [name] * len(next(iter(values.values()))), **_float32(values)})
@@ -200,7 +202,7 @@ def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: 
         ranks={q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names},
         tarp=_tarp(posterior, theta, z_true, sampled, quantities, mocks, seed),
         chi2_tail=_chi2_tail(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
-        is_high=chi2_best > _limit(n_bands),
+        is_high=chi2_best > chi2_limit(n_bands),
         outside=int(outside.sum()),
     )
 
@@ -255,17 +257,11 @@ def _tarp(posterior, theta, z_true, sampled, quantities, mocks, seed):
 
 def _chi2_tail(posterior, data, theta, redshift, n_bands) -> np.ndarray:
     """P(chi2 < chi2(photometry, one posterior draw)), (n,)."""
-    from scipy.stats import chi2
+    from scipy.special import chdtr
 
     low, high = posterior.survey.redshift_range
     model_flux = posterior.forward.flux(theta, np.clip(redshift.astype(float), low, high))
-    return chi2.cdf(chi2_of(model_flux[:, None], data)[:, 0], n_bands)
-
-
-def _limit(n_bands):
-    from scipy.stats import chi2
-
-    return chi2.isf(CHI2_TAIL, n_bands)
+    return chdtr(n_bands, chi2_of(model_flux[:, None], data)[:, 0])
 
 
 def _verdict(posterior: Posterior, results: dict[str, CalibrationRun]) -> tuple[dict[str, float], list[str]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from popcat.forward.ingredients import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
+from popcat.forward.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
 from popcat.forward.lookups import LN_10, dust, lookup, lookup_slope
 from popcat.forward.quadrature import fast_exp, kernel
 from popcat.forward.tables import STEP_NODES_AA, BandTables
@@ -133,7 +133,7 @@ def gather_gradient(rows, n, ln1pz, t, s, d_weight):
 
 @kernel(inline="always")
 def _smooth_curve(wave):
-    """calzetti_smooth and the bump of unit strength (popcat.forward.ingredients)."""
+    """calzetti_smooth and the bump of unit strength (popcat.forward.dust)."""
     x = 1e4 / wave
     short = 1.17 * (-2.156 + x * (1.509 + x * (-0.198 + x * 0.011))) + 1.78
     long = 1.17 * (-1.857 + 1.04 * x) + 1.78

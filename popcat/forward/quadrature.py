@@ -21,8 +21,8 @@ from numba import types
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic, overload
 
+from popcat.forward.dust import birth_cloud_curve, bump, bump_strength, calzetti_smooth
 from popcat.forward.filters import FilterCurve
-from popcat.forward.ingredients import birth_cloud_curve, bump, bump_strength, calzetti_smooth
 
 _N_FINE = 3000
 # The diffuse curve is floored at zero beyond 3.1 micron. That kink converges slowly: WISE bands take all of these.

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.forward.dust import birth_cloud_curve, diffuse_curve
 from popcat.forward.filters import FilterCurve
 from popcat.forward.histories import point_weights, row_weights
-from popcat.forward.ingredients import Ingredients, birth_cloud_curve, diffuse_curve, load_ingredients
+from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.units import C_AA_S, C_KM_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from popcat.errors import PopcatError
 from popcat.files import cache_folder, folder_atomic
+from popcat.forward.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.histories import point_weights, row_weights, straight_bins
-from popcat.forward.ingredients import STEP_HIGH_AA, STEP_LOW_AA, Ingredients, calzetti_step, load_ingredients
+from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.quadrature import Segment, hat_weights, lagrange_basis, make_segments
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey

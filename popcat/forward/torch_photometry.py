@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popcat.forward.ingredients import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
+from popcat.forward.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
 from popcat.forward.lookups import LN_10
 from popcat.forward.photometry import Photometry
 
@@ -152,7 +152,7 @@ class TorchPhotometry(torch.nn.Module):
 
 
 def _smooth_curve(wave, e_bump) -> Tensor:
-    """calzetti_smooth + E_b bump of popcat.forward.ingredients."""
+    """calzetti_smooth + E_b bump of popcat.forward.dust."""
     x = 1e4 / wave
     short = 1.17 * (-2.156 + x * (1.509 + x * (-0.198 + x * 0.011))) + 1.78
     k = torch.where(wave <= STEP_HIGH_AA, short, 1.17 * (-1.857 + 1.04 * x) + 1.78).clamp(min=0.0) / NORM

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage, stats
 
-from popcat.galaxies import CHI2_TAIL, STATUS
+from popcat.galaxies import STATUS, chi2_limit
 from popcat.plots.style import (
     BLUE,
     CONTOUR_POINTS,
@@ -104,7 +104,7 @@ def chi2_histogram(frame, n_bands: int) -> Figure:
     grid = 10 ** np.linspace(edges[0], edges[-1], 400)
     expected = stats.chi2.pdf(grid, n_bands) * grid * np.log(10) * len(chi2) * (edges[1] - edges[0])
     ax.plot(grid, expected, color=INK, lw=1.4, label=rf"$\chi^2$ law, {n_bands} bands")
-    ax.axvline(stats.chi2.isf(CHI2_TAIL, n_bands), color=ORANGE, ls="--", lw=1.6, label=r"$10^{-4}$ tail: high_chi2")
+    ax.axvline(chi2_limit(n_bands), color=ORANGE, ls="--", lw=1.6, label=r"$10^{-4}$ tail: high_chi2")
     ax.set(xscale="log", xlabel=r"$\chi^2$ of the best draw", ylabel="Galaxies")
     ax.legend(loc="upper left")
     ax.margins(y=0.25)

@@ -21,7 +21,7 @@ from functools import cached_property
 import numba
 import numpy as np
 
-from popcat.forward.ingredients import cosmology_table
+from popcat.forward.cosmology import cosmology_table
 from popcat.galaxies import asinh_mag, observed
 from popcat.survey import Survey
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from popcat.errors import DiskFullError, PopcatError
 from popcat.files import write_json_atomic
 from popcat.run.client import Where, check_client, check_performance_report, connect, performance_reported
-from popcat.run.window import Here, Outcome, Window
+from popcat.run.outcome import Here, Outcome
 
 _LINE_EVERY_S = 60.0
 
@@ -81,7 +81,7 @@ def run(
                 if client is not None:
                     reporter.say(f"dashboard: {client.dashboard_link}")
                     reporter.note("connected", scheduler=client.scheduler.address, dashboard=client.dashboard_link)
-                work = Here(task, jobs) if client is None else Window(client, task, jobs, reporter.note, noun)
+                work = Here(task, jobs) if client is None else _window(client, task, jobs, reporter.note, noun)
                 with performance_reported(client, how.performance_report), contextlib.closing(iter(work)) as coming:
                     for outcome in coming:
                         outcomes[outcome.index] = outcome
@@ -100,6 +100,13 @@ def run(
                     write_json_atomic(summary, reporter.summary())
     _raise_full_disk(outcomes)
     return dict(sorted(outcomes.items()))
+
+
+def _window(*arguments):
+    """popcat.run.window.Window, imported late: it needs Dask."""
+    from popcat.run.window import Window
+
+    return Window(*arguments)
 
 
 def _raise_full_disk(outcomes: dict[int, Outcome]) -> None:

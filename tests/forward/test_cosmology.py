@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.forward.ingredients import cosmology_table
+from popcat.forward.cosmology import cosmology_table
 
 Z = np.geomspace(1e-5, 2.0, 400)
 

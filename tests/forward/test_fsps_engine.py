@@ -19,6 +19,8 @@ from popcat import diagnosis
 from popcat.cli import app
 from popcat.errors import PopcatError
 from popcat.forward import engines
+from popcat.forward.cosmology import cosmology_table
+from popcat.forward.dust import birth_cloud_curve, diffuse_curve
 from popcat.forward.engines import assemble_metallicities, probe_fsps, read_fsps, read_metallicity
 from popcat.forward.engines.fsps import (
     ISOCHRONE_FOLDERS,
@@ -29,7 +31,7 @@ from popcat.forward.engines.fsps import (
 )
 from popcat.forward.grid import load_grid, save_grid
 from popcat.forward.histories import Bases, TimeBins, time_bins
-from popcat.forward.ingredients import Ingredients, birth_cloud_curve, cosmology_table, diffuse_curve, load_ingredients
+from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.photometry import Photometry
 from popcat.forward.spectrum import population, reference_fluxes, rest_spectrum
 from popcat.forward.thinning import thin_for_broadband

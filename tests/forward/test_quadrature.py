@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from popcat.forward import quadrature
+from popcat.forward.dust import birth_cloud_curve, diffuse_curve
 from popcat.forward.filters import make_curve
-from popcat.forward.ingredients import birth_cloud_curve, diffuse_curve
 from popcat.forward.quadrature import gauss_nodes, hat_weights, lagrange_basis, make_segments
 
 EDGES = np.linspace(-1.0, 3.0, 20001)

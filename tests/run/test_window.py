@@ -15,7 +15,8 @@ import popcat
 from popcat.catalog.manifest import Sidecar, read_record
 from popcat.errors import PopcatError
 from popcat.run import window
-from popcat.run.window import Here, Window, run_on_worker
+from popcat.run.outcome import Here
+from popcat.run.window import Window, run_on_worker
 
 
 def write(folder, index):
