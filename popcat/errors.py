@@ -21,6 +21,10 @@ class DiskFullError(PopcatError):
     """No space is left, or the quota is used up: nothing that is tried next would fare better."""
 
 
+class CatalogWarning(UserWarning):
+    """A catalogue that does not fit the training of a posterior: its unit, a zero point, a column may be wrong."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint that lists the choices, closest first.
 

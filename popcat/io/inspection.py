@@ -1,4 +1,4 @@
-"""What a catalogue holds, as a survey file says: `check_survey`, `fit_noise`; a first such file: `draft_survey`."""
+"""What a catalogue holds, as a survey file says: `inspect_catalog`, `fit_noise`; a first such file: `draft_survey`."""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from popcat.catalog.training_check import TrainingCheck
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic, write_json_atomic
@@ -60,12 +61,16 @@ class BandInspection:
 
 @dataclass(frozen=True, repr=False)
 class Inspection(Displayed):
-    """What a catalogue holds, read as a survey file says: rows, rows with each flag, bands."""
+    """What a catalogue holds, read as a survey file says: rows, rows with each flag, bands.
+
+    training_check : the catalogue against the training set of a posterior; None without one, or with too few galaxies.
+    """
 
     survey: str
     rows: int
     flags: dict[str, int]
     bands: tuple[BandInspection, ...]
+    training_check: TrainingCheck | None = None
 
     def _title(self) -> str:
         return f"{self.rows:,} rows as survey {self.survey}"
@@ -77,17 +82,18 @@ class Inspection(Displayed):
             sn, mag = ("-" if value is None else f"{value:.4g}" for value in (one.median_sn, one.median_mag))
             rows[one.band] = (f"{one.unit:10s} {one.stated or 'not stated':14s} {one.observed:10,d} "
                               f"{one.negative:9,d} {sn:>8s} {mag:>7s}")  # fmt: skip
+        rows |= self.training_check.facts if self.training_check else {}
         return rows | {f"flag {name}": f"{n:,} rows" for name, n in self.flags.items() if n}
 
 
-def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
+def inspect_catalog(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
     The catalogue is read once, a part at a time.
 
     Raises PopcatError if the catalogue does not fit the survey.
 
-    >>> found = check_survey("galaxies.parquet", "sdss")
+    >>> found = inspect_catalog("galaxies.parquet", "sdss")
     >>> found.rows, found.bands[2].band, found.bands[2].observed
     (40, 'r', 40)
     """
