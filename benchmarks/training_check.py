@@ -11,12 +11,13 @@ from importlib.resources import files
 
 import numpy as np
 import pandas as pd
-from environment import describe, parser, print_table, write_json
 
 from popcat.checks.training_check import check_training
 from popcat.io.photometry import to_photometry
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulation import draw_mocks
+
+from environment import conclude, parser, print_table
 
 
 def main() -> None:
@@ -31,9 +32,10 @@ def main() -> None:
     rows = [*without_fault(posterior, real, arguments.clean_trials), *with_fault(posterior, real, arguments.trials),
             *wrong_filters(posterior, arguments.filters, arguments.trials)]  # fmt: skip
     print_table(rows, f"Catalogues that are said not to fit posterior {arguments.posterior}")
-    result = {"environment": describe(), "posterior": arguments.posterior, "rows": rows}
-    print(result["environment"])
-    write_json(arguments.json, result)
+    conclude(arguments.json, {"posterior": arguments.posterior, "rows": rows})
+
+
+WAVE_AA = {"u": 3550.0, "g": 4690.0, "r": 6170.0, "i": 7480.0, "z": 8930.0}
 
 
 def photometry(mocks, survey) -> pd.DataFrame:
@@ -63,36 +65,46 @@ def without_fault(posterior, real, trials):
 
 def with_fault(posterior, real, trials):
     """Samples of real galaxies with each fault."""
-    names = list(posterior.survey.band_names)
-    wave = dict(zip("ugriz", (3550.0, 4690.0, 6170.0, 7480.0, 8930.0), strict=True))
-    faults = {f"all fluxes and errors x {c:g} ({what})": (scaled(real, dict.fromkeys(names, c)), word) for c, what, word in (
-        (3.631, "uJy as nMgy", "uJy"), (3631.0, "nJy as nMgy", "nJy"), (2.2, "transmission as extinction", "transmission"),
-        (0.5, "half of the light", "2.0 times too small"), (1 / 3.631, "nMgy as uJy", "times too small"))}  # fmt: skip
-    flam = {name: (wave[name] / 6170.0) ** -2 for name in "ugriz"}
-    faults["f_lambda as f_nu, u to z"] = scaled(real, flam), "f_lambda"
-    for ratio in (0.5, 2.0):
-        faults[f"errors x {ratio:g}"] = scaled(real, {}, errors=ratio), "errors are"
-    faults["fluxes x 0.5, errors as they are (aperture)"] = scaled(real, dict.fromkeys(names, 0.5), errors=2.0), "aperture"
-    for mag in (-0.3, 0.3):
-        for name in "ugriz":
-            faults[f"{name} {mag:+g} mag"] = scaled(real, {name: 10 ** (-0.4 * mag)}), f"{name} is about"
-    for a, b in ("ug", "gr", "iz"):
-        swap = {f"{kind}_{x}": real[f"{kind}_{y}"] for kind in ("flux", "flux_err") for x, y in ((a, b), (b, a))}
-        faults[f"{a} and {b} exchanged"] = real.assign(**swap), "exchanged"
-    for mag in (-0.2, 0.2):
-        factors = {name: 10 ** (0.4 * mag * (wave[name] / 6170.0) ** -1.3) for name in "ugriz"}
-        faults[f"extinction off by {mag:+g} mag in r"] = scaled(real, factors), "extinction"
     low, high = posterior.survey.redshift_range
+    faults = {**of_all_bands(real, posterior.survey.band_names), **of_colours(real)}
     for shift in (-0.1, -0.05, 0.05, 0.1):
         off = real.assign(redshift=np.clip(real["redshift"] + shift, low, high))
         faults[f"redshifts {shift:+g}"] = off, "redshifts are"
     shuffled = real.assign(redshift=np.random.default_rng(3).permutation(real["redshift"]))
     faults["redshifts of other rows"] = shuffled, ""
-    half = np.where(np.arange(len(real)) % 2, 1.0, 10.0 ** (-0.4 * 22.5))
-    faults["half of the rows, g r i z x 0.3"] = scaled(real, {name: np.where(half == 1.0, 1.0, 0.3) for name in "griz"}), ""
     for name, (frame, word) in faults.items():
         for n in (60, 1000):
             yield row(name, frame, n, trials if n == 60 else max(trials // 3, 1), posterior, word)
+
+
+def of_all_bands(real, names):
+    """Faults of fluxes and errors alike in all bands, and a word of the right cause."""
+    factors = (("uJy read as nMgy", 3.631, "uJy"), ("nJy read as nMgy", 3631.0, "nJy"),
+               ("nMgy read as uJy", 1 / 3.631, "3.7"), ("transmission read as extinction", 2.2, "transmission"),
+               ("half of the light", 0.5, "2.0"))  # fmt: skip
+    faults = {f"{what} (x {c:.3g})": (scaled(real, dict.fromkeys(names, c)), word) for what, c, word in factors}
+    for ratio in (0.5, 2.0):
+        faults[f"errors x {ratio:g}"] = scaled(real, {}, errors=ratio), "errors are"
+    halved = scaled(real, dict.fromkeys(names, 0.5), errors=2.0)
+    return faults | {"fluxes x 0.5, errors as they are (aperture)": (halved, "aperture")}
+
+
+def of_colours(real):
+    """Faults of some bands of u, g, r, i, z, and a word of the right cause."""
+    relative = {name: wave / 6170.0 for name, wave in WAVE_AA.items()}
+    flam = scaled(real, {name: value**-2 for name, value in relative.items()})
+    faults = {"f_lambda read as f_nu, u to z": (flam, "f_lambda")}
+    for mag in (-0.3, 0.3):
+        for name in WAVE_AA:
+            faults[f"{name} {mag:+g} mag"] = scaled(real, {name: 10 ** (-0.4 * mag)}), f"{name} is about"
+    for a, b in ("ug", "gr", "iz"):
+        swap = {f"{kind}_{x}": real[f"{kind}_{y}"] for kind in ("flux", "flux_err") for x, y in ((a, b), (b, a))}
+        faults[f"{a} and {b} exchanged"] = real.assign(**swap), "exchanged"
+    for mag in (-0.2, 0.2):
+        factors = {name: 10 ** (0.4 * mag * value**-1.3) for name, value in relative.items()}
+        faults[f"extinction off by {mag:+g} mag in r"] = scaled(real, factors), "extinction"
+    other = np.where(np.arange(len(real)) % 2, 1.0, 0.3)
+    return faults | {"every other row: g, r, i, z x 0.3": (scaled(real, dict.fromkeys("griz", other)), "")}
 
 
 def scaled(frame, factors, *, errors=1.0):
@@ -123,11 +135,10 @@ def row(name, frame, n, trials, posterior, word=None):
         found.append(check_training(frame.iloc[np.sort(chosen)].reset_index(drop=True), posterior, "posterior"))
     said = [one.cause or "none" for one in found if not one.fits]
     right = np.mean([word in cause for cause in said]) if word and said else None
-    line = {"catalogue": name, "galaxies": n, "samples": trials, "said not to fit": len(said) / trials,
+    return {"catalogue": name, "galaxies": n, "samples": trials, "said not to fit": len(said) / trials,
             "cause right": None if right is None else float(right),
-            "seconds each": (time.perf_counter() - start) / trials, "cause said": max(set(said), key=said.count, default="")}
-    print(line, flush=True)
-    return line
+            "seconds each": round((time.perf_counter() - start) / trials, 2),
+            "cause said": max(set(said), key=said.count, default="")}  # fmt: skip
 
 
 if __name__ == "__main__":

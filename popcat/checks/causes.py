@@ -94,14 +94,21 @@ def _factors(data: Observation, survey: Survey, factor: float) -> Iterator[Fault
     ratios = {other: NMGY_PER_UNIT[unit] / per_unit for other, per_unit in NMGY_PER_UNIT.items()
               if unit in NMGY_PER_UNIT and other != unit}  # fmt: skip
     for other, ratio in ratios.items():
+        if not _is_near(ratio, factor):
+            continue
         cause = f"fluxes are {times(ratio)}: are they in {other}? The survey file says {unit}"
         yield cause, _scaled(data, 1.0 / ratio)
-    if has_extinction:
+    if has_extinction and _is_near(_TRANSMISSION, factor):
         cause = f"fluxes are {times(_TRANSMISSION)}: a transmission was read as an extinction in magnitudes"
         yield cause, _scaled(data, 1.0 / _TRANSMISSION)
     named = [*ratios.values(), *([_TRANSMISSION] if has_extinction else [])]
-    if factor != 1.0 and not any(_NEAR[0] < factor / ratio < _NEAR[1] for ratio in named):
+    if factor != 1.0 and not any(_is_near(ratio, factor) for ratio in named):
         yield f"fluxes and errors are {times(factor)}: their unit or zero point", _scaled(data, 1.0 / factor)
+
+
+def _is_near(ratio: float, factor: float) -> bool:
+    """Whether a factor may be the one that the errors suggest; any may, where they suggest none."""
+    return factor == 1.0 or _NEAR[0] < factor / ratio < _NEAR[1]
 
 
 def _with_wavelength(posterior: Posterior, data: Observation) -> Iterator[Fault]:

@@ -183,8 +183,8 @@ def _checks(counts: Counts) -> Diagnostic:
 def _training(check: TrainingCheck) -> Diagnostic:
     if check.fits:
         return Diagnostic("pass", "The catalogue looks like the training galaxies", f"{check.galaxies:,} of its "
-                          "galaxies were compared: errors, colours, best chi2 and redshifts are like those that "
-                          "the posterior was trained on. A fault that looks like other galaxies does not show.")  # fmt: skip
+                          "galaxies were compared: errors, colours, best chi2 and redshifts are like those that the "
+                          "posterior was trained on. A fault that looks like other galaxies is not seen.")
     return Diagnostic("fail", "The catalogue does not fit the training of the posterior", f"{check.misfits}. "
                       f"Usually {check.cause or 'a unit, zero point, extinction, column or filter is wrong'}. "
                       "Mend that before you use any number of this catalogue.", "popcat survey check")  # fmt: skip
