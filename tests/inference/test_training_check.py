@@ -13,7 +13,7 @@ from popcat.errors import CatalogWarning
 from popcat.pages.report import report
 from popcat.run.client import SYNCHRONOUS
 
-RUN = {"draws": 4, "client": SYNCHRONOUS}
+RUN = {"draws": 12, "client": SYNCHRONOUS}
 COLUMNS = [f"modelflux_{kind}{band}" for band in "ugriz" for kind in ("", "err_")]
 
 
@@ -47,7 +47,7 @@ def test_it_is_the_same_by_every_way_in(microjansky, tiny_model, written, tmp_pa
         assert found.manifest.training_check == written.manifest.training_check
     for source in (microjansky, lazy):
         with pytest.warns(CatalogWarning, match="in uJy"):
-            popcat.infer(source, tiny_model, draws=4, **({} if source is lazy else {"client": SYNCHRONOUS}))
+            popcat.infer(source, tiny_model, draws=12, **({} if source is lazy else {"client": SYNCHRONOUS}))
 
 
 def test_a_rerun_keeps_it(microjansky, tiny_model, written):
