@@ -11,10 +11,10 @@ from importlib.resources import files
 
 import numpy as np
 import pandas as pd
-from popcat.posterior.simulation import draw_mocks
 
 from popcat.checks.training_check import check_training
 from popcat.io.photometry import to_photometry
+from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
 
 from environment import conclude, parser, print_table

@@ -138,11 +138,12 @@ def infer(
     manifest = catalog.require_manifest()
     say(manifest.calibration)
     say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
-    check = manifest.training_check
-    if check is not None:
-        say(check.line)
+    against_training = manifest.training_check
+    if against_training is not None:
+        say(against_training.line)
     if json:
-        print_json(written(manifest, output) | {"calibration": manifest.calibration, "training_check": check})
+        print_json(written(manifest, output)
+                   | {"calibration": manifest.calibration, "training_check": against_training})  # fmt: skip
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(

@@ -6,12 +6,12 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 import pytest
-from popcat.posterior.simulation import draw_mocks
 
 from popcat.catalog.training_check import Measure, TrainingCheck
 from popcat.checks.training_check import MIN_GALAXIES, check_training, error_factor
 from popcat.galaxies import observation
 from popcat.io.photometry import to_photometry
+from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
 from popcat.survey import load_survey
 
