@@ -40,7 +40,7 @@ _HOME = {
     "schema": "popcat.columns",
     # a survey and a posterior of one's own
     "draft_survey": "popcat.io.drafting",
-    "check_survey": "popcat.io.inspection",
+    "check_survey": "popcat.inference.survey_check",
     "fit_noise": "popcat.io.inspection",
     "simulate": "popcat.posterior.library",
     "train": "popcat.posterior.training",

@@ -22,9 +22,10 @@ class DiskFullError(PopcatError):
 
 
 class CatalogWarning(UserWarning):
-    """Something of a catalogue that can be read in several ways: the message says which it is, and how to say another.
+    """Something of a catalogue that is not as it seems: read in one of several ways, or unlike a posterior's training.
 
-    The command line prints it as a line on stderr.
+    The message says which it is, what usually causes it, and how to say another. The command line prints it as a line
+    on stderr.
     """
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from popcat.catalog.training_check import TrainingCheck
 from popcat.errors import PopcatError
 from popcat.files import sha256_of
 from popcat.galaxy_model import GalaxyModel
@@ -138,6 +139,7 @@ class CatalogRecord(BaseModel):
     prior : None for the training prior, else the text or the name of the new one; then `reweighted_from` is the
     catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
     said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
+    training_check : the whole catalogue against the posterior's training set; None with too few galaxies.
     """
 
     model_config = ConfigDict(strict=True)
@@ -154,6 +156,7 @@ class CatalogRecord(BaseModel):
     prior: str | None = None
     reweighted_from: str | None = None
     seconds: float | None = None
+    training_check: TrainingCheck | None = None
 
 
 class CatalogManifest(CatalogRecord, Manifest):

@@ -114,6 +114,7 @@ class Catalog(Displayed):
                 "posterior": f"{made.posterior.location}{name}, {made.draws} draws per galaxy, seed {made.seed}",
                 "certified": "no" if effort is None else f"with {effort.budget_ms:g} ms per galaxy; column certified",
             }
+            facts |= made.training_check.facts if made.training_check else {}
             facts |= {"prior": f"another one; reweighted from {made.reweighted_from}"} if made.prior else {}
         facts |= {"columns": f"{len(self.columns)}"}
         return facts | ({"quantities": listed(self.quantities)} if self.quantities else {})

@@ -128,7 +128,7 @@ def infer(
 ) -> None:
     """Infer the posterior of every galaxy of a catalogue; a rerun finishes what is missing."""
     warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
-    warnings.simplefilter("always", CatalogWarning)
+    warnings.simplefilter("always", CatalogWarning)  # before hours are spent; and below, from the manifest
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         source, posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify, budget_ms=budget_ms,
         target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
@@ -138,8 +138,11 @@ def infer(
     manifest = catalog.require_manifest()
     say(manifest.calibration)
     say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
+    check = manifest.training_check
+    if check is not None:
+        say(check.line)
     if json:
-        print_json(written(manifest, output) | {"calibration": manifest.calibration})
+        print_json(written(manifest, output) | {"calibration": manifest.calibration, "training_check": check})
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(

@@ -52,12 +52,21 @@ def draft_survey(
 
 
 @survey.command("check", epilog=examples("popcat survey check galaxies.fits --survey survey.toml"))
-def check_survey(source: SourceArgument, survey: SurveyOption = "sdss", json: JsonOption = False) -> None:
-    """Read a catalogue as a survey file says, and report what each band holds."""
-    found = popcat.check_survey(source, survey)
+def check_survey(
+    source: SourceArgument,
+    survey: SurveyOption = "sdss",
+    posterior: Annotated[
+        str | None, typer.Option(help="Posterior to compare with. Default: an embedded one of the survey's bands.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Read a catalogue as a survey file says: what each band holds, and whether it fits a posterior's training."""
+    found = popcat.check_survey(source, survey, posterior=posterior)
     show(found, as_json=json)
     for remark in found.remarks:
         say(f"Warning: {remark}")
+    if found.training_check is not None and not found.training_check.fits:
+        say(found.training_check.line)
 
 
 @noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +11,23 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.manifest import CatalogManifest, CatalogRecord, Certification, PosteriorRecord
+from popcat.catalog.manifest import (
+    META,
+    CatalogManifest,
+    CatalogRecord,
+    Certification,
+    PosteriorRecord,
+    read_or_none,
+)
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
+from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
 from popcat.checks.flags import describe_own_galaxies, rows_to_fit
+from popcat.checks.training_check import check_training
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
-from popcat.errors import PopcatError
+from popcat.errors import CatalogWarning, PopcatError
 from popcat.inference.partition import (
     Request,
     infer_part,
@@ -96,6 +106,10 @@ def infer(
     galaxies (popcat.checks.flags): with all of them up to 8,000, and with evenly spaced ones of a larger catalogue. For
     that a Dask frame is gone through once, when this is called, to count its rows.
 
+    The whole catalogue is compared with the training set of the posterior (popcat.checks.training_check), before the
+    first part: a `CatalogWarning` says what does not fit and what usually causes it. With `output` the result stays in
+    the manifest: `catalog.manifest.training_check`.
+
     Raises PopcatError for a catalogue or an option that cannot work, for a posterior that has not passed its
     calibration, and at the end for parts that failed.
 
@@ -126,7 +140,7 @@ def infer(
         return _write(given, posterior, request, Path(output), how, calibrated)
     if is_lazy:
         meta = posterior_meta(posterior.survey, posterior.galaxy_model)
-        return map_frame(source, infer_partition, _described(given, posterior, request), meta=meta)
+        return map_frame(source, infer_partition, _described(given, posterior, request)[0], meta=meta)
     return _gather(given, posterior, request, how)
 
 
@@ -229,20 +243,25 @@ def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _described(given: _Given, posterior: Posterior, request: Request) -> Request:
-    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut."""
+def _described(given: _Given, posterior: Posterior, request: Request) -> tuple[Request, TrainingCheck | None]:
+    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut, and
+    these rows against the posterior's training set; a warning if they do not fit.
+    """
     pieces = pieces_of(given.rows, rows_to_fit(sum(given.rows)))
     if not pieces:
-        return request
+        return request, None
     frame = given.fetch(pieces)
     frame = without_redshift(frame) if request.hide_redshift else frame
-    return replace(request, own=describe_own_galaxies(frame, posterior))
+    check = check_training(frame, posterior, request.posterior, survey=request.survey)
+    if check is not None and not check.fits:
+        warnings.warn(check.line, CatalogWarning, stacklevel=4)
+    return replace(request, own=describe_own_galaxies(frame, posterior)), check
 
 
 def _gather(given: _Given, posterior: Posterior, request: Request, how: How) -> pd.DataFrame:
     """The posteriors of all parts, in memory."""
     how.verify()
-    request = _described(given, posterior, request)
+    request, _ = _described(given, posterior, request)
     jobs = {i: (part, request) for i, part in enumerate(given.parts)}
     seconds = seconds_of(sum(given.rows), request.draws, certified=request.effort is not None)
     outcomes = run(infer_part, jobs, verb="inferring", how=how, sizes=given.rows, seconds=seconds)
@@ -273,9 +292,11 @@ def _write(
     if given.files is not None:
         record_files(output, given.files)
     pending, start = folder.resume(check=how.check), time.monotonic()
-    if pending:
+    earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
+    check = None if earlier is None else earlier.training_check
+    if pending or check is None:
         _ = posterior.forward  # builds its tables once, before the workers look for them
-        request = _described(given, posterior, request)
+        request, check = _described(given, posterior, request)
     jobs = {i: (folder, i, given.parts[i], request) for i in pending}
     seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
     write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
@@ -285,7 +306,7 @@ def _write(
         survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
         posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
         source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
-        seconds=round(time.monotonic() - start, 3) if pending else None,
+        seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
     )  # fmt: skip
     folder.finish(record)
     return open_catalog(output)

@@ -1,10 +1,11 @@
-"""What a catalogue holds, as a survey file says: `check_survey`, `fit_noise`."""
+"""What a catalogue holds, as a survey file says: `inspect_catalog`, `fit_noise`."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from popcat.catalog.training_check import TrainingCheck
 from popcat.display import Displayed
 from popcat.files import write_json_atomic
 from popcat.forward.filters import load_curves
@@ -48,6 +49,7 @@ class Inspection(Displayed):
 
     `exact_redshifts` counts redshifts without an error where the survey names a column of errors: they are exact.
     `remarks` are lines on units that are not understood, non-detections, and columns that seem to be one.
+    training_check : the catalogue against the training set of a posterior; None without one, or with too few galaxies.
     """
 
     survey: str
@@ -56,6 +58,7 @@ class Inspection(Displayed):
     bands: tuple[BandInspection, ...]
     exact_redshifts: int = 0
     remarks: tuple[str, ...] = ()
+    training_check: TrainingCheck | None = None
 
     def _title(self) -> str:
         return f"{self.rows:,} rows as survey {self.survey}"
@@ -67,13 +70,14 @@ class Inspection(Displayed):
             sn, mag = ("-" if value is None else f"{value:.4g}" for value in (one.median_sn, one.median_mag))
             rows[one.band] = (f"{one.unit:10s} {one.stated or 'not stated':14s} {one.observed:10,d} "
                               f"{one.negative:9,d} {sn:>8s} {mag:>7s}")  # fmt: skip
+        rows |= self.training_check.facts if self.training_check else {}
         rows |= {f"flag {name}": f"{n:,} rows" for name, n in self.flags.items() if n}
         if self.exact_redshifts:
             rows["redshift"] = f"{self.exact_redshifts:,} rows without an error, taken as exact"
         return rows | ({"remarks": f"{len(self.remarks)}, in `remarks`"} if self.remarks else {})
 
 
-def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
+def inspect_catalog(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
     The catalogue is read once, a part at a time, and every row of every file is judged.
@@ -81,7 +85,7 @@ def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> 
     Raises PopcatError if the catalogue does not fit the survey, with all that is wrong: columns, units, filters,
     identifiers, values.
 
-    >>> found = check_survey("galaxies.parquet", "sdss")
+    >>> found = inspect_catalog("galaxies.parquet", "sdss")
     >>> found.rows, found.bands[2].band, found.bands[2].observed
     (40, 'r', 40)
     """

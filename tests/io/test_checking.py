@@ -13,7 +13,7 @@ from astropy.table import Table
 
 from popcat.errors import CatalogWarning, PopcatError
 from popcat.io.checking import check_catalog
-from popcat.io.inspection import check_survey, fit_noise
+from popcat.io.inspection import fit_noise, inspect_catalog
 from popcat.io.reading import read_catalog
 from popcat.io.sources import plan_chunks
 from popcat.io.stated_units import verdict_of
@@ -54,12 +54,12 @@ def test_a_unit_that_is_not_understood_is_said_with_what_it_is_taken_for(raw, su
     said = r'a\.fits: the unit "counts" of f_g, e_g is not understood, taken as nMgy; say the unit in the survey file'
     with pytest.warns(CatalogWarning, match=said):
         read_catalog(path, survey)
-    assert len(check_survey(path, survey).remarks) == 1
+    assert len(inspect_catalog(path, survey).remarks) == 1
 
 
 def test_a_unit_that_the_band_says_is_an_answer(raw, survey, tmp_path):
     path = stated(raw, tmp_path / "a.fits", f_g="counts", e_g="counts")
-    assert check_survey(path, with_band(survey, 0, unit="nMgy")).remarks == ()
+    assert inspect_catalog(path, with_band(survey, 0, unit="nMgy")).remarks == ()
 
 
 @pytest.mark.parametrize(("unit", "said"), [
@@ -117,7 +117,7 @@ def write_twice(raw, path):
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.fits"])
-@pytest.mark.parametrize("door", [read_catalog, check_survey])
+@pytest.mark.parametrize("door", [read_catalog, inspect_catalog])
 def test_two_columns_of_one_name_are_refused_by_name(raw, survey, tmp_path, name, door):
     path = write_twice(raw, tmp_path / name)
     with pytest.raises(PopcatError, match=r"a\.\w+ has more than one column of the name f_g"):
@@ -142,7 +142,7 @@ def test_all_faults_are_told_at_once_each_in_a_line(raw, survey, tmp_path):
     faulty = faulty.model_copy(update={"quality": ("z_err",)})
     stated(raw.assign(a_r="low"), tmp_path / "a.fits", e_g="uJy")
     with pytest.raises(PopcatError) as caught:
-        check_survey(tmp_path / "a.fits", faulty)
+        inspect_catalog(tmp_path / "a.fits", faulty)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith('does not fit survey "demo" in 6 ways:')
     for text in ("as flux of band r and as flux_ivar of band r", 'unknown filter "sdss2010-q"', "lacks 1 column(s)",
@@ -164,12 +164,12 @@ def test_an_unknown_function_is_called_so(raw, survey, write):
 
 
 def test_columns_that_hold_the_same_numbers_are_remarked(raw, survey, write):
-    found = check_survey(write(raw.assign(f_r=raw["f_g"])), survey)
+    found = inspect_catalog(write(raw.assign(f_r=raw["f_g"])), survey)
     assert found.remarks == ("columns f_g and f_r hold the same numbers: is one of them named in the wrong band?",)
 
 
 def test_redshifts_without_an_error_are_counted_where_the_survey_names_errors(raw, survey, write):
-    found = check_survey(write(raw.assign(z_err=raw["z_err"].where(raw.index > 4, np.nan))), survey)
+    found = inspect_catalog(write(raw.assign(z_err=raw["z_err"].where(raw.index > 4, np.nan))), survey)
     assert found.exact_redshifts == 5
     assert "5 rows without an error, taken as exact" in str(found)
 

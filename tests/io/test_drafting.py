@@ -11,7 +11,7 @@ from drafts import FLUX, KEYS, MAG, REDSHIFT, TYPICAL, N, draft, fluxes, line_of
 
 from popcat.errors import PopcatError
 from popcat.io.drafting import draft_survey
-from popcat.io.inspection import check_survey
+from popcat.io.inspection import inspect_catalog
 from popcat.survey import Survey
 
 pytestmark = pytest.mark.filterwarnings("ignore::astropy.units.UnitsWarning")  # nanomaggy is no unit of FITS
@@ -142,7 +142,7 @@ def test_bands_filters_and_units_of_public_catalogues_are_found(name, tmp_path):
 def test_a_draft_is_checked_where_its_units_are_known(name, tmp_path):
     _, survey = draft(tmp_path, CATALOGUES[name][0])
     units = {"nMgy": "nMgy", "ab_mag": "ab_mag", "asinh_mag": "asinh_mag"}.get(survey.unit, "nMgy")
-    found = check_survey(tmp_path / "catalog.fits", survey.model_copy(update={"unit": units, "bands": tuple(
+    found = inspect_catalog(tmp_path / "catalog.fits", survey.model_copy(update={"unit": units, "bands": tuple(
         band.model_copy(update={"unit": None if band.unit == survey.unit else band.unit}) for band in survey.bands)}))
     assert found.rows == N
     assert [one.band for one in found.bands if one.observed == N] == list(survey.band_names)
@@ -159,7 +159,7 @@ def test_only_a_unit_that_the_file_states_is_stated(tmp_path):
     assert "nMgy is a guess; the file states no unit" in text and "median AB magnitude in r would be" in text
     text, survey = draft(tmp_path, columns, units={"flux_g": "uJy", "flux_r": "uJy"})
     assert 'unit = "uJy"  # stated by the file' in text and survey.unit == "uJy"
-    assert check_survey(tmp_path / "catalog.fits", survey).bands[0].unit == "uJy"
+    assert inspect_catalog(tmp_path / "catalog.fits", survey).bands[0].unit == "uJy"
     text, _ = draft(tmp_path, columns, units={"flux_g": "counts", "flux_r": "counts"})
     assert 'CHECK: nMgy is a guess; the file states "counts", which popcat cannot read' in text
 
@@ -180,7 +180,7 @@ def test_cgs_fluxes_become_jansky(tmp_path):
     columns = {name: values * 1e-29 for name, values in fluxes("f_hsc/{}HSC.pb: r g", "ferr_hsc/{}HSC.pb").items()}
     text, survey = draft(tmp_path, columns)
     assert "are taken for erg/s/cm2/Hz" in line_of(text, "unit =")
-    found = check_survey(tmp_path / "catalog.fits", survey)
+    found = inspect_catalog(tmp_path / "catalog.fits", survey)
     assert found.bands[1].median_mag == pytest.approx(23.9 - 2.5 * np.log10(TYPICAL), abs=0.02)
     names = {name: "erg / (s cm2 Hz)" for name in columns}
     text, _ = draft(tmp_path, columns, units=names)
@@ -196,7 +196,7 @@ def test_a_band_without_values_is_in_what_the_others_are_in(tmp_path):
 
 def test_zero_points_and_vega_offsets_are_said_and_used(tmp_path):
     _, survey = draft(tmp_path, CATALOGUES["3D-HST or ZFOURGE"][0])
-    found = check_survey(tmp_path / "catalog.fits", survey)
+    found = inspect_catalog(tmp_path / "catalog.fits", survey)
     assert [band.ab_offset_mag for band in survey.bands] == [2.5] * 4
     assert found.bands[3].median_mag == pytest.approx(25 - 2.5 * np.log10(TYPICAL), abs=0.02)
     text, survey = draft(tmp_path, CATALOGUES["AllWISE and 2MASS"][0])
@@ -241,7 +241,7 @@ def test_ranges_and_marks_come_from_the_values(tmp_path):
     assert survey.redshift_range == (0.05, 0.7) and "CHECK" in line_of(text, "redshift_range")
     assert (survey.selection.band, survey.selection.bright_mag, survey.selection.faint_mag) == ("r", 17.0, 21.5)
     assert "98% of the 37 galaxies" in line_of(text, "bright_mag")
-    assert check_survey(tmp_path / "catalog.fits", survey).flags["missing_redshift"] == 2
+    assert inspect_catalog(tmp_path / "catalog.fits", survey).flags["missing_redshift"] == 2
 
 
 def test_counts_that_happen_to_be_99_are_no_mark(tmp_path):

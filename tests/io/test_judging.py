@@ -6,7 +6,7 @@ import pytest
 
 from popcat.errors import PopcatError
 from popcat.io.checking import _stretches, check_catalog
-from popcat.io.inspection import check_survey
+from popcat.io.inspection import inspect_catalog
 from popcat.io.judging import faults_among, summary_of
 from popcat.io.reading import read_catalog
 from popcat.io.sources import plan_chunks
@@ -64,7 +64,7 @@ SPOILT = {
 
 @pytest.mark.parametrize("case", SPOILT)
 @pytest.mark.parametrize("at", [0, 2])
-@pytest.mark.parametrize("door", [read_catalog, check_survey])
+@pytest.mark.parametrize("door", [read_catalog, inspect_catalog])
 def test_a_file_in_another_unit_is_refused_by_name_wherever_it_stands(case, at, door, tmp_path):
     spoil, message = SPOILT[case]
     frames = [region(seed=i) for i in range(3)]
@@ -111,7 +111,7 @@ def test_all_rows_are_judged_by_the_check_of_a_survey(tmp_path):
     long.iloc[6000:11_000] = in_magnitudes(long.iloc[6000:11_000])
     long.to_parquet(tmp_path / "long.parquet", index=False)
     with pytest.raises(PopcatError, match=r"long\.parquet.*look like magnitudes"):
-        check_survey(tmp_path / "long.parquet", SURVEY)
+        inspect_catalog(tmp_path / "long.parquet", SURVEY)
 
 
 def test_fluxes_where_the_survey_says_magnitudes_are_refused(tmp_path):
@@ -122,7 +122,7 @@ def test_fluxes_where_the_survey_says_magnitudes_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("value", "is_fault"), [(-1.0, True), (-0.06, True), (-0.04, False), (20.1, True),
                                                  (3.0, False)])  # fmt: skip
-@pytest.mark.parametrize("door", [read_catalog, check_survey])
+@pytest.mark.parametrize("door", [read_catalog, inspect_catalog])
 def test_an_extinction_that_is_none_is_refused_at_the_door(value, is_fault, door, tmp_path):
     frame = region()
     frame.loc[120, "a_g"] = value

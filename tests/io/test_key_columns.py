@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drafts import KEYS, MAG, REDSHIFT, N, draft, fluxes, line_of, mags
 
-from popcat.io.inspection import check_survey
+from popcat.io.inspection import inspect_catalog
 
 
 @pytest.mark.parametrize(("object_id", "ra", "dec"), [
@@ -29,7 +29,7 @@ def test_an_identifier_is_whole_numbers_each_once(tmp_path):
     assert "CHECK: text, and popcat needs a whole number" in line_of(text, "object_id")
     _, survey = draft(tmp_path, columns, keys={"id": KEYS["id"].astype(float)})
     assert survey.columns.object_id == "id | 0"
-    assert check_survey(tmp_path / "catalog.fits", survey).rows == N
+    assert inspect_catalog(tmp_path / "catalog.fits", survey).rows == N
     text, _ = draft(tmp_path, columns, keys={})
     assert line_of(text, "object_id") == 'object_id = "object_id"  # CHECK: no column found'
 
@@ -41,7 +41,7 @@ def test_a_brick_of_the_legacy_surveys_needs_three_columns_to_name_a_galaxy(tmp_
     text, survey = draft(tmp_path, fluxes(*bands) | dust, keys=keys)
     assert survey.columns.object_id == "RELEASE << 42 | BRICKID << 22 | OBJID"
     assert 'The embedded survey "legacy_sweep" has these flux columns.' in text and "Z_SPEC" in text
-    assert check_survey(tmp_path / "catalog.fits", survey).rows == N
+    assert inspect_catalog(tmp_path / "catalog.fits", survey).rows == N
 
 
 def redshift_line(folder, columns):

@@ -15,7 +15,7 @@ from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
 from popcat.io.checking import check_catalog
 from popcat.io.drafting import draft_survey
-from popcat.io.inspection import check_survey
+from popcat.io.inspection import inspect_catalog
 from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.sources import plan_chunks, read_chunk
 from popcat.survey import Survey, load_survey
@@ -265,7 +265,7 @@ def test_vector_columns_are_read_by_element_in_every_format_that_has_them(suffix
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_check_reports_what_each_band_holds(name, tmp_path):
-    found = check_survey(write_layout(name, tmp_path), name)
+    found = inspect_catalog(write_layout(name, tmp_path), name)
     survey = load_survey(name)
     assert found.rows == N
     assert [one.band for one in found.bands] == list(survey.band_names)
