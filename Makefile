@@ -54,9 +54,11 @@ clean: ## remove what make, tests and the demo wrote, .venv included
 	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# numba's cache of compiled kernels does not see a change in another file that a kernel is compiled from.
-$(VENV)/.popcat-kernels: $(wildcard popcat/*.py popcat/sps/*.py) | $(BIN)/pip
-	@rm -f popcat/__pycache__/*.nb? popcat/sps/__pycache__/*.nb?
+# numba's cache of compiled kernels does not see a change in another file that a kernel is compiled from: those that
+# use numba, and the galaxy model's, whose constants are compiled in.
+KERNELS := $(wildcard popcat/forward/*.py) $(shell grep -rl numba popcat --include='*.py')
+$(VENV)/.popcat-kernels: $(KERNELS) | $(BIN)/pip
+	@find popcat -name '*.nb?' -delete
 	@touch $@
 
 $(VENV)/.popcat-base: $(PINS) | $(BIN)/pip

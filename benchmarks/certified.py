@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from popcat.checks.calibration import ks_critical, ks_distance, ranks
 from popcat.checks.certify import N_PROPOSALS, Effort, certify
 from popcat.checks.flags import fit_own_galaxies
+from popcat.checks.ranks import ks_critical, ks_distance, ranks
 from popcat.checks.weights import Target, importance
 from popcat.columns import PARAMETERS, PROPERTIES
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, OWN_TAIL, ROUTES, SUPPORT_TAIL, UNCERTIFIED, observation
@@ -32,8 +32,8 @@ from popcat.inference.infer import infer
 from popcat.inference.partition import infer_table
 from popcat.io.photometry import to_photometry
 from popcat.pages.crosscheck import crosscheck
+from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import SYNCHRONOUS
 
 from environment import conclude, parser, print_table

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from popcat.forward.cosmology import cosmology_table
-from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
+from popcat.forward.properties import forward_for
 from popcat.galaxy_model import make_prior
 
 FAINT_MAG, Z_MAX, LOG_MASS_MIN = 19.8, 0.5, 8.0

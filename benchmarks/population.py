@@ -220,7 +220,7 @@ def scaling(folder: Path, arguments) -> dict:
     """CPU seconds of a step on 10,000, 100,000 and 1,000,000 galaxies: the mock's, repeated with fresh noise."""
     from popcat.population.distance import WassersteinLoss
     from popcat.population.fit import job_of_photometry
-    from popcat.population.space import new_flow
+    from popcat.population.synthesis import new_flow
 
     _, truth = mock_catalog(folder, arguments.n)
     random, rows = np.random.default_rng(0), []

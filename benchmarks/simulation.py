@@ -12,10 +12,10 @@ import pyarrow as pa
 from popcat import rng
 from popcat.catalog.parts import OutputFolder
 from popcat.columns import library_schema
-from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise, default_noise
+from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
-from popcat.posterior.simulation import draw_prior
+from popcat.posterior.library import draw_prior
 from popcat.survey import load_survey
 
 ROWS = 50_000

@@ -27,7 +27,7 @@ from popcat.catalog.manifest import read_manifest
 from popcat.catalog.verification import verify
 from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
-from popcat.posterior.simulation import simulate_partition
+from popcat.posterior.library import simulate_partition
 from popcat.run.client import connect
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag

@@ -9,8 +9,8 @@ import inspect
 from pathlib import Path
 
 import popcat
+from popcat.catalog.draws import Stack
 from popcat.catalog.export import Exported
-from popcat.catalog.stacking import Stack
 from popcat.catalog.training_check import Measure, TrainingCheck
 from popcat.catalog.verification import Problem, Verification
 from popcat.checks.calibration import Calibration, CalibrationRun

@@ -42,7 +42,7 @@ _HOME = {
     "draft_survey": "popcat.io.inspection",
     "check_survey": "popcat.inference.survey_check",
     "fit_noise": "popcat.io.inspection",
-    "simulate": "popcat.posterior.simulation",
+    "simulate": "popcat.posterior.library",
     "train": "popcat.posterior.training",
     "calibrate": "popcat.checks.calibration",
     "build_ssp": "popcat.forward.engines",

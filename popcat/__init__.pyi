@@ -32,9 +32,9 @@ from popcat.population.fitted import Population as Population
 from popcat.population.fitted import load_population as load_population
 from popcat.population.sampling import compare_populations as compare_populations
 from popcat.population.sampling import sample_population as sample_population
+from popcat.posterior.library import simulate as simulate
 from popcat.posterior.posterior import Posterior as Posterior
 from popcat.posterior.posterior import load_posterior as load_posterior
-from popcat.posterior.simulation import simulate as simulate
 from popcat.posterior.training import train as train
 from popcat.survey import Survey as Survey
 from popcat.survey import load_survey as load_survey

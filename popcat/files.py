@@ -9,11 +9,12 @@ A folder appears likewise. Where built files are kept; files that other installe
 import errno
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -83,6 +84,25 @@ def cache_folder() -> Path:
     """
     named = os.environ.get("POPCAT_CACHE")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popcat"
+
+
+def kept_array(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array that `make` gives, of finite numbers, from the cache folder if it is there; `key` says what is in it.
+
+    For what takes a package seconds to import and to compute. A damaged file is made again, and a folder that cannot
+    be written costs the seconds, not the run: band tables, which take minutes, say so.
+    """
+    path = cache_folder() / f"array-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+    with suppress(OSError, ValueError, EOFError):
+        array = np.load(path, allow_pickle=False)
+        if np.isfinite(array).all():
+            return array
+    array, content = make(), io.BytesIO()
+    np.save(content, array)
+    with suppress(PopcatError, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, content.getvalue())
+    return array
 
 
 def sha256_of(path: str | Path) -> str:

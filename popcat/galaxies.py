@@ -63,6 +63,17 @@ ROUTES = ("flow", "flow+is", "smc", "failed")
 """Column `route`: the flow's draws as they are; corrected by importance weights; replaced by tempered sequential Monte
 Carlo; or not to be corrected within the budget, the flow's draws as they are."""
 
+def chi2_limit(n_bands: np.ndarray) -> np.ndarray:
+    """chi2 that pure noise exceeds with probability CHI2_TAIL: even the best of all models would not fit.
+
+    >>> chi2_limit(np.array([1, 5])).round(2).tolist()
+    [15.14, 25.74]
+    """
+    from scipy.special import chdtri
+
+    return chdtri(n_bands, CHI2_TAIL)
+
+
 MIN_BANDS = 3
 """With fewer bands it cannot be said which of them disagrees."""
 

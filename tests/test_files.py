@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from popcat import diagnosis, files
 from popcat.errors import DiskFullError, PopcatError
-from popcat.files import cache_folder, folder_atomic, write_bytes_atomic, write_json_atomic
+from popcat.files import cache_folder, folder_atomic, kept_array, write_bytes_atomic, write_json_atomic
 from popcat.forward import tables
 
 
@@ -90,3 +91,39 @@ def test_the_tables_and_the_doctor_mean_the_same_cache():
 def test_only_one_module_renames_what_it_has_written():
     root = Path(files.__file__).parent
     assert [path for path in root.rglob("*.py") if "os.replace(" in path.read_text()] == [root / "files.py"]
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """How often an array was made, of an empty cache folder."""
+    monkeypatch.setenv("POPCAT_CACHE", str(tmp_path / "cache"))
+    return []
+
+
+def make(made):
+    made.append(True)
+    return np.arange(500.0) + len(made) - 1
+
+
+def test_an_array_is_made_once_and_then_read(made):
+    first, second, other = (kept_array(key, lambda: make(made)) for key in ("one", "one", "two"))
+    np.testing.assert_array_equal(first, second)
+    assert len(made) == 2 and other[0] == 1
+    assert len(names(cache_folder())) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda content: b"", lambda content: content[::-1]])
+def test_a_damaged_array_is_made_again_and_mended(made, damage):
+    kept_array("one", lambda: make(made))
+    (path,) = cache_folder().iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    again = kept_array("one", lambda: make(made))
+    np.testing.assert_array_equal(kept_array("one", lambda: make(made)), again)
+    assert len(made) == 2
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_the_making_alone(made):
+    cache_folder().write_text("a file where the folder should be")
+    for _ in range(2):
+        assert kept_array("one", lambda: make(made)).shape == (500,)
+    assert len(made) == 2

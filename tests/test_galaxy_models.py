@@ -11,7 +11,7 @@ from popcat.forward.histories import load_bases
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.inference.infer import infer
 from popcat.pages.report import report
-from popcat.posterior.simulation import simulate
+from popcat.posterior.library import simulate
 from popcat.posterior.training import train
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import load_survey

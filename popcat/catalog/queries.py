@@ -22,10 +22,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from popcat.catalog.draws import SUFFIX, decode_ragged, is_list, quantities_of, refuse_weights
+from popcat.catalog.draws import (
+    SUFFIX,
+    Stack,
+    decode_ragged,
+    given_edges,
+    histogram,
+    is_list,
+    paired,
+    quantities_of,
+    refuse_weights,
+    span_of,
+)
 from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
 from popcat.catalog.selection import box, prefilter, separation
-from popcat.catalog.stacking import Stack, given_edges, histogram, paired, span_of
 from popcat.columns import to_pandas
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean

@@ -1,9 +1,7 @@
-"""Calibration of a posterior: are truths uniform among draws? (SBC, Talts et al. 2018; p-p curves as in SEDflow;
-TARP, Lemos et al. 2023, for all parameters at once.)
+"""Calibrate a posterior on fresh mocks, in every way it is used, and keep the verdict with the posterior.
 
-Calibrate a posterior on fresh mocks, in every way it is used, and keep the verdict with the model.
-
-A model must pass before `infer` uses it: see `require_calibrated`.
+The truths are to be uniform among the draws (popcat.checks.ranks). A posterior must pass before `infer` uses it: see
+`require_calibrated`.
 """
 
 import warnings
@@ -18,12 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pydantic
 
-from popcat import plots, rng
+from popcat import rng
+from popcat.checks.ranks import binned_coverage, ks_critical, ks_distance, ranks, summarise, tarp_ranks
 from popcat.columns import quantity_fields
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
-from popcat.galaxies import CHI2_TAIL, Observation, chi2_of, observation
+from popcat.galaxies import Observation, chi2_limit, chi2_of, observation
+from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import (
     Posterior,
     embedded_posteriors,
@@ -31,99 +31,10 @@ from popcat.posterior.posterior import (
     posterior_folder,
     posterior_location,
 )
-from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import Where
 from popcat.run.runner import How, run, values_of
 from popcat.settings import validation_summary
 from popcat.units import nmgy_to_ab_mag
-
-# 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
-KS_CRITICAL_5, KS_CRITICAL_1 = 1.358, 1.628
-COVERAGE_LEVEL = 0.68
-
-
-def ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Position of the truth (n,) among draws (n, k), in (0, 1): (draws below + half of the ties + 1/2) / (k + 1).
-
-    Uniform over mocks from the prior if the posterior is exact.
-
-    >>> ranks(np.array([0.5]), np.array([[0.1, 0.2, 0.9]])).tolist()
-    [0.625]
-    """
-    below = (draws < truth[:, None]).sum(axis=1)
-    ties = (draws == truth[:, None]).sum(axis=1)
-    return (below + 0.5 * ties + 0.5) / (draws.shape[1] + 1)
-
-
-def ks_distance(values: np.ndarray) -> float:
-    """Kolmogorov-Smirnov distance of values in [0, 1] from the uniform distribution.
-
-    >>> round(ks_distance(np.array([0.5])), 2)
-    0.5
-    """
-    ordered = np.sort(values)
-    n = len(ordered)
-    return float(max(np.max(np.arange(1, n + 1) / n - ordered), np.max(ordered - np.arange(n) / n)))
-
-
-def ks_critical(n: int, tests: int = 1, *, level: float = 0.01) -> float:
-    """KS distance that the largest of `tests` uniform samples of n exceeds with probability `level` (Bonferroni).
-
-    >>> round(ks_critical(2000), 3)
-    0.036
-    """
-    from scipy.stats import kstwobign
-
-    return float(kstwobign.isf(level / tests) / np.sqrt(n))
-
-
-def coverage(values: np.ndarray, level: float = COVERAGE_LEVEL) -> float:
-    """Fraction of ranks inside the central interval of this level."""
-    return float(np.mean(np.abs(values - 0.5) < 0.5 * level))
-
-
-def tarp_ranks(truth: np.ndarray, draws: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Fraction of draws nearer to a random reference point than the truth is, (n,): uniform if the joint posterior is
-    exact (Lemos et al. 2023, "tests of accuracy with random points").
-
-    truth, reference are (n, d), draws (n, k, d), all in coordinates of like scale.
-    """
-    far = np.linalg.norm(truth - reference, axis=1)
-    near = np.linalg.norm(draws - reference[:, None], axis=2)
-    return (np.sum(near < far[:, None], axis=1) + 0.5) / (draws.shape[1] + 1)
-
-
-def binned_coverage(all_ranks: dict[str, np.ndarray], by: np.ndarray, n_bins: int = 3) -> list[dict]:
-    """Coverage of the 68% interval of every quantity in bins of `by` (n,) that hold equal numbers of galaxies.
-
-    Each bin is a dict with low, high, n and coverage_68. A posterior can be right on average and wrong where galaxies
-    are faint or far.
-    """
-    edges = np.quantile(by, np.linspace(0.0, 1.0, n_bins + 1))
-    which = np.clip(np.searchsorted(edges, by, side="right") - 1, 0, n_bins - 1)
-    return [
-        {
-            "low": float(edges[i]),
-            "high": float(edges[i + 1]),
-            "n": int(np.sum(which == i)),
-            "coverage_68": {name: coverage(values[which == i]) for name, values in all_ranks.items()},
-        }
-        for i in range(n_bins)
-        if np.any(which == i)
-    ]
-
-
-def summarise(all_ranks: dict[str, np.ndarray]) -> dict:
-    """KS distance and 68% coverage by name, with the critical values for this number of mocks."""
-    n = len(next(iter(all_ranks.values())))
-    return {
-        "n": n,
-        "ks": {name: ks_distance(values) for name, values in all_ranks.items()},
-        "coverage_68": {name: coverage(values) for name, values in all_ranks.items()},
-        "ks_critical_5_percent": KS_CRITICAL_5 / np.sqrt(n),
-        "ks_critical_1_percent": KS_CRITICAL_1 / np.sqrt(n),
-    }
-
 
 RUNS = {
     "exact": "redshift given, every band",
@@ -202,6 +113,8 @@ class Calibration(Displayed, pydantic.BaseModel):
 
     def save(self, folder: "str | Path") -> None:
         """Write calibration.json, ranks.parquet and the figures; the verdict last, so that a torn folder has none."""
+        from popcat import plots  # matplotlib takes seconds to import: whoever only infers waits for none
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tables = [pa.table({"run": [name] * len(next(iter(values.values()))), **_float32(values)})
@@ -289,7 +202,7 @@ def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: 
         ranks={q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names},
         tarp=_tarp(posterior, theta, z_true, sampled, quantities, mocks, seed),
         chi2_tail=_chi2_tail(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
-        is_high=chi2_best > _limit(n_bands),
+        is_high=chi2_best > chi2_limit(n_bands),
         outside=int(outside.sum()),
     )
 
@@ -344,17 +257,11 @@ def _tarp(posterior, theta, z_true, sampled, quantities, mocks, seed):
 
 def _chi2_tail(posterior, data, theta, redshift, n_bands) -> np.ndarray:
     """P(chi2 < chi2(photometry, one posterior draw)), (n,)."""
-    from scipy.stats import chi2
+    from scipy.special import chdtr
 
     low, high = posterior.survey.redshift_range
     model_flux = posterior.forward.flux(theta, np.clip(redshift.astype(float), low, high))
-    return chi2.cdf(chi2_of(model_flux[:, None], data)[:, 0], n_bands)
-
-
-def _limit(n_bands):
-    from scipy.stats import chi2
-
-    return chi2.isf(CHI2_TAIL, n_bands)
+    return chdtr(n_bands, chi2_of(model_flux[:, None], data)[:, 0])
 
 
 def _verdict(posterior: Posterior, results: dict[str, CalibrationRun]) -> tuple[dict[str, float], list[str]]:

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 
 from popcat.galaxies import (
-    CHI2_TAIL,
     FLAGS,
     MIN_BANDS,
     OWN_TAIL,
     SUPPORT_TAIL,
     Observation,
     asinh_mag,
+    chi2_limit,
     chi2_of,
     has_posterior,
     observation,
@@ -69,7 +69,7 @@ def check_galaxies(
     if own is not None:
         by_own, own_band = own.band_tails(replace(data, redshift=known))
     failed = {
-        "high_chi2": chi2_best > _chi2_limit(observed(data.flux, data.flux_err).sum(axis=1)),
+        "high_chi2": chi2_best > chi2_limit(observed(data.flux, data.flux_err).sum(axis=1)),
         "unusual_noise": noise < SUPPORT_TAIL,
         "unusual_colours": colours < SUPPORT_TAIL,
         "band_off": (by_training < SUPPORT_TAIL) | (by_own < OWN_TAIL),
@@ -99,13 +99,6 @@ def _worst(posterior: Posterior, data: Observation, failed: dict[str, np.ndarray
         part = rows[start : start + step]
         worst[part] = worst_bands(posterior, data[part], seed)
     return worst
-
-
-def _chi2_limit(n_bands: np.ndarray) -> np.ndarray:
-    """chi2 that pure noise exceeds with probability CHI2_TAIL: even the best of all models would not fit."""
-    from scipy.stats import chi2
-
-    return chi2.isf(CHI2_TAIL, n_bands)
 
 
 def worst_bands(posterior: Posterior, data: Observation, seed: int) -> np.ndarray:

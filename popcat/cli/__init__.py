@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from popcat import __version__
-from popcat.cli import catalogs, checks, models, population
+from popcat.cli import catalogs, models
 from popcat.cli.options import CATALOGUE, examples
 from popcat.errors import PopcatError
 
@@ -38,9 +38,9 @@ app = typer.Typer(
         "popcat --install-completion",
     ),
 )
-for topic in (catalogs, checks, models):
+for topic in (catalogs, models):
     app.add_typer(topic.app)
-app.add_typer(population.app, name="population", rich_help_panel=CATALOGUE)
+app.add_typer(models.populations, name="population", rich_help_panel=CATALOGUE)
 
 
 def main() -> None:

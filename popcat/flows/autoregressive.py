@@ -10,8 +10,12 @@ The inverse costs about one half-masked pass, not one pass per dimension. In a M
 sorted by degree, those of degree d + 1 are computed once, when input d is known. Dimensions go in panels: what a panel
 takes from all earlier units is one large product, the rest are small ones within the panel. Arrays are written in place
 into buffers that all blocks share.
+
+Products of single precision go through oneDNN on the CPU, where torch carries it. torch's own go through MKL, which
+leaves half of the AVX-512 units of AMD processors idle: oneDNN is 1.5 to 2 times faster there and as fast elsewhere.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -19,8 +23,7 @@ import torch
 from torch.nn import functional
 
 from popcat.flows.architecture import Block, Made, blocks_of
-from popcat.flows.elementwise import elementwise_of
-from popcat.flows.products import matmul
+from popcat.flows.splines import elementwise_of
 
 
 class Autoregressive:
@@ -311,3 +314,25 @@ def _silu_(value):
 
 
 _IN_PLACE = {functional.relu: torch.relu_, functional.silu: _silu_}
+
+
+def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The product of two matrices, any strides, without a graph for gradients.
+
+    >>> matmul(torch.eye(2), torch.ones(2, 3)).shape
+    torch.Size([2, 3])
+    """
+    if a.dtype == torch.float32 and a.device.type == "cpu" and a.shape[0] and b.shape[1] and onednn_works():
+        return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+    return torch.mm(a, b)
+
+
+@functools.cache
+def onednn_works() -> bool:
+    """Whether this torch has the operator, which is not part of its public interface, and it multiplies."""
+    a = torch.arange(12.0).reshape(3, 4)
+    try:
+        product = torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], "")
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+    return torch.equal(product, torch.mm(a, a.t()))

@@ -5,14 +5,15 @@ Draws from a conditional flow, and its density, both with the context projected 
 A mixture of flows trained apart: draws of one member each, log q of the whole mixture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from popcat.flows.architecture import Made, blocks_of
 from popcat.flows.autoregressive import Autoregressive, AutoregressiveInverse, standard_normal_log_prob
-from popcat.flows.coupling import Coupling, CouplingInverse
 from popcat.flows.settings import Training
+from popcat.flows.splines import Coupling, CouplingInverse
 
 
 def density_of(flow) -> Autoregressive | Coupling:
@@ -155,3 +156,14 @@ def stacking_weights(log_prob: torch.Tensor, n_iteration: int = 200) -> torch.Te
         share = torch.softmax(log_prob.double() + log_weight[:, None], 0)
         log_weight = share.mean(1).clamp_min(1e-300).log()
     return log_weight.exp().float()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: Dask does the parallelism, and a sampler's small products do not gain from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

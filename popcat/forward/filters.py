@@ -16,12 +16,13 @@ import difflib
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from popcat.errors import PopcatError
-from popcat.files import package_folder
+from popcat.files import kept_array, package_folder
 from popcat.survey import TRIM, Filter, Survey
 
 # A step more than this many times the median step is a gap in the table.
@@ -163,10 +164,8 @@ def read_filter(name: str) -> tuple[np.ndarray, np.ndarray]:
     if path.is_file():
         return _from_table(path) if path.suffix.lower() in _TABLES else _from_text(path)
     if name in speclite_filters():
-        import speclite.filters
-
-        curve = speclite.filters.load_filter(name)
-        return curve.wavelength, curve.response
+        wave, response = kept_array(f"speclite {version('speclite')} {name}", lambda: _from_speclite(name))
+        return wave, response
     if name in sedpy_filters():
         return _from_text(_sedpy_folder() / f"{name}.par")
     raise PopcatError(
@@ -213,6 +212,14 @@ def _from_text(path: Path):
     if table.shape[1] < 2:
         raise PopcatError(f"filter file {path}: expected two columns (Angstrom, response), got {table.shape[1]}")
     return table[:, 0], table[:, 1]
+
+
+def _from_speclite(name: str) -> np.ndarray:
+    """Wavelength and response, (2, n), as speclite gives them: without what its files hold beyond the curve's ends."""
+    import speclite.filters
+
+    curve = speclite.filters.load_filter(name)
+    return np.stack([curve.wavelength, curve.response])
 
 
 def _from_table(path: Path):

@@ -50,7 +50,7 @@ from popcat.io.reading import (
 from popcat.io.sources import Source, content_digest, label_of, plan_chunks
 from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
 from popcat.run.client import Where
-from popcat.run.frames import Frame, each_of, map_frame, parts_of, take
+from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
 from popcat.run.runner import How, run, values_of
 from popcat.survey import Survey, load_survey
 
@@ -116,7 +116,7 @@ def infer(
         raise PopcatError(f"draws must be at least 1, got {draws}")
     limits = budget_ms, target_ess
     effort = effort_for(certify, *limits) if certify or limits != (None, None) else None
-    how, is_lazy = How(client, workers, progress, check, log, performance_report), isinstance(source, Frame)
+    how, is_lazy = How(client, workers, progress, check, log, performance_report), is_frame(source)
     _refuse_idle(how, is_lazy=is_lazy, output=output, survey=survey, rows_per_partition=rows_per_partition)
     calibrated = require_calibrated(posterior, allow=allow_uncalibrated)
     where, posterior = posterior_location(posterior), load_posterior(posterior)

@@ -16,7 +16,7 @@ from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
-from popcat.population.as_prior import population_prior
+from popcat.population.fitted import population_prior
 from popcat.posterior.priors import load_prior, log_ratio_of
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.runner import How

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from popcat import plots
-from popcat.checks.crosscheck import JSON, SUMMARISED, CheckedGalaxy, CrossCheck, compare_with_sampler, read_crosscheck
+from popcat.checks.compare import JSON, SUMMARISED, CheckedGalaxy, CrossCheck, compare_with_sampler, read_crosscheck
 from popcat.checks.samplers import MAX_STEPS
 from popcat.files import write_json_atomic
 from popcat.pages.template import write_page

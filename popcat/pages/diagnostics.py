@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from popcat import plots
 from popcat.catalog.queries import Catalog
 from popcat.catalog.training_check import TrainingCheck
-from popcat.checks.calibration import coverage
+from popcat.checks.ranks import coverage
 from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, UNCERTIFIED
 from popcat.pages.galaxies import scalar_columns, to_frame
 

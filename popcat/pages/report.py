@@ -12,7 +12,7 @@ from popcat.checks.calibration import Calibration, read_calibration
 from popcat.columns import PERCENTILES, parameter_fields
 from popcat.errors import PopcatError
 from popcat.forward.filters import load_curves
-from popcat.forward.model import forward_for
+from popcat.forward.properties import forward_for
 from popcat.forward.spectrum import observed_spectra
 from popcat.galaxies import CHECK_FLAGS, CLEAN, FLAGS, STATUS
 from popcat.galaxy_model import GalaxyModel

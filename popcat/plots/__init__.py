@@ -3,9 +3,17 @@
 Every function takes arrays or frames and returns a matplotlib Figure; none touches pyplot or global settings.
 """
 
-from popcat.plots.calibration import loss_curve, pp_curves, rank_histograms
 from popcat.plots.galaxy import galaxy_corner, galaxy_sed, overlaid_corner
-from popcat.plots.population import chi2_histogram, mass_redshift, sfr_mass, status_bars, status_counts
+from popcat.plots.population import (
+    chi2_histogram,
+    loss_curve,
+    mass_redshift,
+    pp_curves,
+    rank_histograms,
+    sfr_mass,
+    status_bars,
+    status_counts,
+)
 from popcat.plots.style import figure_to_data_uri, save_figure
 
 __all__ = [

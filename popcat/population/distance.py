@@ -22,8 +22,7 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import draw
-from popcat.population.synthesis import Observed, Synthesis
+from popcat.population.synthesis import Observed, Synthesis, draw
 from popcat.units import POGSON
 
 N_LEVELS = 20_001

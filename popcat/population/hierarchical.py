@@ -18,8 +18,7 @@ import torch
 
 from popcat.population.distance import split
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import draw, log_density, log_standard_normal
-from popcat.population.synthesis import Synthesis
+from popcat.population.synthesis import Synthesis, draw, log_density, log_standard_normal
 
 FEWEST_EFFECTIVE = 10.0
 """Effective draws of the median galaxy, or a tenth of all its draws if that is less."""

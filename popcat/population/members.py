@@ -7,7 +7,8 @@ A fit's folder has, while it is under way, `_fit/`: galaxies.safetensors (what p
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,8 @@ from popcat.population.distance import Galaxies, Scaling, WassersteinLoss
 from popcat.population.fitted import Member
 from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space, new_flow
-from popcat.population.synthesis import Synthesis
-from popcat.population.unfolding import Start, StartLoss
+from popcat.population.synthesis import Space, Synthesis, new_flow
+from popcat.population.unfolding import Start, StartLoss, unfold
 from popcat.survey import Survey
 
 WORK = "_fit"
@@ -99,6 +99,18 @@ def known_start(output: Path) -> Start | None:
     """The start that an earlier call has left in a folder that `check_folder` finds right; None without one."""
     is_there = (output / WORK / _JOB).is_file() and (output / WORK / _START).is_file()
     return read_job(output).start if is_there else None
+
+
+def with_start(job: Job, output: Path, report: Callable[[str], None] = lambda text: None) -> Job:
+    """The same job, with the library that its flows learn first; it may be in `output` from an earlier call
+    (`check_folder` says whether of the same fit).
+    """
+    if job.galaxies is None or not job.settings.start_steps:
+        return job
+    start = known_start(output)
+    if start is None:
+        start = unfold(job.synthesis(), job.galaxies, job.scaling, job.settings, report)
+    return replace(job, start=start)
 
 
 def _contents(job: Job) -> dict[str, bytes]:

@@ -32,8 +32,7 @@ from popcat.errors import PopcatError
 from popcat.forward.photometry import Photometry
 from popcat.population.distance import Galaxies
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space
-from popcat.population.synthesis import Synthesis
+from popcat.population.synthesis import Space, Synthesis
 from popcat.posterior.priors import load_prior
 
 FLAT, PHYSICAL, WIDE = "flat", "physical", "wide"

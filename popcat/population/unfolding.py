@@ -15,9 +15,8 @@ import torch
 
 from popcat.population.distance import Galaxies, Scaling, features_of
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import W_MAX, log_density
 from popcat.population.start import SHARE, sample_library
-from popcat.population.synthesis import Synthesis
+from popcat.population.synthesis import W_MAX, Synthesis, log_density
 
 _NOISES = 4
 _HIDDEN, _RATE, _PAIRS = 64, 3e-3, 2048

@@ -13,8 +13,6 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -22,8 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pydantic
-import safetensors
-import safetensors.numpy
 import torch
 
 from popcat import rng
@@ -33,13 +29,13 @@ from popcat.errors import PopcatError, did_you_mean
 from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
-from popcat.flows.sampler import Mixture, Sampler, make_sampler
-from popcat.forward.model import Forward, forward_for
+from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
 from popcat.forward.noise import Noise, check_noise
+from popcat.forward.properties import Forward, forward_for
 from popcat.galaxies import Observation, chi2_of
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.posterior.features import Features, draw_redshift
-from popcat.posterior.support import Support
+from popcat.posterior.support import Support, support_from_file, support_to_bytes
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 from popcat.timing import stage
@@ -166,7 +162,7 @@ class Posterior(Displayed):
         z = np.repeat(np.asarray(data.redshift, dtype=float)[:, None], normals.shape[1], axis=1)
         log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
         exact, free = np.flatnonzero(~is_free), np.flatnonzero(is_free)
-        with _one_thread():
+        with one_thread():
             if len(free):
                 z[free], log_q[free], log_prior[free] = self._redshifts(data[free], uniforms[free])
             noise = torch.from_numpy(normals.astype(np.float32))
@@ -232,26 +228,14 @@ class Posterior(Displayed):
         return w.reshape(noise.shape), q.reshape(n, k)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch on one thread: Dask does the parallelism, and the sampler's small products do not gain from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
     """Write a posterior to a folder and return its name; the description comes last, so a torn folder has none."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(getattr(posterior.support, name)) for name in Support.names}
     contents = {
         **{_flow_file(i): flow_to_bytes(flow, posterior.architecture) for i, flow in enumerate(posterior.flows)},
         _REDSHIFT: piecewise_to_bytes(posterior.redshift_density),
-        _SUPPORT: safetensors.numpy.save(arrays),
+        _SUPPORT: support_to_bytes(posterior.support),
     }
     for name, content in contents.items():
         write_bytes_atomic(folder / name, content)
@@ -342,25 +326,9 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
         _check_file(folder / file, description.files.get(file, "none"))
     flows, architectures = zip(*(flow_from_file(folder / file) for file in members), strict=True)
     return Posterior(
-        description.survey,
-        description.galaxy_model,
-        noise,
-        features,
-        flows,
-        architectures[0],
-        redshift_features,
-        piecewise_from_file(folder / _REDSHIFT),
-        _support_from_file(folder / _SUPPORT),
-        description.provenance,
-        name,
-    )
-
-
-def _support_from_file(path: Path) -> Support:
-    try:
-        return Support(**safetensors.numpy.load_file(str(path)))
-    except (OSError, TypeError, safetensors.SafetensorError) as error:
-        raise PopcatError(f"{path} holds no support that popcat stored: {error}") from error
+        description.survey, description.galaxy_model, noise, features, flows, architectures[0], redshift_features,
+        piecewise_from_file(folder / _REDSHIFT), support_from_file(folder / _SUPPORT), description.provenance, name,
+    )  # fmt: skip
 
 
 def _check_file(path: Path, expected: str) -> None:

@@ -22,10 +22,14 @@ x_b is the mean of Phi(t_b) with these weights.
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from scipy.special import logsumexp, ndtr
 
+from popcat.errors import PopcatError
 from popcat.galaxies import MIN_BANDS, asinh_mag, from_asinh_mag, observed
 
 N_COMPONENTS, N_FIT, N_REFERENCE = 32, 60_000, 5000
@@ -276,3 +280,16 @@ def least(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = np.where(seen, probability, np.inf)
     smallest = np.minimum(found.min(axis=1) * seen.sum(axis=1), 1.0)
     return np.where(enough, smallest, np.nan), np.where(enough, found.argmin(axis=1), -1)
+
+
+def support_to_bytes(support: Support) -> bytes:
+    """A support as a safetensors file."""
+    return safetensors.numpy.save({name: np.ascontiguousarray(getattr(support, name)) for name in Support.names})
+
+
+def support_from_file(path: Path) -> Support:
+    """A support that `support_to_bytes` stored; PopcatError if the file holds none."""
+    try:
+        return Support(**safetensors.numpy.load_file(str(path)))
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        raise PopcatError(f"{path} holds no support that popcat stored: {error}") from error

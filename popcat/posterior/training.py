@@ -29,8 +29,8 @@ from popcat.posterior.library import Library, LibraryArrays, Source, memory_sour
 from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
 from popcat.posterior.support import fit_support
 from popcat.run.client import SYNCHRONOUS, Where
+from popcat.run.outcome import OnlyHere
 from popcat.run.runner import How, run, values_of
-from popcat.run.worker import OnlyHere
 from popcat.settings import settings_of
 from popcat.survey import Survey
 from popcat.timing import recorded

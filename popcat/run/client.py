@@ -1,4 +1,7 @@
-"""Where work runs: on a cluster that is given, on the active client's, on a local one, or in this process."""
+"""Where work runs: on a cluster that is given, on the active client's, on a local one, or in this process.
+
+Dask is imported where it is used: work that runs in this process needs none of it, and starts a second earlier.
+"""
 
 import contextlib
 import importlib.util
@@ -8,17 +11,21 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import dask
-import distributed
-from distributed.deploy import Cluster
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from popcat.errors import PopcatError
 
+if TYPE_CHECKING:
+    import distributed
+    from distributed.deploy import Cluster
+
+    Where: TypeAlias = distributed.Client | Cluster | str | Path | None
+else:
+    Where = "distributed.Client | distributed.deploy.Cluster | str | pathlib.Path | None"
+"""A client, a cluster, the address of a scheduler or its scheduler file, `SYNCHRONOUS`, or None: see `connect`."""
+
 SYNCHRONOUS = "synchronous"
 """Instead of a cluster: run everything in this process, for debuggers and small inputs."""
-Where = distributed.Client | Cluster | str | Path | None
-"""A client, a cluster, the address of a scheduler or its scheduler file, `SYNCHRONOUS`, or None: see `connect`."""
 START_S = 4.0
 """Seconds that local workers take to start and to import (3 to 5 on two cores, with warm caches)."""
 # A partition that kills two local workers is to blame; a cluster of its own has Dask's default of four.
@@ -30,7 +37,7 @@ _THREADS = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 
 @contextlib.contextmanager
 def connect(
     client: Where = None, *, workers: int | None = None, tasks: int | None = None, seconds: float = math.inf
-) -> Iterator[distributed.Client | None]:
+) -> "Iterator[distributed.Client | None]":
     """The client that `tasks` tasks run on, or None where they run in this process.
 
     `client` is a distributed.Client, a cluster object, an address, the file of `dask scheduler --scheduler-file`, or
@@ -51,15 +58,15 @@ def connect(
         client = _active()
     if tasks == 0 or client == SYNCHRONOUS:
         yield None
-    elif isinstance(client, distributed.Client):
+    elif _is_client(client):
         yield client
     elif client is not None:
-        with _quiet(), _connected(client) as own:
+        with _quiet(), _connected(client) as own:  # type: ignore[arg-type]  # no client, as seen above
             yield own
     elif workers is None and not _pays(seconds, tasks):
         yield None
     else:
-        with _local(min(workers or dask.system.CPU_COUNT, tasks or sys.maxsize)) as own:
+        with _local(min(workers or _cores(), tasks or sys.maxsize)) as own:
             yield own
 
 
@@ -67,7 +74,7 @@ def check_client(client: Where, workers: int | None = None, *, answers: bool = F
     """PopcatError for a `client` that cannot work, or `workers` beside one; `answers`: also if no scheduler answers."""
     if client is not None and workers is not None:
         raise PopcatError("workers is the size of a local cluster: leave out workers, or client")
-    if isinstance(client, distributed.Client | Cluster):
+    if _is_client(client) or _is_cluster(client):
         if (state := _state(client)) != "running":
             raise PopcatError(f"client: expected a {type(client).__name__} that is running, got one that is {state}: "
                               "open a new one")  # fmt: skip
@@ -78,15 +85,35 @@ def check_client(client: Where, workers: int | None = None, *, answers: bool = F
         _connected(client).close()
 
 
-def _state(one: distributed.Client | Cluster) -> str:
+def _is_client(one) -> "TypeGuard[distributed.Client]":
+    """Whether it is a distributed.Client, without the import: who has one has imported it."""
+    module = sys.modules.get("distributed")
+    return module is not None and isinstance(one, module.Client)
+
+
+def _is_cluster(one) -> "TypeGuard[Cluster]":
+    module = sys.modules.get("distributed.deploy")
+    return module is not None and isinstance(one, module.Cluster)
+
+
+def _cores() -> int:
+    """Cores that this process may use, as Dask counts them: limits of containers too."""
+    from dask.system import CPU_COUNT
+
+    return CPU_COUNT
+
+
+def _state(one: "distributed.Client | Cluster") -> str:
     """ "running" for what can be used from here."""
     return "asynchronous" if one.asynchronous else getattr(one.status, "name", one.status)
 
 
-def _active() -> distributed.Client | str | None:
+def _active() -> "distributed.Client | str | None":
     """The client of the caller's own, where there is one. Inside a task it is this process: a task that waits for
     others could take the place that they need.
     """
+    if (distributed := sys.modules.get("distributed")) is None:
+        return None
     with contextlib.suppress(ValueError):
         distributed.get_worker()
         return SYNCHRONOUS
@@ -100,12 +127,15 @@ def _pays(seconds: float, tasks: int | None) -> bool:
     """Whether local workers save more than they cost. One core counts as two: workers also contain what goes wrong."""
     if tasks == 1:
         return False
-    n = max(min(dask.system.CPU_COUNT, tasks or sys.maxsize), 2)
+    n = max(min(_cores(), tasks or sys.maxsize), 2)
     return seconds * (1.0 - 1.0 / n) > START_S
 
 
 @contextlib.contextmanager
-def _local(n: int) -> Iterator[distributed.Client]:
+def _local(n: int) -> "Iterator[distributed.Client]":
+    import dask
+    import distributed
+
     with (
         dask.config.set({**_LOCAL, "distributed.nanny.pre-spawn-environ": _THREADS}),
         distributed.LocalCluster(
@@ -127,11 +157,13 @@ def check_performance_report(path: str | Path | None) -> None:
 
 
 @contextlib.contextmanager
-def performance_reported(client: distributed.Client | None, path: str | Path | None) -> Iterator[None]:
+def performance_reported(client: "distributed.Client | None", path: str | Path | None) -> Iterator[None]:
     """Dask's report of what happens in the block, as HTML; nothing without a cluster or a path."""
     if client is None or path is None:
         yield
         return
+    import distributed
+
     report = distributed.performance_report(filename=str(path))
     with client.as_current():
         report.__enter__()
@@ -158,8 +190,11 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _connected(where: Cluster | str | Path) -> distributed.Client:
+def _connected(where: "Cluster | str | Path") -> "distributed.Client":
     """A client of a cluster, an address or a scheduler file, not the default of later Dask work."""
+    import distributed
+    from distributed.deploy import Cluster
+
     if isinstance(where, Cluster):
         return distributed.Client(where, set_as_default=False)
     try:

@@ -1,19 +1,29 @@
 """Lazy Dask dataframes: a function mapped over partitions, for ad hoc work beside runs from files to files."""
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import dask
-import dask.dataframe as dd
-import distributed
 import pandas as pd
-from dask.optimization import cull
 
 from popcat.errors import PopcatError
 
-Frame = dd.DataFrame
+if TYPE_CHECKING:
+    from dask.dataframe import DataFrame as Frame
+else:
+    Frame = "dask.dataframe.DataFrame"
 """A Dask dataframe."""
+
+
+def is_frame(source: Any) -> "TypeGuard[Frame]":
+    """Whether it is a Dask dataframe, without the import, which takes a second: who has one has imported it.
+
+    >>> is_frame("galaxies.parquet")
+    False
+    """
+    module = sys.modules.get("dask.dataframe")
+    return module is not None and isinstance(source, module.DataFrame)
 
 
 def frame_of(make: Callable[..., pd.DataFrame], *arguments: Iterable, meta: pd.DataFrame, **options) -> Frame:
@@ -22,6 +32,8 @@ def frame_of(make: Callable[..., pd.DataFrame], *arguments: Iterable, meta: pd.D
     >>> frame_of(lambda n: pd.DataFrame({"x": range(n)}), [2, 3], meta=pd.DataFrame({"x": [0]})).compute()["x"].tolist()
     [0, 1, 0, 1, 2]
     """
+    import dask.dataframe as dd
+
     return dd.from_map(make, *arguments, meta=meta, **options)
 
 
@@ -41,6 +53,8 @@ def sum_of(frame: Frame, count: Callable, *arguments) -> Any:
     >>> int(sum_of(frame_of(lambda n: pd.DataFrame({"x": range(n)}), [2, 3], meta=pd.DataFrame({"x": [0]})), len))
     5
     """
+    import dask
+
     parts = [dask.delayed(count)(part, *arguments) for part in frame.to_delayed()]
     return dask.delayed(sum)(parts).compute()
 
@@ -51,6 +65,8 @@ def each_of(frame: Frame, call: Callable, *arguments) -> list:
     >>> each_of(frame_of(lambda n: pd.DataFrame({"x": range(n)}), [2, 3], meta=pd.DataFrame({"x": [0]})), len)
     [2, 3]
     """
+    import dask
+
     return list(dask.compute(*(dask.delayed(call)(part, *arguments) for part in frame.to_delayed())))
 
 
@@ -61,6 +77,8 @@ def take(frame: Frame, pieces: Iterable[tuple[int, int, int]]) -> pd.DataFrame:
     >>> take(frame, [(0, 1, 2), (1, 0, 2)])["x"].tolist()
     [1, 0, 1]
     """
+    import dask
+
     parts = frame.to_delayed()
     return pd.concat(dask.compute(*(parts[i].iloc[start:stop] for i, start, stop in pieces)))
 
@@ -84,6 +102,8 @@ class Part:
 
     def make(self) -> pd.DataFrame:
         """The partition, made in this process."""
+        import dask
+
         return dask.get(self.graph, self.key)
 
 
@@ -92,6 +112,9 @@ def parts_of(frame: Frame) -> list[Part]:
 
     Raises PopcatError for a frame that a cluster holds (`persist`): its partitions cannot be made elsewhere.
     """
+    import distributed
+    from dask.optimization import cull
+
     frame = frame.optimize()
     graph = dict(frame.__dask_graph__())
     if any(isinstance(one, distributed.Future) for task in graph.values() for one in (task, *_inside(task))):

@@ -11,15 +11,19 @@ What can go wrong, and who answers for it:
     the disk is full              nothing more is begun
     no worker is left             an error after NO_WORKERS_S (or Dask's distributed.scheduler.no-workers-timeout)
     the scheduler dies            an error at once; a rerun finishes
+
+What a worker runs is here too: so this file is light to import, because the scheduler and the event loops of workers
+import it.
 """
 
 import contextlib
+import logging
+import pickle
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator
+from typing import Any
 
 import cloudpickle
 import dask
@@ -29,47 +33,16 @@ from distributed.comm import CommClosedError
 
 import popcat
 from popcat.errors import PopcatError
-from popcat.run.worker import GPU, run_on_worker
+from popcat.run.outcome import Outcome
 from popcat.timing import recording
 
+GPU = "GPU"
+"""The resource that marks a worker with a GPU: `dask worker --resources GPU=1`."""
 NO_WORKERS_S = 600
 """How long a run waits for a worker when there is none."""
 TASKS_PER_THREAD = 2
 RETRIES = 2
 _LOOK_S = 2.0
-
-
-class Outcome(NamedTuple):
-    """What became of a job: `error` is None where it is done; then `value` is what its task returned, and `made` the
-    record of who did it and how long each stage took (popcat.timing).
-    """
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of it
-    error: Exception | None
-    value: Any = None
-    made: Mapping = MappingProxyType({})
-
-
-class Here:
-    """task(*jobs[i]) for every i in this process, one after the other, as outcomes."""
-
-    def __init__(self, task: Callable, jobs: dict[int, tuple]):
-        self.task, self.jobs, self.stopped = task, jobs, False
-
-    def __iter__(self) -> Generator[Outcome, None, None]:
-        for index, arguments in self.jobs.items():
-            if self.stopped:
-                return
-            try:
-                with recording("this process") as record:
-                    outcome = Outcome(index, None, self.task(*arguments), record.as_dict())
-            except Exception as error:
-                outcome = Outcome(index, error)
-            yield outcome
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-        self.stopped = True
 
 
 class Window:
@@ -204,3 +177,39 @@ def _patience() -> float:
 def _lost(why) -> PopcatError:
     return PopcatError(f"the connection to the Dask scheduler is lost ({why}); what is written is kept: "
                        "start a scheduler and give the same command again")  # fmt: skip
+
+
+def run_on_worker(payload: bytes, needs_gpu: bool, version: str) -> tuple[Any, dict]:
+    """task(*arguments) of a pickled (task, arguments), and its record under the worker's name (popcat.timing).
+
+    The pickle is the client's own, and opened only here: in a thread of the worker that may take its time to import.
+
+    Raises PopcatError on a worker that is not the one that was meant.
+    """
+    worker = distributed.get_worker()
+    gpu = worker.state.total_resources.get(GPU, 0) > 0
+    if needs_gpu and not gpu:
+        raise PopcatError(f"worker {worker.address} has no GPU, but was given a task that needs one")
+    if popcat.__version__ != version:
+        raise PopcatError(f"worker {worker.address} has popcat {popcat.__version__}, expected {version}: install the "
+                          "same version on every machine")  # fmt: skip
+    task, arguments = pickle.loads(payload)
+    try:
+        with recording(worker.address, gpu=gpu) as record:
+            return task(*arguments), record.as_dict()
+    except Exception as error:
+        if not isinstance(error, PopcatError):
+            logging.getLogger("distributed.worker").exception("popcat: a task failed")
+        raise _portable(error) from None
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can travel, without the traceback, which stays in the worker's log.
+
+    A client waits for ever for one that it cannot unpickle, or whose traceback is too deep.
+    """
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error.with_traceback(None)

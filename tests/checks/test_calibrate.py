@@ -11,8 +11,8 @@ from popcat.checks import calibration
 from popcat.columns import quantity_fields
 from popcat.errors import PopcatError
 from popcat.galaxy_model import GalaxyModel
+from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.simulation import draw_mocks
 from popcat.run.client import SYNCHRONOUS
 
 
@@ -88,7 +88,7 @@ def test_a_selection_that_nothing_passes_ends_with_an_error(tiny_model, monkeypa
     posterior = load_posterior(tiny_model)
     narrow = posterior.survey.selection.model_copy(update={"bright_mag": 1.0, "faint_mag": 1.1})
     survey = posterior.survey.model_copy(update={"selection": narrow})
-    monkeypatch.setattr("popcat.posterior.simulation._MAX_MOCK_BATCHES", 2)
+    monkeypatch.setattr("popcat.posterior.library._MAX_MOCK_BATCHES", 2)
     blind = dataclasses.replace(posterior, survey=survey)
     with pytest.raises(PopcatError, match="only 0 of"):
         draw_mocks(blind, 20, seed=0)

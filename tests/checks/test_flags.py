@@ -11,13 +11,12 @@ from popcat.checks.flags import (
     BLOCK_ROWS,
     N_BLOCKS,
     N_FIT,
-    _chi2_limit,
     check_galaxies,
     describe_own_galaxies,
     fit_own_galaxies,
     rows_to_fit,
 )
-from popcat.galaxies import FLAGS, UNCERTIFIED, observation
+from popcat.galaxies import FLAGS, UNCERTIFIED, chi2_limit, observation
 from popcat.inference.partition import certificate_columns
 from popcat.io.reading import without_redshift
 from popcat.posterior.posterior import load_posterior
@@ -28,7 +27,7 @@ N = 1500
 def test_chi2_is_high_beyond_the_tail_of_pure_noise():
     from scipy.stats import chi2
 
-    np.testing.assert_allclose(chi2.sf(_chi2_limit(np.array([1, 3, 5])), [1, 3, 5]), 1e-4)
+    np.testing.assert_allclose(chi2.sf(chi2_limit(np.array([1, 3, 5])), [1, 3, 5]), 1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def test_loss_and_gradients_equal_those_of_autograd(shape):
 @pytest.mark.parametrize("onednn", [True, False])
 def test_single_precision_gradients_are_good_with_and_without_onednn(monkeypatch, onednn):
     if not onednn:
-        monkeypatch.setattr("popcat.flows.products.onednn_works", lambda: False)
+        monkeypatch.setattr("popcat.flows.autoregressive.onednn_works", lambda: False)
     flow, theta, context = make(SHAPES["as embedded"])
     exact = make(SHAPES["as embedded"], torch.float64)
     expected = gradients_of(exact[0], -exact[0].log_prob(*exact[1:]).mean())

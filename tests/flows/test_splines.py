@@ -4,7 +4,7 @@ import pytest
 import torch
 from nflows.transforms.splines.rational_quadratic import unconstrained_rational_quadratic_spline
 
-from popcat.flows.elementwise import n_spline_outputs, spline
+from popcat.flows.splines import n_spline_outputs, spline
 
 BOUND = 5.0
 

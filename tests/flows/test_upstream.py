@@ -4,7 +4,7 @@ import pytest
 import torch
 from upstream import still_there, users_of
 
-from popcat.flows import products
+from popcat.flows import autoregressive
 from popcat.flows.architecture import Architecture, Halves, Made, blocks_of, build_flow
 
 HOME = "popcat/flows/architecture.py (blocks_of, _made, _halves)"
@@ -23,7 +23,7 @@ def test_parts_of_nflows_are_named_in_one_module():
 
 
 def test_torchs_product_through_onednn_is_named_in_one_module():
-    assert users_of("mkldnn", "_linear_pointwise") == {"flows/products.py"}
+    assert users_of("mkldnn", "_linear_pointwise") == {"flows/autoregressive.py"}
 
 
 @pytest.mark.parametrize("family", ["maf", "spline"])
@@ -59,6 +59,6 @@ def test_a_coupling_block_has_a_network_and_two_halves():
 
 def test_torch_multiplies_through_onednn():
     a = torch.arange(12.0).reshape(3, 4)
-    with still_there("torch.ops.mkldnn._linear_pointwise", "torch", "popcat/flows/products.py"):
+    with still_there("torch.ops.mkldnn._linear_pointwise", "torch", "popcat/flows/autoregressive.py"):
         assert torch.equal(torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], ""), a @ a.t())
-    assert products.onednn_works()
+    assert autoregressive.onednn_works()

@@ -49,6 +49,15 @@ def test_a_name_of_either_collection_is_a_filter(name):
     assert wave[np.argmax(response)] == pytest.approx(6300, abs=300)
 
 
+def test_speclites_files_are_read_as_speclite_reads_them():
+    import speclite.filters
+
+    for name in speclite_filters():
+        wave, response = read_filter(name)
+        theirs = speclite.filters.load_filter(name)
+        np.testing.assert_array_equal([wave, response], [theirs.wavelength, theirs.response], name)
+
+
 @pytest.mark.parametrize(("speclite_name", "sedpy_name"), [("twomass-H", "twomass_H"), ("hsc2017-g", "hsc_g"),
                                                            ("panstarrs-i", "panstarrs_i")])  # fmt: skip
 def test_the_collections_agree_on_a_filter_that_both_have(speclite_name, sedpy_name):

@@ -22,7 +22,7 @@ from popcat.forward import engines
 from popcat.forward.cosmology import cosmology_table
 from popcat.forward.dust import birth_cloud_curve, diffuse_curve
 from popcat.forward.engines import assemble_metallicities, probe_fsps, read_fsps, read_metallicity
-from popcat.forward.engines.sps_home import (
+from popcat.forward.engines.fsps import (
     ISOCHRONE_FOLDERS,
     SPECTRAL_LIBRARIES,
     check_libraries,

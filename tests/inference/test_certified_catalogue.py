@@ -10,8 +10,7 @@ import pytest
 
 from popcat.catalog.queries import open_catalog
 from popcat.checks.certify import Certified, effort_for
-from popcat.checks.compare import compare
-from popcat.checks.crosscheck import read_crosscheck
+from popcat.checks.compare import compare, read_crosscheck
 from popcat.checks.samplers import Chain
 from popcat.columns import certificate_fields, posterior_schema
 from popcat.errors import PopcatError
@@ -249,7 +248,7 @@ def shifted(galaxy, start, seed, **options):
 
 
 def test_a_sampler_that_agrees_finds_no_shift(certified, tmp_path, monkeypatch):
-    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", same)
+    monkeypatch.setattr("popcat.checks.compare.sample_galaxy", same)
     found = crosscheck(certified, 4, output=tmp_path / "out")
     assert found.n == 4 and found.n_not_converged == 0
     assert set(found.quantile_shift_median) == {"log_mstar", "log_sfr_1gyr", "tau_ism"}
@@ -262,7 +261,7 @@ def test_a_sampler_that_agrees_finds_no_shift(certified, tmp_path, monkeypatch):
 
 
 def test_a_sampler_that_disagrees_shows(certified, monkeypatch):
-    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", shifted)
+    monkeypatch.setattr("popcat.checks.compare.sample_galaxy", shifted)
     found = crosscheck(certified, 3)
     assert found.quantile_shift_median["tau_ism"] > 0.2
     assert found.c2st_median > 0.7
@@ -272,13 +271,13 @@ def test_a_sampler_that_did_not_converge_does_not_count(certified, monkeypatch):
     def lost(*args, **options):
         return Chain(same(*args, **options).w, False, 3.0)
 
-    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", lost)
+    monkeypatch.setattr("popcat.checks.compare.sample_galaxy", lost)
     found = crosscheck(certified, 2)
     assert found.n == 0 and found.n_not_converged == 2 and found.c2st_median is None
 
 
 def test_the_same_galaxies_are_chosen_again_and_others_with_another_seed(certified, monkeypatch):
-    monkeypatch.setattr("popcat.checks.crosscheck.sample_galaxy", same)
+    monkeypatch.setattr("popcat.checks.compare.sample_galaxy", same)
 
     def chosen(seed):
         return [one.object_id for one in crosscheck(certified, 4, seed=seed).galaxies]

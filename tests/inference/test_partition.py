@@ -24,17 +24,16 @@ from popcat.columns import (
 )
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.piecewise import PiecewiseDensity, PiecewiseShape
-from popcat.forward.model import forward_for
 from popcat.forward.noise import BandNoise, Noise, add_noise
-from popcat.forward.properties import Properties
+from popcat.forward.properties import Properties, forward_for
 from popcat.galaxies import FLAGS, observation
 from popcat.galaxy_model import GalaxyModel
 from popcat.inference.partition import Request, infer_partition, infer_table
 from popcat.io.photometry import flags_of
 from popcat.io.reading import without_redshift
 from popcat.posterior.features import fit_features
+from popcat.posterior.library import draw_mocks, draw_prior, simulate_partition
 from popcat.posterior.posterior import Posterior, save_posterior
-from popcat.posterior.simulation import draw_mocks, draw_prior, simulate_partition
 from popcat.posterior.support import fit_support
 from popcat.survey import load_survey
 from popcat.units import nmgy_to_ab_mag

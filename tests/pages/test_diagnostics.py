@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from popcat.checks.crosscheck import read_crosscheck
+from popcat.checks.compare import read_crosscheck
 from popcat.columns import PARAMETERS
 from popcat.errors import PopcatError
 from popcat.galaxies import CLEAN, FLAGS, UNCERTIFIED

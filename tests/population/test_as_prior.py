@@ -10,8 +10,8 @@ import torch
 from popcat.errors import PopcatError
 from popcat.inference.infer import infer
 from popcat.inference.reweight import reweight
-from popcat.population.as_prior import population_prior
-from popcat.population.space import log_standard_normal
+from popcat.population.fitted import population_prior
+from popcat.population.synthesis import log_standard_normal
 from popcat.run.client import SYNCHRONOUS
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from popcat.errors import PopcatError
-from popcat.population import ensemble, members
+from popcat.population import fit as fitting
+from popcat.population import members
 from popcat.population.cuts import parse_cuts
 from popcat.population.fit import fit_population, job_of_photometry, job_of_posteriors
 from popcat.population.fitted import load_population
@@ -149,9 +150,9 @@ def test_populations_that_differ_beyond_the_cuts_alone_are_equally_probable(fitt
     job = read_job(fitted)
     job = dataclasses.replace(job, route="hierarchical", draws=np.zeros(100))
     evidence = torch.linspace(-3.0, 2.0, 10)
-    monkeypatch.setattr(ensemble, "log_evidence", lambda flow, draws: evidence + np.log(flow))
-    monkeypatch.setattr(ensemble, "seen_share", lambda flow, *_: torch.tensor(flow))
-    weights = ensemble._weights(job, [], [0.5, 1.0])
+    monkeypatch.setattr(fitting, "log_evidence", lambda flow, draws: evidence + np.log(flow))
+    monkeypatch.setattr(fitting, "seen_share", lambda flow, *_: torch.tensor(flow))
+    weights = fitting._weights(job, [], [0.5, 1.0])
     seen = weights * [0.5, 1.0]
     np.testing.assert_allclose(seen / seen.sum(), 0.5, atol=1e-6)
 
@@ -233,7 +234,7 @@ def test_a_population_fits_on_dask_workers_too(fitted, catalogue, survey_file, q
 
 def test_a_rerun_does_not_make_the_start_again(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "known")
-    monkeypatch.setattr("popcat.population.fit.unfold", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("popcat.population.members.unfold", lambda *_: pytest.fail("made again"))
     larger = fit(catalogue, survey_file, folder, quick.model_copy(update={"members": 3}))
     assert [member.number for member in larger.description.members] == [0, 1, 2]
     first, second = load_population(fitted).description.members, larger.description.members
@@ -242,7 +243,7 @@ def test_a_rerun_does_not_make_the_start_again(fitted, catalogue, survey_file, q
 
 def test_members_are_measured_on_galaxies_of_their_own(fitted):
     job, population = read_job(fitted), load_population(fitted)
-    first, second = (ensemble._synthetic(population.flows[0], job, job.synthesis(), 200, seed)[0] for seed in (0, 1))
+    first, second = (fitting._synthetic(population.flows[0], job, job.synthesis(), 200, seed)[0] for seed in (0, 1))
     assert len(first) > 20
     assert not np.isin(first[:, 0], second[:, 0]).any()
 
@@ -251,10 +252,10 @@ def test_as_many_galaxies_are_measured_however_few_are_selected(fitted, monkeypa
     job, population, half = read_job(fitted), load_population(fitted), np.array([0.5, 0.5])
     synthesis = job.synthesis()
     synthesis.cuts = parse_cuts(["r<18"], job.survey.band_names)
-    features, share = ensemble._sample(population.flows, half, job, synthesis, 400, 0)
+    features, share = fitting._sample(population.flows, half, job, synthesis, 400, 0)
     assert len(features) == 400
     assert 0.0 < share < 0.4
-    monkeypatch.setattr(ensemble, "_MOST_TURNS", 2)
+    monkeypatch.setattr(fitting, "_MOST_TURNS", 2)
     synthesis.cuts = parse_cuts(["r<1"], job.survey.band_names)
     with pytest.raises(PopcatError, match="none of its galaxies"):
-        ensemble._sample(population.flows, half, job, synthesis, 400, 0)
+        fitting._sample(population.flows, half, job, synthesis, 400, 0)

@@ -14,7 +14,7 @@ from popcat.population.hierarchical import (
     median_effective,
 )
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import draw, log_standard_normal, new_flow
+from popcat.population.synthesis import draw, log_standard_normal, new_flow
 
 MEAN, SPREAD, ERROR = 0.8, 0.4, 0.5
 SETTINGS = PopulationSettings(n_blocks=2, hidden=16, n_bins=4, galaxies=128, start_steps=200)

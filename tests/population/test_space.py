@@ -7,7 +7,7 @@ from scipy.stats import kstest
 
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space, draw, log_density, log_standard_normal, new_flow
+from popcat.population.synthesis import Space, draw, log_density, log_standard_normal, new_flow
 
 
 @pytest.fixture(scope="module", params=["flat", "provabgs_warped"])

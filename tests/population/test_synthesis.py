@@ -8,8 +8,7 @@ from popcat.forward.noise import add_noise, default_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import parse_cuts
-from popcat.population.space import Space
-from popcat.population.synthesis import Synthesis, TorchNoise
+from popcat.population.synthesis import Space, Synthesis, TorchNoise
 from popcat.survey import load_survey
 
 

@@ -12,7 +12,6 @@ from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import parse_cuts
 from popcat.population.distance import Galaxies, fit_scaling
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import Space
 from popcat.population.start import (
     PhysicalPrior,
     _data_fluxes,
@@ -21,7 +20,7 @@ from popcat.population.start import (
     sample_start,
     start_prior,
 )
-from popcat.population.synthesis import Synthesis
+from popcat.population.synthesis import Space, Synthesis
 from popcat.population.unfolding import Start, StartLoss, _limited, _towards, unfold
 from popcat.survey import load_survey
 
@@ -168,7 +167,7 @@ def test_a_catalogue_of_other_units_has_no_start(synthesis):
 
 
 def test_a_flow_learns_the_library_with_its_weights():
-    from popcat.population.space import new_flow
+    from popcat.population.synthesis import new_flow
 
     x = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     start = Start(x, torch.tensor([-40.0, 0.0]))

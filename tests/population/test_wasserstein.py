@@ -8,8 +8,7 @@ from popcat.flows.training import fit_loss
 from popcat.population.cuts import parse_cuts
 from popcat.population.distance import Galaxies, WassersteinLoss, fit_scaling, floor_of, split
 from popcat.population.settings import PopulationSettings
-from popcat.population.space import draw, new_flow
-from popcat.population.synthesis import Observed
+from popcat.population.synthesis import Observed, draw, new_flow
 
 ERROR = 0.5
 MEAN, SPREAD = torch.tensor([0.6, -0.4]), torch.tensor([0.5, 0.8])

@@ -10,12 +10,11 @@ import torch
 from popcat.catalog.parts import OutputFolder
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
-from popcat.forward.model import forward_for
 from popcat.forward.noise import add_noise
+from popcat.forward.properties import forward_for
 from popcat.galaxy_model import make_prior
-from popcat.posterior.library import LibraryArrays, memory_source, observe, open_library
+from popcat.posterior.library import LibraryArrays, draw_prior, memory_source, observe, open_library, write_library_part
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.simulation import draw_prior, write_library_part
 from popcat.posterior.training import CHECKPOINTS, train, train_posterior
 from popcat.survey import Selection
 from popcat.units import nmgy_to_ab_mag

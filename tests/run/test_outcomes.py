@@ -62,7 +62,7 @@ def test_a_full_disk_stops_every_kind_of_work(cluster, parallel):
 
 
 def test_progress_has_a_unit_a_total_and_a_log_of_its_own_words(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("popcat.run.progress._LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("popcat.run.runner._LINE_EVERY_S", 0.0)
     how = How(SYNCHRONOUS, progress=True, log=tmp_path / "log.jsonl")
     jobs = {0: (4,), 2: (3,)}
     run(halve, jobs, verb="training", how=how, sizes=[1, 1, 1], unit="members", noun="member")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.run.progress import Reporter
+from popcat.run.runner import Reporter
 
 MADE = {"worker": "a", "gpu": True, "peak_rss_mb": 700.0, "seconds": {"sample": 2.0, "write": 0.5}}
 
@@ -74,7 +74,7 @@ def test_the_bar_shows_rate_and_failures(capsys, monkeypatch):
 
 
 def test_where_stderr_is_no_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
-    monkeypatch.setattr("popcat.run.progress._LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("popcat.run.runner._LINE_EVERY_S", 0.0)
     with Reporter("inferring", [10, 20], [0, 1], show=True, log=None) as reporter:
         reporter.done(0, MADE)
     assert "inferring 10 of 30 galaxies" in capsys.readouterr().err

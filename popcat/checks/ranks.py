@@ -1,0 +1,94 @@
+"""Are truths uniform among draws? Ranks, and how far they are from uniform.
+
+Ranks of one quantity: simulation-based calibration (SBC, Talts et al. 2018), with p-p curves as in SEDflow. Of all
+parameters at once: TARP (Lemos et al. 2023).
+"""
+
+import numpy as np
+
+# 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
+KS_CRITICAL_5, KS_CRITICAL_1 = 1.358, 1.628
+COVERAGE_LEVEL = 0.68
+
+
+def ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Position of the truth (n,) among draws (n, k), in (0, 1): (draws below + half of the ties + 1/2) / (k + 1).
+
+    Uniform over mocks from the prior if the posterior is exact.
+
+    >>> ranks(np.array([0.5]), np.array([[0.1, 0.2, 0.9]])).tolist()
+    [0.625]
+    """
+    below = (draws < truth[:, None]).sum(axis=1)
+    ties = (draws == truth[:, None]).sum(axis=1)
+    return (below + 0.5 * ties + 0.5) / (draws.shape[1] + 1)
+
+
+def ks_distance(values: np.ndarray) -> float:
+    """Kolmogorov-Smirnov distance of values in [0, 1] from the uniform distribution.
+
+    >>> round(ks_distance(np.array([0.5])), 2)
+    0.5
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    return float(max(np.max(np.arange(1, n + 1) / n - ordered), np.max(ordered - np.arange(n) / n)))
+
+
+def ks_critical(n: int, tests: int = 1, *, level: float = 0.01) -> float:
+    """KS distance that the largest of `tests` uniform samples of n exceeds with probability `level` (Bonferroni).
+
+    >>> round(ks_critical(2000), 3)
+    0.036
+    """
+    from scipy.stats import kstwobign
+
+    return float(kstwobign.isf(level / tests) / np.sqrt(n))
+
+
+def coverage(values: np.ndarray, level: float = COVERAGE_LEVEL) -> float:
+    """Fraction of ranks inside the central interval of this level."""
+    return float(np.mean(np.abs(values - 0.5) < 0.5 * level))
+
+
+def tarp_ranks(truth: np.ndarray, draws: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Fraction of draws nearer to a random reference point than the truth is, (n,): uniform if the joint posterior is
+    exact (Lemos et al. 2023, "tests of accuracy with random points").
+
+    truth, reference are (n, d), draws (n, k, d), all in coordinates of like scale.
+    """
+    far = np.linalg.norm(truth - reference, axis=1)
+    near = np.linalg.norm(draws - reference[:, None], axis=2)
+    return (np.sum(near < far[:, None], axis=1) + 0.5) / (draws.shape[1] + 1)
+
+
+def binned_coverage(all_ranks: dict[str, np.ndarray], by: np.ndarray, n_bins: int = 3) -> list[dict]:
+    """Coverage of the 68% interval of every quantity in bins of `by` (n,) that hold equal numbers of galaxies.
+
+    Each bin is a dict with low, high, n and coverage_68. A posterior can be right on average and wrong where galaxies
+    are faint or far.
+    """
+    edges = np.quantile(by, np.linspace(0.0, 1.0, n_bins + 1))
+    which = np.clip(np.searchsorted(edges, by, side="right") - 1, 0, n_bins - 1)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "n": int(np.sum(which == i)),
+            "coverage_68": {name: coverage(values[which == i]) for name, values in all_ranks.items()},
+        }
+        for i in range(n_bins)
+        if np.any(which == i)
+    ]
+
+
+def summarise(all_ranks: dict[str, np.ndarray]) -> dict:
+    """KS distance and 68% coverage by name, with the critical values for this number of mocks."""
+    n = len(next(iter(all_ranks.values())))
+    return {
+        "n": n,
+        "ks": {name: ks_distance(values) for name, values in all_ranks.items()},
+        "coverage_68": {name: coverage(values) for name, values in all_ranks.items()},
+        "ks_critical_5_percent": KS_CRITICAL_5 / np.sqrt(n),
+        "ks_critical_1_percent": KS_CRITICAL_1 / np.sqrt(n),
+    }

@@ -1,1 +1,0 @@
-"""Scripts that derive the embedded data files; popcat itself never imports them."""
