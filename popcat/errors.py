@@ -22,7 +22,11 @@ class DiskFullError(PopcatError):
 
 
 class CatalogWarning(UserWarning):
-    """A catalogue that does not fit the training of a posterior: its unit, a zero point, a column may be wrong."""
+    """Something of a catalogue that is not as it seems: read in one of several ways, or unlike a posterior's training.
+
+    The message says which it is, what usually causes it, and how to say another. The command line prints it as a line
+    on stderr.
+    """
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

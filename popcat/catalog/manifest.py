@@ -3,6 +3,7 @@
     part-000000.parquet ...       data: whole or absent
     _popcat/run.json              what the run is: its fingerprint, how many parts (Run)
     _popcat/000000.json ...       written after its part: rows, bytes, sha256, mtime, fingerprint, times (Sidecar)
+    _popcat/sources.json          files of photometry that a posterior catalogue was made of (popcat.io.content)
     _popcat/manifest.json         written last: the output is complete (Manifest), and what it is of (CatalogRecord)
 
 They lie in folders that travel, so whatever they say is checked before it is used: no file is named but a part, and

@@ -129,7 +129,6 @@ def infer(
     """Infer the posterior of every galaxy of a catalogue; a rerun finishes what is missing."""
     warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
     warnings.simplefilter("always", CatalogWarning)  # before hours are spent; and below, from the manifest
-    warnings.showwarning = lambda message, *_, **__: say(message)
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         source, posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify, budget_ms=budget_ms,
         target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
@@ -139,11 +138,12 @@ def infer(
     manifest = catalog.require_manifest()
     say(manifest.calibration)
     say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
-    check = manifest.training_check
-    if check is not None:
-        say(check.line)
+    against_training = manifest.training_check
+    if against_training is not None:
+        say(against_training.line)
     if json:
-        print_json(written(manifest, output) | {"calibration": manifest.calibration, "training_check": check})
+        print_json(written(manifest, output)
+                   | {"calibration": manifest.calibration, "training_check": against_training})  # fmt: skip
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(

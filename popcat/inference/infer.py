@@ -37,9 +37,17 @@ from popcat.inference.partition import (
     seconds_of,
     write_posterior_part,
 )
+from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
+from popcat.io.content import (
+    SourceFiles,
+    record_files,
+    recorded_files,
+    require_unchanged,
+    require_unchanged_since,
+    source_files,
+)
 from popcat.io.reading import (
-    check_catalog,
     read_pieces,
     require_bands,
     require_frame,
@@ -47,7 +55,7 @@ from popcat.io.reading import (
     survey_of,
     without_redshift,
 )
-from popcat.io.sources import Source, content_digest, label_of, plan_chunks
+from popcat.io.sources import Source, label_of, plan_chunks
 from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
 from popcat.run.client import Where
 from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
@@ -125,7 +133,7 @@ def infer(
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
-        given = _of_files(source, reading, schema, draws, rows_per_partition)
+        given = _of_files(source, reading, schema, draws, rows_per_partition, output)
     else:
         given = _of_table(source, reading, schema, draws, rows_per_partition)
     if output is not None:
@@ -166,6 +174,7 @@ class _Given:
 
     label : of the source. parts, rows : parts and the number of rows of each. digest : hash of the content.
     rows_per_part : as asked for or chosen. fetch : the photometry frame of pieces (part, first row, end) of parts.
+    files : those that the parts are in, where they are in files.
     """
 
     label: str
@@ -174,14 +183,18 @@ class _Given:
     digest: str
     rows_per_part: int | None
     fetch: Callable[[list[tuple[int, int, int]]], pd.DataFrame]
+    files: SourceFiles | None = None
 
 
-def _of_files(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
+def _of_files(
+    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: str | Path | None
+) -> _Given:
     chunks, rows = cut(source, schema, draws, rows)
     check_catalog(source, survey, chunks)
     sizes = [chunk.stop - chunk.start for chunk in chunks]
-    return _Given(label_of(source), chunks, sizes, content_digest(chunks), rows,
-                  lambda pieces: read_pieces(chunks, pieces, survey))  # fmt: skip
+    files = None if output is None else source_files(chunks, survey, recorded_files(output))
+    return _Given(label_of(source), chunks, sizes, files.digest if files else "", rows,
+                  lambda pieces: read_pieces(chunks, pieces, survey), files)  # fmt: skip
 
 
 def cut(source: Source, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
@@ -273,7 +286,11 @@ def _write(
                  "hide_redshift": request.hide_redshift}  # fmt: skip
     if given.rows_per_part is not None:
         arguments["rows_per_partition"] = given.rows_per_part
+    if given.files is not None:
+        require_unchanged(output, given.files, recorded_files(output))
     folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
+    if given.files is not None:
+        record_files(output, given.files)
     pending, start = folder.resume(check=how.check), time.monotonic()
     earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
     check = None if earlier is None else earlier.training_check
@@ -283,6 +300,8 @@ def _write(
     jobs = {i: (folder, i, given.parts[i], request) for i in pending}
     seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
     write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
+    if given.files is not None and pending:
+        require_unchanged_since(given.parts, request.survey, given.files, output)
     record = CatalogRecord(
         survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
         posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,

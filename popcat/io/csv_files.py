@@ -4,6 +4,7 @@ Lines before the header that start with "#" are no data. In an ECSV file (Astrop
 delimiter.
 """
 
+import csv
 import io
 from collections.abc import Iterator
 from functools import lru_cache
@@ -51,6 +52,17 @@ def fields(path: str) -> dict[str, Field]:
         ends = list(islice(_record_ends(file, dialect.skip), _SCHEMA_ROWS + 1))
     frame = _parse(Chunk(path, "csv", 0, len(ends) - 1, byte_range=(ends[0], ends[-1])))
     return {str(name): Field(numpy_kind(frame[name].dtype), dialect.units.get(str(name))) for name in frame}
+
+
+def names(path: str) -> list[str]:
+    """Names of all columns, also those that are there twice."""
+    dialect = _dialect(path)
+    with open(path, "rb") as file:
+        header_end = next(_record_ends(file, dialect.skip))
+        file.seek(dialect.skip)
+        header = file.read(header_end - dialect.skip).decode("utf-8-sig")
+    rows = csv.reader([header.strip()], delimiter=dialect.delimiter, skipinitialspace=True)
+    return [name for name in next(rows) if name]
 
 
 def _dialect(path: str) -> _Dialect:

@@ -6,6 +6,7 @@ all of it, privately, which systems refuse beyond their memory, and may copy all
 
 import gzip
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +40,7 @@ def plan(path: str, rows: int) -> list[Chunk]:
         warnings.simplefilter("ignore", AstropyWarning)  # headers are seldom clean; truncation is refused here
         layout = _layout(path)
     _refuse_truncated(path, layout)
+    _refuse_repeated(path)
     return [Chunk(path, "fits", start, stop) for start, stop in spans(layout.rows, rows)]
 
 
@@ -52,6 +54,12 @@ def fields(path: str) -> dict[str, Field]:
     """Kind of each column, and its unit from TUNIT."""
     (table,) = _blocks(Chunk(path, "fits", 0, min(1, _layout(path).rows)))
     return {column.name: array_field(table.data[column.name], column.unit) for column in table.columns}
+
+
+def names(path: str) -> list[str]:
+    """Names of all columns, also those that are there twice."""
+    header = _layout(path).header
+    return [str(header.get(f"TTYPE{i}", "")).strip() for i in range(1, header["TFIELDS"] + 1)]
 
 
 def _layout(path: str) -> _Layout:
@@ -68,6 +76,14 @@ def _read_layout(path: str, size: int, mtime_ns: int) -> _Layout:
                 return _Layout(header, hdu.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"])
         raise PopcatError(f"{path} has no binary table, which popcat reads catalogues from; "
                           f"it has {', '.join(type(hdu).__name__ for hdu in hdus)}")
+
+
+def _refuse_repeated(path: str):
+    """astropy reads no table with two columns of one name."""
+    twice = [name for name, times in Counter(names(path)).items() if times > 1]
+    if twice:
+        raise PopcatError(f"{path} has more than one column of the name {', '.join(twice)}: expected each name once; "
+                          "rename or remove the others")
 
 
 def _opened(path: str):

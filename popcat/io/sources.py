@@ -5,7 +5,6 @@ files. Names and values are the file's own: `popcat.io.photometry` gives them po
 """
 
 import glob
-import hashlib
 import re
 import zlib
 from collections import Counter
@@ -31,7 +30,6 @@ SUFFIXES = {
     ".vot": "votable", ".votable": "votable", ".xml": "votable",
 }
 _HATS = ("hats.properties", "properties")
-_SAMPLE = 65536
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
 
 
@@ -88,29 +86,31 @@ def _paths(source: Source) -> list[Path]:
     return [Path(path).absolute() for path in found]
 
 
-def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
+def read_chunk(chunk: Chunk, columns: Sequence[str], marks: Sequence[float] = ()) -> pd.DataFrame:
     """The rows of a chunk, only these columns, with a plain RangeIndex.
 
     A column may be an element of a vector column, "NMGY[2]", or an expression over the file's columns, unless the file
-    has a column of that very name.
+    has a column of that very name. Numbers in `marks` are missing values in what an expression reads.
 
     Raises PopcatError if the file is unreadable, lacks a column, or has changed since it was planned.
     """
     with _readable(chunk.path):
         known = () if all(name.isidentifier() for name in columns) else read_fields(chunk.path)
-        frame = computed(lambda sources: _reader(chunk.path).read(chunk, sources), columns, known)
+        frame = computed(lambda sources: _reader(chunk.path).read(chunk, sources), columns, known, marks)
     if len(frame) != chunk.stop - chunk.start:
         raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
                           "it is damaged, or it changed after the run was planned")
     return frame
 
 
-def computed(read: Callable[[list[str]], pd.DataFrame], columns: Sequence[str], known: Iterable[str]) -> pd.DataFrame:
+def computed(
+    read: Callable[[list[str]], pd.DataFrame], columns: Sequence[str], known: Iterable[str], marks: Sequence[float] = ()
+) -> pd.DataFrame:
     """Columns, each once, of what `read` gives of plain columns and elements; `known` are those that there are."""
     names = list(dict.fromkeys(columns))
     sources = list(dict.fromkeys(source for name in names for source in sources_of(name, known)))
     frame = read(sources)
-    return frame if sources == names else pd.DataFrame({name: column(frame, name) for name in names})
+    return frame if sources == names else pd.DataFrame({name: column(frame, name, marks) for name in names})
 
 
 def read_fields(path: str | Path) -> dict[str, Field]:
@@ -118,6 +118,13 @@ def read_fields(path: str | Path) -> dict[str, Field]:
     with _readable(path):
         status = Path(path).stat()
         return _fields(str(path), status.st_size, status.st_mtime_ns)
+
+
+def repeated_names(path: str | Path) -> list[str]:
+    """Names that more than one column of a file has."""
+    with _readable(path):
+        names = _reader(path).names(str(path))
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 @lru_cache(maxsize=16)
@@ -134,23 +141,6 @@ def whole_files(chunks: Sequence[Chunk]) -> list[Chunk]:
         groups = tuple(sorted({*first.row_groups, *chunk.row_groups}))
         merged[key] = replace(first, stop=chunk.stop, row_groups=groups)
     return list(merged.values())
-
-
-def content_digest(chunks: Sequence[Chunk]) -> str:
-    """A hash of the files behind a plan, wherever they are: each one's size and first and last 64 KiB.
-
-    Enough to tell that a catalogue is another one, at no cost for large files: a Parquet footer holds the statistics
-    of every column.
-    """
-    digest = hashlib.sha256()
-    for path in dict.fromkeys(chunk.path for chunk in chunks):
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            head = file.read(_SAMPLE)
-            file.seek(max(size - _SAMPLE, 0))
-            digest.update(f"{size}:".encode() + head + file.read(_SAMPLE))
-    return digest.hexdigest()
 
 
 @contextmanager

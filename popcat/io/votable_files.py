@@ -34,6 +34,11 @@ def fields(path: str) -> dict[str, Field]:
             for field in table.fields}
 
 
+def names(path: str) -> list[str]:
+    """Names of all columns, also those that are there twice."""
+    return [field.name for field in _table(path).fields]
+
+
 def _table(path: str):
     status = Path(path).stat()
     return _parsed(path, status.st_size, status.st_mtime_ns)

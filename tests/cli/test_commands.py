@@ -285,6 +285,18 @@ def test_a_survey_file_is_drafted_from_a_header_and_checked(popcat, galaxies, tm
     assert [band["observed"] for band in found["bands"]] == [150] * 5 and found["flags"]["negative_flux"] == 10
 
 
+def test_a_warning_of_a_catalogue_is_one_line_on_stderr(popcat, galaxies, tiny_model, tmp_path):
+    table = pq.read_table(galaxies)
+    units = [field.with_metadata({"unit": "counts"} if field.name == "modelflux_r" else {}) for field in table.schema]
+    pq.write_table(table.cast(pa.schema(units)), tmp_path / "counts.parquet")
+    status, _, err = popcat("infer", tmp_path / "counts.parquet", "--posterior", tiny_model, "--draws", 5,
+                            "-o", tmp_path / "out", *SYNCHRONOUS)  # fmt: skip
+    said = [line for line in err.splitlines() if line.startswith("Warning: ")]
+    assert status == 0 and len(said) == 1
+    assert 'the unit "counts" of modelflux_r is not understood, taken as nMgy' in said[0]
+    assert said[0] in popcat("survey", "check", tmp_path / "counts.parquet", "--survey", "sdss")[2].splitlines()
+
+
 def test_the_columns_are_printed_as_a_table(popcat):
     status, out, _ = popcat("schema", "--survey", "sdss")
     assert status == 0
