@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from popcat.inference.partition import (
     write_posterior_part,
 )
 from popcat.io.chunks import Chunk
+from popcat.io.named import Source, label_of
+from popcat.io.photometry import catalog_columns
 from popcat.io.reading import (
     check_catalog,
     read_pieces,
@@ -37,7 +39,7 @@ from popcat.io.reading import (
     survey_of,
     without_redshift,
 )
-from popcat.io.sources import Source, content_digest, label_of, plan_chunks
+from popcat.io.sources import content_digest, parts_of_chunks, plan_chunks, remarks_on
 from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
 from popcat.run.client import Where
 from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
@@ -152,6 +154,7 @@ class _Given:
 
     label : of the source. parts, rows : parts and the number of rows of each. digest : hash of the content.
     rows_per_part : as asked for or chosen. fetch : the photometry frame of pieces (part, first row, end) of parts.
+    remarks : what is wrong with the source as a whole, a line each.
     """
 
     label: str
@@ -160,22 +163,26 @@ class _Given:
     digest: str
     rows_per_part: int | None
     fetch: Callable[[list[tuple[int, int, int]]], pd.DataFrame]
+    remarks: list[str] = field(default_factory=list)
 
 
 def _of_files(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
-    chunks, rows = cut(source, schema, draws, rows)
+    chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
-    sizes = [chunk.stop - chunk.start for chunk in chunks]
-    return _Given(label_of(source), chunks, sizes, content_digest(chunks), rows,
-                  lambda pieces: read_pieces(chunks, pieces, survey))  # fmt: skip
+    parts = parts_of_chunks(chunks, rows)
+    sizes = [sum(chunk.stop - chunk.start for chunk in part) for part in parts]
+    return _Given(label_of(source), parts, sizes, content_digest(chunks), rows,
+                  lambda pieces: read_pieces(parts, pieces, survey), remarks_on(source, chunks))  # fmt: skip
 
 
-def cut(source: Source, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
-    """The chunks of a catalogue and the rows of each, chosen where `rows` is None; PopcatError as `plan_chunks`."""
+def cut(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
+    """The chunks of a catalogue and the most rows of a part, chosen where `rows` is None; PopcatError as
+    `plan_chunks`."""
+    columns = catalog_columns(survey)
     if rows is None:
-        whole = plan_chunks(source, rows_per_partition=_ALL)
+        whole = plan_chunks(source, rows_per_partition=_ALL, columns=columns)
         rows = rows_per_part(schema, draws, sum(chunk.stop - chunk.start for chunk in whole))
-    return plan_chunks(source, rows_per_partition=rows), rows
+    return plan_chunks(source, rows_per_partition=rows, columns=columns), rows
 
 
 def _of_table(table: Any, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:

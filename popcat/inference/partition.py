@@ -3,7 +3,9 @@
     photometry frame -> Observation -> draws -> certified, where asked; checked, always -> quantities -> table
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -42,14 +44,18 @@ class Request:
     own: OwnGalaxies | None = None
 
 
-def read_part(part: Chunk | Part | pd.DataFrame, survey: Survey) -> pd.DataFrame:
-    """The photometry frame of a part: of a file, of a Dask frame, or as it is."""
-    if isinstance(part, Chunk):
+OfCatalog: TypeAlias = Chunk | Sequence[Chunk] | Part | pd.DataFrame
+"""A part of a catalogue: rows of a file or of several, of a Dask frame, or photometry as it is."""
+
+
+def read_part(part: OfCatalog, survey: Survey) -> pd.DataFrame:
+    """The photometry frame of a part."""
+    if isinstance(part, Chunk | tuple):
         return read_partition(part, survey)
     return seen_by(part.make() if isinstance(part, Part) else part, survey)
 
 
-def infer_part(part: Chunk | Part | pd.DataFrame, request: Request) -> pa.Table:
+def infer_part(part: OfCatalog, request: Request) -> pa.Table:
     """Posteriors of one part; PopcatError if this process finds another posterior than the run began with."""
     posterior = load_posterior(request.posterior)
     if posterior.name != request.name:
@@ -64,13 +70,13 @@ def infer_part(part: Chunk | Part | pd.DataFrame, request: Request) -> pa.Table:
         return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own)
 
 
-def infer_partition(part: Chunk | Part | pd.DataFrame, request: Request) -> pd.DataFrame:
+def infer_partition(part: OfCatalog, request: Request) -> pd.DataFrame:
     """`infer_part` in pandas: columns of popcat.columns.posterior_schema."""
     return to_pandas(infer_part(part, request))
 
 
 def write_posterior_part(
-    folder: OutputFolder, index: int, part: Chunk | Part | pd.DataFrame, request: Request
+    folder: OutputFolder, index: int, part: OfCatalog, request: Request
 ) -> int:
     """Infer the posteriors of one part and write them; the number of rows."""
     table = infer_part(part, request)

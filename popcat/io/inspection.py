@@ -92,12 +92,12 @@ def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> 
     (40, 'r', 40)
     """
     survey = load_survey(survey)
-    chunks = plan_chunks(source, rows_per_partition=_ROWS)
+    chunks = plan_chunks(source, rows_per_partition=_ROWS, columns=catalog_columns(survey))
     check_catalog(source, survey, chunks)
     counts = _Counts(survey)
     for chunk in chunks:
         counts.add(to_photometry(read_chunk(chunk, catalog_columns(survey)), survey))
-    fields = read_fields(chunks[0].path)
+    fields = read_fields(chunks[0])
     stated = {band.name: field_of(fields, band.flux).unit for band in survey.bands}
     return Inspection(survey.name, counts.rows, counts.flags, tuple(counts.bands(stated)))
 
@@ -183,7 +183,7 @@ def draft_survey(source: str | Path, *, output: str | Path | None = None, name: 
 
 
 def _draft(path: str | Path, name: str) -> str:
-    fields = read_fields(plan_chunks(path, rows_per_partition=_ROWS)[0].path)
+    fields = read_fields(plan_chunks(path, rows_per_partition=_ROWS)[0])
     bands = list(_bands(fields))
     if not bands:
         raise PopcatError(f"{path}: no pair of columns looks like a flux and its error, such as flux_r and flux_err_r; "

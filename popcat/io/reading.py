@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from popcat.columns import photometry_columns, photometry_meta
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
 from popcat.io.chunks import Chunk, Field, field_of
+from popcat.io.named import Source, label_of
 from popcat.io.photometry import (
     MAGNITUDES,
     catalog_columns,
@@ -23,7 +24,7 @@ from popcat.io.photometry import (
     to_nmgy,
     to_photometry,
 )
-from popcat.io.sources import Source, label_of, plan_chunks, read_chunk, read_fields, whole_files
+from popcat.io.sources import parts_of_chunks, plan_chunks, read_chunk, read_fields, remarks_on, whole_files
 from popcat.run.frames import Frame, frame_of, meta_of
 from popcat.survey import Survey, load_survey
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT, nmgy_to_ab_mag
@@ -56,8 +57,8 @@ def check_catalog(source: Source, survey: Survey, chunks: Sequence[Chunk]) -> No
 
     Raises PopcatError, which says what was expected, what came, and how to mend it.
     """
-    for file in dict.fromkeys(chunk.path for chunk in chunks):
-        check_fields(file, read_fields(file), survey)
+    for chunk in {(chunk.path, chunk.table): chunk for chunk in chunks}.values():
+        check_fields(chunk.path, read_fields(chunk), survey)
     check_values(label_of(source), read_chunk(chunks[0], catalog_columns(survey)), _all_ids(survey, chunks), survey)
 
 
@@ -157,14 +158,23 @@ def _base_unit(text: str) -> str:
 
 
 def _all_ids(survey: Survey, chunks: Sequence[Chunk]) -> np.ndarray:
-    ids = []
+    ids, key = [], survey.columns.object_id
     for chunk in whole_files(chunks):
-        names = catalog_columns(survey) if chunk.format == "csv" else [survey.columns.object_id]
+        names = catalog_columns(survey) if chunk.format == "csv" else [key]
         raw = read_chunk(chunk, names)
         for name in names[1:]:
             numbers(raw, name)
-        ids.append(object_ids(raw[survey.columns.object_id]))
+        _refuse_blank(raw[key], chunk)
+        ids.append(object_ids(raw[key]))
     return np.concatenate(ids)
+
+
+def _refuse_blank(ids: pd.Series, chunk: Chunk):
+    blank = np.flatnonzero(ids.isna())
+    if blank.size:
+        more = f", nor have {blank.size - 1:,} others" if blank.size > 1 else ""
+        raise PopcatError(f'{chunk.path}: row {chunk.start + blank[0] + 1:,}, counted from 1, has no identifier in '
+                          f'column "{ids.name}"{more}: give each row an integer of its own')
 
 
 def _check_unique(where, ids: np.ndarray, column: str):
@@ -200,9 +210,11 @@ def _check_no_magnitudes(where, raw: pd.DataFrame, survey: Survey):
                           f'"{survey.name}", whose unit is "{survey.unit_of(bands[0])}"')
 
 
-def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
-    """The photometry frame of one chunk of a catalogue."""
-    frame = to_photometry(read_chunk(chunk, catalog_columns(survey)), survey)
+def read_partition(part: Chunk | Sequence[Chunk], survey: Survey) -> pd.DataFrame:
+    """The photometry frame of one chunk of a catalogue, or of several that make a part."""
+    chunks, names = [part] if isinstance(part, Chunk) else part, catalog_columns(survey)
+    frames = [to_photometry(read_chunk(chunk, names), survey) for chunk in chunks]
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
     frame.attrs[_SURVEY] = survey.model_dump_json()
     return frame
 
@@ -219,16 +231,24 @@ def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(redshift=np.nan, redshift_err=np.nan, flags=flags.astype(np.int32))
 
 
-def read_pieces(chunks: Sequence[Chunk], pieces: Sequence[tuple[int, int, int]], survey: Survey) -> pd.DataFrame:
-    """The photometry frame of some rows: of each piece (number of the chunk, first row in it, end)."""
-    frames = []
-    for index, start, stop in pieces:
-        chunk = chunks[index]
-        if chunk.byte_range is None:
-            frames.append(read_partition(replace(chunk, start=chunk.start + start, stop=chunk.start + stop), survey))
-        else:  # bytes say nothing of rows
-            frames.append(read_partition(chunk, survey).iloc[start:stop])
+def read_pieces(
+    parts: Sequence[Sequence[Chunk]], pieces: Sequence[tuple[int, int, int]], survey: Survey
+) -> pd.DataFrame:
+    """The photometry frame of some rows: of each piece (number of the part, first row in it, end)."""
+    frames = [frame for index, start, stop in pieces for frame in _rows_of(parts[index], start, stop, survey)]
     return pd.concat(frames, ignore_index=True)
+
+
+def _rows_of(part: Sequence[Chunk], start: int, stop: int, survey: Survey) -> Iterator[pd.DataFrame]:
+    """Rows of a part, one frame for each of its chunks that has some."""
+    for chunk in part:
+        size = chunk.stop - chunk.start
+        low, high = max(start, 0), min(stop, size)
+        if low < high and chunk.byte_range is None:
+            yield read_partition(replace(chunk, start=chunk.start + low, stop=chunk.start + high), survey)
+        elif low < high:  # bytes say nothing of rows
+            yield read_partition(chunk, survey).iloc[low:high]
+        start, stop = start - size, stop - size
 
 
 def read_catalog(source: Source, survey: "str | Path | Survey", *, rows_per_partition: int = 2500) -> Frame:
@@ -244,11 +264,14 @@ def read_catalog(source: Source, survey: "str | Path | Survey", *, rows_per_part
     (4, 'sdss')
     """
     survey = load_survey(survey)
-    chunks = plan_chunks(source, rows_per_partition=rows_per_partition)
+    chunks = plan_chunks(source, rows_per_partition=rows_per_partition, columns=catalog_columns(survey))
     check_catalog(source, survey, chunks)
+    parts = parts_of_chunks(chunks, rows_per_partition)
+    for line in remarks_on(source, chunks):
+        warnings.warn(line, UserWarning, stacklevel=2)
     meta = photometry_meta(survey)
     meta.attrs[_SURVEY] = survey.model_dump_json()
-    return frame_of(read_partition, chunks, survey=survey, meta=meta)
+    return frame_of(read_partition, parts, survey=survey, meta=meta)
 
 
 def survey_of(frame: "Frame | pd.DataFrame") -> Survey | None:

@@ -81,7 +81,7 @@ def test_strings_of_digits_are_no_integers(raw, write, survey):
 def test_a_missing_identifier_is_refused(raw, write, survey):
     ids = raw["id"].astype("Int64")
     ids[3] = pd.NA
-    with pytest.raises(PopcatError, match='column "id": 1 rows have no identifier'):
+    with pytest.raises(PopcatError, match=r'cat\.parquet: row 4, counted from 1, has no identifier in column "id"'):
         knock(write(raw.assign(id=ids)), survey)
 
 
