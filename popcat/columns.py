@@ -193,13 +193,14 @@ def posterior_meta(survey: Survey, galaxy_model: GalaxyModel | None = None) -> p
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """A table as a frame: lists and strings stay Arrow arrays, numbers become numpy columns.
+    """A table as a frame: strings stay Arrow arrays, numbers become numpy columns, lists arrays in a column of objects.
 
-    Integers in `table` must have no nulls.
+    pandas writes a column of Arrow lists as Parquet that it cannot read again (pandas 57411). Integers in `table` must
+    have no nulls.
     """
 
     def dtype(kind):
-        return pd.ArrowDtype(kind) if pa.types.is_list(kind) or pa.types.is_string(kind) else None
+        return pd.ArrowDtype(kind) if pa.types.is_string(kind) else None
 
     return table.to_pandas(types_mapper=dtype)
 

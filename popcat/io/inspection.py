@@ -14,10 +14,11 @@ from popcat.forward.filters import load_curves
 from popcat.forward.noise import Noise, noise_counts, noise_from_counts
 from popcat.galaxies import FLAGS, observed
 from popcat.io.chunks import Field, field_of
+from popcat.io.named import Source
 from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.reading import check_catalog, read_catalog, spelled_unit
 from popcat.io.sources import plan_chunks, read_chunk, read_fields
-from popcat.run.frames import Frame, sum_of
+from popcat.run.frames import Frame, is_frame, sum_of
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
 
@@ -80,7 +81,7 @@ class Inspection(Displayed):
         return rows | {f"flag {name}": f"{n:,} rows" for name, n in self.flags.items() if n}
 
 
-def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
+def check_survey(source: Source, survey: "str | Path | Survey" = "sdss") -> Inspection:
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
     The catalogue is read once, a part at a time.
@@ -103,7 +104,7 @@ def check_survey(source: str | Path, survey: "str | Path | Survey" = "sdss") -> 
 
 
 def fit_noise(
-    source: "str | Path | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None
+    source: "Source | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None
 ) -> Noise:
     """The noise of a survey, from the errors of its catalogue: flux error and its scatter against flux, per band.
 
@@ -118,7 +119,7 @@ def fit_noise(
     """
     survey = load_survey(survey)
     load_curves(survey)  # an unknown filter is said now, not when the library is simulated
-    frame = read_catalog(source, survey) if isinstance(source, str | Path) else source
+    frame = source if is_frame(source) else read_catalog(source, survey)
     found = noise_from_counts(sum_of(frame, noise_counts, survey), survey)
     if output is not None:
         write_json_atomic(output, found.model_dump(mode="json"))

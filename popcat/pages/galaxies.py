@@ -161,7 +161,7 @@ def _unusual(frame: pd.DataFrame) -> dict[str, list[int]]:
     status = frame["status"].to_numpy(dtype=object)
     masks |= {f"status {name}": status == name for name in sorted(set(status) - {"ok"})}
     if "route" in frame:
-        route = frame["route"].to_numpy(dtype=object)
+        route = frame["route"].fillna("").to_numpy(dtype=object)  # none without a posterior
         masks |= {f"route {name}": (route == name) & (status == "ok") for name in sorted(set(route[status == "ok"]))}
     by_chi2 = frame.assign(_order=-frame["chi2_best"].astype(float)).sort_values("_order", kind="stable")
     found = {}
