@@ -137,6 +137,7 @@ class CatalogRecord(BaseModel):
     prior : None for the training prior, else the text or the name of the new one; then `reweighted_from` is the
     catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
     said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
+    status, flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each.
     """
 
     model_config = ConfigDict(strict=True)
@@ -153,6 +154,9 @@ class CatalogRecord(BaseModel):
     prior: str | None = None
     reweighted_from: str | None = None
     seconds: float | None = None
+    status: dict[str, Count] = {}
+    flags: dict[str, Count] = {}
+    warnings: list[str] = []
 
 
 class CatalogManifest(CatalogRecord, Manifest):

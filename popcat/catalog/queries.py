@@ -59,7 +59,7 @@ def open_catalog(path: "str | Path") -> "Catalog":
     >>> list(catalog.to_pandas(["object_id", "log_mstar_p50"], where="status == 'ok'").columns)
     ['object_id', 'log_mstar_p50']
     """
-    path, manifest = Path(path), None
+    path, manifest = Path(path).expanduser(), None
     if is_output(path):
         is_posteriors = read_run(path).kind == CatalogManifest.KIND
         manifest = read_manifest(path, CatalogManifest if is_posteriors else Manifest)

@@ -20,9 +20,11 @@ from popcat.cli.options import (
     PosteriorOption,
     SeedOption,
     SourceArgument,
+    SourcesArgument,
     SurveyOption,
     WorkersOption,
     examples,
+    one_or_all,
     print_json,
     say,
     show,
@@ -52,19 +54,19 @@ def draft_survey(
 
 
 @survey.command("check", epilog=examples("popcat survey check galaxies.fits --survey survey.toml"))
-def check_survey(source: SourceArgument, survey: SurveyOption = "sdss", json: JsonOption = False) -> None:
+def check_survey(source: SourcesArgument, survey: SurveyOption = "sdss", json: JsonOption = False) -> None:
     """Read a catalogue as a survey file says, and report what each band holds."""
-    show(popcat.check_survey(source, survey), as_json=json)
+    show(popcat.check_survey(one_or_all(source), survey), as_json=json)
 
 
 @noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))
 def fit_noise(
-    source: SourceArgument,
+    source: SourcesArgument,
     survey: SurveyOption = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
 ) -> None:
     """Fit the noise of a survey: flux error and its scatter against flux, per band."""
-    found = popcat.fit_noise(source, survey, output=output)
+    found = popcat.fit_noise(one_or_all(source), survey, output=output)
     say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {output}")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.manifest import CatalogManifest, CatalogRecord, Certification, PosteriorRecord
+from popcat.catalog.manifest import CatalogManifest, CatalogRecord, Certification, PosteriorRecord, is_output
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration import require_calibrated
@@ -27,6 +28,7 @@ from popcat.inference.partition import (
     seconds_of,
     write_posterior_part,
 )
+from popcat.inference.rows import counts_of_folder, refuse_hopeless
 from popcat.io.chunks import Chunk
 from popcat.io.named import Source, label_of
 from popcat.io.photometry import catalog_columns
@@ -116,8 +118,10 @@ def infer(
         given = _of_files(source, reading, schema, draws, rows_per_partition)
     else:
         given = _of_table(source, reading, schema, draws, rows_per_partition)
+    for line in given.remarks:
+        warnings.warn(line, UserWarning, stacklevel=2)
     if output is not None:
-        return _write(given, posterior, request, Path(output), how, calibrated)
+        return _write(given, posterior, request, Path(output).expanduser(), how, calibrated)
     if is_lazy:
         meta = posterior_meta(posterior.survey, posterior.galaxy_model)
         return map_frame(source, infer_partition, _described(given, posterior, request), meta=meta)
@@ -224,12 +228,16 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def _described(given: _Given, posterior: Posterior, request: Request) -> Request:
-    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut."""
+    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut.
+
+    Raises PopcatError if none of these rows can have a posterior.
+    """
     pieces = pieces_of(given.rows, rows_to_fit(sum(given.rows)))
     if not pieces:
         return request
     frame = given.fetch(pieces)
     frame = without_redshift(frame) if request.hide_redshift else frame
+    refuse_hopeless(given.label, frame, request.survey)
     return replace(request, own=describe_own_galaxies(frame, posterior))
 
 
@@ -261,11 +269,14 @@ def _write(
                  "hide_redshift": request.hide_redshift}  # fmt: skip
     if given.rows_per_part is not None:
         arguments["rows_per_partition"] = given.rows_per_part
+    is_new = not is_output(output)
+    if is_new:  # what is refused now leaves no folder
+        request = _described(given, posterior, request)
     folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
     pending, start = folder.resume(check=how.check), time.monotonic()
     if pending:
         _ = posterior.forward  # builds its tables once, before the workers look for them
-        request = _described(given, posterior, request)
+        request = request if is_new else _described(given, posterior, request)
     jobs = {i: (folder, i, given.parts[i], request) for i in pending}
     seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
     write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
@@ -273,7 +284,8 @@ def _write(
         survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
         posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
         source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
-        seconds=round(time.monotonic() - start, 3) if pending else None,
+        seconds=round(time.monotonic() - start, 3) if pending else None, warnings=given.remarks,
+        **counts_of_folder(folder),
     )  # fmt: skip
     folder.finish(record)
     return open_catalog(output)

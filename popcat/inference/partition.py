@@ -18,6 +18,7 @@ from popcat.checks.flags import OwnGalaxies, check_galaxies
 from popcat.columns import PERCENTILES, posterior_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, UNCERTIFIED, has_posterior, observation, observed, status_of
+from popcat.inference.rows import counts_of_table
 from popcat.io.chunks import Chunk
 from popcat.io.reading import read_partition, seen_by, without_redshift
 from popcat.posterior.posterior import Posterior, load_posterior
@@ -80,8 +81,7 @@ def write_posterior_part(
 ) -> int:
     """Infer the posteriors of one part and write them; the number of rows."""
     table = infer_part(part, request)
-    names, counts = np.unique(table["status"].to_numpy(), return_counts=True)
-    folder.write_part(index, table, {"status": dict(zip(map(str, names), map(int, counts), strict=True))})
+    folder.write_part(index, table, counts_of_table(table))
     return table.num_rows
 
 

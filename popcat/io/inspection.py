@@ -1,7 +1,7 @@
 """What a catalogue holds, as a survey file says: `check_survey`, `fit_noise`; a first such file: `draft_survey`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from popcat.io.named import Source
 from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.reading import check_catalog, read_catalog, spelled_unit
 from popcat.io.sources import plan_chunks, read_chunk, read_fields
-from popcat.run.frames import Frame, is_frame, sum_of
+from popcat.run.frames import Frame, sum_of
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
 
@@ -119,7 +119,7 @@ def fit_noise(
     """
     survey = load_survey(survey)
     load_curves(survey)  # an unknown filter is said now, not when the library is simulated
-    frame = source if is_frame(source) else read_catalog(source, survey)
+    frame = read_catalog(source, survey) if isinstance(source, str | Path | Sequence) else source
     found = noise_from_counts(sum_of(frame, noise_counts, survey), survey)
     if output is not None:
         write_json_atomic(output, found.model_dump(mode="json"))

@@ -32,6 +32,8 @@ from popcat.units import (
 MAGNITUDES = ("ab_mag", "asinh_mag")
 MAG_RANGE = (0.0, 50.0)
 """A magnitude outside this range is a mark for "not observed", such as 99 or -999."""
+RA_RANGE = (-180.0, 540.0)
+"""A right ascension in this range is an angle; outside it is a mark for none."""
 REDSHIFT_REACH = 5.0
 """A measured redshift may lie outside the survey's range by this many of its errors."""
 
@@ -61,8 +63,7 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
     require_columns(raw.columns, survey, "the frame")
     columns = survey.columns
     data = {"object_id": object_ids(column(raw, columns.object_id))}
-    for name in ("ra", "dec"):
-        data[name] = numbers(raw, getattr(columns, name))
+    data["ra"], data["dec"] = positions(numbers(raw, columns.ra), numbers(raw, columns.dec))
     for name in ("redshift", "redshift_err"):
         data[name] = numbers(raw, getattr(columns, name), survey.missing_values)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -71,6 +72,18 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
     frame = pd.DataFrame(data)
     frame["flags"] = flags_of(frame, survey) | quality_flags(raw, survey)
     return frame[list(photometry_columns(survey))]
+
+
+def positions(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension in [0, 360) and declination, both NaN where they are marks for none, such as 99 or -999.
+
+    >>> positions(np.array([-10.0, 370.0, 10.0, -999.0]), np.array([0.0, 0.0, 99.0, 0.0]))[0].tolist()
+    [350.0, 10.0, nan, nan]
+    """
+    low, high = RA_RANGE
+    known = ~((np.abs(dec) > 90.0) | (ra < low) | (ra > high))
+    inside = (ra >= 0.0) & (ra < 360.0)
+    return np.where(known, np.where(inside, ra, np.mod(ra, 360.0)), np.nan), np.where(known, dec, np.nan)
 
 
 def flags_of(frame: pd.DataFrame, survey: Survey) -> np.ndarray:

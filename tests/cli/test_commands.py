@@ -16,23 +16,9 @@ from typer.testing import CliRunner
 
 from popcat import __version__
 from popcat.catalog.manifest import read_manifest
-from popcat.cli import app, main
+from popcat.cli import app
 
 SYNCHRONOUS = ["--client", "synchronous"]
-
-
-@pytest.fixture
-def popcat(monkeypatch, capsys):
-    """Run `popcat` in this process: exit status, what it printed, what it said on stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["popcat", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
 
 
 def refused(result, *words):
