@@ -252,7 +252,9 @@ def compare(
 def report(
     posteriors: PosteriorsArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("report.html"),
-    galaxy: Annotated[list[int] | None, typer.Option(help="object_id of a galaxy to show; may be repeated.")] = None,
+    galaxy: Annotated[
+        list[str] | None, typer.Option(help="Identifier of a galaxy to show, object_id or name; may be repeated.")
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder from `popcat calibrate`. Default: that of the posterior.")
     ] = None,

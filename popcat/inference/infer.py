@@ -19,6 +19,7 @@ from popcat.checks.certify import effort_for
 from popcat.checks.flags import describe_own_galaxies, rows_to_fit
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
 from popcat.errors import PopcatError
+from popcat.galaxies import OBJECT_NAME
 from popcat.inference.partition import (
     Request,
     infer_part,
@@ -30,6 +31,7 @@ from popcat.inference.partition import (
 )
 from popcat.inference.rows import counts_of_folder, refuse_hopeless
 from popcat.io.chunks import Chunk
+from popcat.io.identifiers import has_names
 from popcat.io.named import Source, label_of
 from popcat.io.photometry import catalog_columns
 from popcat.io.reading import (
@@ -123,7 +125,7 @@ def infer(
     if output is not None:
         return _write(given, posterior, request, Path(output).expanduser(), how, calibrated)
     if is_lazy:
-        meta = posterior_meta(posterior.survey, posterior.galaxy_model)
+        meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
         return map_frame(source, infer_partition, _described(given, posterior, request), meta=meta)
     return _gather(given, posterior, request, how)
 
@@ -158,7 +160,7 @@ class _Given:
 
     label : of the source. parts, rows : parts and the number of rows of each. digest : hash of the content.
     rows_per_part : as asked for or chosen. fetch : the photometry frame of pieces (part, first row, end) of parts.
-    remarks : what is wrong with the source as a whole, a line each.
+    remarks : what is wrong with the source as a whole, a line each. is_named : whether identifiers are text.
     """
 
     label: str
@@ -168,6 +170,7 @@ class _Given:
     rows_per_part: int | None
     fetch: Callable[[list[tuple[int, int, int]]], pd.DataFrame]
     remarks: list[str] = field(default_factory=list)
+    is_named: bool = False
 
 
 def _of_files(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
@@ -176,7 +179,8 @@ def _of_files(source: Source, survey: Survey, schema: pa.Schema, draws: int, row
     parts = parts_of_chunks(chunks, rows)
     sizes = [sum(chunk.stop - chunk.start for chunk in part) for part in parts]
     return _Given(label_of(source), parts, sizes, content_digest(chunks), rows,
-                  lambda pieces: read_pieces(parts, pieces, survey), remarks_on(source, chunks))  # fmt: skip
+                  lambda pieces: read_pieces(parts, pieces, survey), remarks_on(source, chunks),
+                  has_names(survey, chunks))  # fmt: skip
 
 
 def cut(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
@@ -197,7 +201,8 @@ def _of_table(table: Any, survey: Survey, schema: pa.Schema, draws: int, rows: i
     parts = [frame.iloc[start : start + rows] for start in range(0, len(frame), rows)]
     digest = _digest(_look(part, True)[1] for part in parts)
     return _Given("a table in memory", parts, list(map(len, parts)), digest, rows,
-                  lambda pieces: pd.concat([parts[i].iloc[start:stop] for i, start, stop in pieces]))  # fmt: skip
+                  lambda pieces: pd.concat([parts[i].iloc[start:stop] for i, start, stop in pieces]),
+                  is_named=OBJECT_NAME in frame.columns)  # fmt: skip
 
 
 def _photometry(table: Any, survey: Survey) -> pd.DataFrame:
@@ -214,7 +219,8 @@ def _of_frame(frame: Frame, survey: Survey, *, is_written: bool) -> _Given:
     require_frame(frame, survey)
     looked = each_of(frame, _look, is_written)
     return _Given("a Dask frame", parts_of(frame) if is_written else [], [n for n, _ in looked],
-                  _digest(text for _, text in looked), None, lambda pieces: seen_by(take(frame, pieces), survey))
+                  _digest(text for _, text in looked), None, lambda pieces: seen_by(take(frame, pieces), survey),
+                  is_named=OBJECT_NAME in frame.columns)  # fmt: skip
 
 
 def _look(frame: pd.DataFrame, needs_hash: bool) -> tuple[int, str]:
@@ -255,7 +261,7 @@ def _write(
     given: _Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
 ) -> Catalog:
     """Write the parts that are missing, and open the catalogue."""
-    schema = posterior_schema(posterior.survey, posterior.galaxy_model)
+    schema = posterior_schema(posterior.survey, posterior.galaxy_model, named=given.is_named)
     effort = None if request.effort is None else vars(request.effort)
     settings = {"posterior": posterior.name, "draws": request.draws, "seed": request.seed,
                 "rows_per_partition": given.rows_per_part, "catalog": given.digest, "n": sum(given.rows),

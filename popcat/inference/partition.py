@@ -17,7 +17,16 @@ from popcat.checks.certify import Certified, Effort, certify
 from popcat.checks.flags import OwnGalaxies, check_galaxies
 from popcat.columns import PERCENTILES, posterior_schema, to_pandas
 from popcat.errors import PopcatError
-from popcat.galaxies import CERTIFIED_ESS, FLAGS, UNCERTIFIED, has_posterior, observation, observed, status_of
+from popcat.galaxies import (
+    CERTIFIED_ESS,
+    FLAGS,
+    OBJECT_NAME,
+    UNCERTIFIED,
+    has_posterior,
+    observation,
+    observed,
+    status_of,
+)
 from popcat.inference.rows import counts_of_table
 from popcat.io.chunks import Chunk
 from popcat.io.reading import read_partition, seen_by, without_redshift
@@ -114,7 +123,10 @@ def infer_table(
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = scatter(column, rows, n)
         columns[f"{name}_draws"] = encode(values, rows, n)
-    schema = posterior_schema(survey, posterior.galaxy_model)
+    is_named = OBJECT_NAME in frame.columns
+    if is_named:
+        columns[OBJECT_NAME] = pa.array(frame[OBJECT_NAME].tolist(), pa.string())
+    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 

@@ -7,6 +7,7 @@ column: "NMGY[2]".
 Names in a survey file as columns of a catalogue: plain names, elements of vectors, expressions over others.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -43,6 +44,11 @@ class Field(NamedTuple):
     kind: str
     unit: str | None = None
     element: str | None = None
+
+
+def is_text(kind: str) -> bool:
+    """Whether a kind, as in `Field`, is text, as each format calls it."""
+    return kind in ("text", "str", "object") or bool(re.match(r"(dictionary<values=)?(large_)?string|<U|\|S", kind))
 
 
 def spans(n_rows: int, rows: int) -> list[tuple[int, int]]:

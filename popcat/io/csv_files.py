@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 
 import pandas as pd
 
 from popcat.errors import PopcatError
-from popcat.io.chunks import Chunk, Field, numpy_kind
+from popcat.io.chunks import Chunk, Field, is_text, numpy_kind
 from popcat.io.dialects import WHITESPACE, Dialect, dialect_of, text_of
 
 _SCHEMA_ROWS = 2500
@@ -34,7 +35,9 @@ def plan(path: str, rows: int) -> list[Chunk]:
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
     """Rows of a chunk; integers with blanks keep all their digits, as a nullable type."""
-    return _parse(chunk, usecols=list(columns))[list(columns)]
+    status = Path(chunk.path).stat()
+    texts = _text_columns(chunk.path, status.st_size, status.st_mtime_ns)
+    return _parse(chunk, usecols=list(columns), dtype={name: str for name in columns if name in texts})[list(columns)]
 
 
 def fields(path: str) -> dict[str, Field]:
@@ -44,6 +47,12 @@ def fields(path: str) -> dict[str, Field]:
         ends = list(islice(_record_ends(file, dialect, path), _SCHEMA_ROWS + 1))
     frame = _parse(Chunk(path, "csv", 0, len(ends) - 1, byte_range=(ends[0], ends[-1])))
     return {str(name): Field(numpy_kind(frame[name].dtype), dialect.units.get(str(name))) for name in frame}
+
+
+@lru_cache(maxsize=16)
+def _text_columns(path: str, size: int, mtime_ns: int) -> frozenset[str]:
+    """Columns that are text in the first rows: so they are in every chunk, also one of numbers alone (0012)."""
+    return frozenset(name for name, field in fields(path).items() if is_text(field.kind))
 
 
 def _record_ends(file, dialect: Dialect, path: str, *, is_checked: bool = False) -> Iterator[int]:

@@ -15,10 +15,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from popcat.columns import photometry_columns
+from popcat.columns import NAME_DTYPE, photometry_columns
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, column, sources_of
-from popcat.galaxies import FLAGS, observed
+from popcat.galaxies import FLAGS, OBJECT_NAME, id_of_name, observed
+from popcat.io.chunks import is_text
 from popcat.survey import Band, Survey
 from popcat.units import (
     ab_mag_err_to_nmgy,
@@ -62,7 +63,8 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
     """
     require_columns(raw.columns, survey, "the frame")
     columns = survey.columns
-    data = {"object_id": object_ids(column(raw, columns.object_id))}
+    identifiers = column(raw, columns.object_id)
+    data = {"object_id": object_ids(identifiers)}
     data["ra"], data["dec"] = positions(numbers(raw, columns.ra), numbers(raw, columns.dec))
     for name in ("redshift", "redshift_err"):
         data[name] = numbers(raw, getattr(columns, name), survey.missing_values)
@@ -71,7 +73,10 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
             data[f"flux_{band.name}"], data[f"flux_err_{band.name}"] = _calibrate(raw, band, survey)
     frame = pd.DataFrame(data)
     frame["flags"] = flags_of(frame, survey) | quality_flags(raw, survey)
-    return frame[list(photometry_columns(survey))]
+    frame = frame[list(photometry_columns(survey))]
+    if holds_text(identifiers):
+        frame[OBJECT_NAME] = pd.Series(names_of(identifiers), dtype=NAME_DTYPE)
+    return frame
 
 
 def positions(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,11 +132,13 @@ def require_columns(names: Iterable[str], survey: Survey, where: str):
 
 
 def object_ids(values: pd.Series) -> np.ndarray:
-    """Identifiers as int64 (n,); PopcatError if they are missing, or no integers of 64 bits with sign."""
+    """Identifiers as int64 (n,), of text its hash; PopcatError if they are missing, or integers beyond 64 bits."""
     kind = getattr(values.dtype, "kind", "O")
     if values.isna().any():
         raise PopcatError(f'column "{values.name}": {int(values.isna().sum())} rows have no identifier; '
                           "give each row an integer of its own")
+    if holds_text(values):
+        return np.array([id_of_name(name) for name in names_of(values)], dtype=np.int64)
     if kind not in "iu":
         raise PopcatError(f'column "{values.name}": expected integers as identifiers, got {values.dtype} '
                           f"(such as {values.iloc[0]!r}); convert the column to int64, or name another one")
@@ -139,6 +146,22 @@ def object_ids(values: pd.Series) -> np.ndarray:
         raise PopcatError(f'column "{values.name}": identifier {values.max()} is too large for int64; '
                           "renumber the rows")
     return values.to_numpy(dtype=np.int64)
+
+
+def holds_text(values: pd.Series) -> bool:
+    """Whether a column holds text."""
+    if values.dtype == object:
+        return all(isinstance(one, str) for one in values.dropna())
+    return is_text(str(values.dtype))
+
+
+def names_of(values: pd.Series) -> list[str]:
+    """Identifiers that are text, without blanks around them; PopcatError if one is empty."""
+    names = [str(name).strip() for name in values]
+    if "" in names:
+        raise PopcatError(f'column "{values.name}": {names.count("")} rows have an empty identifier; '
+                          "give each row a text of its own")
+    return names
 
 
 def numbers(raw: pd.DataFrame, name: str | None, missing: tuple[float, ...] = ()) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +12,19 @@ import pandas as pd
 from popcat.columns import photometry_columns, photometry_meta
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS
-from popcat.io.chunks import Chunk, Field, field_of
+from popcat.io.chunks import Chunk, Field, field_of, is_text
+from popcat.io.identifiers import all_ids, check_unique, has_names, names_of
 from popcat.io.named import Source, label_of
 from popcat.io.photometry import (
     MAGNITUDES,
     catalog_columns,
     flags_of,
     numbers,
-    object_ids,
     require_columns,
     to_nmgy,
     to_photometry,
 )
-from popcat.io.sources import parts_of_chunks, plan_chunks, read_chunk, read_fields, remarks_on, whole_files
+from popcat.io.sources import parts_of_chunks, plan_chunks, read_chunk, read_fields, remarks_on
 from popcat.run.frames import Frame, frame_of, meta_of
 from popcat.survey import Survey, load_survey
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT, nmgy_to_ab_mag
@@ -57,9 +57,15 @@ def check_catalog(source: Source, survey: Survey, chunks: Sequence[Chunk]) -> No
 
     Raises PopcatError, which says what was expected, what came, and how to mend it.
     """
+    kinds = set()
     for chunk in {(chunk.path, chunk.table): chunk for chunk in chunks}.values():
         check_fields(chunk.path, read_fields(chunk), survey)
-    check_values(label_of(source), read_chunk(chunks[0], catalog_columns(survey)), _all_ids(survey, chunks), survey)
+        kinds.add(has_names(survey, [chunk]))
+    if len(kinds) > 1:
+        raise PopcatError(f'{label_of(source)}: column "{survey.columns.object_id}" holds integers in some files and '
+                          "text in others: write it as one of them")
+    raw = read_chunk(chunks[0], catalog_columns(survey))
+    check_values(label_of(source), raw, all_ids(survey, chunks), survey, lambda ids: names_of(ids, survey, chunks))
 
 
 def check_fields(where: str, fields: dict[str, Field], survey: Survey) -> None:
@@ -69,9 +75,15 @@ def check_fields(where: str, fields: dict[str, Field], survey: Survey) -> None:
     _check_units(where, fields, survey)
 
 
-def check_values(where: str, raw: pd.DataFrame, ids: np.ndarray, survey: Survey) -> None:
-    """PopcatError where identifiers (all of them) repeat, or rows (some will do) hold no fluxes of galaxies."""
-    _check_unique(where, ids, survey.columns.object_id)
+def check_values(
+    where: str, raw: pd.DataFrame, ids: np.ndarray, survey: Survey,
+    texts: Callable[[np.ndarray], dict[int, set[str]]] | None = None,
+) -> None:  # fmt: skip
+    """PopcatError where identifiers (all of them) repeat, or rows (some will do) hold no fluxes of galaxies.
+
+    `texts` gives all texts that some identifiers stand for, where they are text.
+    """
+    check_unique(where, ids, survey.columns.object_id, texts)
     _check_magnitude(where, raw, survey)
     _check_no_magnitudes(where, raw, survey)
 
@@ -121,11 +133,11 @@ def spelled_unit(text: str) -> str | None:
 def _check_kinds(where: str, fields: dict[str, Field], survey: Survey):
     key = survey.columns.object_id
     kinds = {name: field_of(fields, name).kind for name in catalog_columns(survey)}
-    if kinds[key] != "integer":
-        raise PopcatError(f'{where}: column "{key}" must hold integers, as it identifies galaxies; '
+    if kinds[key] != "integer" and not is_text(kinds[key]):
+        raise PopcatError(f'{where}: column "{key}" must hold integers or text, as it identifies galaxies; '
                           f"got {kinds[key]}: convert it to int64, or name another column")
     wrong = {name: kind for name, kind in kinds.items()
-             if name not in survey.quality and kind not in ("integer", "float")}
+             if name not in (key, *survey.quality) and kind not in ("integer", "float")}
     if wrong:
         listing = ", ".join(f"{name} ({kind})" for name, kind in wrong.items())
         raise PopcatError(f"{where}: expected one number a row in every column of the survey, got {listing}; "
@@ -155,34 +167,6 @@ def _base_unit(text: str) -> str:
     word = re.sub(r"[\s{}()]", "", text)
     match = re.fullmatch(r"1/([A-Za-zµμ_]+)(?:\^|\*\*)?2|([A-Za-zµμ_]+)(?:\^|\*\*)?-2", word)
     return (match[1] or match[2]) if match else ""
-
-
-def _all_ids(survey: Survey, chunks: Sequence[Chunk]) -> np.ndarray:
-    ids, key = [], survey.columns.object_id
-    for chunk in whole_files(chunks):
-        names = catalog_columns(survey) if chunk.format == "csv" else [key]
-        raw = read_chunk(chunk, names)
-        for name in names[1:]:
-            numbers(raw, name)
-        _refuse_blank(raw[key], chunk)
-        ids.append(object_ids(raw[key]))
-    return np.concatenate(ids)
-
-
-def _refuse_blank(ids: pd.Series, chunk: Chunk):
-    blank = np.flatnonzero(ids.isna())
-    if blank.size:
-        more = f", nor have {blank.size - 1:,} others" if blank.size > 1 else ""
-        raise PopcatError(f'{chunk.path}: row {chunk.start + blank[0] + 1:,}, counted from 1, has no identifier in '
-                          f'column "{ids.name}"{more}: give each row an integer of its own')
-
-
-def _check_unique(where, ids: np.ndarray, column: str):
-    repeated = ids[pd.Index(ids).duplicated()]
-    if repeated.size:
-        first = ", ".join(str(value) for value in pd.unique(repeated)[:5])
-        raise PopcatError(f'{where}: identifiers in "{column}" must be unique, but {repeated.size} rows repeat one of '
-                          f"an earlier row (first: {first}); remove the duplicates or number the rows anew")
 
 
 def _check_magnitude(where, raw: pd.DataFrame, survey: Survey):
@@ -269,7 +253,7 @@ def read_catalog(source: Source, survey: "str | Path | Survey", *, rows_per_part
     parts = parts_of_chunks(chunks, rows_per_partition)
     for line in remarks_on(source, chunks):
         warnings.warn(line, UserWarning, stacklevel=2)
-    meta = photometry_meta(survey)
+    meta = photometry_meta(survey, named=has_names(survey, chunks))
     meta.attrs[_SURVEY] = survey.model_dump_json()
     return frame_of(read_partition, parts, survey=survey, meta=meta)
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
+from popcat.io.identifiers import add_names
 from popcat.io.parquet_files import fields_of_schema, frame_of_table
-from popcat.io.photometry import MAGNITUDES, catalog_columns, object_ids, require_columns, to_photometry
+from popcat.io.photometry import MAGNITUDES, catalog_columns, holds_text, object_ids, require_columns, to_photometry
 from popcat.io.reading import check_fields, check_values, same_unit
 from popcat.io.sources import computed
 from popcat.survey import Survey
@@ -50,8 +51,16 @@ def photometry_of(table: Any, survey: Survey) -> pd.DataFrame:
     fields = fields_of_schema(arrow.schema)
     check_fields(_WHERE, fields, survey)
     raw = computed(lambda columns: frame_of_table(arrow, columns), catalog_columns(survey), fields)
-    check_values(_WHERE, raw, object_ids(raw[survey.columns.object_id]), survey)
+    identifiers = raw[survey.columns.object_id]
+    check_values(_WHERE, raw, object_ids(identifiers), survey, lambda ids: _names_of(ids, identifiers))
     return to_photometry(raw, survey)
+
+
+def _names_of(ids: np.ndarray, identifiers: pd.Series) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    if holds_text(identifiers):
+        add_names(found, ids, identifiers)
+    return found
 
 
 def _is_astropy(table: Any) -> bool:
