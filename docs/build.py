@@ -11,6 +11,7 @@ from pathlib import Path
 import popcat
 from popcat.catalog.draws import Stack
 from popcat.catalog.export import Exported
+from popcat.catalog.training_check import Measure, TrainingCheck
 from popcat.catalog.verification import Problem, Verification
 from popcat.checks.calibration import Calibration, CalibrationRun
 from popcat.checks.compare import Comparison
@@ -28,7 +29,8 @@ from popcat.survey import Band, CalibrationLimits, Columns, Filter, Selection
 
 BESIDE = (
     Band, Filter, Columns, Selection, CalibrationLimits, PopulationSettings,
-    Plan, Measured, Stack, Verification, Problem, Comparison, Exported, Inspection, BandInspection, Library,
+    Plan, Measured, Stack, Verification, Problem, Comparison, Exported, Inspection, BandInspection, TrainingCheck,
+    Measure, Library,
     Calibration, CalibrationRun, SSPGrid, SSPDescription, PopulationComparison, Diagnosis, Check, DemoResult,
 )  # fmt: skip
 """What public functions take and give back, beside the public classes."""

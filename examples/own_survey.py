@@ -6,6 +6,7 @@ writes into FOLDER a catalogue as another survey would publish it (vectors of mi
 survey file for it with `draft_survey`, completes the draft, and checks it. With your own catalogue, begin at step 2.
 """
 
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -28,13 +29,14 @@ catalog["EBV"] = sdss["extinction_r"] / 2.751
 catalog["QUALITY"] = np.where(np.arange(len(sdss)) % 50 == 0, 4, 0)
 catalog.write(folder / "catalog.fits", overwrite=True)
 
-# 2. A draft from the header, and what only you know: identifiers, extinction, quality, the range of redshifts.
+# 2. A draft from the header and the values, and what only you know: the filters of these vectors, extinction, quality,
+#    and for which redshifts the posterior was trained.
 draft = popcat.draft_survey(folder / "catalog.fits", name="mine")
-survey = draft.replace('object_id = "object_id"  # CHECK: no column found', 'object_id = "NUMBER"')
-survey = survey.replace("quality = []", 'quality = ["QUALITY & 4 == 0"]').replace("[0.001, 1.0]", "[0.001, 0.6]")
+survey = draft.replace("quality = []", 'quality = ["QUALITY & 4 == 0"]')
+survey = re.sub(r"redshift_range = .*", "redshift_range = [0.001, 0.6]", survey)
 for band, coefficient in zip("ugriz", (5.155, 3.793, 2.751, 2.086, 1.479), strict=True):
-    dust = f'name = "{band}"\nextinction = "EBV"\nextinction_factor = {coefficient}'
-    survey = survey.replace(f'name = "{band}"', dust)
+    lines = f'filter = "sdss2010-{band}"\nextinction = "EBV"\nextinction_factor = {coefficient}'
+    survey = re.sub(rf'(name = "{band}"\n)filter = "CHECK".*', rf"\1{lines}", survey)
 (folder / "survey.toml").write_text(survey, encoding="utf-8")
 
 # 3. What does popcat see? The same as `popcat survey check catalog.fits --survey survey.toml`.

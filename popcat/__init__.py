@@ -39,8 +39,8 @@ _HOME = {
     "export": "popcat.catalog.export",
     "schema": "popcat.columns",
     # a survey and a posterior of one's own
-    "draft_survey": "popcat.io.inspection",
-    "check_survey": "popcat.io.inspection",
+    "draft_survey": "popcat.io.drafting",
+    "check_survey": "popcat.inference.survey_check",
     "fit_noise": "popcat.io.inspection",
     "simulate": "popcat.posterior.library",
     "train": "popcat.posterior.training",

@@ -20,8 +20,8 @@ from popcat.galaxy_model import GalaxyModel as GalaxyModel
 from popcat.inference.infer import infer as infer
 from popcat.inference.plan import plan as plan
 from popcat.inference.reweight import reweight as reweight
-from popcat.io.inspection import check_survey as check_survey
-from popcat.io.inspection import draft_survey as draft_survey
+from popcat.inference.survey_check import check_survey as check_survey
+from popcat.io.drafting import draft_survey as draft_survey
 from popcat.io.inspection import fit_noise as fit_noise
 from popcat.io.reading import read_catalog as read_catalog
 from popcat.pages.crosscheck import crosscheck as crosscheck

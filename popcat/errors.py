@@ -21,6 +21,14 @@ class DiskFullError(PopcatError):
     """No space is left, or the quota is used up: nothing that is tried next would fare better."""
 
 
+class CatalogWarning(UserWarning):
+    """Something of a catalogue that is not as it seems: read in one of several ways, or unlike a posterior's training.
+
+    The message says which it is, what usually causes it, and how to say another. The command line prints it as a line
+    on stderr.
+    """
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint that lists the choices, closest first.
 

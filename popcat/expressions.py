@@ -4,9 +4,11 @@ One language wherever popcat asks for a column or a condition: survey files (col
 catalogue, `--cut` of a population (there only comparisons of a band with a number), the filter of the report's table.
 
 A small part of Python's syntax, evaluated by popcat itself: numbers, text, columns, elements of vector columns,
-arithmetic, bits, comparisons, `and` `or` `not`, and the functions of `FUNCTIONS`. Nothing else of Python is reachable.
+arithmetic, bits, comparisons, `and` `or` `not`, and functions (popcat.expression_functions). Nothing else of Python is
+reachable.
 Integers are int64, other numbers float64. A column whose name is no identifier stands between backquotes: `mag-g`.
-Where a column of a row is missing, a number computed from it is missing and a condition on it is False.
+Where a column of a row is missing, a number computed from it is missing and a condition on it is False. Three functions
+look at what is missing: `isfinite(x)`, `coalesce(a, b, ...)` (the first that is there), `where(condition, a, b)`.
 
 The report's page evaluates the same language in the browser: popcat/data/pages/expressions.js. A test holds the two
 implementations to the same values.
@@ -15,7 +17,7 @@ implementations to the same values.
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import Any
@@ -23,51 +25,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from popcat.errors import PopcatError, did_you_mean
+from popcat.errors import PopcatError
+from popcat.expression_functions import (
+    CHOICES,
+    FUNCTIONS,
+    KNOWN,
+    Value,
+    condition,
+    integers,
+    is_text,
+    require_known,
+)
 
 MAX_LENGTH = 2000
-
-SDSS_FLAGS = {
-    "BRIGHT": 1, "EDGE": 2, "BLENDED": 3, "PEAKCENTER": 5, "NODEBLEND": 6, "NOPROFILE": 7, "COSMIC_RAY": 12,
-    "SATURATED": 18, "NOTCHECKED": 19, "BINNED1": 28, "BAD_COUNTS_ERROR": 40, "INTERP_CENTER": 44,
-    "DEBLEND_NOPEAK": 46, "PSF_FLUX_INTERP": 47,
-}  # fmt: skip
-"""Bit numbers of the 64-bit SDSS photometric `flags` (https://www.sdss.org/dr16/algorithms/flags_detail)."""
-
-
-def sdss_flag(flags, name):
-    """Whether a named bit of SDSS `flags` is set.
-
-    >>> sdss_flag(np.array([0, 1 << 18]), "SATURATED").tolist()
-    [False, True]
-    """
-    if str(name) not in SDSS_FLAGS:
-        raise PopcatError(f'sdss_flag: no flag "{name}"; {did_you_mean(str(name), SDSS_FLAGS)}')
-    return (_integers(flags) & np.int64(1 << SDSS_FLAGS[str(name)])) != 0
-
-
-def sdss_clean(flags):
-    """The cuts of Hahn & Melchior (2022, section 3) on SDSS `flags`: True where the photometry is clean.
-
-    Refused: PEAKCENTER, NOTCHECKED, PSF_FLUX_INTERP, BAD_COUNTS_ERROR, INTERP_CENTER together with COSMIC_RAY, not
-    BINNED1, SATURATED, NOPROFILE.
-
-    >>> sdss_clean(np.array([0, 1 << 28, 1 << 28 | 1 << 18])).tolist()
-    [False, True, False]
-    """
-    refused = ("PEAKCENTER", "NOTCHECKED", "PSF_FLUX_INTERP", "BAD_COUNTS_ERROR", "SATURATED", "NOPROFILE")
-    bad = sdss_flag(flags, "INTERP_CENTER") & sdss_flag(flags, "COSMIC_RAY")
-    for name in refused:
-        bad = bad | sdss_flag(flags, name)
-    return sdss_flag(flags, "BINNED1") & ~bad
-
-
-FUNCTIONS: dict[str, Callable] = {
-    "abs": np.abs, "exp": np.exp, "log": np.log, "log10": np.log10, "sqrt": np.sqrt, "isfinite": np.isfinite,
-    "minimum": np.minimum, "maximum": np.maximum, "sdss_flag": sdss_flag, "sdss_clean": sdss_clean,
-}  # fmt: skip
-_OF_TWO = ("minimum", "maximum", "sdss_flag")
-"""Functions of two arguments; the others have one."""
 
 _BINARY = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -95,56 +65,32 @@ class Expression:
 
     def __call__(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Values (n,) from the columns, each (n,); PopcatError where the types do not fit."""
+        return self.evaluate(columns, {})[0]
+
+    def evaluate(self, columns: Mapping[str, np.ndarray], missing: Mapping[str, np.ndarray]) -> Value:
+        """Values and where they are missing, each (n,) or one for all; `missing` says in which rows a column is.
+
+        Raises PopcatError where the types do not fit.
+        """
         try:
             with np.errstate(all="ignore"):
-                return np.asarray(self._value(self.tree, columns))
+                values, gone = self._value(self.tree, columns, missing)
+                return np.asarray(values), np.asarray(gone)
         except (TypeError, ValueError, OverflowError) as error:
             raise PopcatError(f'expression "{self.text}" cannot be evaluated: {error}') from error
 
-    def _value(self, node, columns):
+    def _value(self, node, columns, missing) -> Value:
         match node:
             case ast.Constant():
-                return _constant(node.value)
+                return _constant(node.value), np.False_
             case ast.Name() | ast.Subscript():
-                return _wide(columns[self.name_of(node)])
-            case ast.UnaryOp():
-                return self._unary(node, columns)
-            case ast.BoolOp():
-                values = [_condition(self._value(item, columns)) for item in node.values]
-                combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-                return reduce(combine, values)
-            case ast.BinOp():
-                return self._binary(node, columns)
-            case ast.Compare():
-                return self._compare(node, columns)
-        return FUNCTIONS[node.func.id](*(self._value(item, columns) for item in node.args))
-
-    def _unary(self, node, columns):
-        value = self._value(node.operand, columns)
-        if isinstance(node.op, ast.Not):
-            return ~_condition(value)
-        if isinstance(node.op, ast.Invert):
-            return ~value if np.asarray(value).dtype == bool else ~_integers(value)
-        return -value if isinstance(node.op, ast.USub) else +value
-
-    def _binary(self, node, columns):
-        left, right = self._value(node.left, columns), self._value(node.right, columns)
-        if _is_text(left) or _is_text(right):
-            raise TypeError("text can only be compared")
-        if type(node.op) in _BINARY:
-            return _BINARY[type(node.op)](left, right)
-        if all(np.asarray(side).dtype == bool for side in (left, right)):
-            return _BITS[type(node.op)](left, right)
-        return _BITS[type(node.op)](_integers(left), _integers(right))
-
-    def _compare(self, node, columns):
-        result, left = True, self._value(node.left, columns)
-        for kind, item in zip(node.ops, node.comparators, strict=True):
-            right = self._value(item, columns)
-            if _is_text(left) != _is_text(right):
-                raise TypeError("text is compared with numbers")
-            result, left = np.logical_and(result, _COMPARE[type(kind)](left, right)), right
-        return result
+                name = self.name_of(node)
+                return _wide(columns[name]), missing.get(name, np.False_)
+        parts = [self._value(part, columns, missing) for part in _parts(node)]
+        if isinstance(node, ast.Call) and node.func.id in CHOICES:
+            return CHOICES[node.func.id][1](*parts)
+        gone = reduce(operator.or_, (one for _, one in parts))
+        return _computed(node, [values for values, _ in parts]), gone
 
     def name_of(self, node: Any) -> str:
         """The column that a name or an element stands for."""
@@ -224,22 +170,41 @@ def split_element(column: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (column, None)
 
 
-def column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """A column of a frame, or the values of an expression over its columns.
+def is_mark(values: np.ndarray, marks: Iterable[float]) -> np.ndarray:
+    """Where numbers are one of some marks, in single precision: -99.99 of a float32 column is not that of a text.
 
-    Where a source is missing (NaN, null) a number is missing and a condition is False.
+    >>> is_mark(np.array([-99.99, 1.0], dtype="f4"), (-99.99,)).tolist()
+    [True, False]
+    """
+    return np.isin(np.asarray(values).astype(np.float32), np.array(list(marks), dtype=np.float32))
+
+
+def column(frame: pd.DataFrame, name: str, marks: Iterable[float] = ()) -> pd.Series:
+    """A column of a frame, or the values of an expression over its columns, in which marks are missing values.
+
+    Where a source is missing (NaN, null) a number is missing and a condition is False; `isfinite`, `where` and
+    `coalesce` say otherwise.
 
     >>> frame = pd.DataFrame({"a": [1.0, np.nan], "flags": [4, 0]})
     >>> column(frame, "a > 0 and flags & 4 != 0").tolist(), column(frame, "2 * a").tolist()
     ([True, False], [2.0, nan])
+    >>> column(frame, "coalesce(a, -1.0)").tolist(), column(frame, "not isfinite(a)").tolist()
+    ([1.0, -1.0], [False, True])
     """
     expression = None if name in frame.columns else as_column(name)
     if expression is None:
         return frame[name]
-    sources = frame[list(expression.columns)]
-    missing = sources.isna().any(axis=1).to_numpy()
-    values = expression({source: _filled(sources[source]) for source in expression.columns})
-    return _masked(pd.Series(np.broadcast_to(values, len(frame)).copy(), name=name), missing)
+    sources = {source: frame[source] for source in expression.columns}
+    missing = {source: _missing(values, marks) for source, values in sources.items()}
+    values, gone = expression.evaluate({source: _filled(values) for source, values in sources.items()}, missing)
+    return _masked(pd.Series(np.broadcast_to(values, len(frame)).copy(), name=name),
+                   np.broadcast_to(gone, len(frame)))
+
+
+def _missing(values: pd.Series, marks: Iterable[float]) -> np.ndarray:
+    """Where a column is missing, or a measurement is a mark: integers are identifiers and bits."""
+    missing = values.isna().to_numpy()
+    return missing | is_mark(values, marks) if marks and values.dtype.kind == "f" else missing
 
 
 def _filled(values: pd.Series) -> np.ndarray:
@@ -267,25 +232,74 @@ def _check(expression: Expression, node) -> list[str]:
         case ast.Subscript(value=ast.Name(), slice=ast.Constant(value=int(index))) if index >= 0:
             return [expression.name_of(node)]
         case ast.Call(func=ast.Name(id=name), keywords=[]):
-            if name not in FUNCTIONS:
-                raise PopcatError(f'"{expression.text}": no function "{name}"; {did_you_mean(name, FUNCTIONS)}')
-            # numpy would take one argument more for an array to write into
-            if len(node.args) != (expected := 2 if name in _OF_TWO else 1):
-                raise PopcatError(f'"{expression.text}": {name} takes {expected} argument{"s" * (expected - 1)}, got '
-                                  f"{len(node.args)}")
-            parts = node.args
-        case ast.BoolOp():
-            parts = node.values
-        case ast.UnaryOp():
-            parts = [node.operand]
+            try:
+                require_known(name, len(node.args))
+            except PopcatError as error:
+                raise PopcatError(f'"{expression.text}": {error}') from error
+        case ast.BoolOp() | ast.UnaryOp():
+            pass
         case ast.BinOp(op=op) if type(op) in _BINARY or type(op) in _BITS:
-            parts = [node.left, node.right]
+            pass
         case ast.Compare(ops=ops) if all(type(op) in _COMPARE for op in ops):
-            parts = [node.left, *node.comparators]
+            pass
         case _:
             raise PopcatError(f'"{expression.text}": {type(node).__name__} is not allowed; expected columns, numbers, '
-                              f"arithmetic, comparisons, and, or, not, and {', '.join(FUNCTIONS)}")
-    return [name for part in parts for name in _check(expression, part)]
+                              f"arithmetic, comparisons, and, or, not, and {', '.join(KNOWN)}")
+    return [name for part in _parts(node) for name in _check(expression, part)]
+
+
+def _parts(node) -> list:
+    """The nodes whose values a node combines."""
+    match node:
+        case ast.Call(args=parts) | ast.BoolOp(values=parts):
+            return parts
+        case ast.UnaryOp(operand=operand):
+            return [operand]
+        case ast.BinOp(left=left, right=right):
+            return [left, right]
+    return [node.left, *node.comparators]
+
+
+def _computed(node, values: list) -> np.ndarray:
+    """The value of a node from those of its parts."""
+    match node:
+        case ast.UnaryOp(op=op):
+            return _unary(op, *values)
+        case ast.BoolOp(op=op):
+            combine = np.logical_and if isinstance(op, ast.And) else np.logical_or
+            return reduce(combine, [condition(value) for value in values])
+        case ast.BinOp(op=op):
+            return _binary(op, *values)
+        case ast.Compare(ops=ops):
+            return _compared(ops, values)
+    return FUNCTIONS[node.func.id][1](*values)
+
+
+def _unary(op, value):
+    if isinstance(op, ast.Not):
+        return ~condition(value)
+    if isinstance(op, ast.Invert):
+        return ~value if np.asarray(value).dtype == bool else ~integers(value)
+    return -value if isinstance(op, ast.USub) else +value
+
+
+def _binary(op, left, right):
+    if is_text(left) or is_text(right):
+        raise TypeError("text can only be compared")
+    if type(op) in _BINARY:
+        return _BINARY[type(op)](left, right)
+    if all(np.asarray(side).dtype == bool for side in (left, right)):
+        return _BITS[type(op)](left, right)
+    return _BITS[type(op)](integers(left), integers(right))
+
+
+def _compared(ops, values):
+    result = True
+    for op, left, right in zip(ops, values[:-1], values[1:], strict=True):
+        if is_text(left) != is_text(right):
+            raise TypeError("text is compared with numbers")
+        result = np.logical_and(result, _COMPARE[type(op)](left, right))
+    return result
 
 
 def _constant(value):
@@ -307,24 +321,3 @@ def _wide(values) -> np.ndarray:
     return values if values.dtype.kind == "b" else values.astype(str)
 
 
-def _integers(values) -> np.ndarray:
-    """Values as int64; whole numbers stored as floats too, up to 2^53."""
-    values = np.asarray(values)
-    if values.dtype.kind in "iu":
-        return values
-    if values.dtype.kind == "f":
-        known = np.where(np.isfinite(values), values, 0.0)
-        if np.all((known == np.trunc(known)) & (np.abs(known) < 2**53)):
-            return known.astype(np.int64)
-    raise TypeError(f"bits need whole numbers below 2^53, got {values.dtype}")
-
-
-def _condition(values) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype != bool:
-        raise TypeError(f"and, or, not need conditions such as x > 0, got {values.dtype}")
-    return values
-
-
-def _is_text(value) -> bool:
-    return np.asarray(value).dtype.kind in "US"

@@ -175,6 +175,15 @@ def chi2_of(model_flux: np.ndarray, data: Observation) -> np.ndarray:
         return np.sum(np.where(seen[:, None], away / safe_err[:, None], 0.0) ** 2, axis=2)
 
 
+def from_asinh_mag(mag: np.ndarray, softening: np.ndarray) -> np.ndarray:
+    """Flux in nMgy of an asinh magnitude: the inverse of `asinh_mag`.
+
+    >>> float(from_asinh_mag(np.array(17.5), np.array(0.01)).round(4))
+    100.0
+    """
+    return 2.0 * softening * np.sinh((22.5 - mag) / POGSON - np.log(softening))
+
+
 def asinh_mag(flux: np.ndarray, softening: np.ndarray) -> np.ndarray:
     """Asinh magnitude of a flux in nMgy for a softening in nMgy.
 

@@ -57,7 +57,7 @@ class Band(Filter):
     flux_ivar: str | None = None
     """Column of the error, or of the inverse variance: exactly one of them."""
     extinction: str | None = None
-    """Column of the Galactic extinction; None: already removed."""
+    """Column of the Galactic extinction; None: already removed. Where it is missing, so is the band."""
     extinction_factor: float = pydantic.Field(default=1.0, gt=0.0)
     """Times the column this is the extinction in magnitudes: 1, or R of this band where the column is E(B-V)."""
     ab_offset_mag: float = 0.0
@@ -82,6 +82,10 @@ class Columns(Settings):
     dec: str | None = "dec"
     redshift: str = "redshift"
     redshift_err: str | None = None
+    """Gaussian error of the redshift. Where it is missing, the redshift is exact; where it is negative, which is the
+    code of a failed fit, or as wide as the redshift range, the redshift is not used."""
+    redshift_warning: str | None = None
+    """Column that is 0 where the redshift is good: elsewhere the redshift is not used. A catalogue may lack it."""
 
 
 class Selection(Settings):
@@ -122,7 +126,13 @@ class Survey(Displayed, Settings):
     quality: tuple[str, ...] = ()
     """Conditions, such as "sdss_clean(flags)" or "NQ >= 3"; a row that fails one is flagged `quality_cut`."""
     missing_values: tuple[float, ...] = ()
-    """Numbers that stand for "not observed" in fluxes, errors and redshifts, such as -999.0."""
+    """Numbers that stand for "not observed", such as -999.0, in every column that this file names: fluxes, errors,
+    extinctions, redshifts and their errors, positions; in identifiers only negative ones."""
+    limit_mark: float | None = None
+    """Magnitude that stands for a non-detection, such as 99.0, where the error column then has the limiting magnitude:
+    a flux of 0 with the error that `limit_sigma` says. None: such a magnitude is missing."""
+    limit_sigma: float = pydantic.Field(default=1.0, gt=0.0)
+    """The limiting magnitude is that of a flux of so many errors."""
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
     selection: Selection
     calibration: CalibrationLimits = CalibrationLimits()

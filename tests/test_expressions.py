@@ -1,10 +1,12 @@
 """Expressions compute what numpy computes, and reach nothing else of Python."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.expressions import SDSS_FLAGS, as_column, parse, sdss_clean
+from popcat.expression_functions import SDSS_FLAGS, sdss_clean
+from popcat.expressions import as_column, column, parse
 
 COLUMNS = {
     "x": np.array([1.5, -2.0, np.nan], "f4"), "n": np.array([5, 6, 7], "i2"), "big": np.array([9011, 1, 2], "i2"),
@@ -24,6 +26,10 @@ VALUES = {
     "good and True": [True, False, True],
     "abs(minimum(x, 0))": [0.0, 2.0, np.nan],
     "isfinite(x)": [True, True, False],
+    "where(good, n, -1)": [5, -1, 7],
+    "where(isfinite(x), x, 2)": [1.5, -2.0, 2.0],
+    "coalesce(x, n)": [1.5, -2.0, 7.0],
+    "coalesce(log(x), x, 0.0)": [np.log(1.5), -2.0, 0.0],
     "n ** 2 % 7 // 2": [2, 0, 0],
     "x & 1 == 1": None,
 }
@@ -72,7 +78,7 @@ def test_whole_numbers_in_floats_have_bits_up_to_2_to_the_53():
 
 
 def test_an_unknown_function_or_flag_is_named_with_its_neighbours():
-    with pytest.raises(PopcatError, match=r'no function "log1o".*did you mean "log10"'):
+    with pytest.raises(PopcatError, match=r'unknown function "log1o".*did you mean "log10"'):
         parse("log1o(x)")
     with pytest.raises(PopcatError, match=r'no flag "SATURATE".*did you mean "SATURATED"'):
         parse("sdss_flag(n, 'SATURATE')")(COLUMNS)
@@ -95,3 +101,36 @@ def test_the_sdss_preset_is_the_published_sql():
     clean &= ((flags & 0x100000000000) == 0) | ((flags & 0x1000) == 0)
     assert 0.1 < clean.mean() < 0.9
     np.testing.assert_array_equal(sdss_clean(flags), clean)
+
+
+@pytest.mark.parametrize(("text", "values"), [
+    ("coalesce(a, n, 0)", [1.0, 7.0, 0.0]), ("coalesce(n, 3)", [5, 7, 3]),
+    ("where(a > 0, 1.0, 2.0)", [1.0, None, None]),
+    ("where(isfinite(a), a, -1.0)", [1.0, -1.0, -1.0]), ("not isfinite(a)", [False, True, True]),
+    ("coalesce(a > 0, True)", [True, True, True]), ("coalesce(a, a)", [1.0, None, None]),
+    ("a > 0", [True, False, False]),
+    ("coalesce(big, n)", [2**62 + 1, 7, 4]),
+])
+def test_functions_that_look_at_what_is_missing(text, values):
+    frame = pd.DataFrame({"a": [1.0, np.nan, np.nan], "n": pd.array([5, 7, None], dtype="Int64"),
+                          "big": pd.array([2**62 + 1, None, 4], dtype="Int64")})  # fmt: skip
+    got = [None if pd.isna(value) else value for value in column(frame, text)]
+    assert got == values
+
+
+def test_nested_choices_cost_no_more_than_their_number():
+    text = "coalesce(" * 80 + "x" + ", 0)" * 80
+    assert parse(text)({"x": np.array([np.nan, 2.0])}).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("text", ["where(n, x, x)", "where(good, x, good)", "coalesce(good, n)",
+                                  "where(good, name, 'a')"])
+def test_choices_are_among_numbers_or_among_conditions(text):
+    with pytest.raises(PopcatError, match="cannot be evaluated"):
+        parse(text)(COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["where(good, n)", "coalesce(n)", "isfinite(n, n)"])
+def test_choices_take_their_number_of_arguments(text):
+    with pytest.raises(PopcatError, match=r"takes (at least )?[123] arguments?, got [12]"):
+        parse(text)

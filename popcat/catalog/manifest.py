@@ -3,6 +3,7 @@
     part-000000.parquet ...       data: whole or absent
     _popcat/run.json              what the run is: its fingerprint, how many parts (Run)
     _popcat/000000.json ...       written after its part: rows, bytes, sha256, mtime, fingerprint, times (Sidecar)
+    _popcat/sources.json          files of photometry that a posterior catalogue was made of (popcat.io.content)
     _popcat/manifest.json         written last: the output is complete (Manifest), and what it is of (CatalogRecord)
 
 They lie in folders that travel, so whatever they say is checked before it is used: no file is named but a part, and
@@ -20,6 +21,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from popcat.catalog.training_check import TrainingCheck
 from popcat.errors import PopcatError
 from popcat.files import sha256_of
 from popcat.galaxy_model import GalaxyModel
@@ -137,7 +139,8 @@ class CatalogRecord(BaseModel):
     prior : None for the training prior, else the text or the name of the new one; then `reweighted_from` is the
     catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
     said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
-    status, flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each.
+    training_check : the whole catalogue against the posterior's training set; None with too few galaxies. status,
+    flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each.
     """
 
     model_config = ConfigDict(strict=True)
@@ -154,6 +157,7 @@ class CatalogRecord(BaseModel):
     prior: str | None = None
     reweighted_from: str | None = None
     seconds: float | None = None
+    training_check: TrainingCheck | None = None
     status: dict[str, Count] = {}
     flags: dict[str, Count] = {}
     warnings: list[str] = []

@@ -5,7 +5,7 @@
 >>> catalog.draws([1237648704586514654])  # doctest: +SKIP
 >>> catalog.stack("log_mstar", "log_ssfr", bins=(40, 40))  # doctest: +SKIP
 
-Everything is read by columns and row groups, so a question costs what it asks about and not the catalogue's size.
+Everything is read by columns and row groups, so a question costs what it asks about, not the catalogue's size.
 Whatever reads a posterior catalogue, in popcat too, opens it here.
 """
 
@@ -107,6 +107,7 @@ class Catalog(Displayed):
                 "posterior": f"{made.posterior.location}{name}, {made.draws} draws per galaxy, seed {made.seed}",
                 "certified": "no" if effort is None else f"with {effort.budget_ms:g} ms per galaxy; column certified",
             }
+            facts |= made.training_check.facts if made.training_check else {}
             facts |= {"prior": f"another one; reweighted from {made.reweighted_from}"} if made.prior else {}
         facts |= {"columns": f"{len(self.columns)}"}
         return facts | ({"quantities": listed(self.quantities)} if self.quantities else {})
@@ -291,10 +292,7 @@ class Catalog(Displayed):
         return passes, prefilter(expression), extra
 
     def object_ids(self, ids: Ids) -> np.ndarray:
-        """The object_id of some galaxies, int64 (n,); a text is a name where the catalogue has names, else a number.
-
-        Raises PopcatError for what is no identifier.
-        """
+        """The object_id of some galaxies, int64 (n,), given as names or as numbers; PopcatError for what is neither."""
         return numbers_of(ids, self.has_names, self.path)
 
     def _rows_of(self, ids: Ids, columns: list[str]) -> pa.Table:
@@ -305,8 +303,8 @@ class Catalog(Displayed):
         position = pd.Index(table["object_id"].to_numpy()).get_indexer(ids)
         if (position < 0).any():
             missing = ", ".join(str(asked[i]) for i in np.flatnonzero(position < 0)[:5])
-            raise PopcatError(f"{self.path} has no galaxy with object_id {missing} in it; expected identifiers of the "
-                              "input catalogue")  # fmt: skip
+            raise PopcatError(f"{self.path} has no galaxy with object_id {missing} in it; "
+                              "expected identifiers of the input")  # fmt: skip
         return table.take(pa.array(position))
 
     def _known(self, names: Iterable[str]) -> list[str]:

@@ -62,7 +62,7 @@ def check_galaxies(
 
     Without the latter their tail probabilities are NaN.
     """
-    known = _known_redshift(data)
+    known = known_redshift(data)
     noise, colours = posterior.support.tails(data.flux, data.flux_err, known)
     by_training, band = posterior.support.band_tails(data.flux, data.flux_err, known)
     by_own, own_band = np.full(len(data), np.nan), band
@@ -81,7 +81,7 @@ def check_galaxies(
     return Checked(flags, tails, worst)
 
 
-def _known_redshift(data: Observation) -> np.ndarray:
+def known_redshift(data: Observation) -> np.ndarray:
     """Redshifts; NaN with a wide error, which is no coordinate of the colours."""
     is_wide = data.redshift_err > _WIDE_REDSHIFT * (1.0 + data.redshift)
     return np.where(is_wide, np.nan, data.redshift)

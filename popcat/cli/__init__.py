@@ -4,6 +4,7 @@ Each module of this package has a `typer.Typer` with the commands of one topic; 
 """
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -11,19 +12,27 @@ import typer.core
 
 from popcat import __version__
 from popcat.cli import catalogs, models
-from popcat.cli.options import CATALOGUE, examples
-from popcat.errors import PopcatError
+from popcat.cli.options import CATALOGUE, examples, say
+from popcat.errors import CatalogWarning, PopcatError
 
 
 class _Interruptible(typer.core.TyperGroup):
-    """An interrupted command says in one line what was done, and ends with exit status 130."""
+    """An interrupted command says in one line what was done, and ends with exit status 130. A warning of a catalogue is
+    a line on stderr."""
 
     def invoke(self, ctx):
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", CatalogWarning)
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
             typer.echo(f"Interrupted: {error}" if str(error) else "Interrupted", err=True)
             raise typer.Exit(130) from None
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    say(f"Warning: {message}")
 
 
 app = typer.Typer(

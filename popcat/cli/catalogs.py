@@ -32,6 +32,7 @@ from popcat.cli.options import (
     show,
     written,
 )
+from popcat.errors import CatalogWarning
 
 app = typer.Typer()
 _MAX_SHOWN = 50
@@ -136,7 +137,8 @@ def infer(
     """
     from popcat.inference.rows import in_words, without_posterior
 
-    warnings.simplefilter("ignore", UserWarning)  # they are printed below, from the manifest
+    warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
+    warnings.simplefilter("always", CatalogWarning)  # before hours are spent; and below, from the manifest
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         one_or_all(source), posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify,
         budget_ms=budget_ms, target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
@@ -145,13 +147,17 @@ def infer(
     )  # fmt: skip
     manifest = catalog.require_manifest()
     say(manifest.calibration)
-    for line in [*in_words(manifest.status, manifest.flags), *(f"Warning: {one}" for one in manifest.warnings)]:
+    for line in in_words(manifest.status, manifest.flags):
         say(line)
     say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
-    lost, total = without_posterior(manifest.status)
+    against_training = manifest.training_check
+    if against_training is not None:
+        say(against_training.line)
     if json:
         kept = {"calibration", "status", "flags", "warnings"}
-        print_json(written(manifest, output) | manifest.model_dump(include=kept))
+        print_json(written(manifest, output) | manifest.model_dump(include=kept)
+                   | {"training_check": against_training})  # fmt: skip
+    lost, total = without_posterior(manifest.status)
     if lost == total:
         raise typer.Exit(NONE_HAS_A_POSTERIOR)
 

@@ -48,15 +48,27 @@ def draft_survey(
     output: Annotated[Path, typer.Option("-o", "--output", help="TOML file to write.")] = Path("survey.toml"),
     name: Annotated[str, typer.Option(help="Name of the survey.")] = "my_survey",
 ) -> None:
-    """Write a survey file with comments for a catalogue: columns, units and bands that its header suggests."""
+    """Write a first survey file for a catalogue, from its column names, header and values; guesses are marked CHECK."""
     popcat.draft_survey(source, output=output, name=name)
     say(f"{output}: read the lines marked CHECK, then `popcat survey check {source} --survey {output}`")
 
 
 @survey.command("check", epilog=examples("popcat survey check galaxies.fits --survey survey.toml"))
-def check_survey(source: SourcesArgument, survey: SurveyOption = "sdss", json: JsonOption = False) -> None:
-    """Read a catalogue as a survey file says, and report what each band holds."""
-    show(popcat.check_survey(one_or_all(source), survey), as_json=json)
+def check_survey(
+    source: SourcesArgument,
+    survey: SurveyOption = "sdss",
+    posterior: Annotated[
+        str | None, typer.Option(help="Posterior to compare with. Default: an embedded one of the survey's bands.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Read a catalogue as a survey file says: what each band holds, and whether it fits a posterior's training."""
+    found = popcat.check_survey(one_or_all(source), survey, posterior=posterior)
+    show(found, as_json=json)
+    for remark in found.remarks:
+        say(f"Warning: {remark}")
+    if found.training_check is not None and not found.training_check.fits:
+        say(found.training_check.line)
 
 
 @noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))

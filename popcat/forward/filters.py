@@ -148,6 +148,32 @@ def load_curves(survey: Survey) -> list[FilterCurve]:
     return [load_curve(band) for band in survey.bands]
 
 
+SAME_CURVE = 0.02
+"""Two curves are one filter where this fraction of their light, or less, is at other wavelengths."""
+
+
+def same_filter(one: Filter, other: Filter) -> bool:
+    """Whether two bands have one filter, by what their curves let through, whatever the names of their files.
+
+    Where a curve cannot be loaded, the names of the files decide.
+
+    >>> from popcat.survey import load_survey
+    >>> u, g = load_survey("sdss").bands[:2]
+    >>> same_filter(u, u.model_copy(update={"wave_range_aa": None})), same_filter(u, g)
+    (True, False)
+    """
+    if (one.filter, one.wave_range_aa, one.trim) == (other.filter, other.wave_range_aa, other.trim):
+        return True
+    try:
+        a, b = load_curve(one), load_curve(other)
+    except PopcatError:
+        return Path(one.filter).name == Path(other.filter).name
+    wave = np.union1d(a.wave_aa, b.wave_aa)
+    light = [np.interp(wave, curve.wave_aa, curve.response, left=0.0, right=0.0) for curve in (a, b)]
+    difference = np.subtract(*(response / np.trapezoid(response, wave) for response in light))
+    return float(np.trapezoid(np.abs(difference), wave)) / 2 <= SAME_CURVE
+
+
 _TABLES = (".xml", ".vot", ".votable", ".ecsv")
 
 

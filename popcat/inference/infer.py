@@ -11,14 +11,24 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.manifest import CatalogManifest, CatalogRecord, Certification, PosteriorRecord, is_output
+from popcat.catalog.manifest import (
+    META,
+    CatalogManifest,
+    CatalogRecord,
+    Certification,
+    PosteriorRecord,
+    is_output,
+    read_or_none,
+)
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
+from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
 from popcat.checks.flags import describe_own_galaxies, rows_to_fit
+from popcat.checks.training_check import check_training
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
-from popcat.errors import PopcatError
+from popcat.errors import CatalogWarning, PopcatError
 from popcat.galaxies import OBJECT_NAME
 from popcat.inference.partition import (
     Request,
@@ -30,12 +40,20 @@ from popcat.inference.partition import (
     write_posterior_part,
 )
 from popcat.inference.rows import counts_of_folder, refuse_hopeless
+from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
+from popcat.io.content import (
+    SourceFiles,
+    record_files,
+    recorded_files,
+    require_unchanged,
+    require_unchanged_since,
+    source_files,
+)
 from popcat.io.identifiers import has_names
 from popcat.io.named import Source, label_of
 from popcat.io.photometry import catalog_columns
 from popcat.io.reading import (
-    check_catalog,
     read_pieces,
     require_bands,
     require_frame,
@@ -43,7 +61,7 @@ from popcat.io.reading import (
     survey_of,
     without_redshift,
 )
-from popcat.io.sources import content_digest, parts_of_chunks, plan_chunks, remarks_on
+from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
 from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
 from popcat.run.client import Where
 from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
@@ -94,6 +112,10 @@ def infer(
     galaxies (popcat.checks.flags): with all of them up to 8,000, and with evenly spaced ones of a larger catalogue. For
     that a Dask frame is gone through once, when this is called, to count its rows.
 
+    The whole catalogue is compared with the training set of the posterior (popcat.checks.training_check), before the
+    first part: a `CatalogWarning` says what does not fit and what usually causes it. With `output` the result stays in
+    the manifest: `catalog.manifest.training_check`.
+
     Raises PopcatError for a catalogue or an option that cannot work, for a posterior that has not passed its
     calibration, and at the end for parts that failed.
 
@@ -114,19 +136,20 @@ def infer(
     where, posterior = posterior_location(posterior), load_posterior(posterior)
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort)
+    output = None if output is None else Path(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
-        given = _of_files(source, reading, schema, draws, rows_per_partition)
+        given = _of_files(source, reading, schema, draws, rows_per_partition, output)
     else:
         given = _of_table(source, reading, schema, draws, rows_per_partition)
     for line in given.remarks:
-        warnings.warn(line, UserWarning, stacklevel=2)
+        warnings.warn(line, CatalogWarning, stacklevel=2)
     if output is not None:
-        return _write(given, posterior, request, Path(output).expanduser(), how, calibrated)
+        return _write(given, posterior, request, output, how, calibrated)
     if is_lazy:
         meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
-        return map_frame(source, infer_partition, _described(given, posterior, request), meta=meta)
+        return map_frame(source, infer_partition, _described(given, posterior, request)[0], meta=meta)
     return _gather(given, posterior, request, how)
 
 
@@ -160,7 +183,8 @@ class _Given:
 
     label : of the source. parts, rows : parts and the number of rows of each. digest : hash of the content.
     rows_per_part : as asked for or chosen. fetch : the photometry frame of pieces (part, first row, end) of parts.
-    remarks : what is wrong with the source as a whole, a line each. is_named : whether identifiers are text.
+    files : those that the parts are in, where they are in files. remarks : what is wrong with the source as a whole, a
+    line each. is_named : whether identifiers are text.
     """
 
     label: str
@@ -169,18 +193,22 @@ class _Given:
     digest: str
     rows_per_part: int | None
     fetch: Callable[[list[tuple[int, int, int]]], pd.DataFrame]
+    files: SourceFiles | None = None
     remarks: list[str] = field(default_factory=list)
     is_named: bool = False
 
 
-def _of_files(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
+def _of_files(
+    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: str | Path | None
+) -> _Given:
     chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
     parts = parts_of_chunks(chunks, rows)
     sizes = [sum(chunk.stop - chunk.start for chunk in part) for part in parts]
-    return _Given(label_of(source), parts, sizes, content_digest(chunks), rows,
-                  lambda pieces: read_pieces(parts, pieces, survey), remarks_on(source, chunks),
-                  has_names(survey, chunks))  # fmt: skip
+    files = None if output is None else source_files(chunks, survey, recorded_files(output))
+    return _Given(label_of(source), parts, sizes, files.digest if files else "", rows,
+                  lambda pieces: read_pieces(parts, pieces, survey), files, remarks_on(source, chunks),
+                  has_names(survey, chunks[0]))  # fmt: skip
 
 
 def cut(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
@@ -233,24 +261,31 @@ def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _described(given: _Given, posterior: Posterior, request: Request) -> Request:
-    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut.
+def _described(
+    given: _Given, posterior: Posterior, request: Request, *, is_written: bool = False
+) -> tuple[Request, TrainingCheck | None]:
+    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut, and
+    these rows against the posterior's training set; a warning if they do not fit.
 
-    Raises PopcatError if none of these rows can have a posterior.
+    Raises PopcatError if none of these rows can have a posterior and files would be written.
     """
     pieces = pieces_of(given.rows, rows_to_fit(sum(given.rows)))
     if not pieces:
-        return request
+        return request, None
     frame = given.fetch(pieces)
     frame = without_redshift(frame) if request.hide_redshift else frame
-    refuse_hopeless(given.label, frame, request.survey)
-    return replace(request, own=describe_own_galaxies(frame, posterior))
+    if is_written:
+        refuse_hopeless(given.label, frame, request.survey)
+    check = check_training(frame, posterior, request.posterior, survey=request.survey)
+    if check is not None and not check.fits:
+        warnings.warn(check.line, CatalogWarning, stacklevel=4)
+    return replace(request, own=describe_own_galaxies(frame, posterior)), check
 
 
 def _gather(given: _Given, posterior: Posterior, request: Request, how: How) -> pd.DataFrame:
     """The posteriors of all parts, in memory."""
     how.verify()
-    request = _described(given, posterior, request)
+    request, _ = _described(given, posterior, request)
     jobs = {i: (part, request) for i, part in enumerate(given.parts)}
     seconds = seconds_of(sum(given.rows), request.draws, certified=request.effort is not None)
     outcomes = run(infer_part, jobs, verb="inferring", how=how, sizes=given.rows, seconds=seconds)
@@ -275,23 +310,32 @@ def _write(
                  "hide_redshift": request.hide_redshift}  # fmt: skip
     if given.rows_per_part is not None:
         arguments["rows_per_partition"] = given.rows_per_part
-    is_new = not is_output(output)
-    if is_new:  # what is refused now leaves no folder
-        request = _described(given, posterior, request)
+    if given.files is not None:
+        require_unchanged(output, given.files, recorded_files(output))
+    described = None
+    if not is_output(output):  # what is refused now leaves no folder
+        described = _described(given, posterior, request, is_written=True)
     folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
+    if given.files is not None:
+        record_files(output, given.files)
     pending, start = folder.resume(check=how.check), time.monotonic()
-    if pending:
+    earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
+    check = None if earlier is None else earlier.training_check
+    if pending or check is None:
         _ = posterior.forward  # builds its tables once, before the workers look for them
-        request = request if is_new else _described(given, posterior, request)
+        request, check = described or _described(given, posterior, request, is_written=True)
     jobs = {i: (folder, i, given.parts[i], request) for i in pending}
     seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
     write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
+    if given.files is not None and pending:
+        chunks = [chunk for part in given.parts for chunk in part]
+        require_unchanged_since(chunks, request.survey, given.files, output)
     record = CatalogRecord(
         survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
         posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
         source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
-        seconds=round(time.monotonic() - start, 3) if pending else None, warnings=given.remarks,
-        **counts_of_folder(folder),
+        seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
+        warnings=given.remarks, **counts_of_folder(folder),
     )  # fmt: skip
     folder.finish(record)
     return open_catalog(output)

@@ -18,9 +18,9 @@ from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.inference.infer import cut
 from popcat.inference.partition import Request, write_posterior_part
+from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
 from popcat.io.named import Source
-from popcat.io.reading import check_catalog
 from popcat.io.sources import parts_of_chunks
 from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
 from popcat.run.client import Where

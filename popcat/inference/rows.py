@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from popcat.catalog.manifest import READERS, Sidecar, read_record
 from popcat.catalog.parts import OutputFolder
+from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, has_posterior, status_of
 from popcat.survey import Survey
@@ -51,7 +51,7 @@ def _counts_of_part(folder: OutputFolder, index: int) -> Counts:
     extra = read_record(folder.sidecar_path(index), Sidecar).extra
     if {"status", "flags"} <= set(extra):
         return extra
-    return counts_of_table(pq.read_table(folder.part_path(index), columns=["status", "flags"]))  # of before
+    return counts_of_table(open_catalog(folder.part_path(index)).to_table(["status", "flags"]))  # of before
 
 
 def without_posterior(status: Mapping[str, int]) -> tuple[int, int]:

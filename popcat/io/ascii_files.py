@@ -36,6 +36,11 @@ def fields(path: str) -> dict[str, Field]:
             for name in table.colnames}  # fmt: skip
 
 
+def names(path: str) -> list[str]:
+    """Names of all columns; astropy refuses a table in which one is there twice."""
+    return list(_table(path).colnames)
+
+
 def _table(path: str):
     status = Path(path).stat()
     return _parsed(path, status.st_size, status.st_mtime_ns)

@@ -36,6 +36,11 @@ class Chunk:
     table: int = 0
     """FITS: the number of the HDU that holds the table."""
 
+    @property
+    def label(self) -> str:
+        """The file in a message, with the number of the HDU where that is not the first table."""
+        return f"{self.path}[{self.table}]" if self.table > 1 else self.path
+
 
 class Field(NamedTuple):
     """A column: "integer", "float" or the name of another type; its unit, where the file states one; and the kind of

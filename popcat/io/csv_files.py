@@ -4,6 +4,7 @@ Tables separated by semicolons, tabulators or spaces are read too (popcat.io.dia
 start with "#" are no data. In an ECSV file (Astropy's form, APE 6) they hold units and the delimiter.
 """
 
+import csv
 import io
 import re
 from collections.abc import Iterator
@@ -47,6 +48,20 @@ def fields(path: str) -> dict[str, Field]:
         ends = list(islice(_record_ends(file, dialect, path), _SCHEMA_ROWS + 1))
     frame = _parse(Chunk(path, "csv", 0, len(ends) - 1, byte_range=(ends[0], ends[-1])))
     return {str(name): Field(numpy_kind(frame[name].dtype), dialect.units.get(str(name))) for name in frame}
+
+
+def names(path: str) -> list[str]:
+    """Names of all columns, also those that are there twice."""
+    dialect = dialect_of(path)
+    if dialect.names:
+        return list(dialect.names)
+    with text_of(path) as file:
+        header_end = next(_record_ends(file, dialect, path))
+        file.seek(dialect.skip)
+        header = file.read(header_end - dialect.skip).decode("utf-8", "replace").strip()
+    if dialect.delimiter == WHITESPACE:
+        return header.split()
+    return [name for name in next(csv.reader([header], delimiter=dialect.delimiter, skipinitialspace=True)) if name]
 
 
 @lru_cache(maxsize=16)

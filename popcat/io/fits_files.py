@@ -37,12 +37,12 @@ class _Layout(NamedTuple):
     start: int
     width: int
     rows: int
-    repeated: tuple[str, ...]
+    columns: tuple[str, ...]
 
     @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-        return [self.header.get(f"TTYPE{i + 1}", "").strip() for i in range(self.header["TFIELDS"])]
+    def repeated(self) -> list[str]:
+        """Names that more than one column has."""
+        return [name for name, times in Counter(self.columns).items() if times > 1]
 
 
 def plan(path: str, rows: int, asked: str | None = None, columns: Sequence[str] = ()) -> list[Chunk]:
@@ -56,7 +56,7 @@ def plan(path: str, rows: int, asked: str | None = None, columns: Sequence[str] 
         warnings.simplefilter("ignore", AstropyWarning)  # headers are seldom clean; truncation is refused here
         layout = _chosen(path, asked, columns)
     for name in columns:
-        _refuse_repeated(layout, name)
+        _refuse_repeated(path, layout, name)
     _refuse_truncated(path, layout)
     return [Chunk(path, "fits", start, stop, table=layout.table) for start, stop in spans(layout.rows, rows)]
 
@@ -73,6 +73,11 @@ def fields(path: str, table: int = 0) -> dict[str, Field]:
     layout = _layout(path, table) if table else _chosen(path, None, ())
     (one,) = _blocks(Chunk(path, "fits", 0, min(1, layout.rows)), layout)
     return {column.name: array_field(values_of(one, column.name)[0], column.unit) for column in one.columns}
+
+
+def names(path: str, table: int = 0) -> list[str]:
+    """Names of all columns, also those that are there twice."""
+    return list((_layout(path, table) if table else _chosen(path, None, ())).columns)
 
 
 def _chosen(path: str, asked: str | None, columns: Sequence[str]) -> _Layout:
@@ -126,12 +131,11 @@ def _read_layouts(path: str, size: int, mtime_ns: int) -> tuple[_Layout, ...]:
 def _layout_of(number: int, hdu) -> _Layout:
     header = hdu.header.copy()
     names = [header.get(f"TTYPE{i + 1}", "").strip() for i in range(header["TFIELDS"])]
-    repeated = [name for name, times in Counter(names).items() if times > 1]
     for i, name in enumerate(names):
-        if name in repeated:  # astropy reads no table in which a name is repeated
+        if names.count(name) > 1:  # astropy reads no table in which a name is repeated
             header[f"TTYPE{i + 1}"] = f"{name} (column {i + 1})"
     return _Layout(number, hdu.name, type(hdu), header, hdu.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"],
-                   tuple(repeated))  # fmt: skip
+                   tuple(names))  # fmt: skip
 
 
 def _refuse_truncated(path: str, layout: _Layout):
@@ -168,7 +172,6 @@ def _column(table, layout: _Layout, name: str):
     """A column (n,), or an element of a vector column; a name that is there as it stands is that column."""
     names = table.columns.names
     vector, element = (name, None) if name in names else split_element(name)
-    _refuse_repeated(layout, vector)
     if vector not in names:
         raise KeyError(f"no column {vector}")
     values, mask = values_of(table, vector)
@@ -176,11 +179,11 @@ def _column(table, layout: _Layout, name: str):
     return values if mask is None else with_nulls(values, pick(mask, vector, element))
 
 
-def _refuse_repeated(layout: _Layout, name: str):
-    for source in sources_of(name, layout.repeated):
+def _refuse_repeated(path: str, layout: _Layout, name: str):
+    for source in map(base_name, sources_of(name, layout.columns)):
         if source in layout.repeated:
-            raise PopcatError(f'several columns are called "{source}", so that it cannot be told which is meant: '
-                              "rename all but one of them")
+            raise PopcatError(f"{path} has more than one column of the name {source}: expected each name once; "
+                              "rename or remove the others")
 
 
 def _joined(parts: list):

@@ -52,6 +52,11 @@ def fields(path: str) -> dict[str, Field]:
     return {name: Field("integer") for name in _range_index(schema)} | fields_of_schema(schema)
 
 
+def names(path: str) -> list[str]:
+    """Names of all columns, also those that are there twice."""
+    return list(pq.read_schema(path).names)
+
+
 def fields_of_schema(schema: pa.Schema) -> dict[str, Field]:
     """Kind of each column, and its unit from the field metadata."""
     return {field.name: Field(_kind(field.type), _unit(field), _element_kind(field.type)) for field in schema}

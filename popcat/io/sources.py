@@ -4,7 +4,6 @@ A plan is made once, from file footers alone; a chunk is small, so it can be sen
 files. Names and values are the file's own: `popcat.io.photometry` gives them popcat's names and units.
 """
 
-import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +22,6 @@ from popcat.io.chunks import Chunk, Field
 from popcat.io.formats import kind_of
 from popcat.io.named import Named, Source, files_of, label_of, left_out, partition_values
 
-_SAMPLE = 65536
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
 
 
@@ -53,6 +51,8 @@ def plan_chunks(source: Source, *, rows_per_partition: int = 2500, columns: Sequ
 def _plan(file: Named, rows: int, columns: Sequence[str]) -> list[Chunk]:
     path = str(file.path)
     with _readable(path):
+        if file.path.stat().st_size == 0:
+            raise PopcatError(f"cannot read {path}: it has no rows, not even one byte; copy it again, or remove it")
         if kind_of(path) == "fits":
             return _reader(path).plan(path, rows, file.table, columns)
         if file.table is not None:
@@ -83,33 +83,35 @@ def remarks_on(source: Source, chunks: Sequence[Chunk]) -> list[str]:
     return lines
 
 
-def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pd.DataFrame:
+def read_chunk(chunk: Chunk, columns: Sequence[str], marks: Sequence[float] = ()) -> pd.DataFrame:
     """The rows of a chunk, only these columns, with a plain RangeIndex.
 
     A column may be an element of a vector column, "NMGY[2]", or an expression over the file's columns, unless the file
-    has a column of that very name.
+    has a column of that very name. Numbers in `marks` are missing values in what an expression reads.
 
     Raises PopcatError if the file is unreadable, lacks a column, or has changed since it was planned.
     """
     with _readable(chunk.path):
         needs_fields = partition_values(chunk.path) or not all(name.isidentifier() for name in columns)
         known = read_fields(chunk) if needs_fields else ()
-        frame = computed(lambda sources: _read(chunk, sources, known), columns, known)
+        frame = computed(lambda sources: _read(chunk, sources), columns, known, marks)
     if len(frame) != chunk.stop - chunk.start:
         raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
                           "it is damaged, or it changed after the run was planned")
     return frame
 
 
-def computed(read: Callable[[list[str]], pd.DataFrame], columns: Sequence[str], known: Iterable[str]) -> pd.DataFrame:
+def computed(
+    read: Callable[[list[str]], pd.DataFrame], columns: Sequence[str], known: Iterable[str], marks: Sequence[float] = ()
+) -> pd.DataFrame:
     """Columns, each once, of what `read` gives of plain columns and elements; `known` are those that there are."""
     names = list(dict.fromkeys(columns))
     sources = list(dict.fromkeys(source for name in names for source in sources_of(name, known)))
     frame = read(sources)
-    return frame if sources == names else pd.DataFrame({name: column(frame, name) for name in names})
+    return frame if sources == names else pd.DataFrame({name: column(frame, name, marks) for name in names})
 
 
-def _read(chunk: Chunk, sources: list[str], known: Iterable[str]) -> pd.DataFrame:
+def _read(chunk: Chunk, sources: list[str]) -> pd.DataFrame:
     """Columns of the file, and those that the names of its folders say."""
     of_folders = {name: value for name, value in partition_values(chunk.path).items() if name in sources}
     if not of_folders:
@@ -126,6 +128,13 @@ def read_fields(of: str | Path | Chunk) -> dict[str, Field]:
     with _readable(path):
         status = Path(path).stat()
         return _fields(path, table, status.st_size, status.st_mtime_ns)
+
+
+def repeated_names(of: Chunk) -> list[str]:
+    """Names that more than one column of the table of a chunk has."""
+    with _readable(of.path):
+        names = _reader(of.path).names(of.path, *_table_of(of))
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 @lru_cache(maxsize=16)
@@ -148,23 +157,6 @@ def whole_files(chunks: Sequence[Chunk]) -> list[Chunk]:
         groups = tuple(sorted({*first.row_groups, *chunk.row_groups}))
         merged[key] = replace(first, stop=chunk.stop, row_groups=groups)
     return list(merged.values())
-
-
-def content_digest(chunks: Sequence[Chunk]) -> str:
-    """A hash of the files behind a plan, wherever they are: each one's size and first and last 64 KiB.
-
-    Enough to tell that a catalogue is another one, at no cost for large files: a Parquet footer holds the statistics
-    of every column.
-    """
-    digest = hashlib.sha256()
-    for path in dict.fromkeys(chunk.path for chunk in chunks):
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            head = file.read(_SAMPLE)
-            file.seek(max(size - _SAMPLE, 0))
-            digest.update(f"{size}:".encode() + head + file.read(_SAMPLE))
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ A table goes through Arrow, by the same code and checks as a file. Only the colu
 """
 
 import sys
+from collections import Counter
 from typing import Any
 
 import narwhals as nw
@@ -13,11 +14,11 @@ import pyarrow as pa
 
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
-from popcat.io.identifiers import add_names
+from popcat.io.checking import check_fields, check_values, repeated_columns
 from popcat.io.parquet_files import fields_of_schema, frame_of_table
-from popcat.io.photometry import MAGNITUDES, catalog_columns, holds_text, object_ids, require_columns, to_photometry
-from popcat.io.reading import check_fields, check_values, same_unit
+from popcat.io.photometry import catalog_columns, require_columns, to_photometry
 from popcat.io.sources import computed
+from popcat.io.stated_units import MAGNITUDES, base_unit, verdict_of
 from popcat.survey import Survey
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT
 
@@ -43,24 +44,20 @@ def photometry_of(table: Any, survey: Survey) -> pd.DataFrame:
         table = _known_to_narwhals(table)
     names = list(table.colnames) if astropy else [str(name) for name in table.columns]  # type: ignore[union-attr]
     require_columns(names, survey, _WHERE)
-    sources = [source for name in catalog_columns(survey) for source in sources_of(name, names)]
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    sources = [source for name in catalog_columns(survey, names) for source in sources_of(name, names)]
+    if twice := repeated_columns(_WHERE, map(base_name, sources), repeated, survey):
+        raise PopcatError(twice)
     wanted = list(dict.fromkeys(source if source in names else base_name(source) for source in sources))
     arrow = _from_astropy(table, wanted, survey) if astropy else _to_arrow(table, wanted)
     if not arrow.num_rows:
         raise PopcatError(f"{_WHERE} has no rows: expected one row a galaxy")
     fields = fields_of_schema(arrow.schema)
     check_fields(_WHERE, fields, survey)
-    raw = computed(lambda columns: frame_of_table(arrow, columns), catalog_columns(survey), fields)
-    identifiers = raw[survey.columns.object_id]
-    check_values(_WHERE, raw, object_ids(identifiers), survey, lambda ids: _names_of(ids, identifiers))
+    columns = catalog_columns(survey, fields)
+    raw = computed(lambda sources: frame_of_table(arrow, sources), columns, fields, survey.missing_values)
+    check_values(_WHERE, raw, survey)
     return to_photometry(raw, survey)
-
-
-def _names_of(ids: np.ndarray, identifiers: pd.Series) -> dict[int, set[str]]:
-    found: dict[int, set[str]] = {}
-    if holds_text(identifiers):
-        add_names(found, ids, identifiers)
-    return found
 
 
 def _is_astropy(table: Any) -> bool:
@@ -77,6 +74,9 @@ def _known_to_narwhals(table: Any) -> nw.DataFrame:
             f"source: expected a path, a glob, a list of paths, a frame of read_catalog, or a table (pandas, Polars, "
             f"PyArrow, astropy), got {type(table).__name__}"
         ) from error
+    except nw.exceptions.DuplicateError as error:
+        twice = " ".join(str(error).split())
+        raise PopcatError(f"{_WHERE} has more than one column of a name: {twice}; rename the others") from error
     return frame.collect() if isinstance(frame, nw.LazyFrame) else frame
 
 
@@ -90,9 +90,14 @@ def _to_arrow(table: pd.DataFrame | nw.DataFrame, names: list[str]) -> pa.Table:
 
 
 def _from_astropy(table: Any, names: list[str], survey: Survey) -> pa.Table:
-    """Columns without their units, which are checked here, and the survey's afterwards."""
+    """Columns in the survey's units; those in which no factor takes them are left to the checks of a file."""
     units = _units_by_column(survey)
-    return pa.table({name: _array(table[name], name, units.get(name), survey) for name in names})
+    arrays, fields = [], []
+    for name in names:
+        stated = _undecided(getattr(table[name], "unit", None), *units.get(name, ("", 1)))
+        arrays.append(_array(table[name], name, None if stated else units.get(name), survey))
+        fields.append(pa.field(name, arrays[-1].type, metadata={"unit": stated} if stated else None))
+    return pa.table(arrays, schema=pa.schema(fields))
 
 
 def _units_by_column(survey: Survey) -> dict[str | None, tuple[str, int]]:
@@ -122,6 +127,15 @@ def _array(column: Any, name: str, expected: tuple[str, int] | None, survey: Sur
     return array if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(array, values.shape[1])
 
 
+def _undecided(unit: Any, expected: str, power: int) -> str:
+    """The text of a flux's unit that is none of those that factors convert: not understood, per wavelength, not AB."""
+    if unit is None or expected in ("deg", ""):
+        return ""
+    text = str(unit)
+    is_decided = verdict_of(text if power == 1 else base_unit(text), expected) in ("same", "other")
+    return "" if is_decided else text
+
+
 def _factor(name: str, unit: Any, expected: str, power: int, survey: Survey) -> float:
     """What takes a column's values to the survey's unit (to its power); PopcatError if nothing does."""
     from astropy import units
@@ -138,7 +152,7 @@ def _factor(name: str, unit: Any, expected: str, power: int, survey: Survey) -> 
         if expected == "":
             return 1.0 if str(unit) == "redshift" else float(unit.to(units.dimensionless_unscaled))
         base = unit if power == 1 else unit ** (1.0 / power)
-        if same_unit(base.to_string(), expected):
+        if verdict_of(base.to_string(), expected) == "same":
             return 1.0
         if expected in MAGNITUDES or expected == COUNT_RATE:
             raise refusal

@@ -34,6 +34,11 @@ def fields(path: str) -> dict[str, Field]:
             for field in table.fields}
 
 
+def names(path: str) -> list[str]:
+    """Names of all columns, also those that are there twice."""
+    return [field.name for field in _table(path).fields]
+
+
 def remarks(path: str) -> list[str]:
     """A line if the server cut the answer off (QUERY_STATUS of DALI): then galaxies are missing in the file."""
     if not _document(path)[1]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from popcat import plots
 from popcat.catalog.queries import Catalog
+from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.ranks import coverage
 from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, UNCERTIFIED
 from popcat.pages.galaxies import scalar_columns, to_frame
@@ -132,9 +133,11 @@ def run_badges(calibration: Mapping, parameters: Sequence[str]) -> list[RunBadge
 
 
 def diagnostics(counts: Counts, calibration: Mapping | None, badges: Sequence[RunBadge], *,
-                reweighted: bool = False) -> list[Diagnostic]:
-    """What to trust, most important first."""
+                reweighted: bool = False, training_check: TrainingCheck | None = None) -> list[Diagnostic]:
+    """What to trust, most important first: a catalogue that does not fit the training comes before all."""
     found = [_calibration(calibration, badges), _checks(counts)]
+    if training_check is not None:
+        found.insert(0 if not training_check.fits else 1, _training(training_check))
     if counts.certified is not None:
         found.append(_certificates(counts))
     if counts.inferred_redshifts:
@@ -175,6 +178,16 @@ def _checks(counts: Counts) -> Diagnostic:
             "the condition")  # fmt: skip
     return Diagnostic("warn" if share > WARN_SHARE else "pass",
                       f"{1 - share:.1%} of the posteriors pass every consistency check", text, CLEAN)
+
+
+def _training(check: TrainingCheck) -> Diagnostic:
+    if check.fits:
+        return Diagnostic("pass", "The catalogue looks like the training galaxies", f"{check.galaxies:,} of its "
+                          "galaxies were compared: errors, colours, best chi2 and redshifts are like those that the "
+                          "posterior was trained on. A fault that looks like other galaxies is not seen.")
+    return Diagnostic("fail", "The catalogue does not fit the training of the posterior", f"{check.misfits}. "
+                      f"Usually {check.cause or 'a unit, zero point, extinction, column or filter is wrong'}. "
+                      "Mend that before you use any number of this catalogue.", "popcat survey check")  # fmt: skip
 
 
 def _certificates(counts: Counts) -> Diagnostic:

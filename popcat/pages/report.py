@@ -94,7 +94,7 @@ def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
 TABLE_GROUPS = 32
 """The galaxies of the table are from so many row groups, evenly spaced: draws are the bulk of a catalogue."""
 # Keys of the manifest that the page folds away.
-_DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.")
+_DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.", "training_check.")
 SCRIPTS = ("expressions.js", "svg.js", "sed.js", "corner.js", "table.js")
 SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr")
 """Quantities that are columns of the table, beside the redshift."""
@@ -138,13 +138,16 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     records = panel_records([*in_full, *others], choice, drawing)
     provenance = _provenance(catalog)
     badges = [] if calibration is None else run_badges(calibration, tuple(parameters))
-    reweighted = isinstance(catalog.manifest, CatalogManifest) and catalog.manifest.prior is not None
+    manifest = catalog.manifest if isinstance(catalog.manifest, CatalogManifest) else None
+    reweighted = manifest is not None and manifest.prior is not None
     return write_page(
         "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or Path(catalog.path).resolve().name,
         sections=_contents(calibration, sections), provenance=provenance,
         details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
         shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,
-        shown_quantities=SHOWN, diagnostics=diagnostics(counts, calibration, badges, reweighted=reweighted),
+        shown_quantities=SHOWN, diagnostics=diagnostics(
+            counts, calibration, badges, reweighted=reweighted,
+            training_check=None if manifest is None else manifest.training_check),
         status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
         figures=_figures(ok, counts.status, len(survey.bands)),

@@ -264,7 +264,7 @@ def simulate(
     galaxy_model: "GalaxyModel | str | Path | None" = None, noise: "Noise | str | Path | None" = None, seed: int = 0,
     rows_per_partition: int = 50_000, client: Where = None, workers: int | None = None, progress: bool = False,
     check: bool = False, log: str | Path | None = None, performance_report: str | Path | None = None,
-) -> "Library | Frame":  # fmt: skip
+) -> Library | Frame:  # fmt: skip
     """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
 
     Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey, else to the

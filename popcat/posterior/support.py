@@ -30,7 +30,7 @@ import safetensors.numpy
 from scipy.special import logsumexp, ndtr
 
 from popcat.errors import PopcatError
-from popcat.galaxies import MIN_BANDS, asinh_mag, observed
+from popcat.galaxies import MIN_BANDS, asinh_mag, from_asinh_mag, observed
 
 N_COMPONENTS, N_FIT, N_REFERENCE = 32, 60_000, 5000
 _MAX_PATTERNS = 2048
@@ -94,17 +94,50 @@ class Support:
             tail[rows] = np.where(np.isnan(score), np.nan, _rank(score, known))
         return tail, band
 
+    def log_density(self, flux, flux_err, redshift) -> np.ndarray:
+        """ln p of all that is observed of each galaxy, (n,): magnitudes, errors and redshift; 0 of nothing."""
+        x = _inputs(np.asarray(flux, dtype=float), np.asarray(flux_err, dtype=float), redshift, self.softening)
+        found = np.zeros(len(x))
+        patterns, which = np.unique(~np.isnan(x), axis=0, return_inverse=True)
+        for i, pattern in enumerate(patterns):
+            rows = np.flatnonzero(which == i)
+            if pattern.any():
+                found[rows] = self._log_density(x[rows], list(np.flatnonzero(pattern)))
+        return found
+
+    def fainter(self, flux, flux_err, redshift) -> np.ndarray:
+        """Probability (n, n_band) that a band is brighter than observed, given the others and the redshift; NaN where
+        it is not observed. Near 1: the band is fainter than its others say.
+        """
+        x = _inputs(np.asarray(flux, dtype=float), np.asarray(flux_err, dtype=float), redshift, self.softening)
+        found = np.full((len(x), len(self.softening)), np.nan)
+        patterns, which = np.unique(~np.isnan(x), axis=0, return_inverse=True)
+        for i, pattern in enumerate(patterns):
+            rows = np.flatnonzero(which == i)
+            found[rows] = self._given_others(x[rows], pattern, below)
+        return found
+
+    def reference_photometry(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fluxes and errors (m, n_band) in nMgy and redshifts (m,) of the reference sample: training galaxies."""
+        n_band, x = len(self.softening), self.reference.astype(float)
+        flux = from_asinh_mag(x[:, :n_band], self.softening)
+        return flux, 10.0 ** x[:, n_band : 2 * n_band], x[:, -1]
+
     def _least_band(self, x, pattern):
         """`least` of the probabilities of each observed band given the others and, where it is seen, the redshift."""
+        return least(self._given_others(x, pattern, two_sided))
+
+    def _given_others(self, x, pattern, side):
+        """A probability of each observed band given the others and the redshift, (n, n_band), by `side`."""
         n_band = len(self.softening)
         columns = [j for j in np.flatnonzero(pattern) if j < n_band or j == 2 * n_band]
         probability = np.full((len(x), n_band), np.nan)
         if columns:
             precision = np.linalg.inv(self.covariances[:, columns][:, :, columns])[:, None]
-            found = two_sided(x[:, columns] - self.means[:, None, columns], precision, np.log(self.weights))
+            found = side(x[:, columns] - self.means[:, None, columns], precision, np.log(self.weights))
             bands = [j for j in columns if j < n_band]
             probability[:, bands] = found[:, : len(bands)]
-        return least(probability)
+        return probability
 
     def _remember(self, key, make):
         """What belongs to a pattern of bands, made once."""
@@ -202,23 +235,36 @@ def two_sided(deviation: np.ndarray, precision: np.ndarray, log_weight: np.ndarr
     >>> two_sided(at, np.eye(2)[None, None], np.zeros(1)).round(3).tolist()
     [[1.0, 1.0], [1.0, 0.05]]
     """
+    return np.minimum(2.0 * np.minimum(*_sides(deviation, precision, log_weight)), 1.0)
+
+
+def below(deviation: np.ndarray, precision: np.ndarray, log_weight: np.ndarray) -> np.ndarray:
+    """Probability (n, d) of a smaller value than each coordinate given all others; arguments as of `two_sided`.
+
+    >>> below(np.array([[[0.0, 1.96]]]), np.eye(2)[None, None], np.zeros(1)).round(3).tolist()
+    [[0.5, 0.975]]
+    """
+    return _sides(deviation, precision, log_weight)[0]
+
+
+def _sides(deviation, precision, log_weight) -> np.ndarray:
+    """Probabilities (2, n, d) of a smaller and of a larger value."""
     n = deviation.shape[1]
     parts = [slice(start, start + _BATCH) for start in range(0, n, _BATCH)] or [slice(0, 0)]
     is_shared = precision.shape[1] == 1
-    return np.concatenate([
-        _two_sided(deviation[:, part], precision if is_shared else precision[:, part], log_weight) for part in parts
-    ])  # fmt: skip
+    found = [_some_sides(deviation[:, part], precision if is_shared else precision[:, part], log_weight)
+             for part in parts]  # fmt: skip
+    return np.concatenate(found, axis=1)
 
 
-def _two_sided(deviation, precision, log_weight) -> np.ndarray:
+def _some_sides(deviation, precision, log_weight) -> np.ndarray:
     pull = (precision @ deviation[..., None])[..., 0]
     own = np.diagonal(precision, axis1=2, axis2=3)
     score = pull / np.sqrt(own)
     log_all = 0.5 * (np.linalg.slogdet(precision)[1] - np.sum(pull * deviation, axis=2)) + log_weight[:, None]
     log_others = log_all[:, :, None] + 0.5 * (score**2 - np.log(own))
     share = np.exp(log_others - logsumexp(log_others, axis=0))
-    below, above = np.sum(share * ndtr(score), axis=0), np.sum(share * ndtr(-score), axis=0)
-    return np.minimum(2.0 * np.minimum(below, above), 1.0)
+    return np.stack([np.sum(share * ndtr(score), axis=0), np.sum(share * ndtr(-score), axis=0)])
 
 
 def least(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

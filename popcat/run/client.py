@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 from popcat.errors import PopcatError
 from popcat.run.local import local_client
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Where: TypeAlias = distributed.Client | Cluster | str | Path | None
 else:
-    Where = "distributed.Client | distributed.deploy.Cluster | str | pathlib.Path | None"
+    Where = Union["distributed.Client", "distributed.deploy.Cluster", str, Path, None]  # of late imports
 """A client, a cluster, the address of a scheduler or its scheduler file, `SYNCHRONOUS`, or None: see `connect`."""
 
 SYNCHRONOUS = "synchronous"

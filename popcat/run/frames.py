@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, ForwardRef, TypeGuard
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from popcat.errors import PopcatError
 if TYPE_CHECKING:
     from dask.dataframe import DataFrame as Frame
 else:
-    Frame = "dask.dataframe.DataFrame"
+    Frame = ForwardRef("dask.dataframe.DataFrame")
 """A Dask dataframe."""
 
 

@@ -175,7 +175,7 @@ def changed(galaxies, path, change):
     [
         (lambda t: t.drop_columns("modelflux_g"), ["modelflux_g"]),
         (lambda t: t.set_column(0, "object_id", pa.array([7] * len(t))), ["duplicate"]),
-        (lambda t: t.set_column(0, "object_id", pa.array([f"g{i}" for i in range(len(t))])), ["object_id", "integer"]),
+        (lambda t: t.set_column(0, "object_id", pa.array([i + 0.5 for i in range(len(t))])), ["object_id", "integer"]),
     ],
 )
 def test_a_catalogue_that_cannot_work_is_refused_before_anything_is_written(
@@ -269,6 +269,18 @@ def test_a_survey_file_is_drafted_from_a_header_and_checked(popcat, galaxies, tm
     assert re.search(r"^ +u +nMgy +nMgy +150 +10 ", out, re.M), "ten of them have a negative u flux"
     found = json.loads(popcat("survey", "check", galaxies, "--survey", "sdss", "--json")[1])
     assert [band["observed"] for band in found["bands"]] == [150] * 5 and found["flags"]["negative_flux"] == 10
+
+
+def test_a_warning_of_a_catalogue_is_one_line_on_stderr(popcat, galaxies, tiny_model, tmp_path):
+    table = pq.read_table(galaxies)
+    units = [field.with_metadata({"unit": "counts"} if field.name == "modelflux_r" else {}) for field in table.schema]
+    pq.write_table(table.cast(pa.schema(units)), tmp_path / "counts.parquet")
+    status, _, err = popcat("infer", tmp_path / "counts.parquet", "--posterior", tiny_model, "--draws", 5,
+                            "-o", tmp_path / "out", *SYNCHRONOUS)  # fmt: skip
+    said = [line for line in err.splitlines() if line.startswith("Warning: ")]
+    assert status == 0 and len(said) == 1
+    assert 'the unit "counts" of modelflux_r is not understood, taken as nMgy' in said[0]
+    assert said[0] in popcat("survey", "check", tmp_path / "counts.parquet", "--survey", "sdss")[2].splitlines()
 
 
 def test_the_columns_are_printed_as_a_table(popcat):

@@ -16,9 +16,10 @@ from popcat.forward.photometry import Photometry
 from popcat.forward.spectrum import reference_fluxes
 from popcat.forward.tables import build_tables
 from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.io.checking import check_catalog
 from popcat.io.photometry import catalog_columns, to_photometry
-from popcat.io.reading import check_catalog, same_unit
 from popcat.io.sources import plan_chunks
+from popcat.io.stated_units import same_unit
 from popcat.survey import embedded_surveys, load_survey
 
 SURVEYS = {"galex_sdss_2mass": 10, "gama": 10, "legacy": 5, "lsst": 6, "sdss": 5}

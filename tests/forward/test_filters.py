@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.forward.filters import load_curve, make_curve
+from popcat.forward.filters import load_curve, make_curve, same_filter
 from popcat.survey import Band, embedded_surveys, load_survey
 
 HAT = np.linspace(5000.0, 6000.0, 101)
@@ -197,3 +197,17 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, text):
 def test_an_impossible_trim_is_refused(trim):
     with pytest.raises(ValueError, match="trim"):
         Band(name="x", filter="sdss2010-r", flux="f", flux_err="e", trim=trim)
+
+
+def test_filters_are_the_same_by_their_curves_whatever_their_files_are_called(tmp_path):
+    sdss_g = load_curve(band("sdss2010-g"))
+    np.savetxt(tmp_path / "mine.txt", np.column_stack([sdss_g.wave_aa, 7.0 * sdss_g.response]))
+    (tmp_path / "r").mkdir()
+    sdss_r = load_curve(band("sdss2010-r"))
+    np.savetxt(tmp_path / "r" / "mine.txt", np.column_stack([sdss_r.wave_aa, sdss_r.response]))
+    assert same_filter(band("sdss2010-g"), band(tmp_path / "mine.txt"))
+    assert not same_filter(band(tmp_path / "mine.txt"), band(tmp_path / "r" / "mine.txt"))
+    assert same_filter(band("sdss2010-g"), band("sdss_g0"))
+    assert not same_filter(band("sdss2010-g"), band("decamDR1-g"))
+    assert same_filter(band("nowhere/gone.txt"), band("gone.txt"))
+    assert not same_filter(band("gone.txt"), band("sdss2010-g"))

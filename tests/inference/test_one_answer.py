@@ -157,6 +157,27 @@ def test_certificates_are_the_same_too(few, tiny_model, certified):
     same(found.compute(scheduler="synchronous"), certified)
 
 
+@pytest.mark.slow
+def test_a_thousand_certified_galaxies_are_the_same_through_every_door_and_on_every_cluster(tmp_path):
+    """The embedded posterior, and the two-worker cluster by its address, as an object and as the active client."""
+    path, run = tmp_path / "galaxies.parquet", {"certify": True, "budget_ms": 100.0}
+    pq.write_table(real(1000), path)
+    expected = everything(infer(path, "sdss", output=tmp_path / "here", client=SYNCHRONOUS, **run))
+    assert len(expected) == 1000 and expected["certified"].mean() > 0.9
+    frame = read_catalog(path, SURVEY, rows_per_partition=500)  # as a catalogue of 1,000 is cut by itself
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        same(everything(infer(path, "sdss", output=tmp_path / "client", client=client, **run)), expected)
+        same(everything(infer(path, "sdss", output=tmp_path / "object", client=cluster, **run)), expected)
+        address = cluster.scheduler_address
+        same(everything(infer(frame, "sdss", output=tmp_path / "address", client=address, **run)), expected)
+        with client.as_current():
+            same(infer(pd.read_parquet(path), "sdss", **run), expected)
+            same(infer(frame, "sdss", **run).compute(), expected)
+
+
 @pytest.mark.parametrize("rows", [90, 700])
 def test_flags_do_not_depend_on_the_partitions(path, tiny_model, written, rows):
     columns = ["object_id", "status", "worst_band"]

@@ -9,7 +9,8 @@ from popcat.columns import posterior_schema
 from popcat.errors import PopcatError
 from popcat.galaxies import OBJECT_NAME, id_of_name
 from popcat.inference.infer import infer
-from popcat.io.reading import check_catalog, read_catalog, read_partition
+from popcat.io.checking import check_catalog
+from popcat.io.reading import read_catalog, read_partition
 from popcat.io.sources import parts_of_chunks, plan_chunks
 from popcat.io.tables import photometry_of
 from popcat.run.client import SYNCHRONOUS

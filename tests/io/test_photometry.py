@@ -11,6 +11,7 @@ from popcat.columns import photometry_columns, photometry_meta
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, STATUS, has_posterior, status_of
 from popcat.io.photometry import catalog_columns, to_photometry
+from popcat.io.reading import read_partition
 from popcat.io.sources import plan_chunks, read_chunk
 from popcat.survey import load_survey
 
@@ -150,6 +151,18 @@ BLEMISHES = {
     "selection band not positive": ({"f_r": 0.0}, {"outside_training"}),
     "selection band negative": ({"f_r": -1.0}, {"outside_training", "negative_flux"}),
     "negative flux in another band": ({"f_g": -0.5}, {"negative_flux"}),
+    "an extinction of -1": ({"a_r": -1.0}, {"missing_band"}),
+    "an extinction of noise": ({"a_r": -0.01}, set()),
+    "an extinction of 99": ({"a_r": 99.0}, {"missing_band"}),
+    "a redshift of -99 +- 99": ({"z": -99.0, "z_err": 99.0}, {"missing_redshift"}),
+    "a redshift of -9.99 +- 9.99": ({"z": -9.99, "z_err": 9.99}, {"missing_redshift"}),
+    "a redshift of -1 +- 0.001": ({"z": -1.0}, {"missing_redshift"}),
+    "a redshift error beyond the range": ({"z": 0.3, "z_err": 99.0}, {"missing_redshift"}),
+    "a redshift error as wide as the range": ({"z": 0.3, "z_err": 0.49}, {"missing_redshift"}),
+    "a redshift error that says little": ({"z": 0.3, "z_err": 0.48}, set()),
+    "an infinite redshift error": ({"z": 0.3, "z_err": np.inf}, {"missing_redshift"}),
+    "a wide redshift error far outside": ({"z": 50.0, "z_err": 2.0}, {"redshift_out_of_range"}),
+    "the code of a failed redshift fit": ({"z": 0.2, "z_err": -4.0}, {"missing_redshift"}),
     "two at once": ({"f_g": np.nan, "z": 3.0}, {"missing_band", "redshift_out_of_range"}),
 }
 
@@ -232,3 +245,71 @@ def test_positions_are_in_the_usual_range_and_marks_are_none(raw, survey):
     assert frame["ra"][:6].fillna(-1).tolist() == [350.0, 10.0, 0.0, -1, -1, 359.5]
     assert frame["dec"][:6].isna().tolist() == [False, False, False, True, True, False]
     assert (frame["ra"][6:] == raw["ra"][6:]).all() and (frame["dec"][6:] == raw["dec"][6:]).all()
+
+
+def test_a_redshift_that_is_not_used_is_not_in_the_frame(raw, survey):
+    frame = to_photometry(raw.assign(z_err=raw["z_err"].where(raw.index != 2, -1.0)), survey)
+    assert np.isnan(frame.loc[2, ["redshift", "redshift_err"]].to_numpy(dtype=float)).all()
+    assert frame["redshift"].drop(2).tolist() == raw["z"].drop(2).tolist()
+
+
+MARKED = {
+    "a_r": {"missing_band"}, "e_g": {"missing_band"}, "iv_r": {"missing_band"}, "f_g": {"missing_band"},
+    "z": {"missing_redshift"}, "z_err": set(), "ra": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", [-1.0, -99.99, 777.0])
+@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_marks_hold_in_every_column_that_the_survey_names(raw, survey, mark, name, kind):
+    marked = raw.assign(**{name: raw[name].where(raw.index != 3, mark).astype(kind)})
+    frame = to_photometry(marked, survey.model_copy(update={"missing_values": (mark,)}))
+    assert flags_in(frame, 3) == MARKED[name]
+    nan = raw.assign(**{name: raw[name].where(raw.index != 3, np.nan).astype(kind)})
+    assert_frame_equal(frame, to_photometry(nan, survey))
+
+
+def test_marks_hold_in_what_an_expression_reads(raw, survey, write):
+    expressed = survey.model_copy(update={
+        "missing_values": (-99.0,),
+        "bands": (survey.bands[0].model_copy(update={"flux": "2 * f_g"}),
+                  survey.bands[1].model_copy(update={"extinction": "2.5 * a_r", "flux": "f_r + id * 0"}))})  # fmt: skip
+    path = write(raw.assign(f_g=raw["f_g"].where(raw.index != 3, -99.0), a_r=raw["a_r"].where(raw.index != 5, -99.0)))
+    frame = read_partition(plan_chunks(path)[0], expressed)
+    assert [row for row in range(len(raw)) if flags_in(frame, row) == {"missing_band"}] == [3, 5]
+    assert (frame["flags"].drop([3, 5]) == 0).all()
+
+
+def test_a_negative_mark_is_no_identifier_and_zero_is_one(raw, survey):
+    marks = survey.model_copy(update={"missing_values": (-9999.0, 0.0)})
+    ids = raw["id"].where(raw.index != 3, 0)
+    assert to_photometry(raw.assign(id=ids), marks)["object_id"].tolist() == ids.tolist()
+    with pytest.raises(PopcatError, match=r'column "id": 1 rows have the identifier -9999.*missing_values'):
+        to_photometry(raw.assign(id=ids.where(raw.index != 7, -9999)), marks)
+
+
+def test_a_warned_redshift_is_not_used_and_a_catalogue_without_warnings_keeps_all(raw, survey):
+    columns = survey.columns.model_copy(update={"redshift_warning": "zwarn"})
+    warning = survey.model_copy(update={"columns": columns})
+    warned = raw.assign(zwarn=pd.array([0] * 18 + [4, None], dtype="Int64"))
+    frame = to_photometry(warned, warning)
+    assert [row for row in range(20) if flags_in(frame, row)] == [18, 19]
+    assert flags_in(frame, 18) == flags_in(frame, 19) == {"missing_redshift"}
+    assert_frame_equal(to_photometry(raw, warning), to_photometry(raw, survey))
+
+
+def test_non_detections_are_a_flux_of_zero_with_their_limit_where_the_survey_says_so(raw, survey):
+    in_mag = survey.model_copy(update={
+        "unit": "ab_mag", "bands": (survey.bands[0], survey.bands[1].model_copy(update={"unit": "nMgy"}))})  # fmt: skip
+    mags = raw.assign(f_g=20.0, e_g=0.1)
+    mags.loc[3, ["f_g", "e_g"]] = 99.0, 25.0
+    mags.loc[4, ["f_g", "e_g"]] = 99.0, -1.0
+    assert {row: flags_in(to_photometry(mags, in_mag), row) for row in (2, 3)} == {2: set(), 3: {"missing_band"}}
+    limited = in_mag.model_copy(update={"limit_mark": 99.0, "limit_sigma": 5.0, "missing_values": (99.0,)})
+    frame = to_photometry(mags, limited)
+    assert frame["flux_g"][3] == 0.0
+    close(frame["flux_err_g"][3], 10 ** (0.4 * (22.5 - 25.0)) / 5.0)
+    assert flags_in(frame, 3) == set()
+    assert flags_in(frame, 4) == {"missing_band"}
+    close(frame["flux_g"][2], 10 ** (0.4 * 2.5))

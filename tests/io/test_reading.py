@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.io.reading import check_catalog, same_unit
+from popcat.io.checking import check_catalog
 from popcat.io.sources import plan_chunks
+from popcat.io.stated_units import same_unit
 
 FORMATS = ["cat.parquet", "cat.csv", "cat.fits", "cat.fits.gz"]
 

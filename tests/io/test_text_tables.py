@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.io.reading import check_catalog
+from popcat.io.checking import check_catalog
 from popcat.io.sources import plan_chunks, read_chunk, read_fields
 
 HEADER = "id,f_r,note"

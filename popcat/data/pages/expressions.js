@@ -125,16 +125,18 @@ function parseExpression(text) {
   };
   const call = (name) => {
     const known = Object.keys(EXPRESSION_FUNCTIONS);
-    if (!known.includes(name)) throw new Error(`no function "${name}"; there are ${known.join(", ")}`);
-    const { arity, value } = EXPRESSION_FUNCTIONS[name];
+    if (!known.includes(name)) throw new Error(`unknown function "${name}"; there are ${known.join(", ")}`);
+    const { arity, most = arity, value, choice } = EXPRESSION_FUNCTIONS[name];
     const parts = [];
     need("(");
     while (!take(")")) {
       parts.push(nested(either));
       if (!is(")")) need(",");
     }
-    if (parts.length !== arity) throw new Error(`${name} takes ${arity} argument${arity > 1 ? "s" : ""}, got ${parts.length}`);
-    return { is: "call", value, parts };
+    if (parts.length < arity || parts.length > most) {
+      throw new Error(`${name} takes ${most > arity ? "at least " : ""}${arity} argument${arity > 1 ? "s" : ""}, got ${parts.length}`);
+    }
+    return { is: choice ? "choice" : "call", value, parts };
   };
 
   const tree = either();
@@ -170,10 +172,11 @@ function conjunctsOf(text) {
   return starts.map((start, i) => text.slice(start, ends[i]).trim()).filter(Boolean);
 }
 
-/** The value of an expression for a row; null where a column that it reads is missing there. */
+/** The value of an expression for a row; null where a column that it reads is missing there, unless a function says else. */
 function evaluateExpression(expression, valueOf) {
+  const absent = (value) => value === null || value === undefined || Number.isNaN(value);
   const row = new Map(expression.columns.map((name) => [name, valueOf(name)]));
-  for (const value of row.values()) if (value === null || value === undefined || Number.isNaN(value)) return null;
+  for (const [name, value] of row) if (absent(value)) row.set(name, null);
   return valueOfNode(expression.tree, row);
 }
 
@@ -185,20 +188,20 @@ function fulfils(expression, valueOf) {
 }
 
 function valueOfNode(node, row) {
-  const parts = () => node.parts.map((part) => valueOfNode(part, row));
+  if (node.is === "constant") return inRange(node.value);
+  if (node.is === "column") return row.get(node.name);
+  const parts = node.parts.map((part) => valueOfNode(part, row));
+  if (node.is === "choice") return node.value(...parts.map(noText));
+  if (["and", "or", "not"].includes(node.is)) parts.forEach(asCondition);
+  if (parts.includes(null)) return null;
   switch (node.is) {
-    case "constant": return inRange(node.value);
-    case "column": return row.get(node.name);
-    case "and": return parts().map(asCondition).every(Boolean);
-    case "or": return parts().map(asCondition).some(Boolean);
-    case "not": return !asCondition(parts()[0]);
-    case "unary": return unaryOf(node.sign, parts()[0]);
-    case "binary": return binaryOf(node.sign, ...parts());
-    case "compare": {
-      const values = parts();
-      return node.signs.map((sign, i) => compared(sign, values[i], values[i + 1])).every(Boolean);
-    }
-    default: return node.value(...parts().map(noText));
+    case "and": return parts.every(Boolean);
+    case "or": return parts.some(Boolean);
+    case "not": return !parts[0];
+    case "unary": return unaryOf(node.sign, parts[0]);
+    case "binary": return binaryOf(node.sign, ...parts);
+    case "compare": return node.signs.map((sign, i) => compared(sign, parts[i], parts[i + 1])).every(Boolean);
+    default: return node.value(...parts.map(noText));
   }
 }
 
@@ -208,7 +211,7 @@ function inRange(value) {
 }
 
 function asCondition(value) {
-  if (typeof value !== "boolean") throw new Error("and, or, not need conditions such as x > 0");
+  if (value !== null && typeof value !== "boolean") throw new Error("and, or, not need conditions such as x > 0");
   return value;
 }
 
@@ -300,9 +303,28 @@ const extreme = (wins) => ({ arity: 2, value: (a, b) => {
   return Number.isNaN(left) || wins(left, right) ? left : right;
 } });
 
-/** The functions of popcat/expressions.py but for those of SDSS's own flags, which no catalogue of popcat's has. */
+/** Choices among numbers: int64 where all are whole, else float64; or among conditions. */
+function asChosen(value, choices) {
+  const kinds = new Set(choices.filter((one) => one !== null).map((one) => typeof one === "boolean"));
+  if (kinds.size > 1) throw new Error("where and coalesce choose among numbers or among conditions, not both");
+  return typeof value === "bigint" && choices.some((one) => typeof one !== "bigint") ? Number(value) : value;
+}
+
+const CHOICES = {
+  isfinite: { arity: 1, choice: true, value: (a) => a !== null && Number.isFinite(Number(a)) },
+  where: { arity: 3, choice: true, value: (test, a, b) => {
+    const [either, other] = [asChosen(a, [a, b]), asChosen(b, [a, b])];
+    return asCondition(test) === null ? null : test ? either : other;
+  } },
+  coalesce: { arity: 2, most: Infinity, choice: true, value: (...choices) => {
+    const found = choices.find((one) => one !== null && !Number.isNaN(one));
+    return asChosen(found === undefined ? choices.at(-1) : found, choices);
+  } },
+};
+
+/** The functions of popcat/expression_functions.py but for those of SDSS's own flags, which no catalogue of popcat's has. */
 const EXPRESSION_FUNCTIONS = {
   abs: { arity: 1, value: (a) => (typeof a === "bigint" ? (a < 0n ? -a : a) : typeof a === "boolean" ? a : Math.abs(a)) },
-  exp: real(Math.exp), log: real(Math.log), log10: real(Math.log10), sqrt: real(Math.sqrt), isfinite: real(Number.isFinite),
-  minimum: extreme((a, b) => a <= b), maximum: extreme((a, b) => a >= b),
+  exp: real(Math.exp), log: real(Math.log), log10: real(Math.log10), sqrt: real(Math.sqrt),
+  minimum: extreme((a, b) => a <= b), maximum: extreme((a, b) => a >= b), ...CHOICES,
 };
