@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from popcat.errors import PopcatError, did_you_mean
-from popcat.galaxies import CERTIFIED_ESS, FLAGS, ROUTES
+from popcat.galaxies import CERTIFIED_ESS, FLAGS, OBJECT_NAME, ROUTES
 from popcat.galaxy_model import GalaxyModel, make_prior, parameter_names
 from popcat.survey import Survey, load_survey
 
@@ -65,6 +65,8 @@ PROPERTIES = {
 REDSHIFT = {"redshift": ("1", "redshift: as given, within its error, or inferred from the photometry")}
 
 PERCENTILES = (16, 50, 84)
+NAME_DTYPE = pd.ArrowDtype(pa.string())
+"""Dtype of text in popcat's frames."""
 
 
 def property_fields(survey: Survey) -> dict[str, tuple[str, str]]:
@@ -105,9 +107,10 @@ def photometry_columns(survey: Survey) -> dict[str, str]:
     return columns | {"flags": "int32"}
 
 
-def photometry_meta(survey: Survey) -> pd.DataFrame:
-    """An empty photometry frame with exact dtypes."""
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in photometry_columns(survey).items()})
+def photometry_meta(survey: Survey, *, named: bool = False) -> pd.DataFrame:
+    """An empty photometry frame with exact dtypes; `named`: with the column of identifiers that are text."""
+    frame = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in photometry_columns(survey).items()})
+    return frame.assign(**{OBJECT_NAME: pd.Series(dtype=NAME_DTYPE)}) if named else frame
 
 
 def library_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pa.Schema:
@@ -132,8 +135,10 @@ def library_meta(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pd.
     return to_pandas(library_schema(survey, galaxy_model).empty_table())
 
 
-def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pa.Schema:
+def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None, *, named: bool = False) -> pa.Schema:
     """Arrow schema of the posterior frame, with `unit`, `ucd` and `description` in the metadata of every field.
+
+    With `named` it has a column of the identifiers as text, from which object_id is made (galaxies.id_of_name).
 
     >>> from popcat.survey import load_survey
     >>> posterior_schema(load_survey("sdss")).field("log_mstar_p50").metadata[b"unit"]
@@ -141,6 +146,7 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) ->
     """
     fields = [
         _field("object_id", pa.int64(), "", "identifier of the galaxy in the input catalogue"),
+        *([_field(OBJECT_NAME, pa.string(), "", "identifier as text; object_id is a hash of it")] if named else []),
         _field("ra", pa.float64(), "deg", "right ascension"),
         _field("dec", pa.float64(), "deg", "declination"),
         _field("redshift", pa.float64(), "1", "redshift in the catalogue; NaN: none, or hidden, and so inferred"),
@@ -188,19 +194,20 @@ def certificate_fields() -> list[pa.Field]:
     ]
 
 
-def posterior_meta(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pd.DataFrame:
-    """An empty posterior frame with exact dtypes."""
-    return to_pandas(posterior_schema(survey, galaxy_model).empty_table())
+def posterior_meta(survey: Survey, galaxy_model: GalaxyModel | None = None, *, named: bool = False) -> pd.DataFrame:
+    """An empty posterior frame with exact dtypes; `named` as in `posterior_schema`."""
+    return to_pandas(posterior_schema(survey, galaxy_model, named=named).empty_table())
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """A table as a frame: lists and strings stay Arrow arrays, numbers become numpy columns.
+    """A table as a frame: strings stay Arrow arrays, numbers become numpy columns, lists arrays in a column of objects.
 
-    Integers in `table` must have no nulls.
+    pandas writes a column of Arrow lists as Parquet that it cannot read again (pandas 57411). Integers in `table` must
+    have no nulls.
     """
 
     def dtype(kind):
-        return pd.ArrowDtype(kind) if pa.types.is_list(kind) or pa.types.is_string(kind) else None
+        return pd.ArrowDtype(kind) if pa.types.is_string(kind) else None
 
     return table.to_pandas(types_mapper=dtype)
 
@@ -257,6 +264,7 @@ def column_table(schema: pa.Schema) -> str:
 
 _EXACT = {
     "object_id": "meta.id;meta.main",
+    "object_name": "meta.id",
     "ra": "pos.eq.ra;meta.main",
     "dec": "pos.eq.dec;meta.main",
     "redshift": "src.redshift",

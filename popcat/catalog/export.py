@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from popcat.catalog.queries import open_catalog
-from popcat.catalog.sky import write_hats_metadata, write_pixels
+from popcat.catalog.sky import has_position, write_hats_metadata, write_pixels
 from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import write_json_atomic
@@ -147,7 +147,7 @@ def _write(output, files, to, sky, rows_per_pixel, record) -> tuple[list[Path], 
 def _tables(files: list[Path], counts: dict) -> Iterator[pa.Table]:
     for file in files:
         table = pq.ParquetFile(file).read()
-        known = np.isfinite(table["ra"].to_numpy()) & np.isfinite(table["dec"].to_numpy())
+        known = has_position(table["ra"].to_numpy(), table["dec"].to_numpy())
         counts["out"] += int((~known).sum())
         yield table
 

@@ -139,7 +139,8 @@ class CatalogRecord(BaseModel):
     prior : None for the training prior, else the text or the name of the new one; then `reweighted_from` is the
     catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
     said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
-    training_check : the whole catalogue against the posterior's training set; None with too few galaxies.
+    training_check : the whole catalogue against the posterior's training set; None with too few galaxies. status,
+    flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each.
     """
 
     model_config = ConfigDict(strict=True)
@@ -157,6 +158,9 @@ class CatalogRecord(BaseModel):
     reweighted_from: str | None = None
     seconds: float | None = None
     training_check: TrainingCheck | None = None
+    status: dict[str, Count] = {}
+    flags: dict[str, Count] = {}
+    warnings: list[str] = []
 
 
 class CatalogManifest(CatalogRecord, Manifest):

@@ -5,7 +5,7 @@
 >>> catalog.draws([1237648704586514654])  # doctest: +SKIP
 >>> catalog.stack("log_mstar", "log_ssfr", bins=(40, 40))  # doctest: +SKIP
 
-Everything is read by columns and row groups, so a question costs what it asks about and not the catalogue's size.
+Everything is read by columns and row groups, so a question costs what it asks about, not the catalogue's size.
 Whatever reads a posterior catalogue, in popcat too, opens it here.
 """
 
@@ -35,12 +35,13 @@ from popcat.catalog.draws import (
     span_of,
 )
 from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
-from popcat.catalog.selection import box, prefilter, separation
+from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.columns import to_pandas
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, parse
 from popcat.expressions import column as column_of
+from popcat.galaxies import OBJECT_NAME
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
@@ -59,17 +60,13 @@ def open_catalog(path: "str | Path") -> "Catalog":
     >>> list(catalog.to_pandas(["object_id", "log_mstar_p50"], where="status == 'ok'").columns)
     ['object_id', 'log_mstar_p50']
     """
-    path, manifest = Path(path), None
+    path, manifest = Path(path).expanduser(), None
     if is_output(path):
         is_posteriors = read_run(path).kind == CatalogManifest.KIND
         manifest = read_manifest(path, CatalogManifest if is_posteriors else Manifest)
         files = [str(path / part.file) for part in manifest.parts]
-    elif (path / "dataset").is_dir():
-        files = sorted(str(file) for file in path.glob("dataset/Norder=*/Dir=*/Npix=*.parquet"))
-    elif path.is_dir():
-        files = sorted(str(file) for file in path.rglob("*.parquet") if _visible(file.relative_to(path)))
     else:
-        files = [str(path)] if path.is_file() else []
+        files = parquet_files(path)
     if not files:
         raise PopcatError(f"no catalogue {path}: expected what `popcat infer -o` wrote, or Parquet files")
     try:
@@ -78,10 +75,6 @@ def open_catalog(path: "str | Path") -> "Catalog":
         raise PopcatError(f"cannot read {path}: {error}") from error
     refuse_weights(dataset.schema, str(path))
     return Catalog(str(path), dataset, manifest)
-
-
-def _visible(relative: Path) -> bool:
-    return not any(part.startswith(("_", ".")) for part in relative.parts)
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,6 +144,11 @@ class Catalog(Displayed):
         """Names of all columns."""
         return self.dataset.schema.names
 
+    @property
+    def has_names(self) -> bool:
+        """Whether the identifiers of its galaxies are text, in the column object_name."""
+        return OBJECT_NAME in self.columns
+
     @cached_property
     def quantities(self) -> list[str]:
         """Names of the parameters and properties that have draws."""
@@ -192,23 +190,25 @@ class Catalog(Displayed):
             if chosen.num_rows:
                 yield chosen.select(wanted)
 
-    def draws(self, ids: "int | Iterable[int]", quantities: Sequence[str] | None = None) -> pd.DataFrame:
+    def draws(self, ids: Ids, quantities: Sequence[str] | None = None) -> pd.DataFrame:
         """Posterior draws of some galaxies as a long frame: object_id, draw, and one column per quantity.
 
-        Rows come in the order of `ids`; every draw counts alike. A galaxy without a posterior has no rows.
+        Rows come in the order of `ids`; every draw counts alike. A galaxy without a posterior has no rows. In a
+        catalogue whose identifiers are text, `ids` may be these, and a column object_name has them.
 
         Raises PopcatError if an identifier is not in the catalogue.
         """
         names = self._quantities(quantities)
-        table = self._rows_of(ids, ["object_id", *(f"{name}{SUFFIX}" for name in names)])
+        keys = ["object_id", OBJECT_NAME] if self.has_names else ["object_id"]
+        table = self._rows_of(ids, [*keys, *(f"{name}{SUFFIX}" for name in names)])
         found = {name: decode_ragged(table[f"{name}{SUFFIX}"]) for name in names}
         rows, lengths, _ = next(iter(found.values()), (np.empty(0, np.int64), np.empty(0, np.int64), None))
         first = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        frame = {"object_id": np.repeat(table["object_id"].to_numpy()[rows], lengths),
-                 "draw": (np.arange(len(first)) - first).astype(np.int32)}  # fmt: skip
+        frame = {key: np.repeat(table[key].to_numpy()[rows], lengths) for key in keys}
+        frame = {**frame, "draw": (np.arange(len(first)) - first).astype(np.int32)}  # fmt: skip
         return pd.DataFrame(frame | {name: flat for name, (*_, flat) in found.items()})
 
-    def galaxies(self, ids: "int | Iterable[int]", columns: Sequence[str] | None = None) -> list[dict]:
+    def galaxies(self, ids: Ids, columns: Sequence[str] | None = None) -> list[dict]:
         """Rows of some galaxies, in the order of `ids`: plain values by column, draws as arrays (k,), None for null.
 
         Raises PopcatError if an identifier is not in the catalogue, or a column is not there.
@@ -291,16 +291,20 @@ class Catalog(Displayed):
 
         return passes, prefilter(expression), extra
 
-    def _rows_of(self, ids: "int | Iterable[int]", columns: list[str]) -> pa.Table:
+    def object_ids(self, ids: Ids) -> np.ndarray:
+        """The object_id of some galaxies, int64 (n,), given as names or as numbers; PopcatError for what is neither."""
+        return numbers_of(ids, self.has_names, self.path)
+
+    def _rows_of(self, ids: Ids, columns: list[str]) -> pa.Table:
         """Rows of some identifiers, in their order, which row-group statistics find."""
-        ids = np.atleast_1d(np.asarray(ids, dtype=np.int64))
+        asked, ids = as_list(ids), self.object_ids(ids)
         wanted = list(dict.fromkeys(columns))
         table = self.dataset.to_table(columns=wanted, filter=pc.field("object_id").isin(pa.array(np.unique(ids))))
         position = pd.Index(table["object_id"].to_numpy()).get_indexer(ids)
         if (position < 0).any():
-            missing = ", ".join(str(value) for value in ids[position < 0][:5])
-            raise PopcatError(f"{self.path} has no galaxy with object_id {missing} in it; expected identifiers of the "
-                              "input catalogue")  # fmt: skip
+            missing = ", ".join(str(asked[i]) for i in np.flatnonzero(position < 0)[:5])
+            raise PopcatError(f"{self.path} has no galaxy with object_id {missing} in it; "
+                              "expected identifiers of the input")  # fmt: skip
         return table.take(pa.array(position))
 
     def _known(self, names: Iterable[str]) -> list[str]:

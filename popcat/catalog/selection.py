@@ -1,4 +1,6 @@
-"""Galaxies around a position: a box that row-group statistics can check, and the angle itself.
+"""What is asked of a catalogue: its files, some galaxies by identifier, those around a position.
+
+Of a position: a box that row-group statistics can check, and the angle itself.
 
 Conditions as pyarrow filters, which skip row groups by their statistics.
 
@@ -8,12 +10,52 @@ condition itself is asked too.
 
 import ast
 import operator
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from popcat.errors import PopcatError
 from popcat.expressions import Expression
+from popcat.galaxies import id_of_name
+
+Ids: TypeAlias = int | str | Iterable[int | str]
+"""Identifiers of galaxies, one or some: object_id, or the name where the catalogue has names."""
+
+
+def parquet_files(path: Path) -> list[str]:
+    """The Parquet files of a folder, of a HATS catalogue, or the file itself; empty if there is none."""
+    if (path / "dataset").is_dir():
+        return sorted(str(file) for file in path.glob("dataset/Norder=*/Dir=*/Npix=*.parquet"))
+    if path.is_dir():
+        return sorted(str(file) for file in path.rglob("*.parquet") if _visible(file.relative_to(path)))
+    return [str(path)] if path.is_file() else []
+
+
+def _visible(relative: Path) -> bool:
+    return not any(part.startswith(("_", ".")) for part in relative.parts)
+
+
+def as_list(ids: Ids) -> list[int | str]:
+    """Identifiers as a list, also of one alone.
+
+    >>> as_list("A12"), as_list(7), as_list((7, 8))
+    (['A12'], [7], [7, 8])
+    """
+    return [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else list(ids)
+
+
+def numbers_of(ids: Ids, has_names: bool, where: str) -> np.ndarray:
+    """Identifiers as int64 (n,); a text is a name where there are names, else a number; PopcatError if it is none."""
+    asked = as_list(ids)
+    try:
+        return np.array([id_of_name(one) if isinstance(one, str) and has_names else int(one) for one in asked],
+                        dtype=np.int64)  # fmt: skip
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PopcatError(f"{where} identifies galaxies by integers, got {asked[:5]}: {error}") from error
 
 
 def box(ra: float, dec: float, radius: float) -> ds.Expression:

@@ -28,7 +28,7 @@ _FLUSH_BYTES = 512_000_000
 
 
 def healpix_index(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """HEALPix index of order 29, nested scheme, int64 (n,), of positions in degrees; -1 where one is missing.
+    """HEALPix index of order 29, nested scheme, int64 (n,), of positions in degrees; -1 where there is none.
 
     Raises PopcatError if cdshealpix is not installed.
     """
@@ -38,12 +38,17 @@ def healpix_index(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         from cdshealpix.nested import lonlat_to_healpix
     except ImportError as error:
         raise PopcatError(f"HEALPix indices need cdshealpix ({error}): pip install 'popcat[lake]'") from error
-    known = np.isfinite(ra) & np.isfinite(dec)
+    known = has_position(ra, dec)
     index = np.full(len(ra), -1, dtype=np.int64)
     if known.any():
         lon, lat = Longitude(ra[known] * u.deg), Latitude(dec[known] * u.deg)
         index[known] = lonlat_to_healpix(lon, lat, depth=ORDER).astype(np.int64)
     return index
+
+
+def has_position(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Whether ra and dec, in degrees, are a place on the sky: catalogues written by others also have 99 and -999."""
+    return np.isfinite(ra) & (np.abs(dec) <= 90.0)
 
 
 def with_index(table: pa.Table) -> pa.Table:

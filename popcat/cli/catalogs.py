@@ -22,10 +22,11 @@ from popcat.cli.options import (
     PosteriorsArgument,
     RowsOption,
     SeedOption,
-    SourceArgument,
+    SourcesArgument,
     SurveyOption,
     WorkersOption,
     examples,
+    one_or_all,
     print_json,
     say,
     show,
@@ -35,6 +36,8 @@ from popcat.errors import CatalogWarning
 
 app = typer.Typer()
 _MAX_SHOWN = 50
+NONE_HAS_A_POSTERIOR = 3
+"""Exit status of a run that ended well and made nothing."""
 
 
 @app.command(rich_help_panel=START, epilog=examples("popcat demo -o demo"))
@@ -66,7 +69,7 @@ def doctor(
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples("popcat plan galaxies.parquet --workers 32 --gpus 2"))
 def plan(
-    source: SourceArgument,
+    source: SourcesArgument,
     posterior: PosteriorOption = "sdss",
     draws: DrawsOption = 100,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the run, one core each.")] = 1,
@@ -76,7 +79,7 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Estimate the parts, memory, time and output size of `popcat infer`, from a measurement of some seconds."""
-    found = popcat.plan(source, posterior, draws=draws, workers=workers, gpus=gpus,
+    found = popcat.plan(one_or_all(source), posterior, draws=draws, workers=workers, gpus=gpus,
                         rows_per_partition=rows_per_partition, client=client)  # fmt: skip
     show(found, as_json=json)
 
@@ -84,9 +87,10 @@ def plan(
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
     "popcat infer galaxies.parquet --posterior sdss -o posteriors",
     "popcat infer galaxies.fits --certify --client tcp://node1:8786",
+    "popcat infer night1.fits night2.fits --survey mine.toml",
 ))
 def infer(
-    source: SourceArgument,
+    source: SourcesArgument,
     posterior: PosteriorOption = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the posterior catalogue.")] = Path(
         "posteriors"
@@ -126,24 +130,36 @@ def infer(
     performance_report: PerformanceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Infer the posterior of every galaxy of a catalogue; a rerun finishes what is missing."""
+    """Infer the posterior of every galaxy of a catalogue; a rerun finishes what is missing.
+
+    Exit status: 0 done, also where some galaxies have no posterior; 1 an unexpected error; 2 something to mend, in one
+    line; 3 done, but no galaxy has a posterior; 130 interrupted.
+    """
+    from popcat.inference.rows import in_words, without_posterior
+
     warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
     warnings.simplefilter("always", CatalogWarning)  # before hours are spent; and below, from the manifest
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
-        source, posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify, budget_ms=budget_ms,
-        target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
+        one_or_all(source), posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify,
+        budget_ms=budget_ms, target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
         rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
     manifest = catalog.require_manifest()
     say(manifest.calibration)
+    for line in in_words(manifest.status, manifest.flags):
+        say(line)
     say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
     against_training = manifest.training_check
     if against_training is not None:
         say(against_training.line)
     if json:
-        print_json(written(manifest, output)
-                   | {"calibration": manifest.calibration, "training_check": against_training})  # fmt: skip
+        kept = {"calibration", "status", "flags", "warnings"}
+        print_json(written(manifest, output) | manifest.model_dump(include=kept)
+                   | {"training_check": against_training})  # fmt: skip
+    lost, total = without_posterior(manifest.status)
+    if lost == total:
+        raise typer.Exit(NONE_HAS_A_POSTERIOR)
 
 
 @app.command(rich_help_panel=CATALOGUE, epilog=examples(
@@ -242,7 +258,9 @@ def compare(
 def report(
     posteriors: PosteriorsArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file.")] = Path("report.html"),
-    galaxy: Annotated[list[int] | None, typer.Option(help="object_id of a galaxy to show; may be repeated.")] = None,
+    galaxy: Annotated[
+        list[str] | None, typer.Option(help="Identifier of a galaxy to show, object_id or name; may be repeated.")
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder from `popcat calibrate`. Default: that of the posterior.")
     ] = None,

@@ -20,9 +20,11 @@ from popcat.cli.options import (
     PosteriorOption,
     SeedOption,
     SourceArgument,
+    SourcesArgument,
     SurveyOption,
     WorkersOption,
     examples,
+    one_or_all,
     print_json,
     say,
     show,
@@ -53,7 +55,7 @@ def draft_survey(
 
 @survey.command("check", epilog=examples("popcat survey check galaxies.fits --survey survey.toml"))
 def check_survey(
-    source: SourceArgument,
+    source: SourcesArgument,
     survey: SurveyOption = "sdss",
     posterior: Annotated[
         str | None, typer.Option(help="Posterior to compare with. Default: an embedded one of the survey's bands.")
@@ -61,7 +63,7 @@ def check_survey(
     json: JsonOption = False,
 ) -> None:
     """Read a catalogue as a survey file says: what each band holds, and whether it fits a posterior's training."""
-    found = popcat.check_survey(source, survey, posterior=posterior)
+    found = popcat.check_survey(one_or_all(source), survey, posterior=posterior)
     show(found, as_json=json)
     for remark in found.remarks:
         say(f"Warning: {remark}")
@@ -71,12 +73,12 @@ def check_survey(
 
 @noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))
 def fit_noise(
-    source: SourceArgument,
+    source: SourcesArgument,
     survey: SurveyOption = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
 ) -> None:
     """Fit the noise of a survey: flux error and its scatter against flux, per band."""
-    found = popcat.fit_noise(source, survey, output=output)
+    found = popcat.fit_noise(one_or_all(source), survey, output=output)
     say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {output}")
 
 

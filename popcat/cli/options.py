@@ -16,6 +16,10 @@ RUN, CERTIFY = "Where and how it runs", "Correction by the exact likelihood"
 SourceArgument = Annotated[
     Path, typer.Argument(help="Catalogue of photometry: Parquet, FITS, CSV, ECSV, VOTable or HATS.")
 ]
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(help="Catalogue of photometry: files, a folder or a glob. FITS, Parquet, CSV, text, VOTable, HATS."),
+]
 PosteriorsArgument = Annotated[Path, typer.Argument(help="Posterior catalogue: a folder from `popcat infer`.")]
 PopulationArgument = Annotated[Path, typer.Argument(help="Folder from `popcat population fit`.")]
 SurveyOption = Annotated[str, typer.Option(help="Survey: an embedded one by name, or a TOML file.")]
@@ -53,6 +57,11 @@ PerformanceOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts; text goes to stderr.")
 ]
+
+
+def one_or_all(sources: list[str]) -> str | list[str]:
+    """The source that is named, or the list of several: what a shell makes of a glob."""
+    return sources[0] if len(sources) == 1 else sources
 
 
 def say(text: object) -> None:

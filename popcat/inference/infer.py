@@ -4,7 +4,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from popcat.catalog.manifest import (
     CatalogRecord,
     Certification,
     PosteriorRecord,
+    is_output,
     read_or_none,
 )
 from popcat.catalog.parts import OutputFolder, write_parts
@@ -28,6 +29,7 @@ from popcat.checks.flags import describe_own_galaxies, rows_to_fit
 from popcat.checks.training_check import check_training
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
 from popcat.errors import CatalogWarning, PopcatError
+from popcat.galaxies import OBJECT_NAME
 from popcat.inference.partition import (
     Request,
     infer_part,
@@ -37,6 +39,7 @@ from popcat.inference.partition import (
     seconds_of,
     write_posterior_part,
 )
+from popcat.inference.rows import counts_of_folder, refuse_hopeless
 from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
 from popcat.io.content import (
@@ -47,6 +50,9 @@ from popcat.io.content import (
     require_unchanged_since,
     source_files,
 )
+from popcat.io.identifiers import has_names
+from popcat.io.named import Source, label_of
+from popcat.io.photometry import catalog_columns
 from popcat.io.reading import (
     read_pieces,
     require_bands,
@@ -55,7 +61,7 @@ from popcat.io.reading import (
     survey_of,
     without_redshift,
 )
-from popcat.io.sources import Source, label_of, plan_chunks
+from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
 from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
 from popcat.run.client import Where
 from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
@@ -130,16 +136,19 @@ def infer(
     where, posterior = posterior_location(posterior), load_posterior(posterior)
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort)
+    output = None if output is None else Path(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
         given = _of_files(source, reading, schema, draws, rows_per_partition, output)
     else:
         given = _of_table(source, reading, schema, draws, rows_per_partition)
+    for line in given.remarks:
+        warnings.warn(line, CatalogWarning, stacklevel=2)
     if output is not None:
-        return _write(given, posterior, request, Path(output), how, calibrated)
+        return _write(given, posterior, request, output, how, calibrated)
     if is_lazy:
-        meta = posterior_meta(posterior.survey, posterior.galaxy_model)
+        meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
         return map_frame(source, infer_partition, _described(given, posterior, request)[0], meta=meta)
     return _gather(given, posterior, request, how)
 
@@ -174,7 +183,8 @@ class _Given:
 
     label : of the source. parts, rows : parts and the number of rows of each. digest : hash of the content.
     rows_per_part : as asked for or chosen. fetch : the photometry frame of pieces (part, first row, end) of parts.
-    files : those that the parts are in, where they are in files.
+    files : those that the parts are in, where they are in files. remarks : what is wrong with the source as a whole, a
+    line each. is_named : whether identifiers are text.
     """
 
     label: str
@@ -184,25 +194,31 @@ class _Given:
     rows_per_part: int | None
     fetch: Callable[[list[tuple[int, int, int]]], pd.DataFrame]
     files: SourceFiles | None = None
+    remarks: list[str] = field(default_factory=list)
+    is_named: bool = False
 
 
 def _of_files(
     source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: str | Path | None
 ) -> _Given:
-    chunks, rows = cut(source, schema, draws, rows)
+    chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
-    sizes = [chunk.stop - chunk.start for chunk in chunks]
+    parts = parts_of_chunks(chunks, rows)
+    sizes = [sum(chunk.stop - chunk.start for chunk in part) for part in parts]
     files = None if output is None else source_files(chunks, survey, recorded_files(output))
-    return _Given(label_of(source), chunks, sizes, files.digest if files else "", rows,
-                  lambda pieces: read_pieces(chunks, pieces, survey), files)  # fmt: skip
+    return _Given(label_of(source), parts, sizes, files.digest if files else "", rows,
+                  lambda pieces: read_pieces(parts, pieces, survey), files, remarks_on(source, chunks),
+                  has_names(survey, chunks[0]))  # fmt: skip
 
 
-def cut(source: Source, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
-    """The chunks of a catalogue and the rows of each, chosen where `rows` is None; PopcatError as `plan_chunks`."""
+def cut(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> tuple[list[Chunk], int]:
+    """The chunks of a catalogue and the most rows of a part, chosen where `rows` is None; PopcatError as
+    `plan_chunks`."""
+    columns = catalog_columns(survey)
     if rows is None:
-        whole = plan_chunks(source, rows_per_partition=_ALL)
+        whole = plan_chunks(source, rows_per_partition=_ALL, columns=columns)
         rows = rows_per_part(schema, draws, sum(chunk.stop - chunk.start for chunk in whole))
-    return plan_chunks(source, rows_per_partition=rows), rows
+    return plan_chunks(source, rows_per_partition=rows, columns=columns), rows
 
 
 def _of_table(table: Any, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
@@ -213,7 +229,8 @@ def _of_table(table: Any, survey: Survey, schema: pa.Schema, draws: int, rows: i
     parts = [frame.iloc[start : start + rows] for start in range(0, len(frame), rows)]
     digest = _digest(_look(part, True)[1] for part in parts)
     return _Given("a table in memory", parts, list(map(len, parts)), digest, rows,
-                  lambda pieces: pd.concat([parts[i].iloc[start:stop] for i, start, stop in pieces]))  # fmt: skip
+                  lambda pieces: pd.concat([parts[i].iloc[start:stop] for i, start, stop in pieces]),
+                  is_named=OBJECT_NAME in frame.columns)  # fmt: skip
 
 
 def _photometry(table: Any, survey: Survey) -> pd.DataFrame:
@@ -230,7 +247,8 @@ def _of_frame(frame: Frame, survey: Survey, *, is_written: bool) -> _Given:
     require_frame(frame, survey)
     looked = each_of(frame, _look, is_written)
     return _Given("a Dask frame", parts_of(frame) if is_written else [], [n for n, _ in looked],
-                  _digest(text for _, text in looked), None, lambda pieces: seen_by(take(frame, pieces), survey))
+                  _digest(text for _, text in looked), None, lambda pieces: seen_by(take(frame, pieces), survey),
+                  is_named=OBJECT_NAME in frame.columns)  # fmt: skip
 
 
 def _look(frame: pd.DataFrame, needs_hash: bool) -> tuple[int, str]:
@@ -243,15 +261,21 @@ def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _described(given: _Given, posterior: Posterior, request: Request) -> tuple[Request, TrainingCheck | None]:
+def _described(
+    given: _Given, posterior: Posterior, request: Request, *, is_written: bool = False
+) -> tuple[Request, TrainingCheck | None]:
     """The request with a description of the catalogue's own galaxies, from the same rows however they are cut, and
     these rows against the posterior's training set; a warning if they do not fit.
+
+    Raises PopcatError if none of these rows can have a posterior and files would be written.
     """
     pieces = pieces_of(given.rows, rows_to_fit(sum(given.rows)))
     if not pieces:
         return request, None
     frame = given.fetch(pieces)
     frame = without_redshift(frame) if request.hide_redshift else frame
+    if is_written:
+        refuse_hopeless(given.label, frame, request.survey)
     check = check_training(frame, posterior, request.posterior, survey=request.survey)
     if check is not None and not check.fits:
         warnings.warn(check.line, CatalogWarning, stacklevel=4)
@@ -272,7 +296,7 @@ def _write(
     given: _Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
 ) -> Catalog:
     """Write the parts that are missing, and open the catalogue."""
-    schema = posterior_schema(posterior.survey, posterior.galaxy_model)
+    schema = posterior_schema(posterior.survey, posterior.galaxy_model, named=given.is_named)
     effort = None if request.effort is None else vars(request.effort)
     settings = {"posterior": posterior.name, "draws": request.draws, "seed": request.seed,
                 "rows_per_partition": given.rows_per_part, "catalog": given.digest, "n": sum(given.rows),
@@ -288,6 +312,9 @@ def _write(
         arguments["rows_per_partition"] = given.rows_per_part
     if given.files is not None:
         require_unchanged(output, given.files, recorded_files(output))
+    described = None
+    if not is_output(output):  # what is refused now leaves no folder
+        described = _described(given, posterior, request, is_written=True)
     folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
     if given.files is not None:
         record_files(output, given.files)
@@ -296,17 +323,19 @@ def _write(
     check = None if earlier is None else earlier.training_check
     if pending or check is None:
         _ = posterior.forward  # builds its tables once, before the workers look for them
-        request, check = _described(given, posterior, request)
+        request, check = described or _described(given, posterior, request, is_written=True)
     jobs = {i: (folder, i, given.parts[i], request) for i in pending}
     seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
     write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
     if given.files is not None and pending:
-        require_unchanged_since(given.parts, request.survey, given.files, output)
+        chunks = [chunk for part in given.parts for chunk in part]
+        require_unchanged_since(chunks, request.survey, given.files, output)
     record = CatalogRecord(
         survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
         posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
         source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
         seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
+        warnings=given.remarks, **counts_of_folder(folder),
     )  # fmt: skip
     folder.finish(record)
     return open_catalog(output)

@@ -3,7 +3,9 @@
     photometry frame -> Observation -> draws -> certified, where asked; checked, always -> quantities -> table
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from popcat.errors import PopcatError
 from popcat.galaxies import (
     CERTIFIED_ESS,
     FLAGS,
+    OBJECT_NAME,
     UNCERTIFIED,
     has_posterior,
     is_clean,
@@ -25,6 +28,7 @@ from popcat.galaxies import (
     observed,
     status_of,
 )
+from popcat.inference.rows import counts_of_table
 from popcat.io.chunks import Chunk
 from popcat.io.reading import read_partition, seen_by, without_redshift
 from popcat.posterior.posterior import Posterior, load_posterior
@@ -51,14 +55,18 @@ class Request:
     own: OwnGalaxies | None = None
 
 
-def read_part(part: Chunk | Part | pd.DataFrame, survey: Survey) -> pd.DataFrame:
-    """The photometry frame of a part: of a file, of a Dask frame, or as it is."""
-    if isinstance(part, Chunk):
+OfCatalog: TypeAlias = Chunk | Sequence[Chunk] | Part | pd.DataFrame
+"""A part of a catalogue: rows of a file or of several, of a Dask frame, or photometry as it is."""
+
+
+def read_part(part: OfCatalog, survey: Survey) -> pd.DataFrame:
+    """The photometry frame of a part."""
+    if isinstance(part, Chunk | tuple):
         return read_partition(part, survey)
     return seen_by(part.make() if isinstance(part, Part) else part, survey)
 
 
-def infer_part(part: Chunk | Part | pd.DataFrame, request: Request) -> pa.Table:
+def infer_part(part: OfCatalog, request: Request) -> pa.Table:
     """Posteriors of one part; PopcatError if this process finds another posterior than the run began with."""
     posterior = load_posterior(request.posterior)
     if posterior.name != request.name:
@@ -73,18 +81,17 @@ def infer_part(part: Chunk | Part | pd.DataFrame, request: Request) -> pa.Table:
         return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own)
 
 
-def infer_partition(part: Chunk | Part | pd.DataFrame, request: Request) -> pd.DataFrame:
+def infer_partition(part: OfCatalog, request: Request) -> pd.DataFrame:
     """`infer_part` in pandas: columns of popcat.columns.posterior_schema."""
     return to_pandas(infer_part(part, request))
 
 
 def write_posterior_part(
-    folder: OutputFolder, index: int, part: Chunk | Part | pd.DataFrame, request: Request
+    folder: OutputFolder, index: int, part: OfCatalog, request: Request
 ) -> int:
     """Infer the posteriors of one part and write them; the number of rows."""
     table = infer_part(part, request)
-    names, counts = np.unique(table["status"].to_numpy(), return_counts=True)
-    folder.write_part(index, table, {"status": dict(zip(map(str, names), map(int, counts), strict=True))})
+    folder.write_part(index, table, counts_of_table(table))
     return table.num_rows
 
 
@@ -122,7 +129,10 @@ def infer_table(
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             columns[f"{name}_p{q}"] = scatter(column, rows, n)
         columns[f"{name}_draws"] = encode(values, rows, n)
-    schema = posterior_schema(survey, posterior.galaxy_model)
+    is_named = OBJECT_NAME in frame.columns
+    if is_named:
+        columns[OBJECT_NAME] = pa.array(frame[OBJECT_NAME].tolist(), pa.string())
+    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 

@@ -7,6 +7,7 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from popcat.inference.infer import cut
 from popcat.inference.partition import Request, write_posterior_part
 from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
-from popcat.io.sources import Source
+from popcat.io.named import Source
+from popcat.io.sources import parts_of_chunks
 from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
 from popcat.run.client import Where
 from popcat.run.runner import How, run, values_of
@@ -99,17 +101,18 @@ def plan(
         raise PopcatError(f"expected at least 1 draw, 1 worker and 0 gpus, got {draws}, {workers}, {gpus}")
     where, posterior = posterior, load_posterior(posterior)
     schema = posterior_schema(posterior.survey, posterior.galaxy_model)
-    chunks, rows = cut(source, schema, draws, rows_per_partition)
+    chunks, rows = cut(source, posterior.survey, schema, draws, rows_per_partition)
     check_catalog(source, posterior.survey, chunks)
     _ = posterior.forward  # builds its tables before the clock runs
-    measured = _measure(chunks[len(chunks) // 2], where, posterior, draws, client)
+    parts = parts_of_chunks(chunks, rows)
+    measured = _measure(_largest(parts[len(parts) // 2]), where, posterior, draws, client)
     n = sum(chunk.stop - chunk.start for chunk in chunks)
     counted = {name: one for name, one in measured.stages.items() if name != "sample" or not gpus}
     per_galaxy = sum(counted.values()) / measured.rows
-    waves = -(-len(chunks) // workers)
+    waves = -(-len(parts) // workers)
     peak = measured.start_rss_mb + measured.added_mb_per_row * min(rows, n)
     return Plan(
-        galaxies=n, draws=draws, parts=len(chunks), rows_per_partition=min(rows, n),
+        galaxies=n, draws=draws, parts=len(parts), rows_per_partition=min(rows, n),
         workers=workers, gpus=gpus, sampling_counted=not gpus,
         seconds=round(measured.start_s + min(waves * rows, n) * per_galaxy, 1),
         galaxies_per_s_per_worker=round(1 / per_galaxy, 1),
@@ -117,6 +120,10 @@ def plan(
         output_mb=round(measured.bytes / measured.rows * n / 1e6, 1),
         measured=measured,
     )  # fmt: skip
+
+
+def _largest(part: Sequence[Chunk]) -> Chunk:
+    return max(part, key=lambda chunk: chunk.stop - chunk.start)
 
 
 def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, client: Where) -> Measured:

@@ -8,6 +8,8 @@ from popcat.checks.training_check import check_training
 from popcat.errors import PopcatError
 from popcat.inference.partition import pieces_of
 from popcat.io.inspection import Inspection, inspect_catalog
+from popcat.io.named import Source
+from popcat.io.photometry import catalog_columns
 from popcat.io.reading import read_pieces, require_bands
 from popcat.io.sources import plan_chunks
 from popcat.posterior.posterior import embedded_posteriors, load_posterior, posterior_location
@@ -15,7 +17,7 @@ from popcat.survey import Survey, load_survey
 
 
 def check_survey(
-    source: str | Path, survey: "str | Path | Survey" = "sdss", *, posterior: str | Path | None = None
+    source: Source, survey: "str | Path | Survey" = "sdss", *, posterior: str | Path | None = None
 ) -> Inspection:
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
@@ -37,9 +39,9 @@ def check_survey(
         return found
     trained = load_posterior(posterior)
     require_bands(survey, trained.survey)
-    chunks = plan_chunks(source)
+    chunks = plan_chunks(source, columns=catalog_columns(survey))
     pieces = pieces_of([chunk.stop - chunk.start for chunk in chunks], rows_to_fit(found.rows))
-    frame = read_pieces(chunks, pieces, survey)
+    frame = read_pieces([[chunk] for chunk in chunks], pieces, survey)
     check = check_training(frame, trained, posterior_location(posterior), survey=survey)
     return replace(found, training_check=check)
 

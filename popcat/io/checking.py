@@ -1,7 +1,7 @@
 """What is wrong with a catalogue, found before any work is done on it: all of it at once, each fault in a line.
 
     columns    of every file: there, once, numbers, in the unit of the survey
-    ids        of every row: integers, each once
+    ids        of every row: integers or text, each once
     values     of some rows of every file, or of all rows: popcat.io.judging
 """
 
@@ -15,7 +15,8 @@ import pandas as pd
 from popcat.errors import CatalogWarning, PopcatError
 from popcat.expressions import base_name, sources_of
 from popcat.forward.filters import load_curve
-from popcat.io.chunks import Chunk, Field, field_of, spans
+from popcat.io.chunks import Chunk, Field, field_of, is_text, spans
+from popcat.io.identifiers import Texts, has_names, ids_of, repeated_ids, texts_in_chunks, texts_in_column
 from popcat.io.judging import (
     Summary,
     faults_among,
@@ -24,6 +25,7 @@ from popcat.io.judging import (
     summary_of,
     twins_of_rows,
 )
+from popcat.io.named import Source, label_of
 from popcat.io.photometry import (
     catalog_columns,
     has_redshift_warning,
@@ -31,7 +33,7 @@ from popcat.io.photometry import (
     numbers,
     object_ids,
 )
-from popcat.io.sources import Source, label_of, read_chunk, read_fields, repeated_names, whole_files
+from popcat.io.sources import read_chunk, read_fields, repeated_names, whole_files
 from popcat.io.stated_units import MAGNITUDES, base_unit, remedy, verdict_of
 from popcat.survey import Survey
 
@@ -72,9 +74,15 @@ class Findings:
                 self.faults[text] = None
         self.summaries[file + stretch] = summary_of(raw, self.survey)
 
-    def add_ids(self, label: str, ids: np.ndarray) -> None:
-        """Judge the identifiers of all rows."""
-        self.faults |= dict.fromkeys(_repeated_ids(label, ids, self.survey.columns.object_id))
+    def add_ids(self, label: str, ids: np.ndarray, texts: Texts) -> None:
+        """Judge the identifiers of all rows; `texts` gives those of some that are text."""
+        self.faults |= dict.fromkeys(repeated_ids(label, ids, self.survey.columns.object_id, texts))
+
+    def add_kinds(self, label: str, chunks: Iterable[Chunk]) -> None:
+        """Judge whether the files of some chunks have identifiers of one kind."""
+        if len({has_names(self.survey, chunk) for chunk in chunks}) > 1:
+            text = f'{label}: column "{self.survey.columns.object_id}" holds integers in some files and text in others'
+            self.faults[f"{text}: write it as one of them"] = None
 
     def require_none(self, label: str) -> None:
         """PopcatError with every fault, if there is one."""
@@ -110,16 +118,17 @@ def check_catalog(source: Source, survey: Survey, chunks: Sequence[Chunk]) -> No
     found = Findings(survey, dict.fromkeys(faults_of_survey(survey)))
     files: dict[str, list[Chunk]] = {}
     for chunk in chunks:
-        files.setdefault(chunk.path, []).append(chunk)
+        files.setdefault(chunk.label, []).append(chunk)
     ids = []
     for file, those in files.items():
-        if found.add_file(file, read_fields(file), repeated_names(file)):
+        if found.add_file(file, read_fields(those[0]), repeated_names(those[0])):
             own, rows = _look(those, survey, len(files))
             ids.append(own)
             found.add_rows(file, rows)
             found.remarks |= dict.fromkeys(remarks_of_rows(file, rows, survey))
     if ids:
-        found.add_ids(label_of(source), np.concatenate(ids))
+        found.add_kinds(label_of(source), (those[0] for those in files.values()))
+        found.add_ids(label_of(source), np.concatenate(ids), texts_in_chunks(survey, chunks))
     found.require_none(label_of(source))
     found.warn()
 
@@ -133,18 +142,20 @@ def check_every_row(
     """
     found = Findings(survey, dict.fromkeys([*faults_of_survey(survey), *_faults_of_filters(survey)]))
     ids, sample, fits = [], [], {}
-    for file in dict.fromkeys(chunk.path for chunk in chunks):
-        fits[file] = found.add_file(file, read_fields(file), repeated_names(file))
-    for chunk in (chunk for chunk in chunks if fits[chunk.path]):
+    firsts = {chunk.label: chunk for chunk in reversed(chunks)}
+    for file, first in reversed(firsts.items()):
+        fits[file] = found.add_file(file, read_fields(first), repeated_names(first))
+    for chunk in (chunk for chunk in chunks if fits[chunk.label]):
         raw = read_raw(chunk, survey)
-        ids.append(object_ids(raw[survey.columns.object_id], survey.missing_values))
+        ids.append(ids_of(raw, survey, chunk))
         for start, stop in spans(len(raw), BLOCK_ROWS):
             rows = f" rows {chunk.start + start:,} to {chunk.start + stop - 1:,}"
-            found.add_rows(chunk.path, raw.iloc[start:stop], rows)
+            found.add_rows(chunk.label, raw.iloc[start:stop], rows)
         sample.append(raw.iloc[:: max(len(raw) // MOST_ROWS, 1)])
         look(raw)
     if ids:
-        found.add_ids(label_of(source), np.concatenate(ids))
+        found.add_kinds(label_of(source), firsts.values())
+        found.add_ids(label_of(source), np.concatenate(ids), texts_in_chunks(survey, chunks))
     found.require_none(label_of(source))
     rows = pd.concat(sample, ignore_index=True)
     twins = [f"columns {one} and {other} hold the same numbers: is one of them named in the wrong band?"
@@ -157,7 +168,7 @@ def check_every_row(
 def read_raw(chunk: Chunk, survey: Survey) -> pd.DataFrame:
     """The rows of a chunk in the columns that a survey names, those left out that a file may lack."""
     needs_names = survey.columns.redshift_warning
-    columns = catalog_columns(survey, read_fields(chunk.path) if needs_names else None)
+    columns = catalog_columns(survey, read_fields(chunk) if needs_names else None)
     return read_chunk(chunk, columns, survey.missing_values)
 
 
@@ -169,11 +180,11 @@ def check_fields(where: str, fields: dict[str, Field], survey: Survey, repeated:
     found.warn()
 
 
-def check_values(where: str, raw: pd.DataFrame, ids: np.ndarray, survey: Survey) -> None:
-    """PopcatError where identifiers (all of them) repeat, or rows (some will do) hold no fluxes of galaxies."""
-    found = Findings(survey)
+def check_values(where: str, raw: pd.DataFrame, survey: Survey) -> None:
+    """PopcatError where the identifiers of a table repeat, or its rows hold no fluxes of galaxies."""
+    found, identifiers = Findings(survey), raw[survey.columns.object_id]
     found.add_rows(where, raw)
-    found.add_ids(where, ids)
+    found.add_ids(where, object_ids(identifiers, survey.missing_values), texts_in_column(identifiers))
     found.require_none(where)
     found.remarks |= dict.fromkeys(remarks_of_rows(where, raw, survey))
     found.warn()
@@ -249,14 +260,14 @@ def _look(chunks: Sequence[Chunk], survey: Survey, n_files: int) -> tuple[np.nda
             for name in catalog_columns(survey, raw)[1:]:
                 if name not in survey.quality:
                     numbers(raw, name)
-            ids.append(object_ids(raw[key], survey.missing_values))
+            ids.append(ids_of(raw, survey, chunk))
             parts.append(raw.iloc[::step])
         return np.concatenate(ids), pd.concat(parts, ignore_index=True)
     (whole,) = whole_files(chunks)
     if whole.stop <= MOST_ROWS:  # opening a small file twice costs more than its rows
         raw = read_raw(whole, survey)
-        return object_ids(raw[key], survey.missing_values), raw.iloc[:: -(-len(raw) // n_rows)]
-    ids = object_ids(read_chunk(whole, [key])[key], survey.missing_values)
+        return ids_of(raw, survey, whole), raw.iloc[:: -(-len(raw) // n_rows)]
+    ids = ids_of(read_chunk(whole, [key]), survey, whole)
     return ids, pd.concat([read_raw(part, survey) for part in _stretches(chunks, n_rows, n_spans)], ignore_index=True)
 
 
@@ -281,9 +292,9 @@ def _is_there(name: str, fields: dict[str, Field]) -> bool:
 def _wrong_kinds(where: str, fields: dict[str, Field], names: Sequence[str], survey: Survey) -> Iterator[str]:
     key = survey.columns.object_id
     kinds = {name: field_of(fields, name).kind for name in names}
-    if kinds.get(key, "integer") != "integer":
-        yield (f'{where}: column "{key}" must hold integers, as it identifies galaxies; got {kinds[key]}: convert it '
-               "to int64, or name another column")
+    if kinds.get(key, "integer") != "integer" and not is_text(kinds[key]):
+        yield (f'{where}: column "{key}" must hold integers or text, as it identifies galaxies; got {kinds[key]}: '
+               "convert it to int64, or name another column")
     wrong = {name: kind for name, kind in kinds.items()
              if name not in survey.quality and name != key and kind not in ("integer", "float")}  # fmt: skip
     if wrong:
@@ -313,11 +324,3 @@ def _stated(fields: dict[str, Field], survey: Survey) -> Iterator[tuple]:
             if stated:
                 text = base_unit(stated) if power == -2 else stated
                 yield name, stated, verdict_of(text, survey.unit_of(band)), band
-
-
-def _repeated_ids(where: str, ids: np.ndarray, column: str) -> Iterator[str]:
-    repeated = ids[pd.Index(ids).duplicated()]
-    if repeated.size:
-        first = ", ".join(str(value) for value in pd.unique(repeated)[:5])
-        yield (f'{where}: identifiers in "{column}" must be unique, but {repeated.size} rows repeat one of an earlier '
-               f"row (first: {first}); remove the duplicates or number the rows anew")

@@ -1,16 +1,19 @@
 """What the file formats share: the chunk of a plan, and what a file says about a column.
 
-Each of parquet_files, csv_files, fits_files, votable_files has plan(path, rows), read(chunk, columns) and fields(path).
-A column may be one element of a vector column: "NMGY[2]".
+Each of parquet_files, csv_files, fits_files, votable_files, ascii_files has plan(path, rows), read(chunk, columns) and
+fields(path); those of fits_files also take which table of the file is meant. A column may be one element of a vector
+column: "NMGY[2]".
 
 Names in a survey file as columns of a catalogue: plain names, elements of vectors, expressions over others.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from popcat.errors import PopcatError
 from popcat.expressions import as_column, split_element
@@ -30,6 +33,13 @@ class Chunk:
     """Parquet: the row groups that hold the rows."""
     byte_range: tuple[int, int] | None = None
     """CSV: the bytes that hold the rows."""
+    table: int = 0
+    """FITS: the number of the HDU that holds the table."""
+
+    @property
+    def label(self) -> str:
+        """The file in a message, with the number of the HDU where that is not the first table."""
+        return f"{self.path}[{self.table}]" if self.table > 1 else self.path
 
 
 class Field(NamedTuple):
@@ -39,6 +49,11 @@ class Field(NamedTuple):
     kind: str
     unit: str | None = None
     element: str | None = None
+
+
+def is_text(kind: str) -> bool:
+    """Whether a kind, as in `Field`, is text, as each format calls it."""
+    return kind in ("text", "str", "object") or bool(re.match(r"(dictionary<values=)?(large_)?string|<U|\|S", kind))
 
 
 def spans(n_rows: int, rows: int) -> list[tuple[int, int]]:
@@ -77,6 +92,24 @@ def pick(values: np.ndarray, name: str, element: int | None) -> np.ndarray:
         got = f"vectors of {values.shape[1]}" if values.ndim == 2 else f"{values.ndim - 1} axes"
         raise PopcatError(f'column "{name}" has {got}: no element [{element}]; the first is [0]')
     return values[:, element]
+
+
+def with_nulls(values: np.ndarray, mask: np.ndarray):
+    """A column (n,) in which masked values are missing: NaN in numbers, pandas.NA in integers, None in text.
+
+    Integers do not become floats, which would lose the last digits of identifiers and flags.
+
+    >>> with_nulls(np.array([5, 6], dtype="i2"), np.array([False, True])).tolist()
+    [5, <NA>]
+    """
+    if not mask.any():
+        return values
+    if values.dtype.kind in "iu":
+        wide = np.uint64 if values.dtype == np.uint64 else np.int64
+        return pd.arrays.IntegerArray(values.astype(wide), mask)
+    if values.dtype.kind == "f":
+        return np.where(mask, np.nan, values)
+    return np.where(mask, None, values.astype(object))  # type: ignore[call-overload]  # None is no number
 
 
 _EMPTY = {"integer": np.int64, "float": np.float64, "bool": np.bool_}

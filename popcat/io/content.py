@@ -59,21 +59,24 @@ class SourceFiles(BaseModel):
 
 def source_files(chunks: Sequence[Chunk], survey: Survey, known: SourceFiles | None = None) -> SourceFiles:
     """The files behind a plan, hashed; those that `known` records as they are now are taken from there."""
-    formats = {chunk.path: chunk.format for chunk in chunks}
-    columns = _columns_read(next(iter(formats)), survey)
+    tables = {chunk.label: chunk for chunk in chunks}
+    columns = _columns_read(chunks[0], survey)
     usable = known.files if known is not None and known.columns == columns else ()
     recorded = {(file.path, file.bytes, file.mtime_ns): file for file in usable}
 
-    def looked(path: str) -> SourceFile:
+    def looked(label: str) -> SourceFile:
+        path, table = tables[label].path, tables[label].table
         status = Path(path).stat()
-        stamp = (path, status.st_size, status.st_mtime_ns)
+        stamp = (label, status.st_size, status.st_mtime_ns)
         if stamp in recorded:
             return recorded[stamp]
-        sha256 = _sha256_of_columns(path, columns) if formats[path] == "parquet" else sha256_of(path)
-        return SourceFile(path=path, bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256)
+        sha256 = _sha256_of_columns(path, columns) if tables[label].format == "parquet" else sha256_of(path)
+        if table > 1:  # another table of the same file is another catalogue
+            sha256 = hashlib.sha256(f"{sha256}[{table}]".encode()).hexdigest()
+        return SourceFile(path=label, bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256)
 
     with ThreadPoolExecutor(READERS) as pool:
-        return SourceFiles(columns=columns, files=tuple(pool.map(looked, formats)))
+        return SourceFiles(columns=columns, files=tuple(pool.map(looked, tables)))
 
 
 def recorded_files(output: str | Path | None) -> SourceFiles | None:
@@ -110,9 +113,9 @@ def _listed(paths: Sequence[str]) -> str:
     return ", ".join(paths[:_MOST_NAMED]) + more
 
 
-def _columns_read(path: str, survey: Survey) -> tuple[str, ...]:
+def _columns_read(chunk: Chunk, survey: Survey) -> tuple[str, ...]:
     """Columns of a file that a survey reads, by name."""
-    there = read_fields(path)
+    there = read_fields(chunk)
     sources = {source for name in catalog_columns(survey, there) for source in sources_of(name, there)}
     return tuple(sorted(source if source in there else base_name(source) for source in sources))
 

@@ -81,7 +81,7 @@ class _Draft:
     def __init__(self, source: str | Path, name: str):
         chunks = plan_chunks(source, rows_per_partition=SAMPLE_ROWS)
         self.file, self.name = Path(source).name, name
-        self.fields = read_fields(chunks[0].path)
+        self.fields = read_fields(chunks[0])
         header = header_of(chunks[0].path)
         self.catalogue = recognise(self.fields, header)
         self.sample = Sample(chunks)

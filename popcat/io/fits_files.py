@@ -1,13 +1,12 @@
-"""FITS catalogues as chunks: the first binary table of a file.
+"""FITS catalogues as chunks: one table of a file, binary or ASCII.
 
 Bytes of rows are read here and given to astropy as a small table of their own. Its own access to a part of a file maps
 all of it, privately, which systems refuse beyond their memory, and may copy all of it when it is done.
 """
 
-import gzip
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,126 +16,174 @@ import pandas as pd
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from popcat.errors import PopcatError
-from popcat.expressions import split_element
-from popcat.io.chunks import Chunk, Field, array_field, pick, spans
+from popcat.errors import PopcatError, did_you_mean
+from popcat.expressions import base_name, sources_of, split_element
+from popcat.io.chunks import Chunk, Field, array_field, pick, spans, with_nulls
+from popcat.io.fits_values import values_of
+from popcat.io.streams import is_compressed, opened
 
 _BLOCK_BYTES = 32_000_000
 _FITS_BLOCK = 2880
+_TABLES = (fits.BinTableHDU, fits.TableHDU)
 
 
 class _Layout(NamedTuple):
-    """Where the rows of a table are, and its header."""
+    """Where the rows of a table are, and its header, in which no two columns have one name."""
 
+    table: int
+    name: str
+    kind: type[fits.BinTableHDU] | type[fits.TableHDU]
     header: fits.Header
     start: int
     width: int
     rows: int
+    columns: tuple[str, ...]
+
+    @property
+    def repeated(self) -> list[str]:
+        """Names that more than one column has."""
+        return [name for name, times in Counter(self.columns).items() if times > 1]
 
 
-def plan(path: str, rows: int) -> list[Chunk]:
-    """Chunks of at most `rows` rows; PopcatError if the file ends before its last row."""
+def plan(path: str, rows: int, asked: str | None = None, columns: Sequence[str] = ()) -> list[Chunk]:
+    """Chunks of at most `rows` rows of the table that is asked for by name or number of the HDU.
+
+    Without `asked` it is the first table that has most of the `columns`.
+
+    Raises PopcatError if there is no such table, or the file ends before its last row.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # headers are seldom clean; truncation is refused here
-        layout = _layout(path)
+        layout = _chosen(path, asked, columns)
+    for name in columns:
+        _refuse_repeated(path, layout, name)
     _refuse_truncated(path, layout)
-    _refuse_repeated(path)
-    return [Chunk(path, "fits", start, stop) for start, stop in spans(layout.rows, rows)]
+    return [Chunk(path, "fits", start, stop, table=layout.table) for start, stop in spans(layout.rows, rows)]
 
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
     """Rows of a chunk, in native byte order."""
-    parts = [{name: _column(table, name) for name in columns} for table in _blocks(chunk)]
+    layout = _layout(chunk.path, chunk.table)
+    parts = [{name: _column(table, layout, name) for name in columns} for table in _blocks(chunk, layout)]
     return pd.DataFrame({name: _joined([part[name] for part in parts]) for name in columns})
 
 
-def fields(path: str) -> dict[str, Field]:
-    """Kind of each column, and its unit from TUNIT."""
-    (table,) = _blocks(Chunk(path, "fits", 0, min(1, _layout(path).rows)))
-    return {column.name: array_field(table.data[column.name], column.unit) for column in table.columns}
+def fields(path: str, table: int = 0) -> dict[str, Field]:
+    """Kind of each column, and its unit from TUNIT; of the first table, where none is named."""
+    layout = _layout(path, table) if table else _chosen(path, None, ())
+    (one,) = _blocks(Chunk(path, "fits", 0, min(1, layout.rows)), layout)
+    return {column.name: array_field(values_of(one, column.name)[0], column.unit) for column in one.columns}
 
 
-def names(path: str) -> list[str]:
+def names(path: str, table: int = 0) -> list[str]:
     """Names of all columns, also those that are there twice."""
-    header = _layout(path).header
-    return [str(header.get(f"TTYPE{i}", "")).strip() for i in range(1, header["TFIELDS"] + 1)]
+    return list((_layout(path, table) if table else _chosen(path, None, ())).columns)
 
 
-def _layout(path: str) -> _Layout:
+def _chosen(path: str, asked: str | None, columns: Sequence[str]) -> _Layout:
+    layouts = _layouts(path)
+    if asked is not None:
+        found = [one for one in layouts if asked in (str(one.table), one.name) or asked.upper() == one.name.upper()]
+        if found:
+            return found[0]
+        known = [one.name or str(one.table) for one in layouts]
+        raise PopcatError(f'{path} has no table "{asked}"; {did_you_mean(asked, known)}')
+    # max takes the first of equals; the only row of a first table is often a header of another file (LDAC)
+    return max(layouts, key=lambda layout: (_hits(layout, columns), layout.rows > 1))
+
+
+def _hits(layout: _Layout, columns: Sequence[str]) -> int:
+    names = set(layout.columns)
+    sources = {source for name in columns for source in sources_of(name, names)}
+    return sum(source in names or base_name(source) in names for source in sources)
+
+
+def _layout(path: str, table: int) -> _Layout:
+    found = [one for one in _layouts(path) if one.table == table]
+    if not found:
+        raise PopcatError(f"{path} has no table in HDU {table} any more: it changed after the run was planned")
+    return found[0]
+
+
+def _layouts(path: str) -> tuple[_Layout, ...]:
     status = Path(path).stat()
-    return _read_layout(path, status.st_size, status.st_mtime_ns)
+    return _read_layouts(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _read_layout(path: str, size: int, mtime_ns: int) -> _Layout:
+def _read_layouts(path: str, size: int, mtime_ns: int) -> tuple[_Layout, ...]:
+    """The tables of a file; PopcatError if there is none that can be read."""
     with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-        for hdu in hdus:
-            if type(hdu) is fits.BinTableHDU and hdu.header["TFIELDS"]:
-                header = hdu.header.copy()
-                return _Layout(header, hdu.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"])
-        raise PopcatError(f"{path} has no binary table, which popcat reads catalogues from; "
-                          f"it has {', '.join(type(hdu).__name__ for hdu in hdus)}")
+        kinds, found = [], []
+        for number, hdu in enumerate(hdus):
+            kinds.append(type(hdu).__name__)
+            if type(hdu) in _TABLES and hdu.header["TFIELDS"]:
+                found.append((number, hdu))
+        plain = [_layout_of(number, hdu) for number, hdu in found if not hdu.header.get("ZTABLE", False)]
+    if plain:
+        return tuple(plain)
+    if found:
+        raise PopcatError(f"{path}: the table is compressed in tiles (ZTABLE), which popcat cannot read; "
+                          f"uncompress it: funpack {Path(path).name}")
+    raise PopcatError(f"{path} has no table, which popcat reads catalogues from; it has {', '.join(kinds)}")
 
 
-def _refuse_repeated(path: str):
-    """astropy reads no table with two columns of one name."""
-    twice = [name for name, times in Counter(names(path)).items() if times > 1]
-    if twice:
-        raise PopcatError(f"{path} has more than one column of the name {', '.join(twice)}: expected each name once; "
-                          "rename or remove the others")
-
-
-def _opened(path: str):
-    return gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")
+def _layout_of(number: int, hdu) -> _Layout:
+    header = hdu.header.copy()
+    names = [header.get(f"TTYPE{i + 1}", "").strip() for i in range(header["TFIELDS"])]
+    for i, name in enumerate(names):
+        if names.count(name) > 1:  # astropy reads no table in which a name is repeated
+            header[f"TTYPE{i + 1}"] = f"{name} (column {i + 1})"
+    return _Layout(number, hdu.name, type(hdu), header, hdu.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"],
+                   tuple(names))  # fmt: skip
 
 
 def _refuse_truncated(path: str, layout: _Layout):
     """astropy only warns, and then reads what is there."""
     end = layout.start + layout.rows * layout.width
-    with _opened(path) as file:
-        # gzip itself notices a missing end
-        size = file.seek(end) if path.lower().endswith(".gz") else file.seek(0, 2)
+    with opened(path) as file:
+        # a compressed stream itself notices a missing end
+        size = file.seek(end) if is_compressed(path) else file.seek(0, 2)
         if size < end:
             raise PopcatError(f"{path} is truncated: expected at least {end} bytes, got {size}; copy it again")
 
 
-def _blocks(chunk: Chunk) -> Iterator[fits.BinTableHDU]:
+def _blocks(chunk: Chunk, layout: _Layout) -> Iterator:
     """The rows of a chunk as tables of bounded size."""
-    layout = _layout(chunk.path)
     step = max(_BLOCK_BYTES // max(layout.width, 1), 1)
-    with _opened(chunk.path) as file:
+    with opened(chunk.path) as file:
         file.seek(layout.start + chunk.start * layout.width)
         for low, high in spans(max(min(chunk.stop, layout.rows) - chunk.start, 0), step):
             content = file.read((high - low) * layout.width)
-            yield _table(layout.header, content, len(content) // max(layout.width, 1))
+            yield _table(layout, content, len(content) // max(layout.width, 1))
 
 
-def _table(header: fits.Header, content: bytes, rows: int) -> fits.BinTableHDU:
+def _table(layout: _Layout, content: bytes, rows: int):
     """Some rows as a table in memory."""
-    header = header.copy()
+    header = layout.header.copy()
     header["NAXIS2"], header["PCOUNT"] = rows, 0
-    padding = b"\0" * (-len(content) % _FITS_BLOCK)
+    padding = (b" " if layout.kind is fits.TableHDU else b"\0") * (-len(content) % _FITS_BLOCK)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
-        return fits.BinTableHDU.fromstring(header.tostring().encode("latin-1") + content + padding)
+        return layout.kind.fromstring(header.tostring().encode("latin-1") + content + padding)
 
 
-def _column(table: fits.BinTableHDU, name: str):
+def _column(table, layout: _Layout, name: str):
     """A column (n,), or an element of a vector column; a name that is there as it stands is that column."""
     names = table.columns.names
     vector, element = (name, None) if name in names else split_element(name)
     if vector not in names:
         raise KeyError(f"no column {vector}")
-    return pick(_values(table.data[vector], table.columns[vector]), vector, element)
+    values, mask = values_of(table, vector)
+    values = pick(values, vector, element)
+    return values if mask is None else with_nulls(values, pick(mask, vector, element))
 
 
-def _values(values, column: fits.Column):
-    values = np.array(values)
-    values = values.astype(values.dtype.newbyteorder("="))
-    if column.null is None or values.dtype.kind not in "iu" or not np.any(values == column.null):
-        return values
-    # Not floats, which would lose the last bits of identifiers and flags.
-    return pd.arrays.IntegerArray(values.astype(np.int64), values == column.null)
+def _refuse_repeated(path: str, layout: _Layout, name: str):
+    for source in map(base_name, sources_of(name, layout.columns)):
+        if source in layout.repeated:
+            raise PopcatError(f"{path} has more than one column of the name {source}: expected each name once; "
+                              "rename or remove the others")
 
 
 def _joined(parts: list):

@@ -1,5 +1,6 @@
 """What a catalogue holds, as a survey file says: `inspect_catalog`, `fit_noise`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from popcat.forward.noise import Noise, noise_counts, noise_from_counts
 from popcat.galaxies import FLAGS, observed
 from popcat.io.checking import check_every_row
 from popcat.io.chunks import field_of
-from popcat.io.photometry import to_photometry
+from popcat.io.named import Source
+from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.reading import read_catalog, require_same_survey
-from popcat.io.sources import plan_chunks, read_fields
+from popcat.io.sources import plan_chunks, read_fields, remarks_on
 from popcat.run.frames import Frame, sum_of
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
@@ -77,7 +79,7 @@ class Inspection(Displayed):
         return rows | ({"remarks": f"{len(self.remarks)}, in `remarks`"} if self.remarks else {})
 
 
-def inspect_catalog(source: str | Path, survey: "str | Path | Survey" = "sdss") -> Inspection:
+def inspect_catalog(source: Source, survey: "str | Path | Survey" = "sdss") -> Inspection:
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
     The catalogue is read once, a part at a time, and every row of every file is judged.
@@ -90,16 +92,17 @@ def inspect_catalog(source: str | Path, survey: "str | Path | Survey" = "sdss") 
     (40, 'r', 40)
     """
     survey = load_survey(survey)
-    chunks = plan_chunks(source, rows_per_partition=_ROWS)
+    chunks = plan_chunks(source, rows_per_partition=_ROWS, columns=catalog_columns(survey))
     counts = _Counts(survey)
     remarks = check_every_row(source, survey, chunks, lambda raw: counts.add(to_photometry(raw, survey)))
-    fields = read_fields(chunks[0].path)
+    remarks = [*remarks_on(source, chunks), *remarks]
+    fields = read_fields(chunks[0])
     stated = {band.name: field_of(fields, band.flux).unit for band in survey.bands}
     return Inspection(survey.name, counts.rows, counts.flags, tuple(counts.bands(stated)), counts.exact, tuple(remarks))
 
 
 def fit_noise(
-    source: "str | Path | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None
+    source: "Source | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None
 ) -> Noise:
     """The noise of a survey, from the errors of its catalogue: flux error and its scatter against flux, per band.
 
@@ -114,7 +117,7 @@ def fit_noise(
     """
     survey = load_survey(survey)
     load_curves(survey)  # an unknown filter is said now, not when the library is simulated
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path | Sequence):
         frame = read_catalog(source, survey)
     else:
         frame = source

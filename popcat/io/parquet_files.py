@@ -27,9 +27,15 @@ def plan(path: str, rows: int) -> list[Chunk]:
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
     """Rows of a chunk."""
     with pq.ParquetFile(chunk.path, page_checksum_verification=True) as file:
-        stored = list(dict.fromkeys(vector for vector, _ in _parts(columns, file.schema_arrow).values()))
-        table = pa.Table.from_batches(list(_batches(file, chunk, stored)))
-    return frame_of_table(table, columns)
+        schema = file.schema_arrow
+        index = _range_index(schema)
+        read = [name for name in columns if name not in index]
+        stored = list(dict.fromkeys(vector for vector, _ in _parts(read, schema).values()))
+        table = pa.Table.from_batches(list(_batches(file, chunk, stored)), None if stored else pa.schema([]))
+    frame = frame_of_table(table, read) if read else pd.DataFrame(index=range(chunk.stop - chunk.start))
+    rows = np.arange(chunk.start, chunk.stop)
+    indices = {name: start + step * rows for name, (start, step) in index.items() if name in columns}
+    return frame.assign(**indices)[columns] if indices else frame
 
 
 def frame_of_table(table: pa.Table, columns: list[str]) -> pd.DataFrame:
@@ -41,8 +47,9 @@ def frame_of_table(table: pa.Table, columns: list[str]) -> pd.DataFrame:
 
 
 def fields(path: str) -> dict[str, Field]:
-    """Kind of each column, and its unit from the field metadata."""
-    return fields_of_schema(pq.read_schema(path))
+    """Kind of each column, and its unit from the field metadata; an index that pandas has named is a column too."""
+    schema = pq.read_schema(path)
+    return {name: Field("integer") for name in _range_index(schema)} | fields_of_schema(schema)
 
 
 def names(path: str) -> list[str]:
@@ -53,6 +60,13 @@ def names(path: str) -> list[str]:
 def fields_of_schema(schema: pa.Schema) -> dict[str, Field]:
     """Kind of each column, and its unit from the field metadata."""
     return {field.name: Field(_kind(field.type), _unit(field), _element_kind(field.type)) for field in schema}
+
+
+def _range_index(schema: pa.Schema) -> dict[str, tuple[int, int]]:
+    """First value and step of a named index of evenly spaced integers, which pandas writes as no column."""
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    found = {one["name"]: (int(one["start"]), int(one["step"])) for one in index if isinstance(one, dict)}
+    return {name: span for name, span in found.items() if name is not None and name not in schema.names}
 
 
 def _parts(columns: list[str], schema: pa.Schema) -> dict[str, tuple[str, int | None]]:

@@ -17,10 +17,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from popcat.columns import photometry_columns
+from popcat.columns import NAME_DTYPE, photometry_columns
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, column, is_mark, parse, sources_of
-from popcat.galaxies import FLAGS, observed
+from popcat.galaxies import FLAGS, OBJECT_NAME, id_of_name, observed
+from popcat.io.chunks import is_text
 from popcat.io.stated_units import MAGNITUDES
 from popcat.survey import Band, Survey
 from popcat.units import (
@@ -36,6 +37,8 @@ MAG_RANGE = (0.0, 50.0)
 """A magnitude outside this range is a mark for "not observed", such as 99 or -999."""
 EXTINCTION_RANGE = (-0.05, 20.0)
 """Magnitudes; an extinction outside this range is none. Noise makes small ones slightly negative."""
+RA_RANGE = (-180.0, 540.0)
+"""A right ascension in this range is an angle; outside it is a mark for none."""
 NO_REDSHIFT = -1.0
 """At or below it nothing is a redshift, whatever the error."""
 REDSHIFT_REACH = 5.0
@@ -76,16 +79,32 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
     """
     require_columns(raw.columns, survey, "the frame")
     columns = survey.columns
-    data = {"object_id": object_ids(column(raw, columns.object_id), survey.missing_values)}
-    for name in ("ra", "dec"):
-        data[name] = numbers(raw, getattr(columns, name), survey.missing_values)
+    identifiers = column(raw, columns.object_id)
+    data = {"object_id": object_ids(identifiers, survey.missing_values)}
+    ra, dec = (numbers(raw, name, survey.missing_values) for name in (columns.ra, columns.dec))
+    data["ra"], data["dec"] = positions(ra, dec)
     data["redshift"], data["redshift_err"] = _redshifts(raw, survey)
     with np.errstate(over="ignore", invalid="ignore"):
         for band in survey.bands:
             data[f"flux_{band.name}"], data[f"flux_err_{band.name}"] = _calibrate(raw, band, survey)
     frame = pd.DataFrame(data)
     frame["flags"] = flags_of(frame, survey) | quality_flags(raw, survey)
-    return frame[list(photometry_columns(survey))]
+    frame = frame[list(photometry_columns(survey))]
+    if holds_text(identifiers):
+        frame[OBJECT_NAME] = pd.Series(names_of(identifiers), dtype=NAME_DTYPE)
+    return frame
+
+
+def positions(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension in [0, 360) and declination, both NaN where they are marks for none, such as 99 or -999.
+
+    >>> positions(np.array([-10.0, 370.0, 10.0, -999.0]), np.array([0.0, 0.0, 99.0, 0.0]))[0].tolist()
+    [350.0, 10.0, nan, nan]
+    """
+    low, high = RA_RANGE
+    known = ~((np.abs(dec) > 90.0) | (ra < low) | (ra > high))
+    inside = (ra >= 0.0) & (ra < 360.0)
+    return np.where(known, np.where(inside, ra, np.mod(ra, 360.0)), np.nan), np.where(known, dec, np.nan)
 
 
 def flags_of(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
@@ -163,7 +182,7 @@ def missing_columns(names: Iterable[str], survey: Survey, where: str) -> str:
 
 
 def object_ids(values: pd.Series, missing: tuple[float, ...] = ()) -> np.ndarray:
-    """Identifiers as int64 (n,); PopcatError if they are missing, or no integers of 64 bits with sign.
+    """Identifiers as int64 (n,), of text its hash; PopcatError if they are missing, or integers beyond 64 bits.
 
     A negative number in `missing` is no identifier; others, such as 0 and 99, may well be one.
     """
@@ -171,6 +190,8 @@ def object_ids(values: pd.Series, missing: tuple[float, ...] = ()) -> np.ndarray
     if values.isna().any():
         raise PopcatError(f'column "{values.name}": {int(values.isna().sum())} rows have no identifier; '
                           "give each row an integer of its own")
+    if holds_text(values):
+        return np.array([id_of_name(name) for name in names_of(values)], dtype=np.int64)
     if kind not in "iu":
         raise PopcatError(f'column "{values.name}": expected integers as identifiers, got {values.dtype} '
                           f"(such as {values.iloc[0]!r}); convert the column to int64, or name another one")
@@ -183,6 +204,22 @@ def object_ids(values: pd.Series, missing: tuple[float, ...] = ()) -> np.ndarray
         raise PopcatError(f'column "{values.name}": {int(marked.sum())} rows have the identifier {ids[marked][0]}, '
                           "which the survey's missing_values call missing; give each row an integer of its own")
     return ids
+
+
+def holds_text(values: pd.Series) -> bool:
+    """Whether a column holds text."""
+    if values.dtype == object:
+        return all(isinstance(one, str) for one in values.dropna())
+    return is_text(str(values.dtype))
+
+
+def names_of(values: pd.Series) -> list[str]:
+    """Identifiers that are text, without blanks around them; PopcatError if one is empty."""
+    names = [str(name).strip() for name in values]
+    if "" in names:
+        raise PopcatError(f'column "{values.name}": {names.count("")} rows have an empty identifier; '
+                          "give each row a text of its own")
+    return names
 
 
 def numbers(raw: pd.DataFrame, name: str | None, missing: tuple[float, ...] = ()) -> np.ndarray:

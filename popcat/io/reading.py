@@ -1,6 +1,7 @@
 """Catalogues as photometry frames, each of which remembers the survey that it was read with."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,22 +9,26 @@ import numpy as np
 import pandas as pd
 
 from popcat.columns import photometry_columns, photometry_meta
-from popcat.errors import PopcatError
+from popcat.errors import CatalogWarning, PopcatError
 from popcat.forward.filters import same_filter
 from popcat.galaxies import FLAGS
 from popcat.io.checking import check_catalog, read_raw
 from popcat.io.chunks import Chunk
-from popcat.io.photometry import flags_of, to_photometry, usable_redshifts
-from popcat.io.sources import Source, plan_chunks
+from popcat.io.identifiers import has_names
+from popcat.io.named import Source
+from popcat.io.photometry import catalog_columns, flags_of, to_photometry, usable_redshifts
+from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
 from popcat.run.frames import Frame, frame_of, meta_of
 from popcat.survey import Survey, load_survey
 
 _SURVEY = "popcat_survey"
 
 
-def read_partition(chunk: Chunk, survey: Survey) -> pd.DataFrame:
-    """The photometry frame of one chunk of a catalogue."""
-    frame = to_photometry(read_raw(chunk, survey), survey)
+def read_partition(part: Chunk | Sequence[Chunk], survey: Survey) -> pd.DataFrame:
+    """The photometry frame of one chunk of a catalogue, or of several that make a part."""
+    chunks = [part] if isinstance(part, Chunk) else part
+    frames = [to_photometry(read_raw(chunk, survey), survey) for chunk in chunks]
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
     frame.attrs[_SURVEY] = survey.model_dump_json()
     return frame
 
@@ -42,16 +47,24 @@ def without_redshift(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(redshift=np.nan, redshift_err=np.nan, flags=flags.astype(np.int32))
 
 
-def read_pieces(chunks: Sequence[Chunk], pieces: Sequence[tuple[int, int, int]], survey: Survey) -> pd.DataFrame:
-    """The photometry frame of some rows: of each piece (number of the chunk, first row in it, end)."""
-    frames = []
-    for index, start, stop in pieces:
-        chunk = chunks[index]
-        if chunk.byte_range is None:
-            frames.append(read_partition(replace(chunk, start=chunk.start + start, stop=chunk.start + stop), survey))
-        else:  # bytes say nothing of rows
-            frames.append(read_partition(chunk, survey).iloc[start:stop])
+def read_pieces(
+    parts: Sequence[Sequence[Chunk]], pieces: Sequence[tuple[int, int, int]], survey: Survey
+) -> pd.DataFrame:
+    """The photometry frame of some rows: of each piece (number of the part, first row in it, end)."""
+    frames = [frame for index, start, stop in pieces for frame in _rows_of(parts[index], start, stop, survey)]
     return pd.concat(frames, ignore_index=True)
+
+
+def _rows_of(part: Sequence[Chunk], start: int, stop: int, survey: Survey) -> Iterator[pd.DataFrame]:
+    """Rows of a part, one frame for each of its chunks that has some."""
+    for chunk in part:
+        size = chunk.stop - chunk.start
+        low, high = max(start, 0), min(stop, size)
+        if low < high and chunk.byte_range is None:
+            yield read_partition(replace(chunk, start=chunk.start + low, stop=chunk.start + high), survey)
+        elif low < high:  # bytes say nothing of rows
+            yield read_partition(chunk, survey).iloc[low:high]
+        start, stop = start - size, stop - size
 
 
 def read_catalog(source: Source, survey: "str | Path | Survey", *, rows_per_partition: int = 2500) -> Frame:
@@ -67,11 +80,14 @@ def read_catalog(source: Source, survey: "str | Path | Survey", *, rows_per_part
     (4, 'sdss')
     """
     survey = load_survey(survey)
-    chunks = plan_chunks(source, rows_per_partition=rows_per_partition)
+    chunks = plan_chunks(source, rows_per_partition=rows_per_partition, columns=catalog_columns(survey))
     check_catalog(source, survey, chunks)
-    meta = photometry_meta(survey)
+    parts = parts_of_chunks(chunks, rows_per_partition)
+    for line in remarks_on(source, chunks):
+        warnings.warn(line, CatalogWarning, stacklevel=2)
+    meta = photometry_meta(survey, named=has_names(survey, chunks[0]))
     meta.attrs[_SURVEY] = survey.model_dump_json()
-    return frame_of(read_partition, chunks, survey=survey, meta=meta)
+    return frame_of(read_partition, parts, survey=survey, meta=meta)
 
 
 def survey_of(frame: "Frame | pd.DataFrame") -> Survey | None:

@@ -4,8 +4,6 @@ A plan is made once, from file footers alone; a chunk is small, so it can be sen
 files. Names and values are the file's own: `popcat.io.photometry` gives them popcat's names and units.
 """
 
-import glob
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,72 +16,71 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from popcat.catalog.manifest import is_output, read_manifest
 from popcat.errors import PopcatError
 from popcat.expressions import column, sources_of
 from popcat.io.chunks import Chunk, Field
+from popcat.io.formats import kind_of
+from popcat.io.named import Named, Source, files_of, label_of, left_out, partition_values
 
-PARQUET_SUFFIXES = (".parquet", ".pq")
-SUFFIXES = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ecsv": "csv",
-    ".fits": "fits", ".fit": "fits", ".fits.gz": "fits", ".fit.gz": "fits",
-    ".vot": "votable", ".votable": "votable", ".xml": "votable",
-}
-_HATS = ("hats.properties", "properties")
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
 
 
-Source = str | Path | Sequence[str | Path]
-"""A file, a folder, a glob such as "night*.fits", or a list of these."""
-
-
-def plan_chunks(source: Source, *, rows_per_partition: int = 2500) -> list[Chunk]:
+def plan_chunks(source: Source, *, rows_per_partition: int = 2500, columns: Sequence[str] = ()) -> list[Chunk]:
     """Chunks of at most `rows_per_partition` rows that cover a catalogue, in the order of its rows.
 
-    A catalogue is a Parquet, CSV, ECSV, FITS or VOTable file (the first table in it), a HATS catalogue, or a folder of
-    Parquet files, in which names that start with "_" or "." are ignored; a glob or a list names several, which follow
-    each other (those of a glob by name). A chunk never spans two files.
+    A catalogue is a Parquet, CSV, ECSV, FITS, VOTable or text file, a HATS catalogue, or a folder of Parquet, FITS or
+    CSV files, in which names that start with "_" or "." are ignored; a glob or a list names several, which follow each
+    other (those of a glob by name). A chunk never spans two files. "cat.fits[2]" or "cat.fits[NAME]" names an HDU of a
+    FITS file; without it the table is the first that has the `columns`, names or expressions.
 
     Raises PopcatError if there is nothing to read, the format is unknown, a file is unreadable, or the folder is an
     output of popcat that is not finished.
     """
     if rows_per_partition < 1:
         raise PopcatError(f"rows_per_partition must be at least 1, got {rows_per_partition}")
-    chunks, files = [], [file for path in _paths(source) for file in _files(path)]
+    files = files_of(source)
     often, times = Counter(files).most_common(1)[0]
     if times > 1:
-        raise PopcatError(f"{often} is named {times} times: its galaxies would be there as often; name it once")
-    for file in files:
-        with _readable(file):
-            chunks += _reader(file).plan(str(file), rows_per_partition)
+        raise PopcatError(f"{often.path} is named {times} times: its galaxies would be there as often; name it once")
+    chunks = [chunk for file in files for chunk in _plan(file, rows_per_partition, columns)]
     if not chunks:
         raise PopcatError(f"{label_of(source)} has no rows: expected a table with one row a galaxy")
     return [replace(chunk, index=index) for index, chunk in enumerate(chunks)]
 
 
-def label_of(source: Source) -> str:
-    """A source's name in a message.
+def _plan(file: Named, rows: int, columns: Sequence[str]) -> list[Chunk]:
+    path = str(file.path)
+    with _readable(path):
+        if file.path.stat().st_size == 0:
+            raise PopcatError(f"cannot read {path}: it has no rows, not even one byte; copy it again, or remove it")
+        if kind_of(path) == "fits":
+            return _reader(path).plan(path, rows, file.table, columns)
+        if file.table is not None:
+            raise PopcatError(f"{path}[{file.table}]: only a FITS file has tables by number or name; leave it out")
+        return _reader(path).plan(path, rows)
 
-    >>> label_of("a.csv"), label_of(["a.csv", "b.csv", "c.csv"])
-    ('a.csv', 'a.csv and 2 more')
-    """
-    if isinstance(source, str | Path):
-        return str(source)
-    first, *others = map(str, source)
-    return f"{first} and {len(others)} more" if others else first
+
+def parts_of_chunks(chunks: Sequence[Chunk], rows: int) -> list[tuple[Chunk, ...]]:
+    """The same rows in the same order, in parts of at most `rows` rows: small files join into one part."""
+    parts: list[list[Chunk]] = []
+    size = rows
+    for chunk in chunks:
+        n = chunk.stop - chunk.start
+        if size + n > rows:
+            parts.append([])
+            size = 0
+        parts[-1].append(chunk)
+        size += n
+    return [tuple(part) for part in parts]
 
 
-def _paths(source: Source) -> list[Path]:
-    """The paths that a source names, absolute; PopcatError for a glob or a list of nothing."""
-    if isinstance(source, str | Path):
-        if Path(source).exists() or not glob.has_magic(str(source)):
-            return [Path(source).absolute()]
-        found = sorted(glob.glob(str(source), recursive=True))
-    else:
-        found = [path for one in source for path in _paths(one)]
-    if not found:
-        raise PopcatError(f"no catalogue matches {source}: expected the names of files, or a glob of some")
-    return [Path(path).absolute() for path in found]
+def remarks_on(source: Source, chunks: Sequence[Chunk]) -> list[str]:
+    """What whoever uses a catalogue must know and its rows do not say, a line each: a query that was cut off, files
+    that are left out."""
+    lines = left_out(source)
+    for path in dict.fromkeys(chunk.path for chunk in chunks if chunk.format == "votable"):
+        lines += _reader(path).remarks(path)
+    return lines
 
 
 def read_chunk(chunk: Chunk, columns: Sequence[str], marks: Sequence[float] = ()) -> pd.DataFrame:
@@ -95,8 +92,9 @@ def read_chunk(chunk: Chunk, columns: Sequence[str], marks: Sequence[float] = ()
     Raises PopcatError if the file is unreadable, lacks a column, or has changed since it was planned.
     """
     with _readable(chunk.path):
-        known = () if all(name.isidentifier() for name in columns) else read_fields(chunk.path)
-        frame = computed(lambda sources: _reader(chunk.path).read(chunk, sources), columns, known, marks)
+        needs_fields = partition_values(chunk.path) or not all(name.isidentifier() for name in columns)
+        known = read_fields(chunk) if needs_fields else ()
+        frame = computed(lambda sources: _read(chunk, sources), columns, known, marks)
     if len(frame) != chunk.stop - chunk.start:
         raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
                           "it is damaged, or it changed after the run was planned")
@@ -113,30 +111,48 @@ def computed(
     return frame if sources == names else pd.DataFrame({name: column(frame, name, marks) for name in names})
 
 
-def read_fields(path: str | Path) -> dict[str, Field]:
-    """Kind and unit of each column of one file; PopcatError if it is unreadable."""
+def _read(chunk: Chunk, sources: list[str]) -> pd.DataFrame:
+    """Columns of the file, and those that the names of its folders say."""
+    of_folders = {name: value for name, value in partition_values(chunk.path).items() if name in sources}
+    if not of_folders:
+        return _reader(chunk.path).read(chunk, sources)
+    own = _reader(chunk.path).fields(chunk.path, *_table_of(chunk))
+    stored = [name for name in sources if name in own or name not in of_folders]
+    frame = _reader(chunk.path).read(chunk, stored) if stored else pd.DataFrame(index=range(chunk.stop - chunk.start))
+    return frame.assign(**{name: value for name, value in of_folders.items() if name not in stored})[sources]
+
+
+def read_fields(of: str | Path | Chunk) -> dict[str, Field]:
+    """Kind and unit of each column of one file, or of the table that a chunk is of; PopcatError if it is unreadable."""
+    path, table = (of.path, of.table) if isinstance(of, Chunk) else (str(of), 0)
     with _readable(path):
         status = Path(path).stat()
-        return _fields(str(path), status.st_size, status.st_mtime_ns)
+        return _fields(path, table, status.st_size, status.st_mtime_ns)
 
 
-def repeated_names(path: str | Path) -> list[str]:
-    """Names that more than one column of a file has."""
-    with _readable(path):
-        names = _reader(path).names(str(path))
+def repeated_names(of: Chunk) -> list[str]:
+    """Names that more than one column of the table of a chunk has."""
+    with _readable(of.path):
+        names = _reader(of.path).names(of.path, *_table_of(of))
     return [name for name, times in Counter(names).items() if times > 1]
 
 
 @lru_cache(maxsize=16)
-def _fields(path: str, size: int, mtime_ns: int) -> dict[str, Field]:
-    return _reader(path).fields(path)
+def _fields(path: str, table: int, size: int, mtime_ns: int) -> dict[str, Field]:
+    of_folders = {name: Field({int: "integer", float: "float"}.get(type(value), "text"))
+                  for name, value in partition_values(path).items()}  # fmt: skip
+    return of_folders | _reader(path).fields(path, *((table,) if table else ()))
+
+
+def _table_of(chunk: Chunk) -> tuple[int, ...]:
+    return (chunk.table,) if chunk.table else ()
 
 
 def whole_files(chunks: Sequence[Chunk]) -> list[Chunk]:
     """The same rows with one chunk a file, which is cheaper for few columns; CSV chunks stay as they are."""
     merged: dict[tuple, Chunk] = {}
     for chunk in chunks:
-        key = (chunk.path, chunk.byte_range)
+        key = (chunk.path, chunk.table, chunk.byte_range)
         first = merged.get(key, chunk)
         groups = tuple(sorted({*first.row_groups, *chunk.row_groups}))
         merged[key] = replace(first, stop=chunk.stop, row_groups=groups)
@@ -154,38 +170,4 @@ def _readable(path) -> Iterator[None]:
 
 def _reader(path):
     """The module that reads a file; imported late, because astropy.io.fits is slow to import."""
-    name = Path(path).name.lower()
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix):
-            return import_module(f"popcat.io.{kind}_files")
-    raise PopcatError(f"{path}: unknown format; expected a name that ends in {', '.join(SUFFIXES)}")
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise PopcatError(f"no catalogue {path}: expected a file, a folder of Parquet files, or a HATS catalogue")
-    if path.is_file():
-        return [path]
-    if is_output(path):
-        read_manifest(path)  # an unfinished output would lose galaxies silently
-    if any((path / name).is_file() for name in _HATS) and (path / "dataset").is_dir():
-        return _hats_files(path / "dataset")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and _is_data(file.relative_to(path)))
-    if not files:
-        raise PopcatError(f"{path} holds no Parquet file: expected *.parquet in it")
-    return files
-
-
-def _hats_files(dataset: Path) -> list[Path]:
-    """The pixels of a HATS catalogue, by order and number: beside them lie thumbnails and metadata."""
-    files = [file for file in dataset.glob("Norder=*/Dir=*/Npix=*/*") if _is_data(file.relative_to(dataset))]
-    files += dataset.glob("Norder=*/Dir=*/Npix=*.parquet")
-    if not files:
-        raise PopcatError(f"{dataset.parent} says that it is a HATS catalogue, but holds no "
-                          "dataset/Norder=*/Dir=*/Npix=*.parquet; copy it again")
-    return sorted(files, key=lambda file: [int(number) for number in re.findall(r"=(\d+)", str(file))] + [str(file)])
-
-
-def _is_data(relative: Path) -> bool:
-    hidden = any(part.startswith(("_", ".")) for part in relative.parts)
-    return relative.suffix.lower() in PARQUET_SUFFIXES and not hidden
+    return import_module(f"popcat.io.{kind_of(path)}_files")

@@ -16,7 +16,7 @@ from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
 from popcat.io.checking import check_fields, check_values, repeated_columns
 from popcat.io.parquet_files import fields_of_schema, frame_of_table
-from popcat.io.photometry import catalog_columns, object_ids, require_columns, to_photometry
+from popcat.io.photometry import catalog_columns, require_columns, to_photometry
 from popcat.io.sources import computed
 from popcat.io.stated_units import MAGNITUDES, base_unit, verdict_of
 from popcat.survey import Survey
@@ -56,7 +56,7 @@ def photometry_of(table: Any, survey: Survey) -> pd.DataFrame:
     check_fields(_WHERE, fields, survey)
     columns = catalog_columns(survey, fields)
     raw = computed(lambda sources: frame_of_table(arrow, sources), columns, fields, survey.missing_values)
-    check_values(_WHERE, raw, object_ids(raw[survey.columns.object_id], survey.missing_values), survey)
+    check_values(_WHERE, raw, survey)
     return to_photometry(raw, survey)
 
 

@@ -11,12 +11,12 @@ import pandas as pd
 
 from popcat.errors import PopcatError
 from popcat.expressions import split_element
-from popcat.io.chunks import Chunk, Field, array_field, pick, spans
+from popcat.io.chunks import Chunk, Field, array_field, pick, spans, with_nulls
 
 
 def plan(path: str, rows: int) -> list[Chunk]:
     """Chunks of at most `rows` rows."""
-    return [Chunk(path, "votable", start, stop) for start, stop in spans(_table(path).nrows, rows)]
+    return [Chunk(path, "votable", start, stop) for start, stop in spans(len(_table(path).array), rows)]
 
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
@@ -39,7 +39,20 @@ def names(path: str) -> list[str]:
     return [field.name for field in _table(path).fields]
 
 
+def remarks(path: str) -> list[str]:
+    """A line if the server cut the answer off (QUERY_STATUS of DALI): then galaxies are missing in the file."""
+    if not _document(path)[1]:
+        return []
+    return [f"{path} says that its query was cut off (QUERY_STATUS OVERFLOW): the server has more rows than the "
+            f"{len(_table(path).array):,} in the file; ask again with a larger MAXREC"]  # fmt: skip
+
+
 def _table(path: str):
+    return _document(path)[0]
+
+
+def _document(path: str):
+    """The first table, and whether the query overflowed."""
     status = Path(path).stat()
     return _parsed(path, status.st_size, status.st_mtime_ns)
 
@@ -50,22 +63,22 @@ def _parsed(path: str, size: int, mtime_ns: int):
     from astropy.io.votable.exceptions import VOTableSpecError
 
     try:
-        tables = list(parse(path, verify="ignore").iter_tables())
+        document = parse(path, verify="ignore")
+        tables = list(document.iter_tables())
     except (VOTableSpecError, SyntaxError, IndexError) as error:
         raise PopcatError(f"{path} is no VOTable that can be read: {error}") from error
     if not tables or not tables[0].fields:
         raise PopcatError(f"{path} has no table, which popcat reads catalogues from")
-    return tables[0]
+    return tables[0], any(_overflowed(resource) for resource in document.resources)
+
+
+def _overflowed(resource) -> bool:
+    """Whether the query of a resource overflowed: that is said after its table, where OK may stand before it."""
+    is_cut = any(info.name == "QUERY_STATUS" and info.value == "OVERFLOW" for info in resource.infos)
+    return is_cut or any(map(_overflowed, resource.resources))
 
 
 def _column(rows, names: dict[str, str], name: str):
     vector, element = (name, None) if name in names else split_element(name)
     values = pick(rows[names[vector]], vector, element)
-    mask, data = np.ma.getmaskarray(values), np.ma.getdata(values)
-    if not mask.any():
-        return data
-    if data.dtype.kind in "iu":
-        return pd.arrays.IntegerArray(data.astype(np.int64), mask)
-    if data.dtype.kind == "f":
-        return np.where(mask, np.nan, data)
-    return np.where(mask, None, data.astype(object))  # type: ignore[call-overload]  # None is no number
+    return with_nulls(np.ma.getdata(values), np.ma.getmaskarray(values))

@@ -16,7 +16,7 @@ from popcat import plots, rng
 from popcat.catalog.queries import Catalog
 from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
 from popcat.errors import PopcatError
-from popcat.galaxies import FLAGS
+from popcat.galaxies import FLAGS, OBJECT_NAME
 from popcat.plots.style import CORNER
 from popcat.survey import Survey
 
@@ -93,7 +93,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey, parameters: Mapping) -> list[dict]:
     """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that is absent."""
-    more = [name for name in (*CERTIFICATE, "n_bands") if name in catalog.columns]
+    more = [name for name in (*CERTIFICATE, "n_bands", OBJECT_NAME) if name in catalog.columns]
     return catalog.galaxies(object_ids, [*galaxy_columns(survey, parameters), *more])
 
 
@@ -161,7 +161,7 @@ def _unusual(frame: pd.DataFrame) -> dict[str, list[int]]:
     status = frame["status"].to_numpy(dtype=object)
     masks |= {f"status {name}": status == name for name in sorted(set(status) - {"ok"})}
     if "route" in frame:
-        route = frame["route"].to_numpy(dtype=object)
+        route = frame["route"].fillna("").to_numpy(dtype=object)  # none without a posterior
         masks |= {f"route {name}": (route == name) & (status == "ok") for name in sorted(set(route[status == "ok"]))}
     by_chi2 = frame.assign(_order=-frame["chi2_best"].astype(float)).sort_values("_order", kind="stable")
     found = {}
@@ -203,7 +203,8 @@ def _record(row, choice, survey, fields, corner):
     """The numbers of one galaxy that the catalogue has; object_id as text, for browsers have no 64-bit integers."""
     item, ok = row["object_id"], row["status"] == "ok"
     record = {
-        "id": str(item), "why": choice.why[item], "sample": item in choice.sample, "status": row["status"],
+        "id": str(item), "name": row.get(OBJECT_NAME) or str(item),
+        "why": choice.why[item], "sample": item in choice.sample, "status": row["status"],
         "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
         "ra": _significant(row["ra"], 9), "dec": _significant(row["dec"], 9), "given_z": _finite(row["redshift"]),
         "chi2": _significant(row["chi2_best"], 4), "worst_band": row["worst_band"], "n_bands": row.get("n_bands"),
@@ -284,7 +285,8 @@ def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
                            spectrum=None if spectrum is None else _spectrum_bands(spectrum, theta, draws["redshift"]))
     corner = plots.galaxy_corner(draws, title=f"object_id {row['object_id']}\n{len(theta)} draws")
     return {
-        "object_id": row["object_id"], "why": why, "redshift": redshift, "ra": row["ra"], "dec": row["dec"],
+        "object_id": row["object_id"], "name": row.get(OBJECT_NAME) or str(row["object_id"]),
+        "why": why, "redshift": redshift, "ra": row["ra"], "dec": row["dec"],
         "has_position": all(row[name] is not None and np.isfinite(row[name]) for name in ("ra", "dec")),
         "chi2": row["chi2_best"], "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
         "tables": [[(name, *(row[f"{name}_p{q}"] for q in PERCENTILES), *fields[name]) for name in names]

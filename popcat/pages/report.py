@@ -44,13 +44,13 @@ from popcat.survey import Survey
 __all__ = ["build_report", "report"]
 
 
-def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxies: Sequence[int] | None = None,
+def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxies: Sequence[int | str] | None = None,
            calibration: str | Path | None = None, crosscheck: str | Path | None = None,
            title: str | None = None) -> Path:
     """Write the HTML page of a catalogue that `popcat infer` wrote, with spectra from its own galaxy model.
 
-    galaxies: object_ids to show in full. calibration: a folder that `popcat calibrate` wrote; by default the folder
-    `calibration` of the trained posterior, if there is one. crosscheck: a folder that `popcat crosscheck` wrote.
+    galaxies: identifiers of those to show in full. calibration: a folder that `popcat calibrate` wrote; by default the
+    folder `calibration` of the trained posterior, if there is one. crosscheck: a folder that `popcat crosscheck` wrote.
     title: of the page, by default the folder's name. The page is one file: what to trust, up to 300 galaxies to sort,
     filter and draw, distributions of the whole catalogue, what made it.
 
@@ -101,7 +101,7 @@ SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr")
 
 
 def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
-                 spectrum: Callable | None = None, galaxies: Sequence[int] | None = None,
+                 spectrum: Callable | None = None, galaxies: Sequence[int | str] | None = None,
                  calibration: Mapping | None = None, galaxy_model: GalaxyModel | None = None,
                  sections: Sequence[Mapping] = (), title: str | None = None) -> Path:
     """Write one self-contained HTML page about a posterior catalogue.
@@ -109,7 +109,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     curves: (name, wave_aa, response) of each band of `survey`, in its order.
     forward: theta (n, d), redshift (n,) -> flux (n, n_band) in nMgy.
     spectrum: theta (n, d), redshift (n,) -> wave_aa (n_wave,) observed, f_nu (n, n_wave) in nMgy.
-    galaxies: object_ids to show in full; None picks a star-forming, a quiescent and a badly fitted one.
+    galaxies: identifiers of those to show in full; None picks a star-forming, a quiescent and a badly fitted one.
     calibration: "ranks" {name: (n_mock,)} of the truth in [0, 1], "ks" {name: distance}, and optionally "history", a
     list of dicts with epoch, train, validation, and what `popcat calibrate` found: "limits", "failures", "n", "runs".
     galaxy_model: that of the catalogue, by default `GalaxyModel()`.
@@ -130,7 +130,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     drawing = Drawing(survey, parameters, curves, forward, spectrum)
     near, n_groups = catalog.thinned(TABLE_GROUPS)
     scalars = read_scalars(near)
-    first = _first(ok, scalars, galaxies)
+    first = _first(ok, scalars, None if galaxies is None else catalog.object_ids(galaxies))
     in_full = _with_posterior(read_galaxies(catalog, list(first), survey, parameters) if galaxies is not None
                               else read_galaxies(near, list(first), survey, parameters))  # fmt: skip
     choice = choose_table(scalars, first)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 from popcat.errors import PopcatError
+from popcat.run.local import local_client
 
 if TYPE_CHECKING:
     import distributed
@@ -28,10 +29,6 @@ SYNCHRONOUS = "synchronous"
 """Instead of a cluster: run everything in this process, for debuggers and small inputs."""
 START_S = 4.0
 """Seconds that local workers take to start and to import (3 to 5 on two cores, with warm caches)."""
-# A partition that kills two local workers is to blame; a cluster of its own has Dask's default of four.
-_LOCAL = {"distributed.scheduler.allowed-failures": 1}
-# Kernels and torch are single-threaded: Dask does the parallelism.
-_THREADS = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, "NUMBA_NUM_THREADS": 1}
 
 
 @contextlib.contextmanager
@@ -66,7 +63,7 @@ def connect(
     elif workers is None and not _pays(seconds, tasks):
         yield None
     else:
-        with _local(min(workers or _cores(), tasks or sys.maxsize)) as own:
+        with local_client(min(workers or _cores(), tasks or sys.maxsize)) as own:
             yield own
 
 
@@ -129,21 +126,6 @@ def _pays(seconds: float, tasks: int | None) -> bool:
         return False
     n = max(min(_cores(), tasks or sys.maxsize), 2)
     return seconds * (1.0 - 1.0 / n) > START_S
-
-
-@contextlib.contextmanager
-def _local(n: int) -> "Iterator[distributed.Client]":
-    import dask
-    import distributed
-
-    with (
-        dask.config.set({**_LOCAL, "distributed.nanny.pre-spawn-environ": _THREADS}),
-        distributed.LocalCluster(
-            n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 def check_performance_report(path: str | Path | None) -> None:

@@ -81,7 +81,8 @@ def run(
                 if client is not None:
                     reporter.say(f"dashboard: {client.dashboard_link}")
                     reporter.note("connected", scheduler=client.scheduler.address, dashboard=client.dashboard_link)
-                work = Here(task, jobs) if client is None else _window(client, task, jobs, reporter.note, noun)
+                say = reporter.say if how.progress else None
+                work = Here(task, jobs) if client is None else _window(client, task, jobs, reporter.note, noun, say)
                 with performance_reported(client, how.performance_report), contextlib.closing(iter(work)) as coming:
                     for outcome in coming:
                         outcomes[outcome.index] = outcome

@@ -21,6 +21,7 @@ import logging
 import pickle
 import queue
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Generator
 from typing import Any
@@ -40,6 +41,8 @@ GPU = "GPU"
 """The resource that marks a worker with a GPU: `dask worker --resources GPU=1`."""
 NO_WORKERS_S = 600
 """How long a run waits for a worker when there is none."""
+WAITING_SAID_S = 10
+"""After so long it says what it waits for."""
 TASKS_PER_THREAD = 2
 RETRIES = 2
 _LOOK_S = 2.0
@@ -48,16 +51,19 @@ _LOOK_S = 2.0
 class Window:
     """task(*jobs[i]) for every i on a cluster, as outcomes in the order in which they come.
 
-    `note` is called with the name of an event and its fields; `noun` is what a job is called there. What is still under
-    way when the iteration ends early, as when the user interrupts it, is cancelled.
+    `note` is called with the name of an event and its fields; `noun` is what a job is called there. `say` is called
+    with what the user should know while the run waits; by default it is a warning. What is still under way when the
+    iteration ends early, as when the user interrupts it, is cancelled.
 
     Raises PopcatError where no outcome can come any more.
     """
 
     def __init__(
-        self, client: distributed.Client, task: Callable, jobs: dict[int, tuple], note: Callable, noun: str = "part"
-    ):
+        self, client: distributed.Client, task: Callable, jobs: dict[int, tuple], note: Callable, noun: str = "part",
+        say: Callable[[str], None] | None = None,
+    ):  # fmt: skip
         self.client, self.task, self.jobs, self.note, self.noun = client, task, jobs, note, noun
+        self.say, self.said = say or _warn, False
         self.waiting, self.suspects = deque(jobs), deque[int]()
         self.running: dict[str, tuple[int, distributed.Future]] = {}
         self.attempts, self.alone = Counter[int](), set[int]()
@@ -113,8 +119,13 @@ class Window:
         slots = gpus if self.uses_gpu else sum(worker["nthreads"] for worker in workers.values())
         self.limit = TASKS_PER_THREAD * slots
         self._tell(frozenset(workers), gpus)
+        if not slots and now - self.seen > WAITING_SAID_S and not self.said:
+            self.said = True
+            what = "worker with a GPU" if self.uses_gpu else "worker"
+            self.say(f"waiting for a {what}: the scheduler has none; start one with `dask worker "
+                     f"{self.client.scheduler.address}`")  # fmt: skip
         if slots:
-            self.seen = now
+            self.seen, self.said = now, False
         elif now - self.seen > _patience():
             what = "worker with a GPU" if self.uses_gpu else "worker"
             raise PopcatError(f"no {what} for {_patience():.0f} s; what is written is kept: start workers and "
@@ -167,6 +178,10 @@ class Window:
         self.attempts[index] += 1
         self.note(f"{self.noun}_retried", **{self.noun: index}, error=f"{type(error).__name__}: {error}")
         return None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def _patience() -> float:

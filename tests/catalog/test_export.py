@@ -216,13 +216,15 @@ def test_galaxies_without_a_position_are_counted(posteriors, tmp_path):
     from popcat.catalog.parts import OutputFolder
 
     _, table = posteriors()
-    ra = table["ra"].to_numpy().copy()
-    ra[:3] = np.nan
+    ra, dec = (table[name].to_numpy().copy() for name in ("ra", "dec"))
+    ra[:3], dec[3:5] = np.nan, (99.0, -999.0)
     folder = OutputFolder.open(tmp_path / "lost", {}, 1, kind="posteriors")
-    folder.write_part(0, table.set_column(1, table.schema.field("ra"), pa.array(ra)))
+    for at, (name, values) in enumerate({"ra": ra, "dec": dec}.items(), start=1):
+        table = table.set_column(at, table.schema.field(name), pa.array(values))
+    folder.write_part(0, table)
     folder.finish(record())
     done = publish(tmp_path / "lost", tmp_path / "out", "hats")
-    assert (done.rows, done.without_position, len(read(tmp_path / "out", "hats"))) == (57, 3, 57)
+    assert (done.rows, done.without_position, len(read(tmp_path / "out", "hats"))) == (55, 5, 55)
 
 
 def test_an_unknown_format_another_format_and_a_strange_folder_are_refused(posteriors, tmp_path):

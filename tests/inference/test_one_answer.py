@@ -45,6 +45,15 @@ def few(tmp_path_factory):
     return path
 
 
+def test_pandas_writes_and_reads_the_posteriors_of_a_lazy_frame_and_of_a_table(path, tiny_model, tmp_path):
+    lazy = infer(read_catalog(path, SURVEY, rows_per_partition=ROWS), tiny_model, draws=4).compute()
+    for frame in (lazy.reset_index(drop=True), infer(pq.read_table(path).to_pandas(), tiny_model, draws=4)):
+        frame.to_parquet(tmp_path / "posteriors.parquet")
+        found = pd.read_parquet(tmp_path / "posteriors.parquet")
+        assert list(found) == list(frame) and found["status"].tolist() == frame["status"].tolist()
+        assert np.array_equal(np.stack(found["log_mstar_draws"]), np.stack(frame["log_mstar_draws"]))
+
+
 def everything(catalog):
     return catalog.to_pandas(catalog.columns)
 

@@ -102,7 +102,7 @@ def test_sky_regions_and_slices_in_brightness_are_no_fault(case, seed):
 def test_a_band_that_one_file_lacks_is_no_fault(tmp_path):
     frames = [region(seed=i) for i in range(3)]
     frames[1] = frames[1].assign(f_u=np.nan, e_u=np.nan)
-    assert read_catalog(folder_of(tmp_path, frames), SURVEY).npartitions == 3
+    assert len(read_catalog(folder_of(tmp_path, frames), SURVEY)) == sum(map(len, frames))
 
 
 def test_all_rows_are_judged_by_the_check_of_a_survey(tmp_path):

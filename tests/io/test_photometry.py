@@ -238,6 +238,15 @@ def test_the_embedded_survey_converts_a_galaxy_by_its_file():
     close(frame["flux_err_r"], [np.hypot(1.0, 2.0) * 10 ** (0.4 * (0.1 - 0.010))])
 
 
+def test_positions_are_in_the_usual_range_and_marks_are_none(raw, survey):
+    raw.loc[:5, "ra"] = [-10.0, 370.0, 360.0, -999.0, 10.0, 359.5]
+    raw.loc[:5, "dec"] = [0.0, 0.0, 0.0, 0.0, 99.0, -90.0]
+    frame = to_photometry(raw, survey)
+    assert frame["ra"][:6].fillna(-1).tolist() == [350.0, 10.0, 0.0, -1, -1, 359.5]
+    assert frame["dec"][:6].isna().tolist() == [False, False, False, True, True, False]
+    assert (frame["ra"][6:] == raw["ra"][6:]).all() and (frame["dec"][6:] == raw["dec"][6:]).all()
+
+
 def test_a_redshift_that_is_not_used_is_not_in_the_frame(raw, survey):
     frame = to_photometry(raw.assign(z_err=raw["z_err"].where(raw.index != 2, -1.0)), survey)
     assert np.isnan(frame.loc[2, ["redshift", "redshift_err"]].to_numpy(dtype=float)).all()

@@ -203,7 +203,7 @@ def test_a_missing_catalogue_is_refused(tmp_path):
 
 def test_a_folder_without_parquet_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(PopcatError, match="holds no Parquet file"):
+    with pytest.raises(PopcatError, match="holds no Parquet, CSV, FITS or VOTable file"):
         plan_chunks(tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_a_fits_file_without_a_table_is_refused(tmp_path):
     from astropy.io import fits
 
     fits.PrimaryHDU(np.zeros((2, 2))).writeto(tmp_path / "a.fits")
-    with pytest.raises(PopcatError, match=r"has no binary table.*PrimaryHDU"):
+    with pytest.raises(PopcatError, match=r"has no table.*PrimaryHDU"):
         plan_chunks(tmp_path / "a.fits")
 
 

@@ -49,6 +49,12 @@ def test_the_random_sample_is_of_all_galaxies_alike_and_of_no_row_order():
     assert abs(places.mean() - 2500) < 4 * 5000 / np.sqrt(12 * 600)
 
 
+def test_a_galaxy_without_a_posterior_has_no_route_and_is_unusual():
+    frame = toy_frame(50, flagged=0).assign(route=pd.array(["flow"] * 50, dtype="string[pyarrow]"))
+    frame.loc[3, ["status", "route"]] = ["no_photometry", pd.NA]
+    assert choose_table(frame, {}, rows=6).why[10**18 + 3] in ("status no_photometry", RANDOM)
+
+
 def test_a_small_catalogue_is_shown_whole():
     frame = toy_frame(50, flagged=5)
     found = choose_table(frame, {10**18: "typical"}, rows=90)

@@ -24,7 +24,7 @@ def started(monkeypatch):
         sizes.append(n)
         yield NOTHING_STARTS
 
-    monkeypatch.setattr(module, "_local", local)
+    monkeypatch.setattr(module, "local_client", local)
     return sizes
 
 

@@ -131,7 +131,7 @@ def test_a_worker_without_the_gpu_that_was_asked_for_says_so(cluster):
 class FakeClient:
     """A cluster of two one-threaded workers; `fate(index, attempt)` is an error, None or a status."""
 
-    status = "running"
+    status, address = "running", "tcp://scheduler"
 
     def __init__(self, fate, workers=2, gpus=0):
         self.fate, self.attempts, self.most, self.together = fate, Counter(), 0, []
@@ -217,6 +217,18 @@ def test_without_workers_the_run_ends_with_the_reason(run, monkeypatch):
     _, driver = run(lambda *_: None, workers=0)
     with pytest.raises(PopcatError, match=r"no worker for .*same command again"):
         list(driver)
+
+
+def test_a_run_that_waits_for_workers_says_so_once(run, monkeypatch):
+    monkeypatch.setattr(window, "NO_WORKERS_S", 0.5)
+    monkeypatch.setattr(window, "WAITING_SAID_S", 0.05)
+    _, driver = run(lambda *_: None, workers=0)
+    said = []
+    driver.say = said.append
+    with pytest.raises(PopcatError, match="no worker for"):
+        list(driver)
+    (line,) = said
+    assert "waiting for a worker: the scheduler has none" in line and "dask worker" in line
 
 
 def test_when_the_gpus_are_lost_the_run_does_not_wait_for_ever(run, monkeypatch):

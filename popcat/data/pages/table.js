@@ -16,7 +16,7 @@ let chosen = null;
 
 /** The columns that the filter and the headings name, each as a function of the galaxy: whole numbers as BigInt. */
 const COLUMNS = new Map([
-  ["object_id", (galaxy) => BigInt(galaxy.id)], ["ra", (galaxy) => galaxy.ra], ["dec", (galaxy) => galaxy.dec],
+  ["object_id", (galaxy) => BigInt(galaxy.id)], ["object_name", (galaxy) => galaxy.name], ["ra", (galaxy) => galaxy.ra], ["dec", (galaxy) => galaxy.dec],
   ["redshift", (galaxy) => galaxy.given_z], ["status", (galaxy) => galaxy.status],
   ["flags", (galaxy) => galaxy.flags.reduce((bits, name) => bits | BigInt(data.flags[name]), 0n)],
   ["n_bands", (galaxy) => (galaxy.n_bands === null ? null : BigInt(galaxy.n_bands))],
@@ -116,7 +116,7 @@ function panelsOf(galaxy) {
     galaxy.chi2 === null ? null : `\u03c7\u00b2 of the best draw ${shown(galaxy.chi2)} in ${galaxy.n_bands ?? galaxy.flux.filter((f) => f !== null).length} bands`,
     `flags: ${galaxy.flags.join(", ") || "none"}`, galaxy.worst_band ? `worst band: ${galaxy.worst_band}` : null,
     galaxy.ess ? `${galaxy.certified ? "certified" : "not certified"}, route ${galaxy.route}, ${shown(galaxy.ess)} effective draws` : null];
-  const heading = [steps, html("h3", {}, `${galaxy.id} `, html("span", { class: "tag" }, galaxy.why)),
+  const heading = [steps, html("h3", {}, `${galaxy.name} `, html("span", { class: "tag" }, galaxy.why)),
     html("div", { class: "note" }, facts.filter(Boolean).join("; "))];
   if (!galaxy.q) {
     return [...heading, html("p", {}, `This galaxy has no posterior: its status is "${galaxy.status}".`),

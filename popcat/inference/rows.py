@@ -1,0 +1,104 @@
+"""What becomes of the rows of a catalogue: how many have a posterior, why others have none, which flags they have."""
+
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from popcat.catalog.manifest import READERS, Sidecar, read_record
+from popcat.catalog.parts import OutputFolder
+from popcat.catalog.queries import open_catalog
+from popcat.errors import PopcatError
+from popcat.galaxies import FLAGS, has_posterior, status_of
+from popcat.survey import Survey
+
+MANY_WITHOUT = 0.05
+"""Above this fraction of galaxies without a posterior a run warns."""
+_MIN_ROWS = 20
+"""Of so few rows all may be without a posterior for reasons of their own."""
+
+Counts = dict[str, dict[str, int]]
+
+
+def counts_of_table(table: pa.Table) -> Counts:
+    """Rows by `status` and rows with each of the `flags`, of a table of posteriors.
+
+    >>> counts_of_table(pa.table({"status": ["ok", "no_photometry"], "flags": [1 + 64, 128]}))["flags"]
+    {'missing_band': 1, 'negative_flux': 1, 'no_photometry': 1}
+    """
+    names, counts = np.unique(table["status"].to_numpy(), return_counts=True)
+    return {"status": dict(zip(map(str, names), map(int, counts), strict=True)),
+            "flags": flag_counts(table["flags"].to_numpy())}  # fmt: skip
+
+
+def flag_counts(flags: np.ndarray) -> dict[str, int]:
+    """Rows with each flag that there is."""
+    found = {name: int(np.count_nonzero(flags & bit)) for name, bit in FLAGS.items()}
+    return {name: n for name, n in found.items() if n}
+
+
+def counts_of_folder(folder: OutputFolder) -> Counts:
+    """The same of all parts of a folder, as they were counted when they were written."""
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(lambda index: _counts_of_part(folder, index), range(folder.n_parts)))
+    return {kind: dict(sum((Counter(one[kind]) for one in found), Counter())) for kind in ("status", "flags")}
+
+
+def _counts_of_part(folder: OutputFolder, index: int) -> Counts:
+    extra = read_record(folder.sidecar_path(index), Sidecar).extra
+    if {"status", "flags"} <= set(extra):
+        return extra
+    return counts_of_table(open_catalog(folder.part_path(index)).to_table(["status", "flags"]))  # of before
+
+
+def without_posterior(status: Mapping[str, int]) -> tuple[int, int]:
+    """Galaxies without a posterior, and all.
+
+    >>> without_posterior({"ok": 8, "no_photometry": 2})
+    (2, 10)
+    """
+    total = sum(status.values())
+    return total - status.get("ok", 0), total
+
+
+def in_words(status: Mapping[str, int], flags: Mapping[str, int]) -> list[str]:
+    """What became of the rows, in lines for a person; the last one is a warning where many have no posterior.
+
+    >>> in_words({"ok": 99, "no_photometry": 1}, {})
+    ['99 of 100 galaxies have a posterior; no_photometry 1', 'flags: none']
+    """
+    lost, total = without_posterior(status)
+    reasons = _listed({name: n for name, n in status.items() if name != "ok"})
+    lines = [f"{total - lost:,} of {total:,} galaxies have a posterior{f'; {reasons}' if reasons else ''}",
+             f"flags: {_listed(flags) or 'none'}"]  # fmt: skip
+    if lost > MANY_WITHOUT * total:
+        lines.append(f"Warning: {lost / total:.0%} of the galaxies have no posterior ({reasons}): compare the survey "
+                     "file with the columns; `popcat survey check` shows what each band holds")  # fmt: skip
+    return lines
+
+
+def refuse_hopeless(where: str, frame: pd.DataFrame, survey: Survey) -> None:
+    """PopcatError where no row of a photometry frame, which stands for a catalogue, can have a posterior."""
+    flags = frame["flags"].to_numpy()
+    if len(frame) < _MIN_ROWS or has_posterior(flags).any():
+        return
+    (reason, _), *_ = Counter(status_of(flags).tolist()).most_common()
+    raise PopcatError(f"{where}: none of the {len(frame):,} galaxies that were looked at can have a posterior "
+                      f"({_listed(Counter(status_of(flags).tolist()))}); {_why(reason, frame, survey)}")
+
+
+def _why(reason: str, frame: pd.DataFrame, survey: Survey) -> str:
+    if reason == "redshift_out_of_range":
+        low, high = survey.redshift_range
+        z = frame["redshift"].dropna()
+        return (f'column "{survey.columns.redshift}" has {z.min():g} to {z.max():g}, expected {low:g} to {high:g}: '
+                "name the column of the redshift (no velocity), or infer it: --hide-redshift")
+    columns = ", ".join(band.flux for band in survey.bands)
+    return f"no band has a finite flux and a positive error: look at the columns {columns} and their errors"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items(), key=lambda item: -item[1]))
