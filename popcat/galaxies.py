@@ -22,6 +22,8 @@ FLAGS = {
     "unusual_colours": 512,
     "quality_cut": 1024,
     "band_off": 2048,
+    "correction_failed": 4096,
+    "at_edge": 8192,
 }
 """Bits of the column `flags`.
 
@@ -34,6 +36,9 @@ magnitudes. unusual_colours: colours, or a brightness, that no model has. Both a
 the galaxies that the model was trained on. quality_cut: the row fails a condition of the survey's `quality`; its
 posterior is inferred nevertheless. band_off: one band, `worst_band`, disagrees with the others: with these it is that
 rare in the training set (tail_band below 1e-3) or among the catalogue's own galaxies (tail_peers below 0.01).
+correction_failed: the exact likelihood was asked for and could not correct the draws (route "failed"), which are the
+flow's. at_edge: draws pile up where the redshift range or the prior ends (popcat.checks.flags.is_at_edge), so that
+the galaxy may be beyond it.
 """
 
 SUPPORT_TAIL = 1e-3
@@ -51,13 +56,17 @@ CERTIFIED_ESS = 100.0
 UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off")
 """Flags with which no posterior is certified: the model, or the survey's noise, is not this galaxy's."""
 
-CHECK_FLAGS = sum(FLAGS[name] for name in UNCERTIFIED)
-"""Bits of the flags UNCERTIFIED: consistency checks that a galaxy failed."""
+NOT_CLEAN = (*UNCERTIFIED, "correction_failed", "at_edge")
+"""Flags of posteriors that the usual clean sample leaves out."""
+
+CHECK_FLAGS = sum(FLAGS[name] for name in NOT_CLEAN)
+"""Bits of the flags NOT_CLEAN: checks that a galaxy or its posterior failed."""
 
 CLEAN = f"status == 'ok' and flags & {CHECK_FLAGS} == 0"
-"""Condition of the usual clean sample: there is a posterior, and no consistency check failed (flags UNCERTIFIED).
+"""Condition of the usual clean sample: there is a posterior, and no check failed (flags NOT_CLEAN).
 
-For `where` of a catalogue and the filter of the report: `catalog.to_pandas(where=popcat.CLEAN)`.
+For `where` of a catalogue and the filter of the report: `catalog.to_pandas(where=popcat.CLEAN)`. The column `clean` is
+the same, for SQL and other readers: `select ... where clean`. Catalogues of earlier versions lack the column.
 """
 
 ROUTES = ("flow", "flow+is", "smc", "failed")
@@ -164,6 +173,15 @@ def has_posterior(flags: np.ndarray) -> np.ndarray:
     [True, True, False]
     """
     return (np.asarray(flags) & sum(FLAGS[reason] for reason in STATUS[1:])) == 0
+
+
+def is_clean(flags: np.ndarray) -> np.ndarray:
+    """Column `clean`, what `CLEAN` asks for: bool (n,).
+
+    >>> is_clean([0, 1 + 4, 32, 128]).tolist()
+    [True, True, False, False]
+    """
+    return has_posterior(flags) & ((np.asarray(flags) & CHECK_FLAGS) == 0)
 
 
 def chi2_of(model_flux: np.ndarray, data: Observation) -> np.ndarray:

@@ -81,6 +81,19 @@ class Prior:
         """Number of coordinates of the unit cube and of unconstrained space: d - 1."""
         return len(self.names) - 1
 
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Least and largest value of a parameter.
+
+        >>> make_prior(GalaxyModel()).bounds("tau_ism")
+        (0.0, 3.0)
+        """
+        n_weights = len(self.stick) + 1
+        uniform = (self.names[0], *self.names[1 + n_weights :])
+        if name not in uniform:
+            return 0.0, 1.0
+        at = uniform.index(name)
+        return float(self.low[at]), float(self.high[at])
+
     def from_unit(self, u: np.ndarray) -> np.ndarray:
         """theta (n, d) of points u (n, d - 1) in the unit cube.
 

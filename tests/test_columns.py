@@ -117,7 +117,7 @@ def test_the_posterior_schema_has_quantiles_and_draws_of_every_quantity():
     for quantity in quantities:
         assert {f"{quantity}_p16", f"{quantity}_p50", f"{quantity}_p84", f"{quantity}_draws"} <= set(names)
     assert {field.name for field in certificate_fields()} <= set(names)
-    fixed = 14 + len(certificate_fields())
+    fixed = 15 + len(certificate_fields())
     assert len(names) == fixed + 2 * len(SURVEY.bands) + 4 * len(quantities)
 
 

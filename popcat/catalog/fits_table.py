@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from popcat.catalog.draws import decode_ragged, is_list
+from popcat.catalog.draws import is_list, longest, padded
 from popcat.catalog.queries import Catalog
 from popcat.errors import PopcatError
 from popcat.files import replacing
@@ -57,9 +57,14 @@ def _wide_format(catalog: Catalog, field: pa.Field) -> str:
     """The format of text or of draws, as wide as the widest value."""
     if not (pa.types.is_string(field.type) or is_list(catalog.dataset.schema, field.name)):
         raise PopcatError(f'{catalog.path}: column "{field.name}" is {field.type}, for which FITS has no type')
-    length = pc.utf8_length if pa.types.is_string(field.type) else pc.list_value_length
-    longest = max((pc.max(length(batch.column(0))).as_py() or 0 for batch in catalog.batches([field.name])), default=0)
-    return f"{max(longest, 1)}{'A' if pa.types.is_string(field.type) else 'E'}"
+    is_text = pa.types.is_string(field.type)
+    width = _most_letters if is_text else longest
+    most = max((width(batch.column(0)) for batch in catalog.batches([field.name])), default=0)
+    return f"{max(most, 1)}{'A' if is_text else 'E'}"
+
+
+def _most_letters(column: pa.Array) -> int:
+    return int(pc.max(pc.utf8_length(column)).as_py() or 0)
 
 
 def _packed(batch: pa.RecordBatch, dtype: np.dtype) -> bytes:
@@ -78,19 +83,7 @@ def _values(column: pa.Array, kind: np.dtype) -> np.ndarray:
         return np.array([{True: ord("T"), False: ord("F")}.get(answer, 0) for answer in answers], dtype=np.int8)
     if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         return column.to_numpy(zero_copy_only=False)
-    values = np.full((len(column), *kind.shape), np.nan, dtype=np.float32).reshape(len(column), -1)
-    rows, lengths, flat = decode_ragged(column)
-    values[np.repeat(rows, lengths), _places(lengths)] = flat
-    return values.reshape(len(column), *kind.shape)
-
-
-def _places(lengths: np.ndarray) -> np.ndarray:
-    """The number of each draw in its galaxy.
-
-    >>> _places(np.array([2, 3])).tolist()
-    [0, 1, 0, 1, 2]
-    """
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return padded(column, int(np.prod(kind.shape))).reshape(len(column), *kind.shape)
 
 
 def _text(field: pa.Field, key: str) -> str:

@@ -9,6 +9,7 @@ import pydantic
 
 from popcat.display import Displayed, listed
 
+_UNKNOWN = "Look at units, zero points, columns and filters; or are these galaxies that the galaxy model lacks?"
 Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
 
 
@@ -73,8 +74,8 @@ class TrainingCheck(Displayed, pydantic.BaseModel):
         """
         if self.fits:
             return f"{self.galaxies:,} galaxies of the catalogue fit the training of posterior {self.posterior}"
-        cause = f"Usually {self.cause}" if self.cause else "Look at units, zero points, extinction, columns and filters"
-        return f"DOES NOT FIT the training of posterior {self.posterior}: {self.misfits}. {cause}."
+        cause = f"Usually {self.cause}." if self.cause else _UNKNOWN
+        return f"DOES NOT FIT the training of posterior {self.posterior}: {self.misfits}. {cause}"
 
     @property
     def facts(self) -> dict[str, str]:

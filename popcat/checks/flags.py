@@ -11,6 +11,7 @@ describes their magnitudes and redshifts without their noise, by extreme deconvo
 very large error. Whether half of the catalogue is off in the same way it cannot tell; the training set can.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numba
@@ -30,6 +31,7 @@ from popcat.galaxies import (
     observation,
     observed,
 )
+from popcat.galaxy_model import Prior
 from popcat.posterior.posterior import Posterior
 from popcat.posterior.support import least, two_sided
 from popcat.units import POGSON
@@ -79,6 +81,35 @@ def check_galaxies(
     flags = np.sum([FLAGS[name] * mask for name, mask in failed.items()], axis=0)
     tails = {"tail_noise": noise, "tail_colours": colours, "tail_band": by_training, "tail_peers": by_own}
     return Checked(flags, tails, worst)
+
+
+EDGE_WIDTH, EDGE_SHARE = 0.02, 0.2
+"""at_edge: a fifth of the draws lie in the last 2% of a range, ten times what a flat posterior has there."""
+
+
+def is_at_edge(
+    draws: Mapping[str, np.ndarray], is_free: np.ndarray, prior: Prior, redshift_range: tuple[float, float]
+) -> np.ndarray:
+    """Whether draws (n, k) by name pile up where a range ends beyond which galaxies go on: (n,) bool.
+
+    Such are the upper end of the redshift range, the lower one unless it is next to zero, where the redshift is drawn
+    (`is_free`, (n,)); both ends of the mass formed, and the largest tau_ism. Other bounds of the prior are where
+    galaxies end, such as no dust, or where photometry says nothing.
+    """
+    z, (low, high) = draws["redshift"], redshift_range
+    found = is_free & (_share_above(z, high - EDGE_WIDTH * (high - low)) >= EDGE_SHARE)
+    if low > EDGE_WIDTH * (high - low):
+        found |= is_free & (_share_above(-z, -low - EDGE_WIDTH * (high - low)) >= EDGE_SHARE)
+    for name, ends in (("log_mstar_formed", (-1.0, 1.0)), ("tau_ism", (1.0,))):
+        low, high = prior.bounds(name)
+        for sign in ends:
+            edge = high if sign > 0 else low
+            found |= _share_above(sign * draws[name], sign * edge - EDGE_WIDTH * (high - low)) >= EDGE_SHARE
+    return found
+
+
+def _share_above(values: np.ndarray, limit: float) -> np.ndarray:
+    return np.mean(values > limit, axis=1)
 
 
 def known_redshift(data: Observation) -> np.ndarray:

@@ -152,9 +152,10 @@ def _ranked(posterior: Posterior, data: Observation, mocks: Observation) -> list
     )
     found = [_measure(what, np.mean(_ranks(values, reference) < TAIL), high=MAX_SHARE) for what, values, reference in (
         (NOISE, noise, mock_noise), ("colours", colours, mock_colours))]  # fmt: skip
-    for name, values in _per_band(names, np.column_stack([
-        _ranks(bands[:, b], mock_bands[:, b]) for b in range(len(names))
-    ])):  # fmt: skip
+    ranks = np.column_stack([_ranks(bands[:, b], mock_bands[:, b]) for b in range(len(names))])
+    # a band that few galaxies have is often one in which only bright ones were detected
+    ranks[:, np.isnan(ranks).mean(axis=0) > 0.5] = np.nan
+    for name, values in _per_band(names, ranks):
         found.append(_measure("brightness given the other bands", np.median(values), *BAND_RANKS, band=name))
     return found
 

@@ -69,8 +69,8 @@ from popcat.run.runner import How, run, values_of
 from popcat.survey import Survey, load_survey
 
 _ALL = 2**62
-# What decides a part's content besides the options: 2 compares each galaxy with the catalogue's own.
-_RULES = 2
+# What decides a part's content besides the options: 2 compares each galaxy with the catalogue's own, 3 flags edges.
+_RULES = 3
 
 
 def infer(

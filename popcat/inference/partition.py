@@ -14,7 +14,7 @@ import pyarrow as pa
 from popcat.catalog.draws import encode, scatter
 from popcat.catalog.parts import OutputFolder
 from popcat.checks.certify import Certified, Effort, certify
-from popcat.checks.flags import OwnGalaxies, check_galaxies
+from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge
 from popcat.columns import PERCENTILES, posterior_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import (
@@ -23,6 +23,7 @@ from popcat.galaxies import (
     OBJECT_NAME,
     UNCERTIFIED,
     has_posterior,
+    is_clean,
     observation,
     observed,
     status_of,
@@ -110,8 +111,13 @@ def infer_table(
     quantities, chi2, certified = _draw(posterior, data, draws, seed, effort)
     checked = check_galaxies(posterior, data, chi2, seed, own)
     flags[rows] |= checked.flags.astype(flags.dtype)
+    at_edge = is_at_edge(quantities, data.is_free, posterior.prior, survey.redshift_range)
+    flags[rows] |= (FLAGS["at_edge"] * at_edge).astype(flags.dtype)
+    if certified is not None:
+        flags[rows] |= (FLAGS["correction_failed"] * (certified.route == "failed")).astype(flags.dtype)
     columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift", "redshift_err")}
     columns |= {"status": status_of(flags), "flags": flags, "n_bands": np.zeros(n, dtype=np.int32)}
+    columns["clean"] = is_clean(flags)
     columns["n_bands"][rows] = observed(data.flux, data.flux_err).sum(axis=1)
     columns["chi2_best"] = scatter(chi2, rows, n)
     columns |= {name: scatter(tail, rows, n, nan_is_null=True) for name, tail in checked.tails.items()}

@@ -11,10 +11,11 @@ from popcat import rng
 from popcat.catalog.draws import SUFFIX, decode_table, encode, scatter
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
+from popcat.checks.flags import is_at_edge
 from popcat.checks.weights import Weights, importance, resample
 from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
-from popcat.galaxies import CERTIFIED_ESS
+from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import load_prior, log_ratio_of
@@ -99,7 +100,16 @@ def reweight_table(
         table = _replace(table, f"{name}{SUFFIX}", encode(values, rows, table.num_rows))
         for q, column in zip(PERCENTILES, np.percentile(values, PERCENTILES, axis=1), strict=True):
             table = _replace(table, f"{name}_p{q}", scatter(column, rows, table.num_rows, nan_is_null=True))
-    return _recertified(table, found, rows, k)
+    at_edge = is_at_edge(changed, is_free, prior, redshift_range)
+    return _recertified(_flagged(table, at_edge, rows), found, rows, k)
+
+
+def _flagged(table: pa.Table, at_edge: np.ndarray, rows: np.ndarray) -> pa.Table:
+    """Flags and `clean` by the new draws; a catalogue written before has no such column."""
+    flags = table["flags"].to_numpy().copy()
+    flags[rows] = flags[rows] & ~FLAGS["at_edge"] | FLAGS["at_edge"] * at_edge
+    table = _replace(table, "flags", pa.array(flags))
+    return _replace(table, "clean", pa.array(is_clean(flags))) if "clean" in table.column_names else table
 
 
 def _recertified(table: pa.Table, found: Weights, rows: np.ndarray, k: int) -> pa.Table:

@@ -16,7 +16,7 @@ from popcat import plots
 from popcat.catalog.queries import Catalog
 from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.ranks import coverage
-from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, UNCERTIFIED
+from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, NOT_CLEAN
 from popcat.pages.galaxies import scalar_columns, to_frame
 
 FIGURE_ROWS = 1_000_000
@@ -172,7 +172,7 @@ def _calibration(calibration, badges) -> Diagnostic:
 def _checks(counts: Counts) -> Diagnostic:
     total = max(counts.status["ok"], 1)
     share = counts.failed / total
-    by_flag = ", ".join(f"{counts.flags[name]:,} {name}" for name in UNCERTIFIED if counts.flags[name])
+    by_flag = ", ".join(f"{counts.flags[name]:,} {name}" for name in NOT_CLEAN if counts.flags[name])
     text = (f"{counts.failed:,} of {counts.status['ok']:,} posteriors failed a consistency check"
             f"{f' ({by_flag})' if by_flag else ''}. To exclude them: catalog.to_pandas(where=popcat.CLEAN). That is "
             "the condition")  # fmt: skip
@@ -238,6 +238,8 @@ FLAG_MEANING = {
     "unusual_colours": "colours or a brightness that no training galaxy has: see worst_band",
     "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
     "band_off": "one band disagrees with the others: see worst_band, tail_band, tail_peers",
+    "correction_failed": "the exact likelihood could not correct the draws, which are the flow's",
+    "at_edge": "draws pile up where the redshift range or the prior ends: the galaxy may be beyond it",
 }
 RUN_MEANING = {
     "exact": "redshift given",

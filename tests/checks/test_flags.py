@@ -14,9 +14,11 @@ from popcat.checks.flags import (
     check_galaxies,
     describe_own_galaxies,
     fit_own_galaxies,
+    is_at_edge,
     rows_to_fit,
 )
 from popcat.galaxies import FLAGS, UNCERTIFIED, chi2_limit, observation
+from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.inference.partition import certificate_columns
 from popcat.io.reading import without_redshift
 from popcat.posterior.posterior import load_posterior
@@ -121,3 +123,33 @@ def test_the_rows_that_are_looked_at_are_spread_over_the_catalogue_and_bounded(n
     assert spans[0][0] == 0 and spans[-1][1] == n
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
     assert sum(stop - start for start, stop in spans) == min(n, N_BLOCKS * BLOCK_ROWS)
+
+
+def spread(low, high, n=200):
+    """Draws of one galaxy, uniform over a range."""
+    return np.linspace(low, high, n)[None]
+
+
+MIDDLE = {"redshift": spread(0.2, 0.4), "log_mstar_formed": spread(10.0, 10.5), "tau_ism": spread(0.0, 1.0)}
+
+
+@pytest.mark.parametrize(("changed", "is_free", "expected"), [
+    ({}, True, False),
+    ({"redshift": spread(0.55, 0.6)}, True, True),
+    ({"redshift": spread(0.55, 0.6)}, False, False),  # given: it is what it is
+    ({"redshift": spread(0.001, 0.6)}, True, False),  # says nothing, and leans nowhere
+    ({"redshift": spread(0.001, 0.01)}, True, False),  # below redshift zero there are no galaxies
+    ({"log_mstar_formed": spread(12.4, 12.5)}, False, True),
+    ({"log_mstar_formed": spread(7.0, 7.1)}, False, True),
+    ({"tau_ism": spread(2.9, 3.0)}, False, True),
+    ({"tau_ism": spread(0.0, 0.01)}, False, False),  # no dust is no edge
+])  # fmt: skip
+def test_draws_that_pile_up_where_a_range_ends_are_at_an_edge(changed, is_free, expected):
+    prior = make_prior(GalaxyModel())
+    found = is_at_edge(MIDDLE | changed, np.array([is_free]), prior, (0.001, 0.6))
+    assert found.tolist() == [expected]
+
+
+def test_a_range_that_begins_far_from_zero_has_a_lower_edge():
+    prior, draws = make_prior(GalaxyModel()), MIDDLE | {"redshift": spread(0.2, 0.22)}
+    assert is_at_edge(draws, np.array([True]), prior, (0.2, 0.6)).all()

@@ -85,6 +85,8 @@ def test_a_real_correction_fills_them(few, tiny_model, tmp_path):
     assert (ok["n_proposals"] >= 1000).all() and ok[["ess", "efficiency", "chi2_best"]].notna().all().all()
     assert (ok["log_evidence"].isna() == (ok["route"] == "failed")).all()
     assert (ok.loc[ok["route"] == "failed", "route_why"] == "budget").all()
+    failed = (ok["flags"] & FLAGS["correction_failed"]) != 0
+    assert (failed == (ok["route"] == "failed")).all() and not ok.loc[failed, "clean"].any()
     assert open_catalog(tmp_path / "out").require_manifest().certify.budget_ms == 40.0
 
 

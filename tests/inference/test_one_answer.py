@@ -14,7 +14,7 @@ from pandas.testing import assert_frame_equal
 
 from popcat.catalog.queries import Catalog
 from popcat.errors import PopcatError
-from popcat.galaxies import FLAGS
+from popcat.galaxies import CLEAN, FLAGS
 from popcat.inference.infer import infer
 from popcat.io.reading import read_catalog
 from popcat.run.client import SYNCHRONOUS
@@ -82,6 +82,15 @@ def test_flags_are_given_whether_or_not_anything_is_certified(written):
     assert written["tail_peers"].notna().mean() > 0.95
     assert ((written["flags"] & FLAGS["band_off"]) != 0)[written["tail_peers"] < 0.01].all()
     assert not written["certified"].any()
+
+
+def test_the_column_clean_is_the_condition_clean(path, tiny_model, tmp_path):
+    catalog = infer(path, tiny_model, output=tmp_path / "out", hide_redshift=True, **RUN)
+    rows = everything(catalog)
+    assert rows["clean"].any() and not rows["clean"].all()
+    for where in (CLEAN, "clean"):
+        found = catalog.to_pandas(["object_id"], where=where)
+        assert found["object_id"].tolist() == rows.loc[rows["clean"], "object_id"].tolist()
 
 
 def test_a_path_without_output_gives_the_rows_of_the_files(path, tiny_model, written):

@@ -9,7 +9,7 @@ import pytest
 from popcat.checks.compare import read_crosscheck
 from popcat.columns import PARAMETERS
 from popcat.errors import PopcatError
-from popcat.galaxies import CLEAN, FLAGS, UNCERTIFIED
+from popcat.galaxies import CLEAN, FLAGS, NOT_CLEAN
 from popcat.pages.crosscheck import crosscheck_section
 from popcat.pages.diagnostics import Counts, diagnostics, run_badges
 
@@ -37,7 +37,7 @@ def test_many_galaxies_that_failed_a_check_are_a_warning_with_the_condition_that
     few, many = (diagnostics(counts_of(failed=n), None, [])[1] for n in (10, 100))
     assert (few.level, few.title) == ("pass", "99.0% of the posteriors pass every consistency check")
     assert many.level == "warn" and "100 of 990 posteriors failed a consistency check" in many.text
-    assert many.code == CLEAN == f"status == 'ok' and flags & {sum(FLAGS[name] for name in UNCERTIFIED)} == 0"
+    assert many.code == CLEAN == f"status == 'ok' and flags & {sum(FLAGS[name] for name in NOT_CLEAN)} == 0"
 
 
 def test_certificates_are_told_from_their_absence():

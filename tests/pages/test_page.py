@@ -12,7 +12,7 @@ import popcat
 from popcat.catalog.queries import open_catalog
 from popcat.columns import PERCENTILES, posterior_schema
 from popcat.errors import PopcatError
-from popcat.galaxies import FLAGS, STATUS, UNCERTIFIED
+from popcat.galaxies import FLAGS, NOT_CLEAN, STATUS
 from popcat.pages import diagnostics
 from popcat.pages.diagnostics import FLAG_MEANING, STATUS_MEANING
 from popcat.survey import load_survey
@@ -94,7 +94,7 @@ def test_the_clean_sample_is_what_the_page_counts_as_passing_every_check(catalog
     counts = diagnostics.read_counts(catalog)
     clean = catalog.to_pandas(["flags"], where=popcat.CLEAN)
     assert len(clean) == counts.status["ok"] - counts.failed > 0
-    assert not any(FLAGS[name] & flags for name in UNCERTIFIED for flags in clean["flags"])
+    assert not any(FLAGS[name] & flags for name in NOT_CLEAN for flags in clean["flags"])
 
 
 def test_an_absent_galaxy_is_named(build, catalogue, tmp_path):
