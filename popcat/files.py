@@ -34,13 +34,13 @@ def write_json_atomic(path: str | Path, obj) -> None:
 
     Raises PopcatError if the disk refuses.
     """
-    with _replacing(Path(path)) as temporary:
+    with replacing(Path(path)) as temporary:
         temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
 
 
 def write_bytes_atomic(path: str | Path, content: bytes) -> None:
     """Write bytes; PopcatError if the disk refuses."""
-    with _replacing(Path(path)) as temporary:
+    with replacing(Path(path)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -53,7 +53,7 @@ def write_parquet_atomic(path: str | Path, table: pa.Table) -> dict:
 
     Raises PopcatError if the disk refuses.
     """
-    with _replacing(Path(path)) as temporary:
+    with replacing(Path(path)) as temporary:
         _write(temporary, table)
         return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
 
@@ -133,7 +133,7 @@ def _float_leaves(schema: pa.Schema) -> list[str]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, which becomes `path` if the block succeeds; the folder is made."""
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:

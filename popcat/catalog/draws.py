@@ -63,6 +63,28 @@ def decode_ragged(column: Column) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows, lengths[rows], flat.to_numpy(zero_copy_only=False) if isinstance(flat, pa.Array) else flat.to_numpy()
 
 
+def longest(column: Column) -> int:
+    """The largest number of draws of a galaxy in a list column.
+
+    >>> longest(pa.array([[1.0, 2.0], None, [3.0]]))
+    2
+    """
+    return int(pc.max(pc.list_value_length(column)).as_py() or 0)
+
+
+def padded(column: Column, k: int) -> np.ndarray:
+    """The draws of all n rows of a list column as float32 (n, k), NaN where a row has fewer.
+
+    >>> padded(pa.array([[1.0, 2.0], None, [3.0]]), 2).tolist()
+    [[1.0, 2.0], [nan, nan], [3.0, nan]]
+    """
+    values = np.full((len(column), k), np.nan, dtype=np.float32)
+    rows, lengths, flat = decode_ragged(column)
+    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    values[np.repeat(rows, lengths), place] = flat
+    return values
+
+
 def decode_table(table: Table, quantities: Sequence[str] | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Rows (m,) of a table that have draws, and the draws (m, k) of each quantity: all of them by default.
 

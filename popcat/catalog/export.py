@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from popcat.catalog.fits_table import write_fits
 from popcat.catalog.queries import open_catalog
 from popcat.catalog.sky import has_position, write_hats_metadata, write_pixels
 from popcat.display import Displayed
@@ -29,6 +30,7 @@ OPENERS = {
     "iceberg": 'popcat.catalog.export.iceberg_table("{path}")', "parquet": 'pandas.read_parquet("{path}/dataset")',
 }  # fmt: skip
 TABLE = "popcat.posteriors"
+FITS = "fits"
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,9 +56,11 @@ def export(
 ) -> Exported:  # fmt: skip
     """Publish a finished posterior catalogue in a folder, or add what is new of it.
 
-    `to` is "hats", "delta", "iceberg" or "parquet". HATS and Parquet are files of HEALPix pixels of at most
+    `to` is "hats", "delta", "iceberg", "parquet" or "fits". HATS and Parquet are files of HEALPix pixels of at most
     `rows_per_pixel` rows, sorted by the index `_healpix_29`; with `sky` so are the files of Delta and Iceberg, whose
     readers then skip most of them in a sky query. Galaxies without a position cannot lie in a pixel and are counted.
+    FITS is one table with draws as vector columns, as TOPCAT reads it: `output` is its file, or the folder of it; it
+    is written once.
 
     Raises PopcatError if the catalogue is not finished, the folder holds something else, galaxies of this catalogue
     are published there already from another one, or a library is missing.
@@ -66,8 +70,10 @@ def export(
     ...
     popcat.errors.PopcatError: cannot export to "dleta"; did you mean "delta"...
     """
+    if to == FITS:
+        return _one_table(Path(posteriors), Path(output).absolute(), name)
     if to not in OPENERS:
-        raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, OPENERS)}')
+        raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, [*OPENERS, FITS])}')
     source, output = Path(posteriors).absolute(), Path(output).absolute()
     parts = open_catalog(source).require_manifest().parts
     record = _record(output, to, name)
@@ -89,6 +95,12 @@ def export(
     rows = sum(record["parts"].values()) - record["without_position"]
     return Exported(sum(part.rows for part in new), rows, record["without_position"], len(record["files"]),
                     OPENERS[to].format(path=output))  # fmt: skip
+
+
+def _one_table(posteriors: Path, output: Path, name: str) -> Exported:
+    file = output if output.suffix.lower() in (".fits", ".fit") else output / f"{name}.fits"
+    rows = write_fits(open_catalog(posteriors), file)
+    return Exported(rows, rows, 0, 1, f'topcat {file}, or astropy.table.Table.read("{file}")')
 
 
 def iceberg_table(path: str | Path):

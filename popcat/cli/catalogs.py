@@ -293,11 +293,18 @@ def schema(
         typer.echo(column_table(columns))
 
 
-@app.command(rich_help_panel=READ, epilog=examples("popcat export posteriors --to hats -o lake"))
+@app.command(rich_help_panel=READ, epilog=examples(
+    "popcat export posteriors --to hats -o lake",
+    "popcat export posteriors --to fits -o posteriors.fits",
+))
 def export(
     posteriors: PosteriorsArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the published catalogue.")] = Path("lake"),
-    to: Annotated[str, typer.Option(help="Format: hats, delta, iceberg or parquet.")] = "hats",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the published catalogue; with --to fits a file.")
+    ] = Path("lake"),
+    to: Annotated[
+        str, typer.Option(help="Format: hats, delta, iceberg, parquet, or fits (one table, for TOPCAT).")
+    ] = "hats",
     sky: Annotated[
         bool, typer.Option("--sky", help="Sort by position (HATS always is), so that sky queries skip files.")
     ] = False,
