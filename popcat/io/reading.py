@@ -26,9 +26,11 @@ _SURVEY = "popcat_survey"
 
 def read_partition(part: Chunk | Sequence[Chunk], survey: Survey) -> pd.DataFrame:
     """The photometry frame of one chunk of a catalogue, or of several that make a part."""
-    chunks = [part] if isinstance(part, Chunk) else part
-    frames = [to_photometry(read_raw(chunk, survey), survey) for chunk in chunks]
-    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    raws = [read_raw(chunk, survey) for chunk in ([part] if isinstance(part, Chunk) else part)]
+    if all(raw.dtypes.equals(raws[0].dtypes) for raw in raws):  # of mixed integers pandas would make floats
+        raws = [pd.concat(raws, ignore_index=True) if len(raws) > 1 else raws[0]]
+    frames = [to_photometry(raw, survey) for raw in raws]
+    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     frame.attrs[_SURVEY] = survey.model_dump_json()
     return frame
 

@@ -292,7 +292,7 @@ def test_the_columns_are_printed_as_a_table(popcat):
 
 
 def test_an_export_needs_a_known_format_and_a_finished_catalogue(popcat, tmp_path):
-    refused(popcat("export", tmp_path, "--to", "fits"), "choices: hats, delta, iceberg, parquet")
+    refused(popcat("export", tmp_path, "--to", "votable"), "choices: hats, delta, iceberg, parquet, fits")
     refused(popcat("export", tmp_path, "-o", tmp_path / "out"), "no catalogue")
 
 

@@ -144,6 +144,16 @@ def test_small_files_join_into_parts_in_the_order_of_the_rows(many, raw, survey)
     assert pickle.loads(pickle.dumps(parts)) == parts
 
 
+def test_files_of_other_types_join_without_a_loss_of_digits(raw, survey, write, tmp_path):
+    kinds = {"a": np.int64, "b": np.uint64, "c": "Int64"}
+    ids = {name: raw["id"][:3] + 10**18 + 10 * k for k, name in enumerate(kinds)}
+    for name, kind in kinds.items():
+        write(raw[:3].assign(id=ids[name].astype(kind), f_r=raw["f_r"][:3].astype("f4")), f"sky/{name}.parquet")
+    (part,) = parts_of_chunks(plan_chunks(tmp_path / "sky"), 100)
+    frame = read_partition(part, survey)
+    assert frame["object_id"].tolist() == [value for name in kinds for value in ids[name]]
+
+
 def test_a_file_by_itself_has_a_part_for_each_chunk(raw, write):
     chunks = plan_chunks(write(raw), rows_per_partition=6)
     assert parts_of_chunks(chunks, 6) == [(chunk,) for chunk in chunks]
