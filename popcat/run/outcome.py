@@ -43,6 +43,7 @@ class Here:
 class OnlyHere:
     """A function that is called in the process that made this, and does nothing in any other.
 
+    >>> import pickle
     >>> told = []
     >>> tell = OnlyHere(told.append)
     >>> tell("an epoch")

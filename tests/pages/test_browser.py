@@ -215,7 +215,7 @@ def test_an_identifier_is_found_by_its_start_and_by_all_of_its_digits(tab, rows)
     ("text", "answer"),
     [("log_mass>10", 'no column "log_mass"'), ("log_mstar", "expected a condition"), ("log_mstar =", 'write "=="'),
      ("log_mstar >", "expected a column or a number at the end"), ("-high_chi2", 'no column "high_chi2"'),
-     ("status > 3", "text is compared with numbers"), ("alert(1)", 'no function "alert"')],
+     ("status > 3", "text is compared with numbers"), ("alert(1)", 'unknown function "alert"')],
 )  # fmt: skip
 def test_a_filter_that_cannot_be_meant_is_answered_in_words_and_hides_nothing(tab, rows, text, answer):
     tab.type("#filter", text)
