@@ -8,9 +8,11 @@ monotonic rational-quadratic splines and linear tails; "coupling", those splines
 A flow on disk: weights as safetensors, architecture as JSON. Nothing is ever unpickled.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +34,8 @@ from nflows.transforms import (
 
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
+
+_ONE_AT_A_TIME = threading.RLock()
 
 SMALLEST = 1e-3
 """Smallest scale, slope, bin width and bin height of nflows' transforms."""
@@ -64,8 +68,23 @@ def architecture_for(settings: Training, *, features: int, context: int) -> Arch
     return Architecture(features=features, context=context, **shape)
 
 
-def build_flow(architecture: Architecture) -> Flow:
-    """An untrained flow with torch's random weights, every dimension's scale near one.
+@contextlib.contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """In the block torch's random weights are those of a seed, whatever other threads make at the same time.
+
+    torch has one such generator a process, and several workers may be threads of one. None: weights of no seed.
+    """
+    with _ONE_AT_A_TIME:
+        if seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+
+
+def build_flow(architecture: Architecture, seed: int | None = None) -> Flow:
+    """An untrained flow with torch's random weights (`seeded`), every dimension's scale near one.
 
     softplus(0) = 0.7 would shrink each dimension by 0.06 over eight blocks, which training would have to undo.
 
@@ -75,8 +94,9 @@ def build_flow(architecture: Architecture) -> Flow:
     """
     permute, build = _FAMILIES[architecture.family]
     transforms = []
-    for i in range(architecture.n_blocks):
-        transforms += [permute(architecture.features, i), build(architecture, i)]
+    with seeded(seed):
+        for i in range(architecture.n_blocks):
+            transforms += [permute(architecture.features, i), build(architecture, i)]
     return Flow(CompositeTransform(transforms), StandardNormal([architecture.features]))
 
 

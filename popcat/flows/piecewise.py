@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
+from popcat.flows.architecture import seeded
 from popcat.flows.optimizer import backward
 from popcat.flows.settings import Training
 from popcat.flows.training import EpochData, History, Pairs, train_density
@@ -89,9 +90,10 @@ def train_piecewise(
 
     Raises PopcatError if no epoch has a finite validation log-probability.
     """
-    torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
+        density = PiecewiseDensity(shape)
     return train_density(
-        PiecewiseDensity(shape), _Autograd, epoch_data, validation,
+        density, _Autograd, epoch_data, validation,
         settings.model_copy(update={"max_epochs": settings.redshift_epochs}), epoch_size=epoch_size,
         checkpoint=checkpoint, identity={"shape": shape.model_dump(), "data": data_id}, device=device, report=report,
     )  # fmt: skip

@@ -160,10 +160,10 @@ def train_flow(
 
     Raises PopcatError as `fit` does.
     """
-    torch.manual_seed(settings.seed)
     return train_density(
-        build_flow(architecture), density_of, epoch_data, validation, settings, epoch_size=epoch_size, device=device,
-        checkpoint=checkpoint, identity={"architecture": architecture.model_dump(), "data": data_id}, report=report,
+        build_flow(architecture, settings.seed), density_of, epoch_data, validation, settings, epoch_size=epoch_size,
+        device=device, checkpoint=checkpoint, identity={"architecture": architecture.model_dump(), "data": data_id},
+        report=report,
     )  # fmt: skip
 
 

@@ -93,9 +93,8 @@ _CONTEXT = 1
 
 def new_flow(settings: PopulationSettings, n_dim: int, seed: int) -> tuple[torch.nn.Module, Architecture]:
     """An untrained flow, near the identity: its draws are the prior's."""
-    torch.manual_seed(seed)
     architecture = architecture_for(settings.training(), features=n_dim, context=_CONTEXT)
-    return build_flow(architecture), architecture
+    return build_flow(architecture, seed), architecture
 
 
 def draw(flow: torch.nn.Module, noise: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from popcat.flows.architecture import seeded
 from popcat.population.distance import Galaxies, Scaling, features_of
 from popcat.population.settings import PopulationSettings
 from popcat.population.start import SHARE, sample_library
@@ -141,13 +142,13 @@ class _Classifier:
     """A small network that tells the data from the library; it goes on from what it has learned."""
 
     def __init__(self, data: torch.Tensor, random: torch.Generator):
-        torch.manual_seed(random.initial_seed() % 2**31)
         n = data.shape[1]
         self.data, self.random = data, random
-        self.net = torch.nn.Sequential(
-            torch.nn.Linear(n, _HIDDEN), torch.nn.SiLU(), torch.nn.Linear(_HIDDEN, _HIDDEN), torch.nn.SiLU(),
-            torch.nn.Linear(_HIDDEN, 1),
-        )  # fmt: skip
+        with seeded(random.initial_seed() % 2**31):
+            self.net = torch.nn.Sequential(
+                torch.nn.Linear(n, _HIDDEN), torch.nn.SiLU(), torch.nn.Linear(_HIDDEN, _HIDDEN), torch.nn.SiLU(),
+                torch.nn.Linear(_HIDDEN, 1),
+            )  # fmt: skip
         self.adam = torch.optim.Adam(self.net.parameters(), lr=_RATE, weight_decay=1e-4)
 
     def learn(self, features: torch.Tensor, weight: torch.Tensor, steps: int) -> float:

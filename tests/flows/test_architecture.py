@@ -1,5 +1,7 @@
 """A flow from `build_flow` is a density, autoregressive, and conditional on its context."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pydantic
 import pytest
 import torch
@@ -69,3 +71,20 @@ def test_a_coupling_flow_transforms_every_dimension_once_in_two_blocks(features)
         count[position[block.network.changed]] += 1
         if i % 2:
             assert (count == (i + 1) // 2).all()
+
+
+def test_a_seed_gives_the_same_weights_whatever_other_threads_make():
+    """torch has one generator a process, and several workers may be threads of one."""
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda i: build_flow(SMALL, i % 2), range(40)))
+    for i, flow in enumerate(made):
+        assert all(map(torch.equal, flow.parameters(), made[i % 2].parameters()))
+    assert not all(map(torch.equal, made[0].parameters(), made[1].parameters()))
+
+
+def test_a_seed_leaves_the_numbers_of_others_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    build_flow(SMALL, 7)
+    assert torch.equal(torch.rand(3), expected)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from popcat.forward import ingredients as dust
+from popcat.forward import dust
 
 WAVE = np.linspace(1000.0, 25000.0, 24001)
 
