@@ -29,6 +29,15 @@ ROW_GROUP_ROWS = 2500
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_full_disk(error: OSError) -> bool:
+    """Whether an error says that the disk is full, or a quota used up.
+
+    >>> is_full_disk(OSError(errno.ENOSPC, "No space left on device")), is_full_disk(FileNotFoundError(2, "no file"))
+    (True, False)
+    """
+    return error.errno in _FULL
+
+
 def write_json_atomic(path: str | Path, obj) -> None:
     """Write an object as indented JSON; numpy scalars and paths become plain values.
 
@@ -144,7 +153,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if os.name != "nt":  # Windows cannot open a folder
             _sync(path.parent, os.O_RDONLY)
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full_disk(error):
             raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
         raise PopcatError(f"cannot write {path}: {error}") from error
     finally:

@@ -14,6 +14,7 @@ from popcat import __version__
 from popcat.cli import catalogs, models
 from popcat.cli.options import CATALOGUE, examples, say
 from popcat.errors import CatalogWarning, PopcatError
+from popcat.files import is_full_disk
 
 
 class _Interruptible(typer.core.TyperGroup):
@@ -58,6 +59,13 @@ def main() -> None:
         app()
     except PopcatError as error:
         typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        # as of numba, which keeps compiled kernels beside the package or in NUMBA_CACHE_DIR
+        typer.echo(f"Error: the disk is full or the quota used up: {error}; make room and give the same command again",
+                   err=True)  # fmt: skip
         sys.exit(2)
 
 

@@ -162,6 +162,11 @@ class Window:
                 return Outcome(index, None, *future.result())
             except CancelledError as error:
                 raise _lost(f"{self.noun} {index} is cancelled") from error
+        if future.status in ("lost", "pending") and self.client.status == "running":
+            # its worker died with what it returned: Dask computes it again
+            self.running[str(future.key)] = index, future
+            future.add_done_callback(self.done.put)
+            return None
         if future.status != "error":
             raise _lost(f"{self.noun} {index} is {future.status}")
         error = future.exception()

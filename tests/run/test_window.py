@@ -247,7 +247,10 @@ def test_when_the_gpus_are_lost_the_run_does_not_wait_for_ever(run, monkeypatch)
 
 @pytest.mark.parametrize("status", ["cancelled", "lost"])
 def test_a_future_that_went_with_its_scheduler_is_not_taken_for_done(run, status):
-    _, driver = run(lambda *_: status)
+    client, driver = run(lambda *_: status)
+    client.status = "closed"
+    driver._look = lambda: None  # which may see it only later
+    driver.limit = 1
     with pytest.raises(PopcatError, match=r"connection to the Dask scheduler is lost.*same command again"):
         list(driver)
 
@@ -293,3 +296,14 @@ def test_what_a_scheduler_unpickles_imports_neither_torch_nor_the_stages():
     code = f"import sys, popcat.run.window; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_a_worker_took_with_it_is_waited_for_again():
+    """A worker that dies with the value of a task that is done: Dask computes it again, and calls once more."""
+    called = []
+    future = SimpleNamespace(key="part-000003", status="lost", add_done_callback=called.append)
+    window = Window(SimpleNamespace(status="running"), pow, {3: (2, 3)}, lambda *_, **__: None)
+    window.running["part-000003"] = 3, future
+    assert window._settle(future) is None and len(called) == 1
+    future.status, future.result = "finished", lambda: (8, {})
+    assert window._settle(future).value == 8 and window.running == {}
