@@ -80,7 +80,7 @@ def _bands(posterior: Posterior, data: Observation) -> Iterator[Fault]:
             bright = "bright" if mag < 0 else "faint"
             lacks = ", or galaxies that the galaxy model lacks" if abs(mag) < _LARGE_MAG else ""
             cause = f"{name} is about {abs(mag):.1f} mag too {bright}: its zero point, filter or column{lacks}"
-            yield cause, _scaled(data, np.where(np.arange(len(names)) == b, 10.0 ** (0.4 * mag), 1.0))
+            yield cause, scaled(data, np.where(np.arange(len(names)) == b, 10.0 ** (0.4 * mag), 1.0))
     for a, b in combinations(range(len(names)), 2):
         order = np.arange(len(names))
         order[[a, b]] = b, a
@@ -97,13 +97,13 @@ def _factors(data: Observation, survey: Survey, factor: float) -> Iterator[Fault
         if not _is_near(ratio, factor):
             continue
         cause = f"fluxes are {times(ratio)}: are they in {other}? The survey file says {unit}"
-        yield cause, _scaled(data, 1.0 / ratio)
+        yield cause, scaled(data, 1.0 / ratio)
     if has_extinction and _is_near(_TRANSMISSION, factor):
         cause = f"fluxes are {times(_TRANSMISSION)}: a transmission was read as an extinction in magnitudes"
-        yield cause, _scaled(data, 1.0 / _TRANSMISSION)
+        yield cause, scaled(data, 1.0 / _TRANSMISSION)
     named = [*ratios.values(), *([_TRANSMISSION] if has_extinction else [])]
     if factor != 1.0 and not any(_is_near(ratio, factor) for ratio in named):
-        yield f"fluxes and errors are {times(factor)}: their unit or zero point", _scaled(data, 1.0 / factor)
+        yield f"fluxes and errors are {times(factor)}: their unit or zero point", scaled(data, 1.0 / factor)
 
 
 def _is_near(ratio: float, factor: float) -> bool:
@@ -113,13 +113,14 @@ def _is_near(ratio: float, factor: float) -> bool:
 
 def _with_wavelength(posterior: Posterior, data: Observation) -> Iterator[Fault]:
     """Faults that go with the wavelength of the bands; not extinction, which looks like dust of the galaxies."""
-    wave = np.array([np.average(curve.wave_aa, weights=curve.response) for curve in load_curves(posterior.survey)])
+    wave = np.array([curve.pivot_wavelength_aa for curve in load_curves(posterior.survey)])
     relative = wave / np.exp(np.mean(np.log(wave)))
-    yield "fluxes are per wavelength (f_lambda), and not per frequency (f_nu)", _scaled(data, relative**2)
-    yield "fluxes were taken from f_lambda to f_nu once too often", _scaled(data, relative**-2)
+    yield "fluxes are per wavelength (f_lambda), and not per frequency (f_nu)", scaled(data, relative**2)
+    yield "fluxes were taken from f_lambda to f_nu once too often", scaled(data, relative**-2)
 
 
-def _scaled(data: Observation, by) -> Observation:
+def scaled(data: Observation, by) -> Observation:
+    """Photometry with fluxes and errors times a factor, or one for each band."""
     return replace(data, flux=data.flux * by, flux_err=data.flux_err * by)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from popcat.catalog.training_check import Measure, TrainingCheck
-from popcat.checks.causes import KINDS, times, usual_cause
+from popcat.checks.causes import KINDS, scaled, times, usual_cause
 from popcat.checks.flags import known_redshift
 from popcat.forward.noise import Noise
 from popcat.galaxies import FLAGS, Observation, chi2_of, has_posterior, observation, observed
@@ -120,7 +120,7 @@ def error_factor(data: Observation, noise: Noise) -> float:
     """
 
     def shifts(ln_factor):
-        return error_shifts(_without(data, np.exp(ln_factor)), noise)
+        return error_shifts(scaled(data, np.exp(-ln_factor)), noise)
 
     def loss(ln_factor):
         return sum(float(np.mean(np.log1p(0.5 * values**2))) for _, values in _per_band(noise.bands, shifts(ln_factor)))
@@ -129,10 +129,6 @@ def error_factor(data: Observation, noise: Noise) -> float:
     best = _LN_FACTORS[int(np.argmin(losses))]
     fits = all(abs(np.median(values)) < 0.5 * MAX_ERROR_SHIFT for _, values in _per_band(noise.bands, shifts(best)))
     return float(np.exp(best)) if fits and loss(0.0) - min(losses) > MIN_GAIN else 1.0
-
-
-def _without(data: Observation, factor: float) -> Observation:
-    return replace(data, flux=data.flux / factor, flux_err=data.flux_err / factor)
 
 
 def _errors(posterior: Posterior, data: Observation, factor: float) -> list[Measure]:

@@ -47,6 +47,12 @@ class FilterCurve:
         area = np.trapezoid(self.response, self.wave_aa)
         return float(np.trapezoid(self.response * self.wave_aa, self.wave_aa) / area)
 
+    @property
+    def pivot_wavelength_aa(self) -> float:
+        """sqrt(int T w dw / int T / w dw): there f_nu = f_lambda w^2 / c, whatever the spectrum."""
+        light = np.trapezoid(self.response * self.wave_aa, self.wave_aa)
+        return float(np.sqrt(light / np.trapezoid(self.response / self.wave_aa, self.wave_aa)))
+
     def segments(self) -> list[tuple[float, float]]:
         """Ranges of wavelength with positive response: wide gaps are left out, narrow ones lie within."""
         positive = self.response > 0
@@ -169,8 +175,7 @@ def same_filter(one: Filter, other: Filter) -> bool:
     except PopcatError:
         return Path(one.filter).name == Path(other.filter).name
     wave = np.union1d(a.wave_aa, b.wave_aa)
-    light = [np.interp(wave, curve.wave_aa, curve.response, left=0.0, right=0.0) for curve in (a, b)]
-    difference = np.subtract(*(response / np.trapezoid(response, wave) for response in light))
+    difference = np.subtract(*(curve(wave) / np.trapezoid(curve(wave), wave) for curve in (a, b)))
     return float(np.trapezoid(np.abs(difference), wave)) / 2 <= SAME_CURVE
 
 

@@ -95,7 +95,7 @@ def remedy(verdict: Verdict, text: str, band: Band, unit: str) -> str:
         return (f"popcat reads AB magnitudes: say in band {band.name} of the survey file what is added to reach them "
                 "(ab_offset_mag; 1.85 takes Vega to AB in 2MASS Ks)")
     if verdict == "per_wavelength":
-        pivot = _pivot_wavelength_aa(band)
+        pivot = load_curve(band).pivot_wavelength_aa
         factor = _to_erg_per_wavelength(text) * pivot**2 / C_AA_S / NMGY_FNU / NMGY_PER_UNIT.get(unit, 1.0)
         return (f"popcat reads fluxes per frequency: convert it in the survey file, in band {band.name} "
                 f'flux = "{factor:.5g} * {band.flux}" (at its pivot wavelength, {pivot:.0f} A), and the error likewise')
@@ -144,9 +144,3 @@ def _to_erg_per_wavelength(text: str) -> float:
     text = re.sub(r"(?i)\bergs\b", "erg", text)
     parsed = _parsed(re.sub(r"(?i)(?<![a-z])(?:ang|angstroms|a|aa|å)(?![a-z])", "Angstrom", text))
     return 1.0 if parsed is None else float(parsed.to(units.erg / units.s / units.cm**2 / units.AA))
-
-
-def _pivot_wavelength_aa(band: Band) -> float:
-    curve = load_curve(band)
-    light = np.trapezoid(curve.response * curve.wave_aa, curve.wave_aa)
-    return float(np.sqrt(light / np.trapezoid(curve.response / curve.wave_aa, curve.wave_aa)))
