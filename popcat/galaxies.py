@@ -166,6 +166,16 @@ def status_of(flags: np.ndarray) -> np.ndarray:
     return status
 
 
+def flag_counts(flags: np.ndarray) -> dict[str, int]:
+    """Rows with each of the FLAGS.
+
+    >>> flag_counts([0, 1, 1 + 4])["missing_band"]
+    2
+    """
+    flags = np.asarray(flags)
+    return {name: int(np.count_nonzero(flags & bit)) for name, bit in FLAGS.items()}
+
+
 def has_posterior(flags: np.ndarray) -> np.ndarray:
     """Whether the status is "ok": bool (n,).
 

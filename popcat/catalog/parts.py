@@ -40,6 +40,7 @@ from popcat.catalog.manifest import (
     sidecar_path,
     unfinished,
 )
+from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
 from popcat.run.runner import How, run
@@ -207,8 +208,7 @@ def _same_run(path: Path, run: Run) -> Run:
     different = [f"{key} ({reprlib.repr(old.get(key))} there, {reprlib.repr(new.get(key))} now)"
                  for key in {**old, **new} if key not in old or key not in new or old[key] != new[key]]
     if different:
-        more = f" and {len(different) - _MAX_NAMED} more" if len(different) > _MAX_NAMED else ""
-        raise PopcatError(f"{path} holds another run, which differs in {', '.join(different[:_MAX_NAMED])}{more}: "
+        raise PopcatError(f"{path} holds another run, which differs in {listed(different, _MAX_NAMED)}: "
                           "name another folder, or remove this one")
     return there
 

@@ -12,7 +12,7 @@ from popcat.catalog.manifest import READERS, Sidecar, read_record
 from popcat.catalog.parts import OutputFolder
 from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
-from popcat.galaxies import FLAGS, has_posterior, status_of
+from popcat.galaxies import flag_counts, has_posterior, status_of
 from popcat.survey import Survey
 
 MANY_WITHOUT = 0.05
@@ -31,13 +31,7 @@ def counts_of_table(table: pa.Table) -> Counts:
     """
     names, counts = np.unique(table["status"].to_numpy(), return_counts=True)
     return {"status": dict(zip(map(str, names), map(int, counts), strict=True)),
-            "flags": flag_counts(table["flags"].to_numpy())}  # fmt: skip
-
-
-def flag_counts(flags: np.ndarray) -> dict[str, int]:
-    """Rows with each flag that there is."""
-    found = {name: int(np.count_nonzero(flags & bit)) for name, bit in FLAGS.items()}
-    return {name: n for name, n in found.items() if n}
+            "flags": {name: n for name, n in flag_counts(table["flags"].to_numpy()).items() if n}}  # fmt: skip
 
 
 def counts_of_folder(folder: OutputFolder) -> Counts:

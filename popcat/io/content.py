@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from popcat.catalog.manifest import META, READERS, Count, Sha256, read_or_none
+from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
 from popcat.files import sha256_of, write_json_atomic
@@ -93,24 +94,19 @@ def require_unchanged(output: str | Path, now: SourceFiles, before: SourceFiles 
     """PopcatError that names the files which changed since an output folder was begun."""
     if before is None or now.columns != before.columns or not (changed := now.changed(before)):
         return
-    raise PopcatError(f"{_listed(changed)} changed after {output} was begun: its parts are of the file as it was; name "
-                      "another folder, or remove this one, or put the old file back")
+    raise PopcatError(f"{listed(changed, _MOST_NAMED)} changed after {output} was begun: its parts are of the "
+                      "file as it was; name another folder, or remove this one, or put the old file back")
 
 
 def require_unchanged_since(chunks: Sequence[Chunk], survey: Survey, before: SourceFiles, output: str | Path) -> None:
     """PopcatError that names the files which changed while a run was reading them."""
     if changed := source_files(chunks, survey, before).changed(before):
-        raise PopcatError(f"{_listed(changed)} changed while it was read: the parts in {output} may mix both states; "
-                          "remove that folder and run again")
+        raise PopcatError(f"{listed(changed, _MOST_NAMED)} changed while it was read: the parts in {output} may "
+                          "mix both states; remove that folder and run again")
 
 
 def _record_of(output: str | Path) -> Path:
     return Path(output) / META / "sources.json"
-
-
-def _listed(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
-    return ", ".join(paths[:_MOST_NAMED]) + more
 
 
 def _columns_read(chunk: Chunk, survey: Survey) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic
 from popcat.io.band_columns import BandColumns, FluxColumn, find_bands
@@ -288,8 +289,7 @@ def _band_text(one: _DraftBand, unit: str) -> str:
     lines.append(f"error_floor = {band.error_floor:g}")
     others = [other.name for other in one.columns.others]
     if others:
-        more = f" and {len(others) - _LISTED} more" if len(others) > _LISTED else ""
-        lines.append(f"# Other columns of this band: {', '.join(others[:_LISTED])}{more}")
+        lines.append(f"# Other columns of this band: {listed(others, _LISTED)}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,6 @@
 """What a catalogue holds, as a survey file says: `inspect_catalog`, `fit_noise`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from popcat.display import Displayed
 from popcat.files import write_json_atomic
 from popcat.forward.filters import load_curves
 from popcat.forward.noise import Noise, noise_counts, noise_from_counts
-from popcat.galaxies import FLAGS, observed
+from popcat.galaxies import FLAGS, flag_counts, observed
 from popcat.io.checking import check_every_row
 from popcat.io.chunks import field_of
 from popcat.io.named import Source
@@ -98,7 +99,8 @@ def inspect_catalog(source: Source, survey: "str | Path | Survey" = "sdss") -> I
     remarks = [*remarks_on(source, chunks), *remarks]
     fields = read_fields(chunks[0])
     stated = {band.name: field_of(fields, band.flux).unit for band in survey.bands}
-    return Inspection(survey.name, counts.rows, counts.flags, tuple(counts.bands(stated)), counts.exact, tuple(remarks))
+    flags, bands = dict(counts.flags), tuple(counts.bands(stated))
+    return Inspection(survey.name, counts.rows, flags, bands, counts.exact, tuple(remarks))
 
 
 def fit_noise(
@@ -132,7 +134,7 @@ class _Counts:
     """Sums and histograms over the parts of a photometry frame."""
 
     def __init__(self, survey: Survey):
-        self.survey, self.rows, self.exact, self.flags = survey, 0, 0, dict.fromkeys(FLAGS, 0)
+        self.survey, self.rows, self.exact, self.flags = survey, 0, 0, Counter(dict.fromkeys(FLAGS, 0))
         self.of_band = {name: {"observed": 0, "negative": 0} for name in survey.band_names}
         self.sn = {name: np.zeros(len(_LOG_SN) - 1, dtype=np.int64) for name in survey.band_names}
         self.mag = {name: np.zeros(len(_MAGS) - 1, dtype=np.int64) for name in survey.band_names}
@@ -141,8 +143,7 @@ class _Counts:
         self.rows += len(frame)
         if self.survey.columns.redshift_err:
             self.exact += int((frame["redshift"].notna() & frame["redshift_err"].isna()).sum())
-        for name, bit in FLAGS.items():
-            self.flags[name] += int(np.count_nonzero(frame["flags"] & bit))
+        self.flags.update(flag_counts(frame["flags"]))
         for band in self.survey.band_names:
             flux, err = (frame[f"{kind}_{band}"].to_numpy(dtype=float) for kind in ("flux", "flux_err"))
             seen = observed(flux, err)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from popcat.catalog.manifest import is_output, read_manifest
+from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.io.formats import READABLE, SUFFIXES, kind_of, suffix_of
 
@@ -55,9 +56,8 @@ def left_out(source: Source) -> list[str]:
             continue
         others = sorted(set(_tables_in(path)) - set(_in_path(path)))
         if others:
-            names = ", ".join(str(file.relative_to(path)) for file in others[:_MAX_NAMED])
-            more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
-            lines.append(f"{path}: {names}{more} left out, because only files of one format are read of a folder; "
+            names = listed([str(file.relative_to(path)) for file in others], _MAX_NAMED)
+            lines.append(f"{path}: {names} left out, because only files of one format are read of a folder; "
                          "name them too if they belong to the catalogue")  # fmt: skip
     return lines
 

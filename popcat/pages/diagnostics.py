@@ -16,7 +16,7 @@ from popcat import plots
 from popcat.catalog.queries import Catalog
 from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.ranks import coverage
-from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, NOT_CLEAN
+from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, NOT_CLEAN, flag_counts
 from popcat.pages.galaxies import scalar_columns, to_frame
 
 FIGURE_ROWS = 1_000_000
@@ -68,7 +68,7 @@ class _Tally:
         self.rows += batch.num_rows
         self.status.update(_counts(batch["status"]))
         bits = batch["flags"].to_numpy(zero_copy_only=False)
-        self.flags.update({name: int(np.count_nonzero(bits & bit)) for name, bit in FLAGS.items()})
+        self.flags.update(flag_counts(bits))
         ok = pc.equal(batch["status"], "ok").to_numpy(zero_copy_only=False)
         self.failed += int(np.count_nonzero(ok & ((bits & CHECK_FLAGS) != 0)))
         if "redshift" in batch.schema.names:
