@@ -67,10 +67,10 @@ class Findings:
         return not faults
 
     def add_rows(self, file: str, raw: pd.DataFrame, stretch: str = "") -> None:
-        """Judge some rows of a file; a kind of fault is told once of a file."""
-        for kind, text in enumerate(faults_of_rows(file, raw, self.survey)):
-            if (file, kind, text[-60:]) not in self._seen:
-                self._seen.add((file, kind, text[-60:]))
+        """Judge some rows of a file; a fault is told once of a file."""
+        for what, text in faults_of_rows(file, raw, self.survey):
+            if (file, what) not in self._seen:
+                self._seen.add((file, what))
                 self.faults[text] = None
         self.summaries[file + stretch] = summary_of(raw, self.survey)
 

@@ -47,8 +47,12 @@ Summary = dict[str, BandSummary]
 """By the names of bands with enough values."""
 
 
-def faults_of_rows(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[str]:
-    """What is wrong with the values of some rows, each fault in a line."""
+Fault = tuple[str, str]
+"""Which fault of which column it is, the same in all rows that have it; and the line that tells it of some rows."""
+
+
+def faults_of_rows(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[Fault]:
+    """What is wrong with the values of some rows."""
     yield from _wrong_magnitude(where, raw, survey)
     yield from _magnitudes_for_fluxes(where, raw, survey)
     yield from _fluxes_for_magnitudes(where, raw, survey)
@@ -146,7 +150,7 @@ def _in_nmgy(raw: pd.DataFrame, band: Band, survey: Survey) -> tuple[np.ndarray,
         return to_nmgy(value, err, survey.unit_of(band), band.softening)
 
 
-def _wrong_magnitude(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[str]:
+def _wrong_magnitude(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[Fault]:
     """Looks at stored values: marks for missing magnitudes, if they are the majority, are worth a word too."""
     band = survey.bands[survey.band_names.index(survey.selection.band)]
     value, unit = numbers(raw, band.flux, survey.missing_values), survey.unit_of(band)
@@ -154,11 +158,12 @@ def _wrong_magnitude(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[
     mag = mag[np.isfinite(mag)]
     low, high = PLAUSIBLE_MAG
     if mag.size and not low <= np.median(mag) <= high:
-        yield (f'{where}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} to '
+        yield (f"median of {band.flux}",
+               f'{where}: the median {band.name} magnitude would be {np.median(mag):.1f}, expected {low:g} to '
                f'{high:g}; is column "{band.flux}" in "{unit}", as survey "{survey.name}" says?')
 
 
-def _magnitudes_for_fluxes(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[str]:
+def _magnitudes_for_fluxes(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[Fault]:
     """Fluxes spread over decades and are larger in the red; magnitudes lie close together, in every band."""
     bands = [band for band in survey.bands if survey.unit_of(band) not in MAGNITUDES]
     values = [numbers(raw, band.flux, survey.missing_values) for band in bands]
@@ -166,12 +171,13 @@ def _magnitudes_for_fluxes(where: str, raw: pd.DataFrame, survey: Survey) -> Ite
     low, high = _LIKE_MAGNITUDES
     if len(bands) >= 3 and all(value.size >= MIN_ROWS and np.mean((value > low) & (value < high)) > 0.98
                                for value in known):
-        yield (f'{where}: columns {", ".join(band.flux for band in bands)} look like magnitudes: 98% of each lie '
+        yield ("fluxes like magnitudes",
+               f'{where}: columns {", ".join(band.flux for band in bands)} look like magnitudes: 98% of each lie '
                f'between {low:g} and {high:g}; say unit = "ab_mag" (or "asinh_mag") in survey "{survey.name}", whose '
                f'unit is "{survey.unit_of(bands[0])}"')
 
 
-def _fluxes_for_magnitudes(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[str]:
+def _fluxes_for_magnitudes(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[Fault]:
     """Marks are a few numbers, repeated; fluxes are as many different numbers as galaxies."""
     for band in survey.bands:
         if survey.unit_of(band) not in MAGNITUDES:
@@ -180,18 +186,20 @@ def _fluxes_for_magnitudes(where: str, raw: pd.DataFrame, survey: Survey) -> Ite
         value = value[np.isfinite(value)]
         none = value[(value < MAG_RANGE[0]) | (value > MAG_RANGE[1])]
         if none.size > _NO_MAGNITUDES * value.size and np.unique(none).size > _DIFFERENT:
-            yield (f'{where}: {none.size} of {value.size} values of column "{band.flux}" are no magnitudes, such as '
+            yield (f"values of {band.flux}",
+                   f'{where}: {none.size} of {value.size} values of column "{band.flux}" are no magnitudes, such as '
                    f'{none[0]:g}; is it in "{survey.unit_of(band)}", as survey "{survey.name}" says?')
 
 
-def _wrong_extinction(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[str]:
+def _wrong_extinction(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator[Fault]:
     low, high = EXTINCTION_RANGE
     for column, bands in _by_extinction(survey.bands):
         magnitudes = extinctions(raw, bands[-1], survey)
         bad = (magnitudes < low) | (magnitudes > high)
         if bad.any():
             value = numbers(raw, column)[bad][0]
-            yield (f'{where}: {int(bad.sum())} of {len(raw)} rows looked at have an extinction below {low:g} or above '
+            yield (f"extinction {column}",
+                   f'{where}: {int(bad.sum())} of {len(raw)} rows looked at have an extinction below {low:g} or above '
                    f'{high:g} mag in column "{column}", such as {value:g}; if that number stands for "unknown", name '
                    "it in missing_values of the survey file, otherwise mend the column")
 

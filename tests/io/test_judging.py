@@ -135,6 +135,17 @@ def test_an_extinction_that_is_none_is_refused_at_the_door(value, is_fault, door
     door(tmp_path / "a.parquet", SURVEY.model_copy(update={"missing_values": (value,)}))
 
 
+def test_each_fault_of_a_file_is_told_once_wherever_it_begins(tmp_path):
+    """The second stretch of rows has another fault before the one that it shares with the first."""
+    long = region(n=3000)
+    long["a_g"] = 30.0
+    long.loc[1000:, "a_u"] = 30.0
+    long.to_parquet(tmp_path / "long.parquet", index=False)
+    with pytest.raises(PopcatError, match='in 2 ways') as told:
+        inspect_catalog(tmp_path / "long.parquet", SURVEY)
+    assert [str(told.value).count(f'in column "{name}"') for name in ("a_u", "a_g")] == [1, 1]
+
+
 def test_stretches_of_a_file_are_evenly_spaced_and_bounded(tmp_path):
     region(n=9000).to_parquet(tmp_path / "a.parquet", index=False, row_group_size=1000)
     found = list(_stretches(plan_chunks(tmp_path / "a.parquet", rows_per_partition=2500), 2000, 4))
