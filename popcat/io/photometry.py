@@ -75,7 +75,7 @@ def to_photometry(raw: pd.DataFrame, survey: Survey) -> pd.DataFrame:
     Fluxes and errors come out in nMgy with Galactic extinction removed; NaN stays NaN. A bad error (zero, negative,
     infinite) stays bad: the error floor does not hide it.
 
-    Raises PopcatError if a column is missing or not numeric, or the identifiers are not int64 integers.
+    Raises PopcatError if a column is missing or not numeric, or the identifiers are neither int64 integers nor text.
     """
     require_columns(raw.columns, survey, "the frame")
     columns = survey.columns
