@@ -106,10 +106,10 @@ def check_catalog(source: Source, survey: Survey, chunks: Sequence[Chunk]) -> No
 
     Checked: every column that the survey names is there, once, and numeric, and every quality cut a condition;
     identifiers are integers or text, each once in the whole catalogue; the units that a file states for a flux and its
-    error are the survey's; in each file the median magnitude in the selection band is one that galaxies have, fluxes do not
-    look like magnitudes, extinctions are some, and fluxes and errors are not in another unit than those of the other
-    files. Of each file up to 2,000 rows are looked at, in up to 4 stretches; of many files together a million rows. A
-    CSV file has no schema, so all its rows are read.
+    error are the survey's; in each file the median magnitude in the selection band is one that galaxies have, fluxes
+    do not look like magnitudes, extinctions are plausible, and fluxes and errors are not in another unit than those of
+    the other files. Of each file up to 2,000 rows are looked at, in up to 4 stretches; of many files together a million
+    rows. A CSV file has no schema, so all its rows are read.
 
     A stated unit that popcat does not understand, and non-detections, are told in a `CatalogWarning`.
 
