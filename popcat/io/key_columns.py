@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from popcat.io.band_columns import BandColumns, error_pairs
-from popcat.io.chunks import Field
+from popcat.io.chunks import Field, is_text
 from popcat.io.conventions import Catalogue, conventions, named
 from popcat.io.sampled_values import Sample
 
@@ -34,7 +34,7 @@ class Choice:
 
 
 def choose_id(fields: Mapping[str, Field], catalogue: Catalogue | None, sample: Sample) -> Choice:
-    """The column that identifies galaxies: whole numbers, each once."""
+    """The column that identifies galaxies: whole numbers, each once, or text."""
     composite = catalogue.object_id if catalogue else None
     if composite is not None and set(composite.needs) <= set(fields):
         return Choice(composite.text, composite.why)
@@ -46,9 +46,10 @@ def choose_id(fields: Mapping[str, Field], catalogue: Catalogue | None, sample: 
     floats = [name for name in found if fields[name].kind == "float" and _whole_numbers(sample, name)]
     if floats and floats[0].isidentifier():
         return Choice(f"{floats[0]} | 0", "whole numbers that the file stores as floats")
+    if texts := [name for name in found if is_text(fields[name].kind)]:
+        return Choice(texts[0], "text, which popcat keeps as object_name")
     if found:
-        kind = "floats" if fields[found[0]].kind == "float" else "text"
-        return Choice(found[0], f"CHECK: {kind}, and popcat needs a whole number for each galaxy")
+        return Choice(found[0], "CHECK: floats, and popcat needs a whole number or a text for each galaxy")
     return Choice("object_id", "CHECK: no column found")
 
 

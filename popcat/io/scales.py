@@ -4,7 +4,6 @@ Only what a file states is stated. Everything else is said to be checked, with t
 """
 
 import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from popcat.io.band_columns import FluxColumn
 from popcat.io.conventions import Catalogue, embedded_band
 from popcat.io.sampled_values import Sample, looks_like_magnitudes
-from popcat.io.stated_units import spelled_unit
+from popcat.io.stated_units import parsed_unit, spelled_unit
 from popcat.units import AB_FNU, AB_ZERO_NMGY
 
 _CGS_TO_JY = 3631.0 / AB_FNU
@@ -121,9 +120,5 @@ def _in_jy(text: str) -> float | None:
     """What takes a unit, such as erg/s/cm2/Hz, to Jy; None for others."""
     from astropy import units
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", units.UnitsWarning)
-        parsed = units.Unit(text, parse_strict="silent")
-    if isinstance(parsed, units.UnrecognizedUnit) or not parsed.is_equivalent(units.Jy):
-        return None
-    return float(parsed.to(units.Jy))
+    parsed = parsed_unit(text)
+    return float(parsed.to(units.Jy)) if parsed is not None and parsed.is_equivalent(units.Jy) else None

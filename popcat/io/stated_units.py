@@ -105,7 +105,7 @@ def remedy(verdict: Verdict, text: str, band: Band, unit: str) -> str:
 def _verdict_by_dimension(text: str, unit: str) -> Verdict:
     from astropy import units
 
-    parsed = _parsed(text)
+    parsed = parsed_unit(text)
     if parsed is None:
         return "per_wavelength" if _is_per_wavelength(text) else "unknown"
     if parsed.is_equivalent(units.dimensionless_unscaled):
@@ -127,7 +127,7 @@ def _is_per_wavelength(text: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str) -> Any:
+def parsed_unit(text: str) -> Any:
     """astropy's unit of a text; None where it cannot read it."""
     from astropy import units
 
@@ -142,5 +142,5 @@ def _to_erg_per_wavelength(text: str) -> float:
     from astropy import units
 
     text = re.sub(r"(?i)\bergs\b", "erg", text)
-    parsed = _parsed(re.sub(r"(?i)(?<![a-z])(?:ang|angstroms|a|aa|å)(?![a-z])", "Angstrom", text))
+    parsed = parsed_unit(re.sub(r"(?i)(?<![a-z])(?:ang|angstroms|a|aa|å)(?![a-z])", "Angstrom", text))
     return 1.0 if parsed is None else float(parsed.to(units.erg / units.s / units.cm**2 / units.AA))
