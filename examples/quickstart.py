@@ -11,7 +11,7 @@ catalog = popcat.read_catalog("demo/catalog.parquet", survey="sdss")  # a lazy D
 posteriors = popcat.infer(catalog, posterior="sdss", draws=100)  # lazy too: flows run in map_partitions
 
 frame = posteriors.partitions[0].compute()  # pandas: one row a galaxy
-good = frame[(frame["status"] == "ok") & (frame["chi2_best"] < 10)]
+good = frame[frame["clean"]]  # there is a posterior, and it passed every check
 print(good[["object_id", "redshift", "log_mstar_p16", "log_mstar_p50", "log_mstar_p84", "log_ssfr_p50"]].head())
 
 # Draws carry the correlations: the probability that a galaxy is massive and quiescent.
