@@ -82,7 +82,7 @@ def test_an_interrupt_keeps_what_is_done_and_says_so_in_one_line(tmp_path):
 
 
 SLOW = """
-import os, time
+import os, signal, time
 from popcat.cli import app, main
 from popcat.run.runner import How, run
 
@@ -92,6 +92,7 @@ def slowly():
         log=os.environ["LOG"]))
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with "&" ignores it
     main()
 """
 
