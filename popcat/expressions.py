@@ -126,19 +126,20 @@ def parse(text: str) -> Expression:
 
 
 def as_column(text: str) -> Expression | None:
-    """The expression that a text is; None where it can only be the plain name of a column.
+    """The expression that a text is; None where it can only be the plain name of a column: so is a number alone.
 
-    >>> as_column("f_r"), as_column("Flux (nJy)")
-    (None, None)
+    >>> as_column("f_r"), as_column("Flux (nJy)"), as_column("5")
+    (None, None, None)
     >>> as_column("NMGY[2]").columns
     ('NMGY[2]',)
     """
     if text.isidentifier():
         return None
     try:
-        return parse(text)
+        expression = parse(text)
     except PopcatError:
         return None
+    return expression if expression.columns else None
 
 
 def sources_of(name: str, known: Iterable[str]) -> tuple[str, ...]:

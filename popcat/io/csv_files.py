@@ -7,6 +7,7 @@ start with "#" are no data. In an ECSV file (Astropy's form, APE 6) they hold un
 import csv
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
@@ -17,6 +18,7 @@ import pandas as pd
 from popcat.errors import PopcatError
 from popcat.io.chunks import Chunk, Field, is_text, numpy_kind
 from popcat.io.dialects import WHITESPACE, Dialect, dialect_of, text_of
+from popcat.io.streams import is_compressed
 
 _SCHEMA_ROWS = 2500
 
@@ -62,6 +64,19 @@ def names(path: str) -> list[str]:
     if dialect.delimiter == WHITESPACE:
         return header.split()
     return [name for name in next(csv.reader([header], delimiter=dialect.delimiter, skipinitialspace=True)) if name]
+
+
+def remarks(path: str) -> list[str]:
+    """A line if the last row has no end: a number in it may be cut off, and nothing else would show it."""
+    if is_compressed(path):  # whose own end is looked for
+        return []
+    with open(path, "rb") as file:
+        file.seek(-2, 2)
+        end = file.read()
+    if b"\n" in end or b"\r" in end:
+        return []
+    return [f"{path} ends within a line: if it was cut off, the last row is wrong and rows are missing; compare its "
+            "size with the original's"]  # fmt: skip
 
 
 @lru_cache(maxsize=16)
@@ -147,7 +162,12 @@ def _parse(chunk: Chunk, **options) -> pd.DataFrame:
     options |= {"index_col": False, "skipinitialspace": True, "sep": dialect.delimiter, "decimal": dialect.decimal}
     options |= {"names": list(dialect.names), "header": None} if dialect.names else {}
     try:
-        return _with_integers(text, _decoded(text, **options), options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values that would be left out
+            return _with_integers(text, _decoded(text, **options), options)
+    except pd.errors.ParserWarning as error:
+        raise PopcatError(f"cannot read {chunk.path}, rows {chunk.start + 1} to {chunk.stop}: they have more values "
+                          "than the header has names; put a text with a separator in it between quotes") from error
     except pd.errors.ParserError as error:
         said = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise PopcatError(f"cannot read {chunk.path}, rows {chunk.start + 1} to {chunk.stop}: {said} "

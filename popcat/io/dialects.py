@@ -95,11 +95,15 @@ def _split_comments(lines: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _ecsv(skip: int, comments: list[str]) -> Dialect:
-    from astropy.table.meta import get_header_from_yaml
+    from astropy.table.meta import YamlParseError, get_header_from_yaml
 
-    header = get_header_from_yaml([line[2:].rstrip() for line in comments[1:]])
-    units = {item["name"]: str(item["unit"]) for item in header["datatype"] if item.get("unit")}
-    return Dialect(skip, header.get("delimiter", " "), units)
+    try:
+        header = get_header_from_yaml([line[2:].rstrip() for line in comments[1:]])
+        units = {item["name"]: str(item["unit"]) for item in header["datatype"] if item.get("unit")}
+        return Dialect(skip, header.get("delimiter", " "), units)
+    except (YamlParseError, AttributeError, LookupError, TypeError, RecursionError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"its header says that it is ECSV, and is none ({first}); it is damaged or cut off") from error
 
 
 def _sextractor(comments: list[str]) -> tuple[tuple[str, ...], dict[str, str]] | None:

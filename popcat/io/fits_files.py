@@ -7,6 +7,7 @@ all of it, privately, which systems refuse beyond their memory, and may copy all
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,15 @@ class _Layout(NamedTuple):
         return [name for name, times in Counter(self.columns).items() if times > 1]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without astropy's warnings: headers and names are seldom clean; truncation is refused here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
+
+
+@_quiet()
 def plan(path: str, rows: int, asked: str | None = None, columns: Sequence[str] = ()) -> list[Chunk]:
     """Chunks of at most `rows` rows of the table that is asked for by name or number of the HDU.
 
@@ -52,15 +62,14 @@ def plan(path: str, rows: int, asked: str | None = None, columns: Sequence[str] 
 
     Raises PopcatError if there is no such table, or the file ends before its last row.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)  # headers are seldom clean; truncation is refused here
-        layout = _chosen(path, asked, columns)
+    layout = _chosen(path, asked, columns)
     for name in columns:
         _refuse_repeated(path, layout, name)
     _refuse_truncated(path, layout)
     return [Chunk(path, "fits", start, stop, table=layout.table) for start, stop in spans(layout.rows, rows)]
 
 
+@_quiet()
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
     """Rows of a chunk, in native byte order."""
     layout = _layout(chunk.path, chunk.table)
@@ -68,6 +77,7 @@ def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame({name: _joined([part[name] for part in parts]) for name in columns})
 
 
+@_quiet()
 def fields(path: str, table: int = 0) -> dict[str, Field]:
     """Kind of each column, and its unit from TUNIT; of the first table, where none is named."""
     layout = _layout(path, table) if table else _chosen(path, None, ())
@@ -75,6 +85,7 @@ def fields(path: str, table: int = 0) -> dict[str, Field]:
     return {column.name: array_field(values_of(one, column.name)[0], column.unit) for column in one.columns}
 
 
+@_quiet()
 def names(path: str, table: int = 0) -> list[str]:
     """Names of all columns, also those that are there twice."""
     return list((_layout(path, table) if table else _chosen(path, None, ())).columns)
@@ -163,9 +174,7 @@ def _table(layout: _Layout, content: bytes, rows: int):
     header = layout.header.copy()
     header["NAXIS2"], header["PCOUNT"] = rows, 0
     padding = (b" " if layout.kind is fits.TableHDU else b"\0") * (-len(content) % _FITS_BLOCK)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        return layout.kind.fromstring(header.tostring().encode("latin-1") + content + padding)
+    return layout.kind.fromstring(header.tostring().encode("latin-1") + content + padding)
 
 
 def _column(table, layout: _Layout, name: str):

@@ -4,6 +4,7 @@ A plan is made once, from file footers alone; a chunk is small, so it can be sen
 files. Names and values are the file's own: `popcat.io.photometry` gives them popcat's names and units.
 """
 
+import csv
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from popcat.io.chunks import Chunk, Field
 from popcat.io.formats import kind_of
 from popcat.io.named import Named, Source, files_of, label_of, left_out, partition_values
 
-_BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, pa.ArrowException)
+_BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, csv.Error, pa.ArrowException)
 
 
 def plan_chunks(source: Source, *, rows_per_partition: int = 2500, columns: Sequence[str] = ()) -> list[Chunk]:
@@ -75,10 +76,10 @@ def parts_of_chunks(chunks: Sequence[Chunk], rows: int) -> list[tuple[Chunk, ...
 
 
 def remarks_on(source: Source, chunks: Sequence[Chunk]) -> list[str]:
-    """What whoever uses a catalogue must know and its rows do not say, a line each: a query that was cut off, files
-    that are left out."""
+    """What whoever uses a catalogue must know and its rows do not say, a line each: a query or a file that was cut off,
+    files that are left out."""
     lines = left_out(source)
-    for path in dict.fromkeys(chunk.path for chunk in chunks if chunk.format == "votable"):
+    for path in dict.fromkeys(chunk.path for chunk in chunks if chunk.format in ("votable", "csv")):
         lines += _reader(path).remarks(path)
     return lines
 

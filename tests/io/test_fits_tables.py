@@ -31,6 +31,13 @@ def frame_of(path, names, **options):
     return pd.concat([read_chunk(chunk, names) for chunk in chunks], ignore_index=True)
 
 
+def test_unusual_names_of_columns_are_read_without_a_word(tmp_path):
+    """astropy warns of each; warnings are errors here."""
+    Table({"mag:g": [1.0, 2.0], "flux (r)": [3.0, 4.0]}).write(tmp_path / "a.fits")
+    assert frame_of(tmp_path / "a.fits", ["mag:g", "flux (r)"])["mag:g"].tolist() == [1.0, 2.0]
+    assert list(read_fields(tmp_path / "a.fits")) == ["mag:g", "flux (r)"]
+
+
 NULLS = {
     "plain": {},
     "scaled": {"TSCAL1": 0.5, "TZERO1": 10.0},

@@ -1,12 +1,14 @@
 """Text tables as people write them: separators, decimal commas, encodings, quotes, headers in comments, IPAC, CDS."""
 
 import gzip
+import re
 
 import pandas as pd
 import pytest
 
-from popcat.errors import PopcatError
+from popcat.errors import CatalogWarning, PopcatError
 from popcat.io.checking import check_catalog
+from popcat.io.reading import read_catalog
 from popcat.io.sources import plan_chunks, read_chunk, read_fields
 
 HEADER = "id,f_r,note"
@@ -81,6 +83,35 @@ def test_a_row_of_more_values_than_columns_is_refused_with_its_line(tmp_path):
     (tmp_path / "a.csv").write_text("id,name,z\n1,a,0.1\n2,Miller, J.,0.2\n3,c,0.3,,\n")
     with pytest.raises(PopcatError, match=r"a\.csv: line 3 after the comments has 4 values, expected 3"):
         frame_of(tmp_path / "a.csv", ["id"])
+
+
+def test_a_row_of_more_values_between_blanks_is_refused_not_cut(tmp_path):
+    (tmp_path / "a.txt").write_text("id z\n1 0.1 0.3\n2 0.2 0.3\n")
+    with pytest.raises(PopcatError, match=r"a\.txt, rows 1 to 2: they have more values than the header has names"):
+        frame_of(tmp_path / "a.txt", ["id", "z"])
+
+
+def test_a_file_that_ends_within_a_line_is_read_and_said(raw, survey, tmp_path):
+    raw.to_csv(tmp_path / "a.csv", index=False)
+    content = (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "a.csv").write_bytes(content[:-5])  # the last number loses digits: nothing else shows it
+    with pytest.warns(CatalogWarning, match=r"a\.csv ends within a line"):
+        read_catalog(tmp_path / "a.csv", survey)
+
+
+DAMAGED_TEXT = {
+    "a.ecsv": b"# %ECSV 1.0\n# ---\n# datatype:\n# - {name: id, datat\nid\n1\n",
+    "b.ecsv": b"# %ECSV 1.0\n# ---\n# datatype: [id, z]\nid z\n1 0.1\n",
+    "c.csv": b"id,z\r1,0.1\r\n2,\r\r0.2\n\r",
+    "d.csv.gz": gzip.compress(b"id,\rz\n1,2\r\n")[:-3],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_TEXT)
+def test_a_damaged_text_table_is_an_error_in_words(raw, survey, tmp_path, name):
+    (tmp_path / name).write_bytes(DAMAGED_TEXT[name])
+    with pytest.raises(PopcatError, match=re.escape(name)):
+        read_catalog(tmp_path / name, survey)
 
 
 def test_integers_with_blanks_keep_all_their_digits(tmp_path):
