@@ -22,11 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.errors import DiskFullError, PopcatError
+from popcat.errors import DiskFullError, OutputError, PopcatError
 
 ROW_GROUP_ROWS = 2500
 """Small enough to find one galaxy in a fraction of a second, large enough to compress."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def is_full_disk(error: OSError) -> bool:
@@ -155,7 +156,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if is_full_disk(error):
             raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
-        raise PopcatError(f"cannot write {path}: {error}") from error
+        kind = OutputError if error.errno in _READ_ONLY else PopcatError
+        raise kind(f"cannot write {path}: {error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
