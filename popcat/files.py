@@ -3,7 +3,7 @@
 A file is written under a temporary name that starts with "." (readers of Parquet folders ignore it), synced to disk,
 and renamed; then the folder is synced, so that the new name survives too.
 
-A folder appears likewise. Where built files are kept; files that other installed packages hold.
+A folder appears likewise. Arrays that are kept in the cache folder; files that other installed packages hold.
 """
 
 import errno
@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from popcat.caches import cache_folder
 from popcat.errors import DiskFullError, OutputError, PopcatError
 
 ROW_GROUP_ROWS = 2500
@@ -85,15 +86,6 @@ def folder_atomic(path: str | Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def cache_folder() -> Path:
-    """Where what can be built again is kept: $POPCAT_CACHE, else popcat in $XDG_CACHE_HOME, else ~/.cache/popcat.
-
-    A variable that is empty counts as not set.
-    """
-    named = os.environ.get("POPCAT_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popcat"
 
 
 def kept_array(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
