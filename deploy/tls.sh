@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Certificates for one cluster: a CA of its own, and one certificate that scheduler, workers and client all show.
 # Whoever holds node.key may use the cluster, and Dask runs any code that a client sends: keep the folder private.
+# They are valid for DAYS (30), and made anew when called in their last day: then end the cluster and start it again.
 #   tls.sh FOLDER [DAYS]
 set -euo pipefail
 
@@ -9,7 +10,7 @@ days=${2:-30}
 umask 077
 mkdir -p "$folder"
 if [[ -s $folder/node.pem ]] && openssl x509 -in "$folder/node.pem" -checkend 86400 -noout >/dev/null; then
-  echo "$folder holds certificates that are still valid"
+  echo "$folder holds certificates that are still valid, until $(openssl x509 -in "$folder/node.pem" -enddate -noout | cut -d= -f2)"
   exit 0
 fi
 
@@ -26,4 +27,4 @@ openssl x509 -req -sha256 -in "$work/node.csr" -CA "$work/ca.pem" -CAkey "$work/
   -days "$days" -extfile "$work/node.ext" -out "$work/node.pem"
 # The CA's key is not kept: no further certificate can be made.
 mv "$work/ca.pem" "$work/node.key" "$work/node.pem" "$folder/"
-echo "ca.pem, node.pem, node.key in $folder, valid for $days days"
+echo "ca.pem, node.pem, node.key in $folder, valid for $days days: a cluster that lives longer needs new ones"

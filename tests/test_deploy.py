@@ -153,6 +153,102 @@ def test_every_port_that_leaves_a_host_speaks_tls():
     assert config["distributed"]["comm"]["require-encryption"] is True
 
 
+def dashboards():
+    """(where, command line) of every scheduler and worker that a recipe starts."""
+    for name, pod in PODS:
+        for container in pod["containers"]:
+            yield name, " ".join(container["args"])
+    compose = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        yield f"compose.yaml {name}", " ".join(service["command"])
+    for path in SCRIPTS:
+        yield path.name, path.read_text().replace("\\\n", "")
+    yield "README.md", (DEPLOY / "README.md").read_text()
+
+
+def test_no_dashboard_listens_beyond_its_host():
+    """They have no encryption, and ask nobody for a name."""
+    found = 0
+    for where, text in dashboards():
+        for command in re.findall(r"dask (?:scheduler|worker)\s(?:[^\n`,]|\n(?!\n))+", text):
+            addresses = re.findall(r"--dashboard-address (\S+)", command)
+            assert "--no-dashboard" in command or all(one.startswith("127.0.0.1:") for one in addresses), where
+            assert "--no-dashboard" in command or addresses, where
+            found += 1
+    assert found >= 10
+    assert "8787:8787" not in (DEPLOY / "docker" / "compose.yaml").read_text()
+
+
+def core_resources():
+    return [one for path in MANIFESTS for one in documents(path) if "dask.org" not in one["apiVersion"]]
+
+
+def unknown_keys(value, kind, models, at=""):
+    """Keys that a type of the Kubernetes API does not have."""
+    if kind.lower().startswith("list[") and isinstance(value, list):
+        return [one for i, item in enumerate(value) for one in unknown_keys(item, kind[5:-1], models, f"{at}.{i}")]
+    model = getattr(models, kind, None)
+    if model is None or not isinstance(value, dict) or not hasattr(model, "attribute_map"):
+        return []
+    types = {name: model.openapi_types[attribute] for attribute, name in model.attribute_map.items()}
+    return [f"{at}.{key}" for key in value if key not in types] + [
+        one for key in value if key in types for one in unknown_keys(value[key], types[key], models, f"{at}.{key}")]
+
+
+def test_kubernetes_knows_every_key_of_the_other_resources():
+    models = pytest.importorskip("kubernetes.client.models")
+    for one in core_resources():
+        if one["kind"] != "Kustomization":
+            assert unknown_keys(one, f"V1{one['kind']}", models) == [], one["kind"]
+    (job,) = [one for one in core_resources() if one["kind"] == "Job"]
+    job["spec"]["template"]["spec"]["containers"][0]["imag"] = "x"
+    assert unknown_keys(job, "V1Job", models) == [".spec.template.spec.containers.0.imag"]
+
+
+def test_what_would_end_a_run_is_not_evicted():
+    budgets = [one["spec"] for one in core_resources() if one["kind"] == "PodDisruptionBudget"]
+    assert [one["minAvailable"] for one in budgets] == [1, 1]
+    labels = [one["selector"]["matchLabels"] for one in budgets]
+    (cluster,) = [one for one in dask_resources() if one["kind"] == "DaskCluster"]
+    assert cluster["spec"]["scheduler"]["service"]["selector"] in labels  # as the operator labels its scheduler
+    (job,) = [one for one in core_resources() if one["kind"] == "Job"]
+    assert job["spec"]["template"]["metadata"]["labels"] in labels
+
+
+def test_a_job_ends_and_is_removed():
+    (job,) = [one["spec"] for one in core_resources() if one["kind"] == "Job"]
+    assert 0 < job["ttlSecondsAfterFinished"] <= 7 * 86400
+    assert 0 < job["activeDeadlineSeconds"] <= 30 * 86400
+
+
+def amount(text):
+    """A quantity of Kubernetes as a number."""
+    units = {"m": 1e-3, "Gi": 2.0**30, "Mi": 2.0**20}
+    number, unit = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", str(text)).groups()
+    return float(number) * units.get(unit, 1.0)
+
+
+def test_all_that_the_recipes_start_fits_in_the_quota_of_the_namespace():
+    (quota,) = [one["spec"]["hard"] for one in core_resources() if one["kind"] == "ResourceQuota"]
+    replicas = {one["kind"]: one["spec"].get("worker", one["spec"]).get("replicas") for one in dask_resources()}
+    replicas["DaskWorkerGroup"] = next(one["spec"]["worker"]["replicas"] for one in dask_resources()
+                                       if one["kind"] == "DaskWorkerGroup")  # fmt: skip
+    total = dict.fromkeys(quota, 0.0)
+    for name, pod in PODS:
+        (container,) = pod["containers"]
+        of = {"cluster.yaml": "DaskCluster", "gpu-workers.yaml": "DaskWorkerGroup"}.get(name)
+        times = replicas[of] if container["name"] == "worker" else 1
+        total["pods"] += times
+        for bound in ("requests", "limits"):
+            for what, value in container["resources"][bound].items():
+                if f"{bound}.{what}" in total:
+                    total[f"{bound}.{what}"] += times * amount(value)
+    assert total["pods"] >= 10 and total["limits.memory"] > 0 and total["requests.nvidia.com/gpu"] > 0
+    assert [name for name, value in total.items() if value > amount(quota[name])] == []
+    listed = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())["resources"]
+    assert {"quota.yaml", "disruption.yaml", "network.yaml"} <= set(listed)
+
+
 def test_compose_gives_no_service_more_than_it_needs():
     compose = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text())
     for service in compose["services"].values():
@@ -205,6 +301,18 @@ def test_certificates_are_private_and_made_once(tls):
     said = subprocess.run([DEPLOY / "tls.sh", tls], check=True, capture_output=True, text=True).stdout
     assert "still valid" in said
     assert (tls / "node.key").read_bytes() == before
+
+
+def test_certificates_say_how_long_they_are_valid_and_are_made_anew_in_their_last_day(tls, tmp_path):
+    again = subprocess.run([DEPLOY / "tls.sh", tls], check=True, capture_output=True, text=True).stdout
+    assert re.search(r"still valid, until \w+ +\d+ [\d:]+ \d{4} GMT", again)
+    short = tmp_path / "short"
+    said = subprocess.run([DEPLOY / "tls.sh", short, "1"], check=True, capture_output=True, text=True).stdout
+    assert "valid for 1 days" in said
+    before = (short / "node.pem").read_bytes()
+    subprocess.run([DEPLOY / "tls.sh", short, "9"], check=True, capture_output=True)
+    assert (short / "node.pem").read_bytes() != before
+    assert "valid for 30 days" in (DEPLOY / "README.md").read_text()
 
 
 @pytest.fixture
