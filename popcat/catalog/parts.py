@@ -196,6 +196,7 @@ def write_parts(
             f"{len(errors)} of {len(jobs)} partitions failed ({', '.join(map(str, [*errors][:10]))}); {there} written, "
             f"and the same command tries the rest again. Partition {first}: {type(error).__name__}: {error}"
         ) from error
+    folder._require_there()  # it may have gone after its last part
 
 
 def _refuse_foreign(path: Path):

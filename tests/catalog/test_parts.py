@@ -377,6 +377,19 @@ def test_a_folder_that_vanishes_during_a_run_stops_it_in_one_line(tmp_path, clus
     assert not (tmp_path / "out").exists()
 
 
+def vanishing_late(folder, index):
+    folder.write_part(index, part(index))
+    if index == PARTS - 1:
+        shutil.rmtree(folder.path)
+
+
+def test_a_folder_that_vanishes_after_its_last_part_is_said_too(tmp_path):
+    folder = OutputFolder.open(tmp_path / "out", {"n": 1}, PARTS, kind="demo")
+    jobs = {index: (folder, index) for index in range(PARTS)}
+    with pytest.raises(OutputGoneError, match="is gone"):
+        write_parts(folder, vanishing_late, jobs, [4] * PARTS, "writing", How(SYNCHRONOUS))
+
+
 def test_what_is_said_of_failed_parts_counts_those_that_are_written(tmp_path):
     def writing(folder, index, good):
         if index not in good:
