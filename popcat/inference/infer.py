@@ -106,7 +106,7 @@ def infer(
         is little, or on a local cluster. In a script, call it under `if __name__ == "__main__":`, because local workers
         are new processes that import the script. Where workers have the resource "GPU", only those are given parts
     progress, log, performance_report : a bar on stderr; files for one JSON object an event, and for Dask's own report
-    check : read every byte of the parts that are there, and write damaged ones again
+    check : read every byte of the source and of the parts that are there, and write damaged parts again
 
     A part that fails is named and does not stop the others. Every galaxy is also compared with the catalogue's own
     galaxies (popcat.checks.flags): with all of them up to 8,000, and with evenly spaced ones of a larger catalogue. For
@@ -140,7 +140,7 @@ def infer(
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
-        given = _of_files(source, reading, schema, draws, rows_per_partition, output)
+        given = _of_files(source, reading, schema, draws, rows_per_partition, output, check)
     else:
         given = _of_table(source, reading, schema, draws, rows_per_partition)
     for line in given.remarks:
@@ -199,13 +199,14 @@ class _Given:
 
 
 def _of_files(
-    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: str | Path | None
+    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: Path | None, check: bool
 ) -> _Given:
     chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
     parts = parts_of_chunks(chunks, rows)
     sizes = [sum(chunk.stop - chunk.start for chunk in part) for part in parts]
-    files = None if output is None else source_files(chunks, survey, recorded_files(output))
+    known = None if check else recorded_files(output)
+    files = None if output is None else source_files(chunks, survey, known)
     return _Given(label_of(source), parts, sizes, files.digest if files else "", rows,
                   lambda pieces: read_pieces(parts, pieces, survey), files, remarks_on(source, chunks),
                   has_names(survey, chunks[0]))  # fmt: skip
