@@ -28,6 +28,10 @@ from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
 META = "_popcat"
+RESULTS = 4
+"""Rises with every change of popcat after which the same input gives other numbers: no run mixes the two.
+
+2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 MAX_BYTES = 500_000_000
@@ -56,6 +60,7 @@ class Sidecar(Written):
 
     mtime_ns: int = 0
     fingerprint_sha256: Sha256
+    popcat_version: str = ""
     extra: dict[str, Any] = {}
     made: dict[str, Any] = {}
 
@@ -77,7 +82,8 @@ class Run(BaseModel):
     """What the run is.
 
     fingerprint : everything that decides the parts, as it was written: `fingerprint_sha256` is its hash. `settings` is
-    the same under the names of today. arguments : those of the command that began it; they decide nothing.
+    the same under the names of today. results : RESULTS of the popcat that began it. arguments : those of the command
+    that began it; they decide nothing.
     """
 
     model_config = ConfigDict(strict=True)
@@ -87,6 +93,7 @@ class Run(BaseModel):
     fingerprint: dict[str, Any]
     fingerprint_sha256: Sha256
     popcat_version: str
+    results: int = 0
     arguments: dict[str, str | int | float | bool] = {}
 
     @field_validator("arguments")

@@ -24,6 +24,7 @@ from popcat.catalog.manifest import (
     MAX_PARTS,
     META,
     READERS,
+    RESULTS,
     CatalogRecord,
     Manifest,
     Run,
@@ -80,7 +81,7 @@ class OutputFolder:
         path = Path(path).absolute()
         fingerprint = json.loads(canonical(fingerprint))
         run = Run(kind=kind, n_parts=n_parts, fingerprint=fingerprint, fingerprint_sha256=fingerprint_hash(fingerprint),
-                  popcat_version=_version(), arguments=arguments or {})  # fmt: skip
+                  popcat_version=_version(), results=RESULTS, arguments=arguments or {})  # fmt: skip
         if not is_output(path):
             _refuse_foreign(path)
             _make_folder(path / META)
@@ -121,7 +122,8 @@ class OutputFolder:
         with stage("write"):
             written = write_parquet_atomic(path, table)
         sidecar = {"file": path.name, **written, "mtime_ns": path.stat().st_mtime_ns,
-                   "fingerprint_sha256": self.fingerprint_sha256, "extra": extra or {}, "made": recorded()}
+                   "fingerprint_sha256": self.fingerprint_sha256, "popcat_version": _version(),
+                   "extra": extra or {}, "made": recorded()}  # fmt: skip
         write_json_atomic(self.sidecar_path(index), sidecar)
         return sidecar
 
@@ -204,6 +206,10 @@ def _same_run(path: Path, run: Run) -> Run:
     if there.kind != run.kind:
         raise PopcatError(f"{path} holds another run's {there.kind}; this run writes {run.kind}: "
                           "name another folder, or remove this one")
+    if there.results != run.results:
+        raise PopcatError(f"{path} was begun by popcat {there.popcat_version}, whose numbers are others than those of "
+                          f"this version, {run.popcat_version} (results {there.results}, now {run.results}): name "
+                          "another folder, or finish it with that version")
     old, new = ({**_flat(one.settings), "n_parts": one.n_parts} for one in (there, run))
     different = [f"{key} ({reprlib.repr(old.get(key))} there, {reprlib.repr(new.get(key))} now)"
                  for key in {**old, **new} if key not in old or key not in new or old[key] != new[key]]

@@ -69,8 +69,6 @@ from popcat.run.runner import How, run, values_of
 from popcat.survey import Survey, load_survey
 
 _ALL = 2**62
-# What decides a part's content besides the options: 2 compares each galaxy with the catalogue's own, 3 flags edges.
-_RULES = 3
 
 
 def infer(
@@ -301,7 +299,8 @@ def _write(
     effort = None if request.effort is None else vars(request.effort)
     settings = {"posterior": posterior.name, "draws": request.draws, "seed": request.seed,
                 "rows_per_partition": given.rows_per_part, "catalog": given.digest, "n": sum(given.rows),
-                "schema": schema_digest(schema), "hide_redshift": request.hide_redshift, "rules": _RULES}  # fmt: skip
+                "schema": schema_digest(schema), "hide_redshift": request.hide_redshift,
+                "forward": posterior.forward_hashes}  # fmt: skip
     if effort is not None:
         settings["effort"] = effort
     if request.survey != posterior.survey:

@@ -146,7 +146,7 @@ def test_no_part_is_made_of_a_file_that_changed_after_the_plan(tiny_model, tmp_p
     monkeypatch.setattr(module, "write_posterior_part", written_and_changed)
     with pytest.raises(PopcatError, match=r"2 of 4 partitions failed.*a\.csv changed after the run was planned"):
         infer(path, tiny_model, output=tmp_path / "out", **OPTIONS)
-    assert sorted(part.name for part in (tmp_path / "out").glob("part-*")) == ["part-000000.parquet", "part-000001.parquet"]
+    assert sorted(part.stem for part in (tmp_path / "out").glob("part-*")) == ["part-000000", "part-000001"]
     monkeypatch.undo()
     with pytest.raises(PopcatError, match=r"a\.csv changed after .*out was begun"):
         infer(path, tiny_model, output=tmp_path / "out", **OPTIONS)
