@@ -53,6 +53,8 @@ class Written(BaseModel):
     rows: Count
     bytes: int = Field(ge=1, le=2**62)
     sha256: Sha256
+    footer_sha256: Sha256 | None = None
+    """None in a part of before."""
 
 
 class Sidecar(Written):

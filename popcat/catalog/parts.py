@@ -41,6 +41,7 @@ from popcat.catalog.manifest import (
     sidecar_path,
     unfinished,
 )
+from popcat.catalog.parquet import footer_sha256
 from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
@@ -121,9 +122,9 @@ class OutputFolder:
         path = self.part_path(index)
         with stage("write"):
             written = write_parquet_atomic(path, table)
-        sidecar = {"file": path.name, **written, "mtime_ns": path.stat().st_mtime_ns,
-                   "fingerprint_sha256": self.fingerprint_sha256, "popcat_version": _version(),
-                   "extra": extra or {}, "made": recorded()}  # fmt: skip
+        sidecar = {"file": path.name, **written, "footer_sha256": footer_sha256(path),
+                   "mtime_ns": path.stat().st_mtime_ns, "fingerprint_sha256": self.fingerprint_sha256,
+                   "popcat_version": _version(), "extra": extra or {}, "made": recorded()}  # fmt: skip
         write_json_atomic(self.sidecar_path(index), sidecar)
         return sidecar
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pydantic
 
 from popcat import rng
+from popcat.catalog.parquet import read_parquet
 from popcat.checks.ranks import binned_coverage, ks_critical, ks_distance, ranks, summarise, tarp_ranks
 from popcat.columns import quantity_fields
 from popcat.display import Displayed
@@ -295,7 +295,7 @@ def read_calibration(folder: str | Path) -> Calibration:
     folder = Path(folder)
     try:
         found = Calibration.model_validate_json((folder / _JSON).read_bytes())
-        table = pq.read_table(folder / _RANKS)
+        table = read_parquet(folder / _RANKS)
         of_run = {name: table.filter(pc.equal(table["run"], name)) for name in found.runs}
         ranks = {name: {q: of_run[name][q].to_numpy() for q in run.ks} for name, run in found.runs.items()}
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from popcat.catalog.parquet import read_parquet
 from popcat.columns import quantity_fields, to_pandas
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
@@ -178,11 +179,7 @@ def read_samples(path: "str | Path", *, selected: bool = True) -> pd.DataFrame:
     file = path / "samples.parquet" if path.is_dir() else path
     if not file.is_file():
         raise PopcatError(f"no samples at {path}: expected a folder of `popcat population fit`, or a Parquet file")
-    try:
-        frame = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise PopcatError(f"{file} cannot be read as Parquet: {error}") from error
-    return _observed(frame, selected)
+    return _observed(to_pandas(read_parquet(file)), selected)
 
 
 def _observed(frame: pd.DataFrame, selected: bool) -> pd.DataFrame:

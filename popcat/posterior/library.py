@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pydantic import model_validator
 
 from popcat import rng
 from popcat.catalog.manifest import Manifest, read_manifest, renamed
+from popcat.catalog.parquet import parquet_dataset, readable
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
 from popcat.display import Displayed, listed
@@ -131,9 +131,9 @@ class Library(Displayed):
         parameters = make_prior(self.galaxy_model).names
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
         names = [self.path / part.file for part in self.manifest.parts[parts]]
-        table = ds.dataset([str(name) for name in names], format="parquet").to_table(
-            columns=["redshift", *parameters, *fluxes]
-        )
+        with readable(self.path):
+            table = parquet_dataset(list(map(str, names)), self.path).to_table(
+                columns=["redshift", *parameters, *fluxes])  # fmt: skip
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
         return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
