@@ -62,7 +62,7 @@ def readable(path: str | Path) -> Iterator[None]:
         yield
     except _BROKEN as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PopcatError(f"{path} cannot be read, it is damaged or gone ({what}): copy it again; `popcat verify` "
+        raise PopcatError(f"cannot read {path}, it is damaged or gone ({what}): copy it again; `popcat verify` "
                           "checks the whole folder of a catalogue or a library") from error
 
 

@@ -179,7 +179,11 @@ def read_samples(path: "str | Path", *, selected: bool = True) -> pd.DataFrame:
     file = path / "samples.parquet" if path.is_dir() else path
     if not file.is_file():
         raise PopcatError(f"no samples at {path}: expected a folder of `popcat population fit`, or a Parquet file")
-    return _observed(to_pandas(read_parquet(file)), selected)
+    try:
+        frame = to_pandas(read_parquet(file))
+    except PopcatError as error:
+        raise PopcatError(f"{file} cannot be read as Parquet: {error}") from error
+    return _observed(frame, selected)
 
 
 def _observed(frame: pd.DataFrame, selected: bool) -> pd.DataFrame:
