@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from popcat.catalog.training_check import TrainingCheck
 from popcat.errors import PopcatError
-from popcat.files import sha256_of
+from popcat.files import footer_sha256, sha256_of
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
@@ -242,8 +242,10 @@ def is_whole(folder: str | Path, index: int, fingerprint_sha256: str, *, check: 
         status = path.stat()
         if status.st_size != sidecar.bytes:
             return False
-        return (not check and status.st_mtime_ns == sidecar.mtime_ns) or sha256_of(path) == sidecar.sha256
-    except OSError:
+        if check or status.st_mtime_ns != sidecar.mtime_ns:
+            return sha256_of(path) == sidecar.sha256
+        return sidecar.footer_sha256 in (None, footer_sha256(path))
+    except (OSError, ValueError):
         return False
 
 

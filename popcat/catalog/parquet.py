@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 from popcat.catalog.manifest import READERS, Written
 from popcat.display import listed
 from popcat.errors import PopcatError
-from popcat.files import sha256_of
+from popcat.files import footer_sha256, sha256_of
 
 _BROKEN = (OSError, ValueError, LookupError, MemoryError, pa.ArrowException)
-_TAIL = 8
 _MOST_NAMED = 5
 
 
@@ -92,16 +91,3 @@ def _require(folder: Path, parts: Sequence[Written], is_same: Callable[[Written,
 
 def _changed(path: str | Path) -> str:
     return f"{path}: not what was written, a SHA-256 is another; `popcat verify` says what is wrong, and how to mend it"
-
-
-def footer_sha256(path: str | Path) -> str:
-    """sha256 of what a Parquet file says at its end of where its pages are; OSError or ValueError if there is none."""
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - _TAIL, 0))
-        tail = file.read(_TAIL)
-        length = int.from_bytes(tail[:4], "little") + _TAIL
-        if len(tail) < _TAIL or length > size:
-            raise ValueError("no footer of a Parquet file at its end")
-        file.seek(size - length)
-        return hashlib.sha256(file.read(length)).hexdigest()

@@ -11,15 +11,17 @@ import math
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from popcat.catalog.lease import alone
 from popcat.catalog.manifest import (
     MAX_PARTS,
     META,
@@ -41,10 +43,9 @@ from popcat.catalog.manifest import (
     sidecar_path,
     unfinished,
 )
-from popcat.catalog.parquet import footer_sha256
 from popcat.display import listed
 from popcat.errors import PopcatError
-from popcat.files import write_json_atomic, write_parquet_atomic
+from popcat.files import create_json, footer_sha256, write_json_atomic, write_parquet_atomic
 from popcat.run.runner import How, run
 from popcat.timing import recorded, stage
 
@@ -65,6 +66,9 @@ class OutputFolder:
     path: str
     fingerprint_sha256: str
     n_parts: int
+    writer: str = ""
+    """The lease of the run that writes (popcat.catalog.lease), and when it began, by the clock of the disk."""
+    since_ns: int = 0
 
     @classmethod
     def open(
@@ -86,9 +90,16 @@ class OutputFolder:
         if not is_output(path):
             _refuse_foreign(path)
             _make_folder(path / META)
-            write_json_atomic(path / META / "run.json", run.model_dump())
+            create_json(path / META / "run.json", run.model_dump())  # of several runs that begin at once, one is there
         there = _same_run(path, run)
         return cls(str(path), fingerprint_hash(there.fingerprint), n_parts)
+
+    @contextmanager
+    def alone(self) -> Iterator["OutputFolder"]:
+        """The same folder, as the only run that writes there until the block ends; PopcatError if another one does."""
+        path = Path(self.path) / META / "writer.json"
+        with alone(path, self.path) as lease:
+            yield replace(self, writer=lease.id, since_ns=path.stat().st_mtime_ns)
 
     def is_done(self, index: int, *, check: bool = False) -> bool:
         """Whether a part is there, whole, and of this run; `check` reads it all, whatever its time of change."""
@@ -121,11 +132,11 @@ class OutputFolder:
         """
         path = self.part_path(index)
         with stage("write"):
-            written = write_parquet_atomic(path, table)
+            written = write_parquet_atomic(path, table, self.writer)
         sidecar = {"file": path.name, **written, "footer_sha256": footer_sha256(path),
                    "mtime_ns": path.stat().st_mtime_ns, "fingerprint_sha256": self.fingerprint_sha256,
                    "popcat_version": _version(), "extra": extra or {}, "made": recorded()}  # fmt: skip
-        write_json_atomic(self.sidecar_path(index), sidecar)
+        write_json_atomic(self.sidecar_path(index), sidecar, self.writer)
         return sidecar
 
     def finish(self, record: CatalogRecord | None = None) -> Manifest:
@@ -140,12 +151,20 @@ class OutputFolder:
         pending = self.pending()
         if pending:
             raise PopcatError(unfinished(self.path, self.n_parts - len(pending), self.n_parts))
-        for leftover in [*Path(self.path).glob(".*.tmp"), *(Path(self.path) / META).glob(".*.tmp")]:
-            leftover.unlink(missing_ok=True)
+        self._clean()
         manifest = self._manifest()
         content = manifest.model_dump() | (record.model_dump(mode="json") if record else {})
         write_json_atomic(Path(self.path) / META / "manifest.json", content)
         return manifest
+
+    def _clean(self) -> None:
+        """Remove temporary files of this run, and those that nobody has touched since it began: others may be another
+        run's."""
+        for leftover in [*Path(self.path).glob(".*.tmp"), *(Path(self.path) / META).glob(".*.tmp")]:
+            with suppress(FileNotFoundError):
+                is_own = not self.writer or f".{self.writer}" in leftover.name
+                if is_own or leftover.stat().st_mtime_ns < self.since_ns:
+                    leftover.unlink()
 
     def _manifest(self) -> Manifest:
         with ThreadPoolExecutor(READERS) as pool:
@@ -188,7 +207,7 @@ def _refuse_foreign(path: Path):
     """A folder may hold what a start that was killed at once leaves, and nothing else."""
     if path.exists() and not path.is_dir():
         raise PopcatError(f"{path} is a file: name a folder for the output")
-    if any(file for file in path.rglob("*") if file != path / META and file.suffix != ".tmp"):
+    if any(file for file in path.rglob("*") if file != path / META and file.suffix != ".tmp") and not is_output(path):
         raise PopcatError(f"{path} is not a popcat output and not empty: name a new or empty folder")
 
 

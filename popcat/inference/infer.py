@@ -316,26 +316,27 @@ def _write(
     if not is_output(output):  # what is refused now leaves no folder
         described = _described(given, posterior, request, is_written=True)
     folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
-    if given.files is not None:
-        record_files(output, given.files)
-    pending, start = folder.resume(check=how.check), time.monotonic()
-    earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
-    check = None if earlier is None else earlier.training_check
-    if pending or check is None:
-        _ = posterior.forward  # builds its tables once, before the workers look for them
-        request, check = described or _described(given, posterior, request, is_written=True)
-    jobs = {i: (folder, i, given.parts[i], request) for i in pending}
-    seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
-    write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
-    if given.files is not None and pending:
-        chunks = [chunk for part in given.parts for chunk in part]
-        require_unchanged_since(chunks, request.survey, given.files, output)
-    record = CatalogRecord(
-        survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
-        posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
-        source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
-        seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
-        warnings=given.remarks, **counts_of_folder(folder),
-    )  # fmt: skip
-    folder.finish(record)
+    with folder.alone() as folder:
+        if given.files is not None:
+            record_files(output, given.files)
+        pending, start = folder.resume(check=how.check), time.monotonic()
+        earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
+        check = None if earlier is None else earlier.training_check
+        if pending or check is None:
+            _ = posterior.forward  # builds its tables once, before the workers look for them
+            request, check = described or _described(given, posterior, request, is_written=True)
+        jobs = {i: (folder, i, given.parts[i], request) for i in pending}
+        seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
+        write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
+        if given.files is not None and pending:
+            chunks = [chunk for part in given.parts for chunk in part]
+            require_unchanged_since(chunks, request.survey, given.files, output)
+        record = CatalogRecord(
+            survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
+            posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
+            source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
+            seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
+            warnings=given.remarks, **counts_of_folder(folder),
+        )  # fmt: skip
+        folder.finish(record)
     return open_catalog(output)

@@ -59,12 +59,13 @@ def reweight(
     how.verify()
     arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
-    files = [(str(Path(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
-    jobs = {i: (folder, i, *files[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
-    rows = [part.rows for part in manifest.parts]
-    seconds = _SECONDS * sum(rows[index] for index in jobs)
-    write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
-    folder.finish(manifest.record.model_copy(update={"prior": text, "reweighted_from": str(posteriors)}))
+    with folder.alone() as folder:
+        files = [(str(Path(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
+        jobs = {i: (folder, i, *files[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
+        rows = [part.rows for part in manifest.parts]
+        seconds = _SECONDS * sum(rows[index] for index in jobs)
+        write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
+        folder.finish(manifest.record.model_copy(update={"prior": text, "reweighted_from": str(posteriors)}))
     return open_catalog(output)
 
 

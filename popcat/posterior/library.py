@@ -315,12 +315,13 @@ def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_mode
     how.verify()
     arguments = {"survey": label, "n": n, "seed": seed}
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
-    forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
-    jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=how.check)}
-    rows = [stop - start for start, stop in spans]
-    seconds = _SECONDS * sum(rows[index] for index in jobs)
-    write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
-    folder.finish()
+    with folder.alone() as folder:
+        forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
+        jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=how.check)}
+        rows = [stop - start for start, stop in spans]
+        seconds = _SECONDS * sum(rows[index] for index in jobs)
+        write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
+        folder.finish()
     return open_library(output)
 
 
