@@ -6,8 +6,13 @@
 """
 
 import importlib
+from pathlib import Path
+
+from popcat.caches import place_caches
 
 __version__ = "0.1.0"
+
+place_caches(Path(__file__).parent)  # before anything of popcat imports numba, in workers too
 
 _HOME = {
     # what there is

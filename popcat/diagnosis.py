@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
+from popcat.caches import can_be_made
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import cache_folder
@@ -25,6 +26,7 @@ SCHEDULER_PORT = 8786
 TIMEOUT_S = 5.0
 MEMORY_MIN_GB = 2.0
 """One worker that has loaded torch, numba and a partition, beside the scheduler and the client."""
+NUMBA_CACHE = "name a folder that can be written: export NUMBA_CACHE_DIR=/path/to/folder"
 REINSTALL = "pip install --force-reinstall --no-deps popcat, or, in a clone: git checkout -- popcat/data"
 
 
@@ -181,22 +183,30 @@ def _listing(items: Iterator[str]) -> str:
 
 
 def check_numba() -> Check:
-    """numba compiles a kernel that gives the right number."""
+    """numba compiles a kernel that gives the right number, and has a folder to keep kernels in."""
     import numba
 
     square = numba.njit(nogil=True)(lambda x: x * x)(3.0)
-    ok = square == 9.0
-    remedy = "" if ok else "reinstall numba and llvmlite: pip install --force-reinstall numba llvmlite"
-    return Check("numba", ok, f"{numba.__version__} compiles" if ok else f"expected 9, got {square}", remedy)
+    if square != 9.0:
+        remedy = "reinstall numba and llvmlite: pip install --force-reinstall numba llvmlite"
+        return Check("numba", False, f"expected 9, got {square}", remedy)
+    try:
+        from popcat.rng import philox4x32
+
+        kernels = philox4x32.stats.cache_path
+    except RuntimeError as error:
+        return Check("numba", False, _one_line(error), NUMBA_CACHE)
+    return Check("numba", True, f"{numba.__version__} compiles, and keeps kernels in {kernels}")
 
 
 def check_cache() -> Check:
     """The cache folder can be written, or made."""
     folder = cache_folder()
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    ok = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    remedy = "" if ok else f"{existing} must be a writable folder; or name another: export POPCAT_CACHE=/path/to/folder"
-    return Check("cache", ok, str(folder), remedy)
+    if can_be_made(folder):
+        return Check("cache", True, str(folder))
+    existing = next((path for path in (folder, *folder.absolute().parents) if os.path.exists(path)), folder)
+    remedy = f"{existing} must be a writable folder; or name another: export POPCAT_CACHE=/path/to/folder"
+    return Check("cache", False, f"{folder} cannot be written", remedy)
 
 
 def check_machine() -> Check:

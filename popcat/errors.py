@@ -17,8 +17,23 @@ class PopcatError(Exception):
     """
 
 
-class DiskFullError(PopcatError):
-    """No space is left, or the quota is used up: nothing that is tried next would fare better."""
+class OutputError(PopcatError):
+    """The output cannot be written: nothing that is tried next would fare better, so a run stops."""
+
+    remedy = ("what is written is kept and nothing is half written: make the folder writable and give the same command "
+              "again")  # fmt: skip
+
+
+class DiskFullError(OutputError):
+    """No space is left, or the quota is used up."""
+
+    remedy = "what is written is kept and nothing is half written: make room and give the same command again"
+
+
+class OutputGoneError(OutputError):
+    """The output folder is no longer there, or this machine does not see it."""
+
+    remedy = "and made no folder anew: mount or name a folder that every worker sees, and give the same command again"
 
 
 class CatalogWarning(UserWarning):

@@ -3,7 +3,7 @@
 A file is written under a temporary name that starts with "." (readers of Parquet folders ignore it), synced to disk,
 and renamed; then the folder is synced, so that the new name survives too.
 
-A folder appears likewise. Where built files are kept; files that other installed packages hold.
+A folder appears likewise. Arrays that are kept in the cache folder; files that other installed packages hold.
 """
 
 import errno
@@ -22,13 +22,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from popcat.errors import DiskFullError, PopcatError
+from popcat.caches import cache_folder
+from popcat.errors import DiskFullError, OutputError, PopcatError
 
 ROW_GROUP_ROWS = 2500
 """Small enough to find one galaxy in a fraction of a second, large enough to compress."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FOOTER_END = 8
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def is_full_disk(error: OSError) -> bool:
@@ -126,15 +128,6 @@ def folder_atomic(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def cache_folder() -> Path:
-    """Where what can be built again is kept: $POPCAT_CACHE, else popcat in $XDG_CACHE_HOME, else ~/.cache/popcat.
-
-    A variable that is empty counts as not set.
-    """
-    named = os.environ.get("POPCAT_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popcat"
-
-
 def kept_array(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The array that `make` gives, of finite numbers, from the cache folder if it is there; `key` says what is in it.
 
@@ -220,7 +213,8 @@ def _refused(path: Path) -> Iterator[None]:
     except OSError as error:
         if is_full_disk(error):
             raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
-        raise PopcatError(f"cannot write {path}: {error}") from error
+        kind = OutputError if error.errno in _READ_ONLY else PopcatError
+        raise kind(f"cannot write {path}: {error}") from error
 
 
 def _sync(path: Path, mode: int):

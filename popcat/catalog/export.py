@@ -118,8 +118,12 @@ def _record(output: Path, to: str, name: str) -> dict:
         if record["to"] != to:
             raise PopcatError(f"{output} holds a catalogue exported to {record['to']}, not {to}: name another folder")
         return record
-    if output.exists() and any(output.iterdir()):
+    # what an export leaves that is killed while it writes its first record
+    leftovers = list(output.glob(f".{Path(RECORD).stem}.*.tmp"))
+    if output.exists() and len(list(output.iterdir())) > len(leftovers):
         raise PopcatError(f"{output} is not empty and no export of popcat's: name a new or empty folder")
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
     return {"to": to, "name": name, "version": 0, "parts": {}, "files": [], "without_position": 0,
             "pending": []}

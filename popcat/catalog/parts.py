@@ -10,6 +10,7 @@ import json
 import math
 import os
 import reprlib
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,7 @@ from popcat.catalog.manifest import (
     unfinished,
 )
 from popcat.display import listed
-from popcat.errors import PopcatError
+from popcat.errors import OutputGoneError, PopcatError
 from popcat.files import create_json, footer_sha256, write_json_atomic, write_parquet_atomic
 from popcat.run.runner import How, run
 from popcat.timing import recorded, stage
@@ -131,13 +132,25 @@ class OutputFolder:
         Writing a part again replaces it: parts must be a function of the fingerprint and the index alone.
         """
         path = self.part_path(index)
+        self._require_there()
         with stage("write"):
             written = write_parquet_atomic(path, table, self.writer)
         sidecar = {"file": path.name, **written, "footer_sha256": footer_sha256(path),
                    "mtime_ns": path.stat().st_mtime_ns, "fingerprint_sha256": self.fingerprint_sha256,
                    "popcat_version": _version(), "extra": extra or {}, "made": recorded()}  # fmt: skip
+        self._require_there()
         write_json_atomic(self.sidecar_path(index), sidecar, self.writer)
         return sidecar
+
+    def _require_there(self) -> None:
+        """OutputGoneError if the folder has vanished: a part would begin another folder, without those before it."""
+        record = Path(self.path) / META / "run.json"
+        if record.is_file():
+            return
+        with suppress(OSError):
+            os.listdir(record.parent)  # lets a network file system see what another machine has just written
+        if not record.is_file():
+            raise OutputGoneError(f"the output folder {self.path} is gone, or is not seen from {socket.gethostname()}")
 
     def finish(self, record: CatalogRecord | None = None) -> Manifest:
         """Remove what dead writers left, write the manifest, and give it back; call it when no writer is at work.
@@ -184,22 +197,25 @@ class OutputFolder:
 
 def write_parts(
     folder: OutputFolder, task: Callable, jobs: dict[int, tuple], rows: list[int], verb: str, how: How, *,
-    seconds: float = math.inf,
+    seconds: float = math.inf, memory: tuple[int, int] | None = None,
 ) -> None:  # fmt: skip
     """Run task(*jobs[i]), which writes part i, for every i (popcat.run.runner.run), and write _popcat/summary.json.
 
-    `rows` are those of all parts, also of those that are there; `seconds` what the jobs take on one core, about.
+    `rows` are those of all parts, also of those that are there; `seconds` what the jobs take on one core, about;
+    `memory` what a worker needs, and what for each row.
 
-    Raises PopcatError that names the parts that failed; the others are written.
+    Raises PopcatError that names the parts that failed, and says how many are written.
     """
     summary = Path(folder.path) / META / "summary.json"
-    outcomes = run(task, jobs, verb=verb, how=how, sizes=rows, seconds=seconds, summary=summary)
+    outcomes = run(task, jobs, verb=verb, how=how, sizes=rows, seconds=seconds, memory=memory, summary=summary)
     errors = {index: outcome.error for index, outcome in outcomes.items() if outcome.error is not None}
     if errors:
         first, error = next(iter(errors.items()))
+        written = len(rows) - len(errors)
+        there = f"{written or 'none'} of {len(rows)} {'are' if written > 1 else 'is'}"
         raise PopcatError(
-            f"{len(errors)} of {len(jobs)} partitions failed ({', '.join(map(str, [*errors][:10]))}); the others are "
-            f"written, and the same command finishes the rest. Partition {first}: {type(error).__name__}: {error}"
+            f"{len(errors)} of {len(jobs)} partitions failed ({', '.join(map(str, [*errors][:10]))}); {there} written, "
+            f"and the same command tries the rest again. Partition {first}: {type(error).__name__}: {error}"
         ) from error
 
 

@@ -60,6 +60,12 @@ def main() -> None:
     except PopcatError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(2)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):  # as numba says
+            raise
+        typer.echo("Error: numba has no folder to keep compiled kernels in; name one that can be written: "
+                   "export NUMBA_CACHE_DIR=/path/to/folder", err=True)  # fmt: skip
+        sys.exit(2)
     except OSError as error:
         if not is_full_disk(error):
             raise

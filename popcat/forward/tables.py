@@ -7,11 +7,13 @@ cut, and for the burst one row a native age.
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from popcat.caches import can_be_made
 from popcat.errors import PopcatError
 from popcat.files import cache_folder, folder_atomic
 from popcat.forward.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
@@ -37,6 +39,7 @@ N_MOMENT = 3
 N_LANE = 16
 """Columns come in multiples of this, so that vector instructions leave no rest."""
 _FORMAT = 3
+_NAME_CACHE = "name a writable folder in the environment variable POPCAT_CACHE"
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,9 @@ def load_rest_tables(survey: Survey, ingredients: Ingredients, curves: list[Filt
 
 def _load(survey, ingredients, curves, *, rest_frame: bool = False) -> BandTables:
     folder = cache_folder() / f"tables-{_table_key(survey, ingredients, curves, rest_frame)[:32]}"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which, unlike Path.is_dir, answers also where it may not look
+        if not can_be_made(folder):  # said now, not after the minutes of making them
+            raise PopcatError(f"cannot keep band tables in {folder.parent}: it cannot be written; {_NAME_CACHE}")
         _store(build_tables(survey, ingredients, curves, rest_frame=rest_frame), folder)
     return _open(folder)
 
@@ -272,8 +277,7 @@ def _store(tables: BandTables, folder: Path) -> None:
                 np.save(building / f"{name}.npy", value)
     except OSError as error:
         raise PopcatError(
-            f"cannot keep band tables ({tables.megabytes:.0f} MB) in {folder.parent}: {error}; "
-            "name a writable folder in the environment variable POPCAT_CACHE"
+            f"cannot keep band tables ({tables.megabytes:.0f} MB) in {folder.parent}: {error}; {_NAME_CACHE}"
         ) from error
 
 

@@ -34,6 +34,7 @@ from popcat.inference.partition import (
     Request,
     infer_part,
     infer_partition,
+    memory_of,
     pieces_of,
     rows_per_part,
     seconds_of,
@@ -130,6 +131,7 @@ def infer(
     effort = effort_for(certify, *limits) if certify or limits != (None, None) else None
     how, is_lazy = How(client, workers, progress, check, log, performance_report), is_frame(source)
     _refuse_idle(how, is_lazy=is_lazy, output=output, survey=survey, rows_per_partition=rows_per_partition)
+    how.verify()
     calibrated = require_calibrated(posterior, allow=allow_uncalibrated)
     where, posterior = posterior_location(posterior), load_posterior(posterior)
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
@@ -283,11 +285,11 @@ def _described(
 
 def _gather(given: _Given, posterior: Posterior, request: Request, how: How) -> pd.DataFrame:
     """The posteriors of all parts, in memory."""
-    how.verify()
+    memory = memory_of(posterior_schema(posterior.survey, posterior.galaxy_model), request.draws)
     request, _ = _described(given, posterior, request)
     jobs = {i: (part, request) for i, part in enumerate(given.parts)}
     seconds = seconds_of(sum(given.rows), request.draws, certified=request.effort is not None)
-    outcomes = run(infer_part, jobs, verb="inferring", how=how, sizes=given.rows, seconds=seconds)
+    outcomes = run(infer_part, jobs, verb="inferring", how=how, sizes=given.rows, seconds=seconds, memory=memory)
     return to_pandas(pa.concat_tables(values_of(outcomes, "part")))
 
 
@@ -305,7 +307,8 @@ def _write(
         settings["effort"] = effort
     if request.survey != posterior.survey:
         settings["survey"] = request.survey.model_dump(mode="json")
-    how.verify()
+    memory = memory_of(schema, request.draws)
+    how.require_memory(memory, given.rows)
     arguments = {"source": given.label, "posterior": request.posterior, "draws": request.draws, "seed": request.seed,
                  "hide_redshift": request.hide_redshift}  # fmt: skip
     if given.rows_per_part is not None:
@@ -327,7 +330,7 @@ def _write(
             request, check = described or _described(given, posterior, request, is_written=True)
         jobs = {i: (folder, i, given.parts[i], request) for i in pending}
         seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
-        write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds)
+        write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds, memory=memory)
         if given.files is not None and pending:
             chunks = [chunk for part in given.parts for chunk in part]
             require_unchanged_since(chunks, request.survey, given.files, output)

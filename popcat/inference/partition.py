@@ -186,6 +186,9 @@ MIN_ROWS = 500
 _TEXT_BYTES = 16
 SECONDS_PER_DRAW, SECONDS_CERTIFIED = 1.65e-5, 0.02
 """Of one core, for a draw and for a certified galaxy, about (docs/measured.md)."""
+WORKER_BYTES, COPIES = 730 * 10**6, 2.4
+"""Memory of a worker that has imported and compiled all, and how often a part lies in it while it is made: no more than
+measured (docs/measured.md), so that no worker is refused that would do."""
 
 
 def bytes_per_row(schema: pa.Schema, draws: int) -> int:
@@ -195,6 +198,11 @@ def bytes_per_row(schema: pa.Schema, draws: int) -> int:
     412
     """
     return sum(_width(field.type, draws) for field in schema)
+
+
+def memory_of(schema: pa.Schema, draws: int) -> tuple[int, int]:
+    """Bytes that a worker needs whatever it does, and for each row of a part."""
+    return WORKER_BYTES, round(COPIES * bytes_per_row(schema, draws))
 
 
 def rows_per_part(schema: pa.Schema, draws: int, n: int) -> int:

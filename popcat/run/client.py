@@ -3,6 +3,7 @@
 Dask is imported where it is used: work that runs in this process needs none of it, and starts a second earlier.
 """
 
+import asyncio
 import contextlib
 import importlib.util
 import json
@@ -10,6 +11,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
@@ -29,6 +31,8 @@ SYNCHRONOUS = "synchronous"
 """Instead of a cluster: run everything in this process, for debuggers and small inputs."""
 START_S = 4.0
 """Seconds that local workers take to start and to import (3 to 5 on two cores, with warm caches)."""
+ANSWER_S = 6.0
+"""Seconds in which a scheduler must have answered: what takes connections and is none may never do."""
 
 
 @contextlib.contextmanager
@@ -182,12 +186,55 @@ def _connected(where: "Cluster | str | Path") -> "distributed.Client":
     try:
         is_file = isinstance(where, Path) or where.endswith(".json")
         address = _from_file(Path(where)) if is_file else where
+        _require_scheduler(str(address))
         return distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TypeError, LookupError, RecursionError, TimeoutError) as error:
         raise PopcatError(
             f"no Dask scheduler answers at {where}: {error}; start one with `dask scheduler`, check the "
             "address with `popcat doctor --client`, or leave --client (client=) out"
         ) from error
+
+
+def _require_scheduler(address: str) -> None:
+    """What distributed raises, within ANSWER_S, where no scheduler answers at an address that leaves this process.
+
+    distributed.Client waits for minutes for what takes connections and never speaks, and prints pages about it.
+    """
+    from distributed.comm import parse_address
+    from distributed.comm.registry import get_backend
+    from distributed.security import Security
+
+    scheme, _ = parse_address(address)
+    get_backend(scheme)  # refuses http:// and the like
+    if scheme == "inproc":
+        return
+    security = Security()
+    if scheme == "tls" and not security.get_tls_config_for_role("client")["ca_file"]:
+        raise ValueError("tls:// needs certificates, and Dask's configuration names none: set DASK_CONFIG to a file "
+                         "with distributed.comm.tls, as deploy/dask.yaml has it")  # fmt: skip
+    with ThreadPoolExecutor(1) as pool:  # in a notebook this thread runs an event loop already
+        next(pool.map(asyncio.run, [_ask(address, security.get_connection_args("client"))]))
+
+
+async def _ask(address: str, arguments: dict) -> None:
+    """Connect to a scheduler and let it say what it is."""
+    from distributed.comm import connect
+
+    async def asked() -> None:
+        comm = await connect(address, timeout=ANSWER_S - 1.0, **arguments)
+        try:
+            await comm.write({"op": "identity", "reply": True})
+            told = await comm.read()
+        finally:
+            comm.abort()
+        if not isinstance(told, dict) or told.get("type") != "Scheduler":
+            kind = told.get("type", "something else") if isinstance(told, dict) else "something else"
+            raise ValueError(f"expected a scheduler, got a {kind}")
+
+    try:
+        await asyncio.wait_for(asked(), ANSWER_S)
+    except TimeoutError as error:
+        raise TimeoutError(f"it takes connections, but said nothing in Dask's protocol for {ANSWER_S:.0f} s") from error
 
 
 def _from_file(path: Path) -> str:

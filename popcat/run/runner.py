@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from popcat.errors import DiskFullError, PopcatError
+from popcat.errors import OutputError, PopcatError
 from popcat.files import write_json_atomic
 from popcat.run.client import Where, check_client, check_performance_report, connect, performance_reported
+from popcat.run.memory import Memory
 from popcat.run.outcome import Here, Outcome
 
 _LINE_EVERY_S = 60.0
@@ -46,10 +47,21 @@ class How:
         check_client(self.client, self.workers, answers=True)
         check_performance_report(self.performance_report)
 
+    def require_memory(self, memory: tuple[int, int], sizes: Sequence[int]) -> None:
+        """PopcatError if the workers that are there already are too small, before an output folder is begun; `memory`
+        and `sizes` as of `run`."""
+        if self.client is not None:
+            with connect(self.client) as client:
+                if client is not None:
+                    from popcat.run.window import rooms_of, workers_of
+
+                    Memory(*memory, max(sizes, default=0)).require(rooms_of(workers_of(client)))
+
 
 def run(
     task: Callable, jobs: dict[int, tuple], *, verb: str, how: How | None = None, sizes: Sequence[int] | None = None,
-    unit: str = "galaxies", noun: str = "part", seconds: float = math.inf, summary: Path | None = None,
+    unit: str = "galaxies", noun: str = "part", seconds: float = math.inf, memory: tuple[int, int] | None = None,
+    summary: Path | None = None,
 ) -> dict[int, Outcome]:  # fmt: skip
     """task(*jobs[i]) for every i, a bounded window at a time: the outcomes by i, in order.
 
@@ -63,10 +75,11 @@ def run(
     sizes : how much each job is in `unit`, also those that need not be done; by default one of `unit` each
     noun : what a job is called in the log, such as part
     seconds : what the jobs take on one core, about; work that is shorter than workers take to start runs here
-    summary : file for the summary (`Reporter.summary`), which is written however the run ends
+    memory : bytes that a worker needs whatever it does, and for each of `unit` of a job; by default nothing is required
+    summary : file for the summary (`Reporter.summary`), which is written however the run ends, if its folder is there
 
-    Raises PopcatError if the cluster cannot be reached or is lost, DiskFullError, which begins nothing more, and
-    KeyboardInterrupt, with one line on what was done, if the user interrupts it.
+    Raises PopcatError if the cluster cannot be reached, is lost, or cannot do any job; OutputError, which begins
+    nothing more; and KeyboardInterrupt, with one line on what was done, if the user interrupts it.
 
     >>> outcomes = run(pow, {0: (2, 3), 1: (2, -1), 2: (0, -1)}, verb="computing", how=How("synchronous"))
     >>> [outcome.value for outcome in outcomes.values()], type(outcomes[2].error).__name__
@@ -82,12 +95,14 @@ def run(
                     reporter.say(f"dashboard: {client.dashboard_link}")
                     reporter.note("connected", scheduler=client.scheduler.address, dashboard=client.dashboard_link)
                 say = reporter.say if how.progress else None
-                work = Here(task, jobs) if client is None else _window(client, task, jobs, reporter.note, noun, say)
+                needs = Memory(*memory, max((sizes[i] for i in jobs), default=0), unit) if memory else None
+                work = (Here(task, jobs) if client is None
+                        else _window(client, task, jobs, reporter.note, noun, say, needs))  # fmt: skip
                 with performance_reported(client, how.performance_report), contextlib.closing(iter(work)) as coming:
                     for outcome in coming:
                         outcomes[outcome.index] = outcome
                         _tell(reporter, outcome)
-                        if isinstance(outcome.error, DiskFullError):  # every other job would meet it too
+                        if isinstance(outcome.error, OutputError):  # every other job would meet it too
                             work.stop()
         except KeyboardInterrupt:
             done = sum(outcome.error is None for outcome in outcomes.values())
@@ -96,10 +111,10 @@ def run(
                 "command again to go on"
             ) from None
         finally:
-            if summary is not None:
+            if summary is not None and summary.parent.is_dir():
                 with contextlib.suppress(PopcatError):  # a full disk has an error of its own
                     write_json_atomic(summary, reporter.summary())
-    _raise_full_disk(outcomes)
+    _raise_output_error(outcomes)
     return dict(sorted(outcomes.items()))
 
 
@@ -110,13 +125,10 @@ def _window(*arguments):
     return Window(*arguments)
 
 
-def _raise_full_disk(outcomes: dict[int, Outcome]) -> None:
+def _raise_output_error(outcomes: dict[int, Outcome]) -> None:
     for _, error, *_ in outcomes.values():
-        if isinstance(error, DiskFullError):
-            raise DiskFullError(
-                f"{error}; the run has stopped, what is written is kept and nothing is half written: make room and "
-                "give the same command again"
-            ) from error
+        if isinstance(error, OutputError):
+            raise type(error)(f"{error}; the run has stopped, {error.remedy}") from error
 
 
 def values_of(outcomes: dict[int, Outcome], noun: str) -> list:

@@ -1,6 +1,9 @@
 """Published catalogues, opened by the engines themselves: nothing lost, nothing twice, units kept."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -105,6 +108,36 @@ def test_an_export_that_was_cut_off_is_finished_by_the_same_command(posteriors, 
     monkeypatch.setitem(PUBLISHERS, to, real)
     assert publish(folder, tmp_path / "out", to, sky=sky).rows == 60
     assert len(read(tmp_path / "out", to)) == 60
+
+
+KILLED = """
+import os, signal, sys
+from popcat import files
+from popcat.catalog.export import export
+
+files.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+export(sys.argv[1], sys.argv[2], to="delta")
+"""
+
+
+def test_an_export_that_is_killed_at_its_first_record_goes_on_when_called_again(posteriors, tmp_path, monkeypatch):
+    monkeypatch.setitem(PUBLISHERS, "delta", lambda *_, **__: None)  # what the library adds is not asked for here
+    folder, out = posteriors()[0], tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", KILLED, folder, out])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = out.iterdir()
+    assert left.suffix == ".tmp"
+    assert export(folder, out, to="delta").added == 60
+    assert not left.exists() and export(folder, out, to="delta").added == 0
+
+
+def test_a_file_of_someone_else_beside_such_a_leftover_is_still_refused(posteriors, tmp_path):
+    for name in ("._popcat_export.0.tmp", "thesis.tex"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).touch()
+    with pytest.raises(PopcatError, match="not empty and no export of popcat's"):
+        export(posteriors()[0], tmp_path / "out", to="delta")
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_a_file_of_pixels_holds_no_more_rows_than_it_may_and_is_sorted(posteriors, tmp_path):

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,11 +16,13 @@ import pytest
 
 from popcat import files
 from popcat.catalog.manifest import read_manifest
-from popcat.catalog.parts import OutputFolder
+from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import open_catalog
 from popcat.columns import posterior_schema, to_pandas
-from popcat.errors import DiskFullError, PopcatError
+from popcat.errors import DiskFullError, OutputError, OutputGoneError, PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
+from popcat.run.client import SYNCHRONOUS
+from popcat.run.runner import How
 from popcat.survey import load_survey
 from popcat.timing import recording, stage
 
@@ -142,7 +146,7 @@ def test_a_part_that_was_written_to_is_done_again(start, finished):
 
 
 def test_a_part_that_rotted_is_found_by_the_full_check_and_not_forgotten(start, finished):
-    flip(finished.part_path(1))
+    flip(finished.part_path(1), at=30)  # of a page; footers are always looked at
     assert start().pending() == []
     assert start().resume(check=True) == [1]
     assert start().pending() == [1]  # a run that is killed now must not take it for whole
@@ -346,3 +350,57 @@ def test_what_json_cannot_say_is_refused(tmp_path):
     with pytest.raises(TypeError, match="set cannot be written"):
         write_json_atomic(tmp_path / "a.json", {"x": {1}})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_vanished_is_not_begun_anew_by_its_next_part(start):
+    folder = start()
+    folder.write_part(0, part(0))
+    shutil.rmtree(folder.path)
+    with pytest.raises(OutputGoneError, match=r"the output folder .* is gone, or is not seen from"):
+        folder.write_part(1, part(1))
+    assert not Path(folder.path).exists()
+
+
+def vanishing(folder, index):
+    if index == 2:
+        shutil.rmtree(folder.path)
+    folder.write_part(index, part(index))
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_folder_that_vanishes_during_a_run_stops_it_in_one_line(tmp_path, cluster, parallel):
+    folder = OutputFolder.open(tmp_path / "out", {"n": 1}, 9, kind="demo")
+    how = How(cluster({})) if parallel else How(SYNCHRONOUS)
+    jobs = {index: (folder, index) for index in range(9)}
+    with pytest.raises(OutputGoneError, match=r"is gone.*the run has stopped.*give the same command again"):
+        write_parts(folder, vanishing, jobs, [4] * 9, "writing", how)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_said_of_failed_parts_counts_those_that_are_written(tmp_path):
+    def writing(folder, index, good):
+        if index not in good:
+            raise PopcatError("mend it")
+        folder.write_part(index, part(index))
+
+    folder = OutputFolder.open(tmp_path / "out", {"n": 1}, PARTS, kind="demo")
+    for good, said in [
+        ((), r"^3 of 3 partitions failed \(0, 1, 2\); none of 3 is written, and the same command tries the rest again"),
+        ((0,), r"^2 of 3 partitions failed \(1, 2\); 1 of 3 is written, and"),
+        ((1,), r"^1 of 2 partitions failed \(2\); 2 of 3 are written, and"),
+    ]:
+        jobs = {index: (folder, index, good) for index in folder.resume()}
+        with pytest.raises(PopcatError, match=said):
+            write_parts(folder, writing, jobs, [4] * PARTS, "writing", How(SYNCHRONOUS))
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_folder_that_turned_read_only_is_an_error_that_stops_runs(start, monkeypatch, number):
+    folder = start()
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "replace", refused)
+    with pytest.raises(OutputError, match=r"cannot write .*part-000000"):
+        folder.write_part(0, part(0))

@@ -1,7 +1,12 @@
 """`client=` says where work runs: what is given is used and stays open, and little work needs no cluster at all."""
 
+import asyncio
 import contextlib
+import http.server
 import json
+import socket
+import threading
+import time
 
 import dask
 import distributed
@@ -9,7 +14,7 @@ import pytest
 
 from popcat.errors import PopcatError
 from popcat.run import client as module
-from popcat.run.client import START_S, SYNCHRONOUS, check_client, connect
+from popcat.run.client import ANSWER_S, START_S, SYNCHRONOUS, check_client, connect
 
 NOTHING_STARTS = "a local cluster was started"
 
@@ -143,3 +148,62 @@ def test_a_scheduler_that_does_not_answer_is_one_clear_error(tmp_path):
 def test_a_client_of_popcats_own_is_not_the_default_of_later_work(client):
     with connect(client.scheduler.address), pytest.raises(ValueError, match="No clients found"):
         distributed.default_client()
+
+
+@contextlib.contextmanager
+def mute_server():
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def http_server():
+    """A port that speaks HTTP."""
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.mark.parametrize("started", [mute_server, http_server])
+def test_what_takes_connections_and_is_no_scheduler_is_given_up_soon(started, monkeypatch):
+    monkeypatch.setattr(module, "ANSWER_S", 1.2)
+    begun = time.monotonic()
+    with started() as port, pytest.raises(PopcatError) as found:
+        check_client(f"tcp://127.0.0.1:{port}", answers=True)
+    assert time.monotonic() - begun < 10
+    said = str(found.value)
+    assert "it takes connections, but said nothing in Dask's protocol" in said and "\n" not in said
+
+
+def test_a_scheduler_must_have_answered_within_ten_seconds():
+    assert ANSWER_S < 10
+
+
+def test_certificates_that_are_not_configured_are_asked_for_at_once():
+    said = r"tls:// needs certificates.*set DASK_CONFIG.*distributed\.comm\.tls"
+    with dask.config.set({"distributed.comm.tls.ca-file": None}), pytest.raises(PopcatError, match=said):
+        check_client("tls://127.0.0.1:1", answers=True)
+
+
+def test_the_address_of_a_web_page_is_no_address_of_a_scheduler():
+    with pytest.raises(PopcatError, match="unknown address scheme 'http'"):
+        check_client("http://127.0.0.1:8787/status", answers=True)
+
+
+def test_a_worker_is_no_scheduler(client):
+    worker, *_ = client.nthreads()
+    with pytest.raises(PopcatError, match="expected a scheduler, got a Worker"):
+        check_client(worker, answers=True)
+
+
+def test_a_scheduler_is_asked_from_within_a_running_event_loop_too(client):
+    async def asked():
+        check_client(client.scheduler.address, answers=True)
+
+    asyncio.run(asked())

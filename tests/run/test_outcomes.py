@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from popcat.errors import DiskFullError, PopcatError
+from popcat.errors import DiskFullError, OutputError, PopcatError
 from popcat.run.client import SYNCHRONOUS
 from popcat.run.runner import How, run, values_of
 
@@ -111,3 +111,19 @@ def test_the_command_line_ends_an_interrupted_run_with_one_line_and_status_130(t
     assert process.returncode == 130, said
     assert said.splitlines()[-1].startswith("Interrupted: sleeping stopped after 1 of 4 parts; what is written is kept")
     assert "Traceback" not in said
+
+
+def locked(n):
+    raise OutputError("cannot write it: [Errno 30] Read-only file system")
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_folder_that_turns_read_only_stops_the_run_in_one_line(cluster, parallel):
+    how = How(cluster({})) if parallel else HERE
+    with pytest.raises(OutputError, match=r"Read-only file system; the run has stopped.*kept.*folder writable"):
+        run(locked, {i: (i,) for i in range(9)}, verb="filling", how=how)
+
+
+def test_a_summary_makes_no_folder_anew(tmp_path):
+    run(halve, {0: (2,)}, verb="halving", how=HERE, summary=tmp_path / "gone" / "summary.json")
+    assert list(tmp_path.iterdir()) == []

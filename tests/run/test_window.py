@@ -307,3 +307,61 @@ def test_what_a_worker_took_with_it_is_waited_for_again():
     assert window._settle(future) is None and len(called) == 1
     future.status, future.result = "finished", lambda: (8, {})
     assert window._settle(future).value == 8 and window.running == {}
+
+
+def test_when_every_worker_dies_the_run_ends_after_three_parts_and_not_after_all(run):
+    client, driver = run(lambda *_: killed(), n=1000)
+    outcomes = []
+    with pytest.raises(PopcatError, match=r"every worker that was given a part died: 3 are given up.*is kept.*emory"):
+        for outcome in driver:
+            outcomes.append(outcome)
+    assert [outcome.index for outcome in outcomes] == [0, 1, 2]
+    assert sum(client.attempts.values()) < 10
+
+
+def test_where_one_part_is_done_the_others_are_tried_whatever_dies(run):
+    _, driver = run(lambda index, _: killed() if index != 2 else None, n=20)
+    outcomes = {outcome.index: outcome.error for outcome in driver}
+    assert len(outcomes) == 20 and [index for index, error in outcomes.items() if not error] == [2]
+
+
+def test_a_first_suspect_that_is_cleared_lets_the_run_go_on(run):
+    client, driver = run(lambda index, attempt: killed() if index < 4 and attempt == 1 else None)
+    assert {outcome.error for outcome in driver} == {None}
+    assert client.attempts[9] == 1
+
+
+def test_a_suspect_that_fails_otherwise_leaves_no_run_that_waits(run):
+    def fate(index, attempt):
+        return killed() if attempt == 1 else PopcatError("mend it")
+
+    _, driver = run(fate, n=8)
+    outcomes = list(driver)
+    assert sorted(outcome.index for outcome in outcomes) == list(range(8))
+
+
+def test_workers_that_are_all_paused_end_the_run_with_the_reason(run, monkeypatch):
+    monkeypatch.setattr(window, "PAUSED_S", 0.05)
+    client, driver = run(lambda *_: None)
+    client.submit = lambda *_, **options: SimpleNamespace(
+        key=options["key"], status="pending", add_done_callback=lambda put: None
+    )
+    for worker in client.workers.values():
+        worker |= {"status": "paused", "metrics": {"task_counts": {}}}
+    with pytest.raises(PopcatError, match=r"all 2 workers are paused, because their memory.*is kept.*--memory-limit"):
+        list(driver)
+
+
+def test_a_paused_worker_that_works_is_waited_for(run, monkeypatch):
+    monkeypatch.setattr(window, "PAUSED_S", 0.0)
+    client, driver = run(lambda *_: None)
+    for worker in client.workers.values():
+        worker |= {"status": "paused", "metrics": {"task_counts": {"executing": 1}}}
+    assert len(list(driver)) == 10
+
+
+def test_of_a_worker_with_a_gpu_only_what_the_gpu_does_at_a_time_counts():
+    workers = {"cpu": {"nthreads": 4, "resources": {}, "memory_limit": 1},
+               "gpu": {"nthreads": 8, "resources": {"GPU": 1}, "memory_limit": 2}}  # fmt: skip
+    assert window.rooms_of(workers) == [(2, 1)]
+    assert window.rooms_of({"cpu": workers["cpu"]}) == [(1, 4)]
