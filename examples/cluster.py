@@ -16,7 +16,8 @@ import popcat
 
 def main(catalog: str, output: str) -> None:
     """Infer a catalogue on the workers of a cluster, and say what came of it."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+    # security=True: without it any user of this machine could give the workers something to run
+    with LocalCluster(n_workers=2, threads_per_worker=1, security=True, dashboard_address="127.0.0.1:0") as cluster:
         posteriors = popcat.infer(catalog, "sdss", output=output, draws=20, rows_per_partition=50, client=cluster)
     print(f"{len(posteriors)} galaxies in {len(posteriors.files)} parts")
     print(posteriors.to_pandas(["object_id", "log_mstar_p16", "log_mstar_p50", "log_mstar_p84"]).head())

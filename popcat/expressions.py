@@ -38,6 +38,9 @@ from popcat.expression_functions import (
 )
 
 MAX_LENGTH = 2000
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`([^`]+)`""")
+_TOP = 2.0**63
+_GROWING = (operator.add, operator.sub, operator.mul, operator.pow)
 
 _BINARY = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -76,6 +79,8 @@ class Expression:
             with np.errstate(all="ignore"):
                 values, gone = self._value(self.tree, columns, missing)
                 return np.asarray(values), np.asarray(gone)
+        except RecursionError as error:
+            raise PopcatError(f'expression "{self.text[:60]}..." is nested too deeply: write it in parts') from error
         except (TypeError, ValueError, OverflowError) as error:
             raise PopcatError(f'expression "{self.text}" cannot be evaluated: {error}') from error
 
@@ -113,11 +118,15 @@ def parse(text: str) -> Expression:
     quoted: list[str] = []
 
     def quote(match):
+        if match[1] is None:  # a text, in which a backquote is a letter
+            return match[0]
         quoted.append(match[1])
         return f"_quoted{len(quoted) - 1}_"
 
     try:
-        tree = ast.parse(re.sub(r"`([^`]+)`", quote, text.strip()), mode="eval").body
+        if "_quoted" in text:
+            raise ValueError("no name in it may have _quoted")
+        tree = ast.parse(_QUOTED.sub(quote, text.strip()), mode="eval").body
         expression = Expression(text, (), tree, tuple(quoted))
         names = _check(expression, tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -126,30 +135,34 @@ def parse(text: str) -> Expression:
 
 
 def as_column(text: str) -> Expression | None:
-    """The expression that a text is; None where it can only be the plain name of a column: so is a number alone.
+    """The expression that a text is; None where it can only be the plain name of a column.
 
-    >>> as_column("f_r"), as_column("Flux (nJy)"), as_column("5")
-    (None, None, None)
+    >>> as_column("f_r"), as_column("Flux (nJy)")
+    (None, None)
     >>> as_column("NMGY[2]").columns
     ('NMGY[2]',)
     """
     if text.isidentifier():
         return None
     try:
-        expression = parse(text)
+        return parse(text)
     except PopcatError:
         return None
-    return expression if expression.columns else None
 
 
 def sources_of(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """Columns, or elements of vector columns, that a name is computed from; itself where a file has that very name.
 
+    A number alone is the name of a column: "5" in a survey file is no constant.
+
+    >>> sources_of("5", [])
+    ('5',)
+
     >>> sources_of("-2.5 * log10(T_G)", ["T_G"]), sources_of("mag-g", ["mag-g"]), sources_of("z", [])
     (('T_G',), ('mag-g',), ('z',))
     """
     expression = None if name in known else as_column(name)
-    return (name,) if expression is None else expression.columns
+    return expression.columns if expression is not None and expression.columns else (name,)
 
 
 def base_name(column: str) -> str:
@@ -288,10 +301,20 @@ def _binary(op, left, right):
     if is_text(left) or is_text(right):
         raise TypeError("text can only be compared")
     if type(op) in _BINARY:
-        return _BINARY[type(op)](left, right)
+        return _arithmetic(_BINARY[type(op)], left, right)
     if all(np.asarray(side).dtype == bool for side in (left, right)):
         return _BITS[type(op)](left, right)
     return _BITS[type(op)](integers(left), integers(right))
+
+
+def _arithmetic(compute, left, right):
+    """Of integers the same digits, or an error where 64 bits do not hold them: numpy would give others, silently."""
+    whole = all(np.asarray(side).dtype.kind in "iub" for side in (left, right))
+    if whole and compute in _GROWING:
+        size = np.abs(compute(np.asarray(left, dtype=float), np.asarray(right, dtype=float)))
+        if np.any(size >= _TOP):
+            raise OverflowError("whole numbers beyond 64 bits; multiply one by 1.0 to compute with 16 digits")
+    return compute(left, right)
 
 
 def _compared(ops, values):

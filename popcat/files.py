@@ -28,6 +28,8 @@ from popcat.errors import DiskFullError, OutputError, PopcatError
 ROW_GROUP_ROWS = 2500
 """Small enough to find one galaxy in a fraction of a second, large enough to compress."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FOOTER_END = 8
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -40,13 +42,51 @@ def is_full_disk(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-def write_json_atomic(path: str | Path, obj) -> None:
+def write_json_atomic(path: str | Path, obj, tag: str = "") -> None:
     """Write an object as indented JSON; numpy scalars and paths become plain values.
 
     Raises PopcatError if the disk refuses.
     """
-    with replacing(Path(path)) as temporary:
+    with replacing(Path(path), tag) as temporary:
         temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
+
+
+def create_json(path: str | Path, obj) -> bool:
+    """Write an object as JSON where there is no file yet; whether it did: of several that try at once, one does.
+
+    The file is whole as soon as it is there. Raises PopcatError if the disk refuses.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        with _refused(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
+            _sync(temporary, os.O_RDWR)
+            created = _linked(temporary, path)
+            _sync(path.parent, os.O_RDONLY)
+            return created
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Give a file a second name, if that is free."""
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return temporary.stat().st_nlink == 2  # NFS may have made the link, and lost its answer
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    try:
+        with open(path, "xb") as file:
+            file.write(temporary.read_bytes())
+        return True
+    except FileExistsError:
+        return False
 
 
 def write_bytes_atomic(path: str | Path, content: bytes) -> None:
@@ -55,7 +95,7 @@ def write_bytes_atomic(path: str | Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_parquet_atomic(path: str | Path, table: pa.Table) -> dict:
+def write_parquet_atomic(path: str | Path, table: pa.Table, tag: str = "") -> dict:
     """Write a table in popcat's layout; its rows, bytes and sha256.
 
     Zstandard, row groups of 2,500, floats (lists of them too) with BYTE_STREAM_SPLIT, strings with dictionaries, page
@@ -64,7 +104,7 @@ def write_parquet_atomic(path: str | Path, table: pa.Table) -> dict:
 
     Raises PopcatError if the disk refuses.
     """
-    with replacing(Path(path)) as temporary:
+    with replacing(Path(path), tag) as temporary:
         _write(temporary, table)
         return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
 
@@ -113,6 +153,19 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def footer_sha256(path: str | Path) -> str:
+    """sha256 of what a Parquet file says at its end of where its pages are; OSError or ValueError if there is none."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - _FOOTER_END, 0))
+        tail = file.read(_FOOTER_END)
+        length = int.from_bytes(tail[:4], "little") + _FOOTER_END
+        if len(tail) < _FOOTER_END or length > size:
+            raise ValueError("no footer of a Parquet file at its end")
+        file.seek(size - length)
+        return hashlib.sha256(file.read(length)).hexdigest()
+
+
 def _write(path: Path, table: pa.Table):
     metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
     pq.write_table(
@@ -135,24 +188,33 @@ def _float_leaves(schema: pa.Schema) -> list[str]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which becomes `path` if the block succeeds; the folder is made."""
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+def replacing(path: Path, tag: str = "") -> Iterator[Path]:
+    """A temporary name beside `path`, which becomes `path` if the block succeeds; the folder is made. The name has the
+    `tag` in it, by which whoever cleans up knows its own."""
+    temporary = path.with_name(f".{path.stem}.{tag}{uuid.uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-        if os.name != "nt":  # Windows cannot open a folder
-            _sync(path.parent, os.O_RDONLY)
+        with _refused(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary, os.O_RDWR)
+            os.replace(temporary, path)
+            if os.name != "nt":  # Windows cannot open a folder
+                _sync(path.parent, os.O_RDONLY)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """What a disk says, in words."""
+    try:
+        yield
     except OSError as error:
         if is_full_disk(error):
             raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
         kind = OutputError if error.errno in _READ_ONLY else PopcatError
         raise kind(f"cannot write {path}: {error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _sync(path: Path, mode: int):

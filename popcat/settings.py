@@ -14,9 +14,9 @@ Kind = TypeVar("Kind", bound=pydantic.BaseModel)
 
 
 class Settings(pydantic.BaseModel):
-    """Base of what a user sets: unknown keys are refused, values do not change."""
+    """Base of what a user sets: unknown keys are refused, values do not change, numbers are finite."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def ascending(name: str, low: float, high: float) -> None:
@@ -28,7 +28,7 @@ def parse_toml(kind: type[Kind], path: Traversable) -> Kind:
     """Settings of one kind from a TOML file; PopcatError names the file, the key and the reason."""
     try:
         return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise PopcatError(f"{path} is not valid TOML: {error}") from error
     except pydantic.ValidationError as error:
         raise PopcatError(f"{path} is not a valid {_words(kind.__name__)}: {validation_summary(error)}") from error

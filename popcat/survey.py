@@ -33,6 +33,15 @@ class Filter(Settings):
     """Wavelengths outside this range are cut from the curve: here it is decided whether a leak counts."""
     trim: float = pydantic.Field(default=TRIM, ge=0.0, lt=0.5)
     """Response below this fraction of the peak is noise outside the band and its leaks; 0 keeps all."""
+    curve: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Angstrom and response as the file had them when it was read, in libraries and posteriors, which need the file no
+    more (popcat.forward.filters.with_curves). Not for survey files."""
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_none(self, handler):
+        """As surveys were written before curves could be kept: they have the same hashes."""
+        written = handler(self)
+        return written if self.curve is not None else {key: one for key, one in written.items() if key != "curve"}
 
     @pydantic.model_validator(mode="after")
     def _ordered(self):

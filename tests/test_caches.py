@@ -148,7 +148,8 @@ def test_band_tables_that_cannot_be_kept_are_not_made(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "cache_folder", lambda: tmp_path / "file" / "popcat")
     monkeypatch.setattr(tables, "_table_key", lambda *_: "0" * 64)
     monkeypatch.setattr(tables, "build_tables", made)
-    with pytest.raises(PopcatError, match=r"cannot keep band tables in .*popcat: it cannot be written; .*POPCAT_CACHE"):
+    said = r"cannot keep band tables in .*file/popcat: it cannot be written; .*POPCAT_CACHE"
+    with pytest.raises(PopcatError, match=said):
         tables._load(None, None, None)
 
 

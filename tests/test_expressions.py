@@ -68,7 +68,9 @@ def test_functions_take_their_own_number_of_arguments_and_never_a_column_to_writ
 
 
 def test_towers_of_powers_cost_nothing():
-    assert parse("9.0 ** 9 ** 99 ** 1")({}).shape == ()
+    assert parse("9.0 ** 9.0 ** 99 ** 1")({}).shape == ()
+    with pytest.raises(PopcatError, match="beyond 64 bits"):
+        parse("9 ** 9 ** 99")({})
 
 
 def test_whole_numbers_in_floats_have_bits_up_to_2_to_the_53():
@@ -134,3 +136,25 @@ def test_choices_are_among_numbers_or_among_conditions(text):
 def test_choices_take_their_number_of_arguments(text):
     with pytest.raises(PopcatError, match=r"takes (at least )?[123] arguments?, got [12]"):
         parse(text)
+
+
+@pytest.mark.parametrize("text", ["n * 4", "n + n + n", "n ** 2", "3 * n - -n", "10 ** 19"])
+def test_whole_numbers_beyond_64_bits_are_said(text):
+    """numpy gives other digits without a word: 2^62 times 4 is 0."""
+    with pytest.raises(PopcatError, match=r"whole numbers beyond 64 bits; multiply one by 1\.0"):
+        parse(text)({"n": np.array([2**62, 3])})
+    assert np.isfinite(parse("1.0 * n * 4 + n")({"n": np.array([2**62, 3])})).all()
+
+
+def test_a_backquote_in_a_text_is_a_letter():
+    columns = {"s": np.array(["a`b`c", "x"]), "my column": np.array([1.0, 3.0])}
+    assert parse("s == 'a`b`c' or `my column` > 2")(columns).tolist() == [True, True]
+    assert parse('s == "a`b`c"')(columns).tolist() == [True, False]
+
+
+def test_an_expression_that_is_nested_too_deeply_is_an_error_in_words():
+    for text in ("x" + " + x" * 490, "-" * 1900 + "x", "not " * 490 + "(x > 0)"):
+        try:
+            assert len(parse(text)({"x": np.array([1.0])})) == 1
+        except PopcatError as error:
+            assert "recursion" in str(error) or "nested too deeply" in str(error)

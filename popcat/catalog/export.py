@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from popcat.catalog.fits_table import write_fits
+from popcat.catalog.parquet import read_parquet, require_written
 from popcat.catalog.queries import open_catalog
 from popcat.catalog.sky import has_position, write_hats_metadata, write_pixels
 from popcat.display import Displayed
@@ -80,6 +81,7 @@ def export(
     new = [part for part in parts if part.sha256 not in record["parts"]]
     files = [source / part.file for part in new]
     if files:
+        require_written(source, new)
         if {part.sha256 for part in new} - set(record["pending"]):
             _check_new(output, files, record)
         record["pending"] = [part.sha256 for part in new]
@@ -99,6 +101,7 @@ def export(
 
 def _one_table(posteriors: Path, output: Path, name: str) -> Exported:
     file = output if output.suffix.lower() in (".fits", ".fit") else output / f"{name}.fits"
+    require_written(posteriors, open_catalog(posteriors).require_manifest().parts)
     rows = write_fits(open_catalog(posteriors), file)
     return Exported(rows, rows, 0, 1, f'topcat {file}, or astropy.table.Table.read("{file}")')
 
@@ -144,7 +147,7 @@ def _check_new(output: Path, files: list[Path], record: dict):
 
 
 def _ids(files: list[Path]) -> np.ndarray:
-    columns = [pq.ParquetFile(file).read(columns=["object_id"])["object_id"].to_numpy() for file in files]
+    columns = [read_parquet(file, ["object_id"])["object_id"].to_numpy() for file in files]
     return np.concatenate([np.empty(0, np.int64), *columns])
 
 
@@ -162,7 +165,7 @@ def _write(output, files, to, sky, rows_per_pixel, record) -> tuple[list[Path], 
 
 def _tables(files: list[Path], counts: dict) -> Iterator[pa.Table]:
     for file in files:
-        table = pq.ParquetFile(file).read()
+        table = read_parquet(file)
         known = has_position(table["ra"].to_numpy(), table["dec"].to_numpy())
         counts["out"] += int((~known).sum())
         yield table

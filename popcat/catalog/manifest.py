@@ -23,11 +23,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from popcat.catalog.training_check import TrainingCheck
 from popcat.errors import PopcatError
-from popcat.files import sha256_of
+from popcat.files import footer_sha256, sha256_of
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
 META = "_popcat"
+RESULTS = 4
+"""Rises with every change of popcat after which the same input gives other numbers: no run mixes the two.
+
+2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 MAX_BYTES = 500_000_000
@@ -49,6 +53,8 @@ class Written(BaseModel):
     rows: Count
     bytes: int = Field(ge=1, le=2**62)
     sha256: Sha256
+    footer_sha256: Sha256 | None = None
+    """None in a part of before."""
 
 
 class Sidecar(Written):
@@ -56,6 +62,7 @@ class Sidecar(Written):
 
     mtime_ns: int = 0
     fingerprint_sha256: Sha256
+    popcat_version: str = ""
     extra: dict[str, Any] = {}
     made: dict[str, Any] = {}
 
@@ -77,7 +84,8 @@ class Run(BaseModel):
     """What the run is.
 
     fingerprint : everything that decides the parts, as it was written: `fingerprint_sha256` is its hash. `settings` is
-    the same under the names of today. arguments : those of the command that began it; they decide nothing.
+    the same under the names of today. results : RESULTS of the popcat that began it. arguments : those of the command
+    that began it; they decide nothing.
     """
 
     model_config = ConfigDict(strict=True)
@@ -87,6 +95,7 @@ class Run(BaseModel):
     fingerprint: dict[str, Any]
     fingerprint_sha256: Sha256
     popcat_version: str
+    results: int = 0
     arguments: dict[str, str | int | float | bool] = {}
 
     @field_validator("arguments")
@@ -233,8 +242,10 @@ def is_whole(folder: str | Path, index: int, fingerprint_sha256: str, *, check: 
         status = path.stat()
         if status.st_size != sidecar.bytes:
             return False
-        return (not check and status.st_mtime_ns == sidecar.mtime_ns) or sha256_of(path) == sidecar.sha256
-    except OSError:
+        if check or status.st_mtime_ns != sidecar.mtime_ns:
+            return sha256_of(path) == sidecar.sha256
+        return sidecar.footer_sha256 in (None, footer_sha256(path))
+    except (OSError, ValueError):
         return False
 
 

@@ -12,20 +12,22 @@ import os
 import reprlib
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from popcat.catalog.lease import alone
 from popcat.catalog.manifest import (
     MAX_PARTS,
     META,
     READERS,
+    RESULTS,
     CatalogRecord,
     Manifest,
     Run,
@@ -44,7 +46,7 @@ from popcat.catalog.manifest import (
 )
 from popcat.display import listed
 from popcat.errors import OutputGoneError, PopcatError
-from popcat.files import write_json_atomic, write_parquet_atomic
+from popcat.files import create_json, footer_sha256, write_json_atomic, write_parquet_atomic
 from popcat.run.runner import How, run
 from popcat.timing import recorded, stage
 
@@ -65,6 +67,9 @@ class OutputFolder:
     path: str
     fingerprint_sha256: str
     n_parts: int
+    writer: str = ""
+    """The lease of the run that writes (popcat.catalog.lease), and when it began, by the clock of the disk."""
+    since_ns: int = 0
 
     @classmethod
     def open(
@@ -82,13 +87,20 @@ class OutputFolder:
         path = Path(path).absolute()
         fingerprint = json.loads(canonical(fingerprint))
         run = Run(kind=kind, n_parts=n_parts, fingerprint=fingerprint, fingerprint_sha256=fingerprint_hash(fingerprint),
-                  popcat_version=_version(), arguments=arguments or {})  # fmt: skip
+                  popcat_version=_version(), results=RESULTS, arguments=arguments or {})  # fmt: skip
         if not is_output(path):
             _refuse_foreign(path)
             _make_folder(path / META)
-            write_json_atomic(path / META / "run.json", run.model_dump())
+            create_json(path / META / "run.json", run.model_dump())  # of several runs that begin at once, one is there
         there = _same_run(path, run)
         return cls(str(path), fingerprint_hash(there.fingerprint), n_parts)
+
+    @contextmanager
+    def alone(self) -> Iterator["OutputFolder"]:
+        """The same folder, as the only run that writes there until the block ends; PopcatError if another one does."""
+        path = Path(self.path) / META / "writer.json"
+        with alone(path, self.path) as lease:
+            yield replace(self, writer=lease.id, since_ns=path.stat().st_mtime_ns)
 
     def is_done(self, index: int, *, check: bool = False) -> bool:
         """Whether a part is there, whole, and of this run; `check` reads it all, whatever its time of change."""
@@ -122,11 +134,12 @@ class OutputFolder:
         path = self.part_path(index)
         self._require_there()
         with stage("write"):
-            written = write_parquet_atomic(path, table)
-        sidecar = {"file": path.name, **written, "mtime_ns": path.stat().st_mtime_ns,
-                   "fingerprint_sha256": self.fingerprint_sha256, "extra": extra or {}, "made": recorded()}
+            written = write_parquet_atomic(path, table, self.writer)
+        sidecar = {"file": path.name, **written, "footer_sha256": footer_sha256(path),
+                   "mtime_ns": path.stat().st_mtime_ns, "fingerprint_sha256": self.fingerprint_sha256,
+                   "popcat_version": _version(), "extra": extra or {}, "made": recorded()}  # fmt: skip
         self._require_there()
-        write_json_atomic(self.sidecar_path(index), sidecar)
+        write_json_atomic(self.sidecar_path(index), sidecar, self.writer)
         return sidecar
 
     def _require_there(self) -> None:
@@ -151,12 +164,20 @@ class OutputFolder:
         pending = self.pending()
         if pending:
             raise PopcatError(unfinished(self.path, self.n_parts - len(pending), self.n_parts))
-        for leftover in [*Path(self.path).glob(".*.tmp"), *(Path(self.path) / META).glob(".*.tmp")]:
-            leftover.unlink(missing_ok=True)
+        self._clean()
         manifest = self._manifest()
         content = manifest.model_dump() | (record.model_dump(mode="json") if record else {})
         write_json_atomic(Path(self.path) / META / "manifest.json", content)
         return manifest
+
+    def _clean(self) -> None:
+        """Remove temporary files of this run, and those that nobody has touched since it began: others may be another
+        run's."""
+        for leftover in [*Path(self.path).glob(".*.tmp"), *(Path(self.path) / META).glob(".*.tmp")]:
+            with suppress(FileNotFoundError):
+                is_own = not self.writer or f".{self.writer}" in leftover.name
+                if is_own or leftover.stat().st_mtime_ns < self.since_ns:
+                    leftover.unlink()
 
     def _manifest(self) -> Manifest:
         with ThreadPoolExecutor(READERS) as pool:
@@ -203,7 +224,7 @@ def _refuse_foreign(path: Path):
     """A folder may hold what a start that was killed at once leaves, and nothing else."""
     if path.exists() and not path.is_dir():
         raise PopcatError(f"{path} is a file: name a folder for the output")
-    if any(file for file in path.rglob("*") if file != path / META and file.suffix != ".tmp"):
+    if any(file for file in path.rglob("*") if file != path / META and file.suffix != ".tmp") and not is_output(path):
         raise PopcatError(f"{path} is not a popcat output and not empty: name a new or empty folder")
 
 
@@ -222,6 +243,10 @@ def _same_run(path: Path, run: Run) -> Run:
     if there.kind != run.kind:
         raise PopcatError(f"{path} holds another run's {there.kind}; this run writes {run.kind}: "
                           "name another folder, or remove this one")
+    if there.results != run.results:
+        raise PopcatError(f"{path} was begun by popcat {there.popcat_version}, whose numbers are others than those of "
+                          f"this version, {run.popcat_version} (results {there.results}, now {run.results}): name "
+                          "another folder, or finish it with that version")
     old, new = ({**_flat(one.settings), "n_parts": one.n_parts} for one in (there, run))
     different = [f"{key} ({reprlib.repr(old.get(key))} there, {reprlib.repr(new.get(key))} now)"
                  for key in {**old, **new} if key not in old or key not in new or old[key] != new[key]]

@@ -35,6 +35,7 @@ from popcat.catalog.draws import (
     span_of,
 )
 from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
+from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.columns import to_pandas
 from popcat.display import Displayed, listed
@@ -64,15 +65,13 @@ def open_catalog(path: "str | Path") -> "Catalog":
     if is_output(path):
         is_posteriors = read_run(path).kind == CatalogManifest.KIND
         manifest = read_manifest(path, CatalogManifest if is_posteriors else Manifest)
+        require_footers(path, manifest.parts)
         files = [str(path / part.file) for part in manifest.parts]
     else:
         files = parquet_files(path)
     if not files:
         raise PopcatError(f"no catalogue {path}: expected what `popcat infer -o` wrote, or Parquet files")
-    try:
-        dataset = ds.dataset(files, format="parquet")
-    except (OSError, pa.ArrowInvalid) as error:
-        raise PopcatError(f"cannot read {path}: {error}") from error
+    dataset = parquet_dataset(files, path)
     refuse_weights(dataset.schema, str(path))
     return Catalog(str(path), dataset, manifest)
 
@@ -185,10 +184,11 @@ class Catalog(Displayed):
         wanted = self._known(columns if columns is not None else self.columns)
         passes, expression, extra = self._condition(where)
         read = list(dict.fromkeys([*wanted, *extra]))
-        for batch in self.dataset.to_batches(columns=read, filter=expression, batch_size=BATCH_ROWS):
-            chosen = batch if passes is None or not batch.num_rows else batch.filter(pa.array(passes(batch)))
-            if chosen.num_rows:
-                yield chosen.select(wanted)
+        with readable(self.path):
+            for batch in self.dataset.to_batches(columns=read, filter=expression, batch_size=BATCH_ROWS):
+                chosen = batch if passes is None or not batch.num_rows else batch.filter(pa.array(passes(batch)))
+                if chosen.num_rows:
+                    yield chosen.select(wanted)
 
     def draws(self, ids: Ids, quantities: Sequence[str] | None = None) -> pd.DataFrame:
         """Posterior draws of some galaxies as a long frame: object_id, draw, and one column per quantity.
@@ -272,7 +272,7 @@ class Catalog(Displayed):
         if len(groups) <= row_groups:
             return self, len(groups)
         chosen = [groups[i] for i in np.linspace(0, len(groups) - 1, row_groups).round().astype(int)]
-        dataset = ds.FileSystemDataset(chosen, self.dataset.schema, ds.ParquetFileFormat())
+        dataset = ds.FileSystemDataset(chosen, self.dataset.schema, parquet_format())
         return dataclasses.replace(self, dataset=dataset), len(groups)
 
     def _condition(self, where) -> tuple[Callable | None, ds.Expression | None, list[str]]:
@@ -299,7 +299,8 @@ class Catalog(Displayed):
         """Rows of some identifiers, in their order, which row-group statistics find."""
         asked, ids = as_list(ids), self.object_ids(ids)
         wanted = list(dict.fromkeys(columns))
-        table = self.dataset.to_table(columns=wanted, filter=pc.field("object_id").isin(pa.array(np.unique(ids))))
+        with readable(self.path):
+            table = self.dataset.to_table(columns=wanted, filter=pc.field("object_id").isin(pa.array(np.unique(ids))))
         position = pd.Index(table["object_id"].to_numpy()).get_indexer(ids)
         if (position < 0).any():
             missing = ", ".join(str(asked[i]) for i in np.flatnonzero(position < 0)[:5])

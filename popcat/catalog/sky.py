@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from popcat.catalog.parquet import read_parquet
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic, write_parquet_atomic
 
@@ -71,7 +72,7 @@ def write_pixels(folder: Path, tables: Iterator[pa.Table], rows: int, *, rows_pe
             _sort_into(waiting, table, order, number)
         written = []
         for bucket in sorted(waiting.glob("*")):
-            new = pa.concat_tables(pq.read_table(file) for file in sorted(bucket.glob("*.parquet")))
+            new = pa.concat_tables(read_parquet(file) for file in sorted(bucket.glob("*.parquet")))
             written += _add(folder, order, int(bucket.name), new, rows_per_pixel)
         return written
     finally:
@@ -118,7 +119,7 @@ def _add(folder: Path, order: int, pixel: int, rows: pa.Table, limit: int) -> li
     for above in range(order, -1, -1):
         file = pixel_path(folder, above, pixel >> 2 * (order - above))
         if file.is_file():
-            merged = _newest(pa.concat_tables([pq.ParquetFile(file).read(), rows])).sort_by(INDEX)
+            merged = _newest(pa.concat_tables([read_parquet(file), rows])).sort_by(INDEX)
             written = _write(folder, above, pixel >> 2 * (order - above), merged, limit)
             if file not in written:
                 file.unlink()

@@ -27,11 +27,13 @@ from popcat.catalog.manifest import (
     Manifest,
     Run,
     Sidecar,
+    Written,
     fingerprint_hash,
     read_or_none,
     read_record,
     read_run,
 )
+from popcat.catalog.parquet import read_parquet
 from popcat.catalog.parts import OutputFolder
 from popcat.display import Displayed
 from popcat.errors import PopcatError
@@ -213,7 +215,7 @@ def _manifest(folder: OutputFolder, run: Run, parts: list[_Part], again: str) ->
         yield Problem(name, str(error), again)
         return
     sidecars = [read_or_none(folder.sidecar_path(part.index), Sidecar) for part in parts]
-    listed = [sidecar.model_dump(include={"file", "rows", "bytes", "sha256"}) for sidecar in sidecars if sidecar]
+    listed = [sidecar.model_dump(include=set(Written.model_fields)) for sidecar in sidecars if sidecar]
     if [part.model_dump() for part in manifest.parts] != listed:
         yield Problem(name, "lists other parts, rows, bytes or checksums than the sidecars", again)
     for total in ("rows", "bytes"):
@@ -249,7 +251,7 @@ def _identifiers(folder: OutputFolder, sound: list[_Part], ids_at_once: int) -> 
     try:
         for bucket in range(buckets):
             repeated += _repeated(folder, usable, bucket, buckets)
-    except _BROKEN as error:
+    except (PopcatError, ValueError) as error:
         yield Problem("object_id", f"cannot be read: {_line(error)}", "give the command that wrote it again")
         return
     if repeated:
@@ -261,7 +263,7 @@ def _identifiers(folder: OutputFolder, sound: list[_Part], ids_at_once: int) -> 
 def _repeated(folder: OutputFolder, parts: list[_Part], bucket: int, buckets: int) -> list[int]:
     found = []
     for part in parts:
-        column = pq.read_table(folder.part_path(part.index), columns=["object_id"])["object_id"]
+        column = read_parquet(folder.part_path(part.index), ["object_id"])["object_id"]
         if column.null_count:
             raise ValueError(f"{folder.part_path(part.index).name} has {column.null_count} nulls")
         ids = column.to_numpy()

@@ -13,16 +13,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pydantic
 
 from popcat import rng
-from popcat.checks.ranks import binned_coverage, ks_critical, ks_distance, ranks, summarise, tarp_ranks
+from popcat.catalog.manifest import CatalogManifest
+from popcat.catalog.parquet import read_parquet
+from popcat.checks.ranks import binned_coverage, chi2_tail_of, ks_critical, ks_distance, ranks, summarise, tarp_ranks_of
 from popcat.columns import quantity_fields
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import write_json_atomic, write_parquet_atomic
-from popcat.galaxies import Observation, chi2_limit, chi2_of, observation
+from popcat.galaxies import Observation, chi2_limit, observation
+from popcat.galaxy_model import make_prior
 from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import (
     Posterior,
@@ -110,6 +112,15 @@ class Calibration(Displayed, pydantic.BaseModel):
             found[name] = f"largest KS {one.ks[worst]:.3f} ({worst}), TARP {one.tarp_max_deviation:.3f}"
         found["limits"] = ", ".join(f"{name} {value:.3f}" for name, value in self.limits.items())
         return found | ({} if self.passed else {"failures": "; ".join(self.failures)})
+
+    def judged(self, tested: Posterior | CatalogManifest) -> "Calibration":
+        """The same with the verdict that its numbers give for a posterior, or that of a catalogue.
+
+        A file that says "passed" beside numbers that do not is not believed; one that says "failed" is.
+        """
+        limits, failures = _verdict(tested, self.runs)
+        failures += [] if self.passed else [one for one in self.failures if one not in failures]
+        return self.model_copy(update={"limits": limits, "failures": failures, "passed": self.passed and not failures})
 
     def save(self, folder: "str | Path") -> None:
         """Write calibration.json, ranks.parquet and the figures; the verdict last, so that a torn folder has none."""
@@ -200,8 +211,8 @@ def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: 
     n_bands = np.isfinite(data.flux).sum(axis=1)
     return Block(
         ranks={q: ranks(truth[q].astype(np.float32), quantities[q]) for q in names},
-        tarp=_tarp(posterior, theta, z_true, sampled, quantities, mocks, seed),
-        chi2_tail=_chi2_tail(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
+        tarp=tarp_ranks_of(posterior, theta, z_true, sampled, quantities, mocks, seed),
+        chi2_tail=chi2_tail_of(posterior, data, sampled[:, 0], quantities["redshift"][:, 0], n_bands),
         is_high=chi2_best > chi2_limit(n_bands),
         outside=int(outside.sum()),
     )
@@ -244,39 +255,22 @@ def _as_observed(mocks, name: str, survey, seed: int) -> Observation:
     return Observation(data.flux, data.flux_err, measured, sigma, data.object_id)
 
 
-def _tarp(posterior, theta, z_true, sampled, quantities, mocks, seed):
-    """TARP ranks in the prior's unit cube, redshift beside it: coordinates of like scale."""
-    low, high = posterior.survey.redshift_range
-    n, k, d = sampled.shape
-    truth = np.column_stack([posterior.prior.to_unit(theta), (z_true - low) / (high - low)])
-    unit = posterior.prior.to_unit(sampled.reshape(-1, d)).reshape(n, k, -1)
-    z = (quantities["redshift"].astype(float) - low) / (high - low)
-    reference = rng.uniform(seed, _STREAM_MOCK + 2, mocks["object_id"].to_numpy(), truth.shape[1])
-    return tarp_ranks(truth, np.concatenate([unit, z[..., None]], axis=2), reference)
-
-
-def _chi2_tail(posterior, data, theta, redshift, n_bands) -> np.ndarray:
-    """P(chi2 < chi2(photometry, one posterior draw)), (n,)."""
-    from scipy.special import chdtr
-
-    low, high = posterior.survey.redshift_range
-    model_flux = posterior.forward.flux(theta, np.clip(redshift.astype(float), low, high))
-    return chdtr(n_bands, chi2_of(model_flux[:, None], data)[:, 0])
-
-
-def _verdict(posterior: Posterior, results: dict[str, CalibrationRun]) -> tuple[dict[str, float], list[str]]:
+def _verdict(
+    tested: Posterior | CatalogManifest, results: dict[str, CalibrationRun]
+) -> tuple[dict[str, float], list[str]]:
     """Limits, and which results are beyond them.
 
     A limit is the survey's, or, where few mocks cannot tell so little, what a perfect model exceeds in one of a
     hundred calibrations.
     """
-    asked = posterior.survey.calibration
+    asked = tested.survey.calibration
     n = min(result.n for result in results.values())
-    parameters = posterior.prior.names
+    parameters = make_prior(tested.galaxy_model).names
     tests = len(parameters) * len(results)
     limits = {"ks": max(asked.max_ks, ks_critical(n, tests)), "tarp": max(asked.max_tarp, ks_critical(n, len(results)))}
     failures = []
     for name, result in results.items():
+        failures += [f"{name}: no KS of {q}" for q in parameters if q not in result.ks]
         beyond = {q: result.ks[q] for q in (*parameters, "redshift") if result.ks.get(q, 0.0) > limits["ks"]}
         failures += [f"{name}: KS of {q} {distance:.3f} > {limits['ks']:.3f}" for q, distance in beyond.items()]
         if result.tarp_max_deviation > limits["tarp"]:
@@ -291,19 +285,30 @@ def _float32(values: dict) -> dict:
 
 
 def read_calibration(folder: str | Path) -> Calibration:
-    """What `Calibration.save` wrote; PopcatError if the folder holds none."""
+    """What `Calibration.save` wrote, KS distances and coverages from the ranks; PopcatError if the folder holds none.
+
+    Its verdict is what the file says: `Calibration.judged` computes it.
+    """
     folder = Path(folder)
     try:
         found = Calibration.model_validate_json((folder / _JSON).read_bytes())
-        table = pq.read_table(folder / _RANKS)
+        table = read_parquet(folder / _RANKS)
         of_run = {name: table.filter(pc.equal(table["run"], name)) for name in found.runs}
         ranks = {name: {q: of_run[name][q].to_numpy() for q in run.ks} for name, run in found.runs.items()}
+        runs = {name: _of_ranks(run, ranks[name]) for name, run in found.runs.items()}
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
         raise PopcatError(
             f"{folder} holds no calibration: expected {_JSON} and {_RANKS} from `popcat calibrate`: {text}"
         ) from error
-    return found.model_copy(update={"ranks": ranks})
+    return found.model_copy(update={"ranks": ranks, "runs": runs})
+
+
+def _of_ranks(stored: CalibrationRun, ranks: dict[str, np.ndarray]) -> CalibrationRun:
+    """A run with the numbers of its ranks; as it was stored where it differs by their rounding alone."""
+    found = summarise(ranks)
+    same = found["n"] == stored.n and np.allclose([*found["ks"].values()], [*stored.ks.values()], rtol=0, atol=1e-4)
+    return stored if same else stored.model_copy(update=found)
 
 
 def calibration_of(posterior: str | Path) -> Calibration | None:
@@ -311,8 +316,8 @@ def calibration_of(posterior: str | Path) -> Calibration | None:
     folder = posterior_folder(posterior) / "calibration"
     if not (folder / _JSON).is_file():
         return None
-    found = read_calibration(folder)
-    return found if found.posterior == load_posterior(posterior).name else None
+    found, loaded = read_calibration(folder), load_posterior(posterior)
+    return found.judged(loaded) if found.posterior == loaded.name else None
 
 
 def require_calibrated(posterior: str | Path, *, allow: bool = False) -> str:

@@ -6,9 +6,13 @@ parameters at once: TARP (Lemos et al. 2023).
 
 import numpy as np
 
+from popcat import rng
+from popcat.galaxies import chi2_of
+
 # 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
 KS_CRITICAL_5, KS_CRITICAL_1 = 1.358, 1.628
 COVERAGE_LEVEL = 0.68
+_STREAM_TARP = 66
 
 
 def ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -92,3 +96,23 @@ def summarise(all_ranks: dict[str, np.ndarray]) -> dict:
         "ks_critical_5_percent": KS_CRITICAL_5 / np.sqrt(n),
         "ks_critical_1_percent": KS_CRITICAL_1 / np.sqrt(n),
     }
+
+
+def tarp_ranks_of(posterior, theta, z_true, sampled, quantities, mocks, seed):
+    """TARP ranks in the prior's unit cube, redshift beside it: coordinates of like scale."""
+    low, high = posterior.survey.redshift_range
+    n, k, d = sampled.shape
+    truth = np.column_stack([posterior.prior.to_unit(theta), (z_true - low) / (high - low)])
+    unit = posterior.prior.to_unit(sampled.reshape(-1, d)).reshape(n, k, -1)
+    z = (quantities["redshift"].astype(float) - low) / (high - low)
+    reference = rng.uniform(seed, _STREAM_TARP, mocks["object_id"].to_numpy(), truth.shape[1])
+    return tarp_ranks(truth, np.concatenate([unit, z[..., None]], axis=2), reference)
+
+
+def chi2_tail_of(posterior, data, theta, redshift, n_bands) -> np.ndarray:
+    """P(chi2 < chi2(photometry, one posterior draw)), (n,)."""
+    from scipy.special import chdtr
+
+    low, high = posterior.survey.redshift_range
+    model_flux = posterior.forward.flux(theta, np.clip(redshift.astype(float), low, high))
+    return chdtr(n_bands, chi2_of(model_flux[:, None], data)[:, 0])

@@ -46,7 +46,7 @@ RowsOption = Annotated[
                  rich_help_panel=RUN),
 ]
 CheckOption = Annotated[
-    bool, typer.Option("--check", help="Read every byte of the parts that are there already.", rich_help_panel=RUN)
+    bool, typer.Option("--check", help="Read every byte of the source and of the parts there are.", rich_help_panel=RUN)
 ]
 LogOption = Annotated[
     Path | None, typer.Option(help="File for a log: one JSON object per event.", rich_help_panel=RUN)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from popcat.errors import PopcatError
 from popcat.files import kept_array, package_folder
 from popcat.survey import TRIM, Filter, Survey
 
+FilterLike = TypeVar("FilterLike", bound=Filter)
 # A step more than this many times the median step is a gap in the table.
 _GAP_FACTOR = 20.0
 # Stretches of response closer than this fraction of the widest one's width are one segment.
@@ -146,12 +148,33 @@ def load_curve(band: Filter) -> FilterCurve:
     >>> round(load_curve(load_survey("sdss").bands[2]).effective_wavelength_aa, -2)
     6200.0
     """
-    return make_curve(band.name, *read_filter(band.filter), wave_range_aa=band.wave_range_aa, trim=band.trim)
+    wave, response = read_filter(band.filter) if band.curve is None else band.curve
+    return make_curve(band.name, wave, response, wave_range_aa=band.wave_range_aa, trim=band.trim)
 
 
 def load_curves(survey: Survey) -> list[FilterCurve]:
     """The filter curves of a survey, in the order of its bands."""
     return [load_curve(band) for band in survey.bands]
+
+
+def with_curves(survey: Survey) -> Survey:
+    """The same survey with the filter curves that are files kept in it: where it goes, they need not.
+
+    >>> from popcat.survey import load_survey
+    >>> with_curves(load_survey("sdss")) == load_survey("sdss")
+    True
+    """
+    return survey.model_copy(update={
+        "bands": tuple(map(_with_curve, survey.bands)),
+        "absolute_magnitudes": tuple(map(_with_curve, survey.absolute_magnitudes)),
+    })  # fmt: skip
+
+
+def _with_curve(band: FilterLike) -> FilterLike:
+    if band.curve is not None or not Path(band.filter).is_file():
+        return band
+    wave, response = read_filter(band.filter)
+    return band.model_copy(update={"curve": (tuple(map(float, wave)), tuple(map(float, response)))})
 
 
 SAME_CURVE = 0.02
@@ -168,7 +191,7 @@ def same_filter(one: Filter, other: Filter) -> bool:
     >>> same_filter(u, u.model_copy(update={"wave_range_aa": None})), same_filter(u, g)
     (True, False)
     """
-    if (one.filter, one.wave_range_aa, one.trim) == (other.filter, other.wave_range_aa, other.trim):
+    if all(getattr(one, name) == getattr(other, name) for name in ("filter", "wave_range_aa", "trim", "curve")):
         return True
     try:
         a, b = load_curve(one), load_curve(other)

@@ -9,6 +9,7 @@ from 10 pc. So the tables have one set of wavelengths, and the redshift changes 
 universe cuts. Held to popcat.forward.spectrum.reference_rest_fluxes by tests.
 """
 
+import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -17,9 +18,8 @@ import numpy as np
 
 from popcat.columns import parameter_fields
 from popcat.forward.filters import FilterCurve, load_curve
-from popcat.forward.grid import load_grid
 from popcat.forward.histories import row_weights
-from popcat.forward.ingredients import Ingredients
+from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.light import kernel_tables
 from popcat.forward.lookups import (
     burst,
@@ -233,6 +233,27 @@ def forward_for(survey: Survey, galaxy_model: GalaxyModel) -> Forward:
         return _forwards[key]
 
 
-def grid_hash(galaxy_model: GalaxyModel) -> str:
-    """SHA-256 of the SSP grid that a model names: goes into fingerprints and provenance."""
-    return load_grid(galaxy_model.grid).content_hash()
+def forward_hashes(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, str]:
+    """SHA-256 of what a forward model reads from files and packages, by what it is: for fingerprints and provenance.
+
+    Numbers count in single precision: other machines compute the last digits of a distance otherwise.
+
+    >>> from popcat.survey import load_survey
+    >>> list(forward_hashes(load_survey("sdss"), GalaxyModel()))
+    ['grid', 'bases', 'cosmology', 'filters']
+    """
+    found = load_ingredients(galaxy_model)
+    curves = [load_curve(band) for band in (*survey.bands, *survey.absolute_magnitudes)]
+    return {
+        "grid": found.grid.content_hash(),
+        "bases": _hash(found.bases.lookback_gyr, found.bases.sfh, found.bases.zh),
+        "cosmology": _hash(found.cosmology.age_gyr, found.cosmology.dist_mpc),
+        "filters": _hash(*(values for curve in curves for values in (curve.wave_aa, curve.response))),
+    }
+
+
+def _hash(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, dtype=np.float32).tobytes())
+    return digest.hexdigest()

@@ -70,8 +70,6 @@ from popcat.run.runner import How, run, values_of
 from popcat.survey import Survey, load_survey
 
 _ALL = 2**62
-# What decides a part's content besides the options: 2 compares each galaxy with the catalogue's own, 3 flags edges.
-_RULES = 3
 
 
 def infer(
@@ -107,7 +105,7 @@ def infer(
         is little, or on a local cluster. In a script, call it under `if __name__ == "__main__":`, because local workers
         are new processes that import the script. Where workers have the resource "GPU", only those are given parts
     progress, log, performance_report : a bar on stderr; files for one JSON object an event, and for Dask's own report
-    check : read every byte of the parts that are there, and write damaged ones again
+    check : read every byte of the source and of the parts that are there, and write damaged parts again
 
     A part that fails is named and does not stop the others. Every galaxy is also compared with the catalogue's own
     galaxies (popcat.checks.flags): with all of them up to 8,000, and with evenly spaced ones of a larger catalogue. For
@@ -142,7 +140,7 @@ def infer(
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
-        given = _of_files(source, reading, schema, draws, rows_per_partition, output)
+        given = _of_files(source, reading, schema, draws, rows_per_partition, output, check)
     else:
         given = _of_table(source, reading, schema, draws, rows_per_partition)
     for line in given.remarks:
@@ -201,13 +199,14 @@ class _Given:
 
 
 def _of_files(
-    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: str | Path | None
+    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: Path | None, check: bool
 ) -> _Given:
     chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
     parts = parts_of_chunks(chunks, rows)
     sizes = [sum(chunk.stop - chunk.start for chunk in part) for part in parts]
-    files = None if output is None else source_files(chunks, survey, recorded_files(output))
+    known = None if check else recorded_files(output)
+    files = None if output is None else source_files(chunks, survey, known)
     return _Given(label_of(source), parts, sizes, files.digest if files else "", rows,
                   lambda pieces: read_pieces(parts, pieces, survey), files, remarks_on(source, chunks),
                   has_names(survey, chunks[0]))  # fmt: skip
@@ -302,7 +301,8 @@ def _write(
     effort = None if request.effort is None else vars(request.effort)
     settings = {"posterior": posterior.name, "draws": request.draws, "seed": request.seed,
                 "rows_per_partition": given.rows_per_part, "catalog": given.digest, "n": sum(given.rows),
-                "schema": schema_digest(schema), "hide_redshift": request.hide_redshift, "rules": _RULES}  # fmt: skip
+                "schema": schema_digest(schema), "hide_redshift": request.hide_redshift,
+                "forward": posterior.forward_hashes}  # fmt: skip
     if effort is not None:
         settings["effort"] = effort
     if request.survey != posterior.survey:
@@ -319,26 +319,27 @@ def _write(
     if not is_output(output):  # what is refused now leaves no folder
         described = _described(given, posterior, request, is_written=True)
     folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
-    if given.files is not None:
-        record_files(output, given.files)
-    pending, start = folder.resume(check=how.check), time.monotonic()
-    earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
-    check = None if earlier is None else earlier.training_check
-    if pending or check is None:
-        _ = posterior.forward  # builds its tables once, before the workers look for them
-        request, check = described or _described(given, posterior, request, is_written=True)
-    jobs = {i: (folder, i, given.parts[i], request) for i in pending}
-    seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
-    write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds, memory=memory)
-    if given.files is not None and pending:
-        chunks = [chunk for part in given.parts for chunk in part]
-        require_unchanged_since(chunks, request.survey, given.files, output)
-    record = CatalogRecord(
-        survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
-        posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
-        source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
-        seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
-        warnings=given.remarks, **counts_of_folder(folder),
-    )  # fmt: skip
-    folder.finish(record)
+    with folder.alone() as folder:
+        if given.files is not None:
+            record_files(output, given.files)
+        pending, start = folder.resume(check=how.check), time.monotonic()
+        earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
+        check = None if earlier is None else earlier.training_check
+        if pending or check is None:
+            _ = posterior.forward  # builds its tables once, before the workers look for them
+            request, check = described or _described(given, posterior, request, is_written=True)
+        jobs = {i: (folder, i, given.parts[i], request) for i in pending}
+        seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
+        write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds, memory=memory)
+        if given.files is not None and pending:
+            chunks = [chunk for part in given.parts for chunk in part]
+            require_unchanged_since(chunks, request.survey, given.files, output)
+        record = CatalogRecord(
+            survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
+            posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
+            source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
+            seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
+            warnings=given.remarks, **counts_of_folder(folder),
+        )  # fmt: skip
+        folder.finish(record)
     return open_catalog(output)

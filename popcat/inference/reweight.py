@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from popcat import rng
 from popcat.catalog.draws import SUFFIX, decode_table, encode, scatter
+from popcat.catalog.parquet import read_parquet
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.flags import is_at_edge
@@ -58,12 +59,13 @@ def reweight(
     how.verify()
     arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
-    files = [str(Path(file).absolute()) for file in catalog.files]
-    jobs = {i: (folder, i, files[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
-    rows = [part.rows for part in manifest.parts]
-    seconds = _SECONDS * sum(rows[index] for index in jobs)
-    write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
-    folder.finish(manifest.record.model_copy(update={"prior": text, "reweighted_from": str(posteriors)}))
+    with folder.alone() as folder:
+        files = [(str(Path(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
+        jobs = {i: (folder, i, *files[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
+        rows = [part.rows for part in manifest.parts]
+        seconds = _SECONDS * sum(rows[index] for index in jobs)
+        write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
+        folder.finish(manifest.record.model_copy(update={"prior": text, "reweighted_from": str(posteriors)}))
     return open_catalog(output)
 
 
@@ -131,9 +133,11 @@ def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def write_reweighted_part(
-    folder: OutputFolder, index: int, part: str, new: object, survey: Survey, galaxy_model: GalaxyModel, seed: int
-) -> int:
+    folder: OutputFolder, index: int, part: str, sha256: str, new: object, survey: Survey, galaxy_model: GalaxyModel,
+    seed: int,
+) -> int:  # fmt: skip
     """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
-    table = reweight_table(open_catalog(part).to_table(), new, make_prior(galaxy_model), survey.redshift_range, seed)
+    whole = read_parquet(part, sha256=sha256)
+    table = reweight_table(whole, new, make_prior(galaxy_model), survey.redshift_range, seed)
     folder.write_part(index, table)
     return table.num_rows

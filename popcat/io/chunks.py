@@ -35,6 +35,8 @@ class Chunk:
     """CSV: the bytes that hold the rows."""
     table: int = 0
     """FITS: the number of the HDU that holds the table."""
+    stamp: tuple[int, int] = (-1, -1)
+    """Size and time of change (ns) of the file when it was planned: with others its rows are another catalogue's."""
 
     @property
     def label(self) -> str:

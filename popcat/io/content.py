@@ -22,7 +22,7 @@ from popcat.expressions import base_name, sources_of
 from popcat.files import sha256_of, write_json_atomic
 from popcat.io.chunks import Chunk
 from popcat.io.photometry import catalog_columns
-from popcat.io.sources import read_fields
+from popcat.io.sources import read_fields, stamp_of
 from popcat.survey import Survey
 
 _MOST_NAMED = 5
@@ -67,14 +67,13 @@ def source_files(chunks: Sequence[Chunk], survey: Survey, known: SourceFiles | N
 
     def looked(label: str) -> SourceFile:
         path, table = tables[label].path, tables[label].table
-        status = Path(path).stat()
-        stamp = (label, status.st_size, status.st_mtime_ns)
-        if stamp in recorded:
-            return recorded[stamp]
+        size, changed = stamp_of(path)
+        if (label, size, changed) in recorded:
+            return recorded[label, size, changed]
         sha256 = _sha256_of_columns(path, columns) if tables[label].format == "parquet" else sha256_of(path)
         if table > 1:  # another table of the same file is another catalogue
             sha256 = hashlib.sha256(f"{sha256}[{table}]".encode()).hexdigest()
-        return SourceFile(path=label, bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256)
+        return SourceFile(path=label, bytes=size, mtime_ns=changed, sha256=sha256)
 
     with ThreadPoolExecutor(READERS) as pool:
         return SourceFiles(columns=columns, files=tuple(pool.map(looked, tables)))

@@ -4,6 +4,7 @@ Bytes of rows are read here and given to astropy as a small table of their own. 
 all of it, privately, which systems refuse beyond their memory, and may copy all of it when it is done.
 """
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from popcat.io.streams import is_compressed, opened
 
 _BLOCK_BYTES = 32_000_000
 _FITS_BLOCK = 2880
+_BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 _TABLES = (fits.BinTableHDU, fits.TableHDU)
 
 
@@ -51,7 +53,10 @@ def _quiet() -> Iterator[None]:
     """Without astropy's warnings: headers and names are seldom clean; truncation is refused here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
-        yield
+        try:
+            yield
+        except fits.VerifyError as error:
+            raise ValueError(f"a header is no valid one: {error}") from error
 
 
 @_quiet()
@@ -65,6 +70,7 @@ def plan(path: str, rows: int, asked: str | None = None, columns: Sequence[str] 
     layout = _chosen(path, asked, columns)
     for name in columns:
         _refuse_repeated(path, layout, name)
+    _refuse_inconsistent(path, layout)
     _refuse_truncated(path, layout)
     return [Chunk(path, "fits", start, stop, table=layout.table) for start, stop in spans(layout.rows, rows)]
 
@@ -147,6 +153,31 @@ def _layout_of(number: int, hdu) -> _Layout:
             header[f"TTYPE{i + 1}"] = f"{name} (column {i + 1})"
     return _Layout(number, hdu.name, type(hdu), header, hdu.fileinfo()["datLoc"], header["NAXIS1"], header["NAXIS2"],
                    tuple(names))  # fmt: skip
+
+
+def _refuse_inconsistent(path: str, layout: _Layout) -> None:
+    """PopcatError where the columns do not fill the rows, as the standard asks: values would be read from others'."""
+    header, rows = layout.header, "its header contradicts itself"
+    if header["TFIELDS"] < len([key for key in header if re.fullmatch(r"TFORM\d+", key)]):
+        raise PopcatError(f"{path}: {rows}: more columns (TFORM) than TFIELDS = {header['TFIELDS']}; copy it again")
+    if layout.kind is fits.TableHDU:
+        return  # astropy holds columns of ASCII to the width of a row
+    width = sum(map(_width_of, (str(header[f"TFORM{i + 1}"]) for i in range(header["TFIELDS"]))))
+    if width != layout.width:
+        raise PopcatError(f"{path}: {rows}: columns of {width} bytes in rows of NAXIS1 = {layout.width}; copy it again")
+
+
+def _width_of(form: str) -> int:
+    """Bytes of a column of a binary table.
+
+    >>> [_width_of(form) for form in ("K", "3E", "20A", "12X", "1PE(4)")]
+    [8, 12, 20, 2, 8]
+    """
+    found = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])", form)
+    if found is None:
+        raise ValueError(f"a header is no valid one: format {form}")
+    repeat = int(found[1] or 1)
+    return -(-repeat // 8) if found[2] == "X" else repeat * _BYTES[found[2]]
 
 
 def _refuse_truncated(path: str, layout: _Layout):

@@ -43,10 +43,23 @@ def plan_chunks(source: Source, *, rows_per_partition: int = 2500, columns: Sequ
     often, times = Counter(files).most_common(1)[0]
     if times > 1:
         raise PopcatError(f"{often.path} is named {times} times: its galaxies would be there as often; name it once")
-    chunks = [chunk for file in files for chunk in _plan(file, rows_per_partition, columns)]
+    chunks = [chunk for file in files for chunk in _stamped(file, rows_per_partition, columns)]
     if not chunks:
         raise PopcatError(f"{label_of(source)} has no rows: expected a table with one row a galaxy")
     return [replace(chunk, index=index) for index, chunk in enumerate(chunks)]
+
+
+def _stamped(file: Named, rows: int, columns: Sequence[str]) -> list[Chunk]:
+    """The chunks of a file, which is as it was before it was looked at."""
+    with _readable(file.path):
+        stamp = stamp_of(file.path)
+    return [replace(chunk, stamp=stamp) for chunk in _plan(file, rows, columns)]
+
+
+def stamp_of(path: str | Path) -> tuple[int, int]:
+    """Size and time of change (ns) of a file."""
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _plan(file: Named, rows: int, columns: Sequence[str]) -> list[Chunk]:
@@ -96,6 +109,9 @@ def read_chunk(chunk: Chunk, columns: Sequence[str], marks: Sequence[float] = ()
         needs_fields = partition_values(chunk.path) or not all(name.isidentifier() for name in columns)
         known = read_fields(chunk) if needs_fields else ()
         frame = computed(lambda sources: _read(chunk, sources), columns, known, marks)
+        if chunk.stamp != stamp_of(chunk.path):
+            raise PopcatError(f"{chunk.path} changed after the run was planned: give the same command again, which "
+                              "says whether what it holds has changed")
     if len(frame) != chunk.stop - chunk.start:
         raise PopcatError(f"{chunk.path}: expected rows {chunk.start} to {chunk.stop}, got {len(frame)} of them; "
                           "it is damaged, or it changed after the run was planned")

@@ -65,11 +65,12 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     curves = load_curves(survey)
     span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
 
+    found = _calibration_of(manifest) if calibration is None else read_calibration(calibration).judged(manifest)
     return build_report(
         catalog, Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
-        calibration=_shown(_calibration_of(manifest) if calibration is None else read_calibration(calibration)),
+        calibration=_shown(found),
         sections=[] if crosscheck is None else [crosscheck_section(crosscheck)],
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
     if not folder.is_dir():
         return None
     found = read_calibration(folder)
-    return found if found.posterior == manifest.posterior.name else None
+    return found.judged(manifest) if found.posterior == manifest.posterior.name else None
 
 
 TABLE_GROUPS = 32

@@ -18,6 +18,7 @@ from popcat.catalog.manifest import CatalogManifest, is_output, read_run
 from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
 from popcat.flows.sampler import stacking_weights
+from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, check_noise, default_noise, noise_of, read_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
@@ -183,7 +184,8 @@ def fit_population(
         own = read_noise(noise) if isinstance(noise, str | Path) else noise
         job = job_of_posteriors(source, cuts, settings, noise=own)
     else:
-        survey, galaxy_model = load_survey(survey or "sdss"), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
+        survey = with_curves(load_survey(survey or "sdss"))
+        galaxy_model = settings_of(GalaxyModel, galaxy_model, "galaxy-model")
         is_noise = settings.error_floors == "scatter"
         frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
         own = None if noise is None else noise_of(noise, survey)

@@ -15,12 +15,14 @@ import numpy as np
 import safetensors.numpy
 import torch
 
+from popcat.catalog.manifest import RESULTS
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import flow_from_file, flow_to_bytes
 from popcat.flows.training import History, fit_loss
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.photometry import Photometry
+from popcat.forward.properties import forward_hashes
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.distance import Galaxies, Scaling, WassersteinLoss
@@ -133,6 +135,7 @@ def _stored(job: Job, contents: dict[str, bytes]) -> dict:
         "start_prior": prior.read_text(encoding="utf-8") if prior.is_file() else None,
         "cuts": job.cuts.to_list(), "route": job.route,
         "scaling": None if job.scaling is None else job.scaling.to_dict(job.survey.band_names),
+        "results": RESULTS, "forward": forward_hashes(job.survey, job.galaxy_model),
         "data": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }  # fmt: skip
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from popcat.catalog.parquet import read_parquet
 from popcat.columns import quantity_fields, to_pandas
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
@@ -179,8 +180,8 @@ def read_samples(path: "str | Path", *, selected: bool = True) -> pd.DataFrame:
     if not file.is_file():
         raise PopcatError(f"no samples at {path}: expected a folder of `popcat population fit`, or a Parquet file")
     try:
-        frame = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
+        frame = to_pandas(read_parquet(file))
+    except PopcatError as error:
         raise PopcatError(f"{file} cannot be read as Parquet: {error}") from error
     return _observed(frame, selected)
 

@@ -11,17 +11,18 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pydantic import model_validator
 
 from popcat import rng
 from popcat.catalog.manifest import Manifest, read_manifest, renamed
+from popcat.catalog.parquet import parquet_dataset, readable
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
+from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
-from popcat.forward.properties import forward_for, grid_hash
+from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.posterior.posterior import Posterior
 from popcat.run.client import Where
@@ -79,6 +80,10 @@ class LibraryManifest(Manifest):
     noise: Noise
     seed: int
     grid: str
+    bases: str | None = None
+    """This and the next two are not in manifests of before."""
+    cosmology: str | None = None
+    filters: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +91,13 @@ class LibraryManifest(Manifest):
         """The settings stand in the fingerprint, and nowhere else."""
         made = data.get("fingerprint") if isinstance(data, dict) else None
         return renamed(made, cls.KIND) | data if isinstance(made, dict) else data
+
+
+    @property
+    def forward_hashes(self) -> dict[str, str]:
+        """Of what the forward model read from files and packages, as far as it was written down."""
+        found = {name: getattr(self, name) for name in ("grid", "bases", "cosmology", "filters")}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,9 +131,9 @@ class Library(Displayed):
         parameters = make_prior(self.galaxy_model).names
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
         names = [self.path / part.file for part in self.manifest.parts[parts]]
-        table = ds.dataset([str(name) for name in names], format="parquet").to_table(
-            columns=["redshift", *parameters, *fluxes]
-        )
+        with readable(self.path):
+            table = parquet_dataset(list(map(str, names)), self.path).to_table(
+                columns=["redshift", *parameters, *fluxes])  # fmt: skip
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
         return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
@@ -279,7 +291,7 @@ def simulate(
     100
     """
     label = survey.name if isinstance(survey, Survey) else str(survey)
-    survey, galaxy_model = load_survey(survey), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
+    survey, galaxy_model = with_curves(load_survey(survey)), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
     noise = noise_of(noise, survey)
     if output is not None:
         how = How(client, workers, progress, check, log, performance_report)
@@ -297,18 +309,19 @@ def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_mode
                    seed: int, rows_per_partition: int, how: How) -> Library:  # fmt: skip
     spans = _spans(n, rows_per_partition)
     settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
-                "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, "grid": grid_hash(galaxy_model),
+                "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, **forward_hashes(survey, galaxy_model),
                 "rows_per_partition": rows_per_partition, "schema": schema_digest(library_schema(survey,
                                                                                            galaxy_model))}  # fmt: skip
     how.verify()
     arguments = {"survey": label, "n": n, "seed": seed}
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
-    forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
-    jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=how.check)}
-    rows = [stop - start for start, stop in spans]
-    seconds = _SECONDS * sum(rows[index] for index in jobs)
-    write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
-    folder.finish()
+    with folder.alone() as folder:
+        forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
+        jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=how.check)}
+        rows = [stop - start for start, stop in spans]
+        seconds = _SECONDS * sum(rows[index] for index in jobs)
+        write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
+        folder.finish()
     return open_library(output)
 
 

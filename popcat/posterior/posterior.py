@@ -31,7 +31,7 @@ from popcat.flows.architecture import Architecture, flow_from_file, flow_to_byte
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
 from popcat.forward.noise import Noise, check_noise
-from popcat.forward.properties import Forward, forward_for
+from popcat.forward.properties import Forward, forward_for, forward_hashes
 from popcat.galaxies import Observation, chi2_of
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.posterior.features import Features, draw_redshift
@@ -136,8 +136,22 @@ class Posterior(Displayed):
 
     @cached_property
     def forward(self) -> Forward:
-        """The forward model that it was trained on, loaded once a process."""
+        """The forward model that it was trained on, loaded once a process.
+
+        Raises PopcatError if what it reads from files and packages is not what it was then.
+        """
+        now = self.forward_hashes
+        if changed := [what for what in now if self.provenance.get(what, now[what]) != now[what]]:
+            names = {"grid": f"SSP grid {self.galaxy_model.grid}", "bases": f"bases {self.galaxy_model.bases}",
+                     "cosmology": f"cosmology {self.galaxy_model.cosmology}", "filters": "filter curves"}  # fmt: skip
+            raise PopcatError(f"posterior {self.name[:12]}: since it was trained, {listed(map(names.get, changed), 4)} "
+                              "changed: put back what has changed, or train a posterior anew")
         return forward_for(self.survey, self.galaxy_model)
+
+    @cached_property
+    def forward_hashes(self) -> dict[str, str]:
+        """Of what its forward model reads from files and packages now, by what it is."""
+        return forward_hashes(self.survey, self.galaxy_model)
 
     def sample(self, data: Observation, n_draws: int, seed: int) -> Draws:
         """Draws of theta and redshift, every one inside the prior; none is rejected.

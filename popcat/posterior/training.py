@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from popcat import __version__
+from popcat.catalog.manifest import RESULTS
 from popcat.errors import PopcatError
 from popcat.flows.architecture import architecture_for, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseShape, train_piecewise
@@ -197,7 +198,8 @@ def _train_redshift(setup: Setup, features: Features, source: Source, how: dict)
 
 def _name(setup: Setup, n: int) -> str:
     """Hash of what decides a training set, so that a checkpoint of another is refused."""
-    made = [setup.survey.model_dump(mode="json"), setup.noise.model_dump(mode="json"), n, setup.features.to_dict()]
+    made = [setup.survey.model_dump(mode="json"), setup.noise.model_dump(mode="json"), n, setup.features.to_dict(),
+            RESULTS]  # fmt: skip
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
@@ -279,6 +281,6 @@ def _provenance(folder: Library) -> dict:
         "popcat_version": __version__,
         "library": folder.manifest.model_dump(include={"fingerprint_sha256", "rows", "popcat_version"}),
         "library_seed": folder.manifest.seed,
-        "grid": folder.manifest.grid,
+        **folder.manifest.forward_hashes,
         "torch": torch.__version__,
     }

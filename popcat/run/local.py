@@ -1,4 +1,7 @@
-"""Local workers: new processes, each of which imports the script that started them, and has a scratch folder."""
+"""Local workers: new processes, each of which imports the script that started them, and has a scratch folder.
+
+Nobody else on the machine can give them work.
+"""
 
 import ast
 import contextlib
@@ -24,6 +27,10 @@ _THREADS = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 
 def local_client(n: int) -> "Iterator[distributed.Client]":
     """A client of a new cluster of n one-threaded processes, which ends with the block.
 
+    A scheduler runs whatever a client sends it, and any user of the machine reaches its port: so this one and its
+    workers speak TLS with certificates that only they have. The dashboard, which runs nothing, is on the loopback
+    interface; Dask knows no password for it.
+
     Raises PopcatError if the script that runs would start itself again in each process, or a process cannot start.
     """
     import dask
@@ -36,7 +43,8 @@ def local_client(n: int) -> "Iterator[distributed.Client]":
         try:
             stack.enter_context(dask.config.set({**_LOCAL, "distributed.nanny.pre-spawn-environ": _THREADS}))
             cluster = stack.enter_context(distributed.LocalCluster(
-                n_workers=n, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
+                n_workers=n, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+                security=distributed.Security.temporary(), silence_logs=logging.ERROR,
             ))  # fmt: skip
             client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
         except (OSError, RuntimeError) as error:

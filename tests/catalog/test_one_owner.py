@@ -37,7 +37,7 @@ def test_only_the_catalogue_opens_its_files():
 
 def test_a_dataset_is_made_in_one_place_of_the_catalogue():
     made = [name for name, tree in modules() if name.startswith("catalog/") and ("ds", "dataset") in set(called(tree))]
-    assert made == ["catalog/queries.py"]
+    assert made == ["catalog/parquet.py"]
 
 
 def test_only_draws_take_lists_apart_and_put_them_together():

@@ -146,7 +146,7 @@ def test_a_part_that_was_written_to_is_done_again(start, finished):
 
 
 def test_a_part_that_rotted_is_found_by_the_full_check_and_not_forgotten(start, finished):
-    flip(finished.part_path(1))
+    flip(finished.part_path(1), at=30)  # of a page; footers are always looked at
     assert start().pending() == []
     assert start().resume(check=True) == [1]
     assert start().pending() == [1]  # a run that is killed now must not take it for whole

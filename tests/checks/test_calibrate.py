@@ -5,11 +5,14 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from popcat.checks import calibration
 from popcat.columns import quantity_fields
 from popcat.errors import PopcatError
+from popcat.files import write_parquet_atomic
 from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
@@ -161,6 +164,31 @@ def test_a_model_that_failed_is_refused_with_the_reason(copy):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"passed": False, "failures": ["exact: KS of tau_bc"]}))
     with pytest.raises(PopcatError, match=r"failed its calibration \(exact: KS of tau_bc\): train it longer"):
         calibration.require_calibrated(copy)
+
+
+@pytest.mark.parametrize("what", ["ranks", "tarp", "outside", "lacking"])
+def test_a_verdict_is_computed_and_not_believed(copy, what):
+    """`passed: true` beside numbers that do not pass; KS distances come from the ranks, whatever the file says.
+
+    The limits, which even a badly trained posterior passes, are 0.99.
+    """
+    path = copy / "calibration" / "calibration.json"
+    stored = json.loads(path.read_text())
+    assert stored["passed"]
+    run = stored["runs"]["exact"]
+    run |= {"tarp": {"tarp_max_deviation": 0.999}, "outside": {"outside_prior": 3}}.get(what, {})
+    if what == "ranks":
+        table = pq.read_table(copy / "calibration" / "ranks.parquet").to_pandas()
+        table["tau_bc"] = np.float32(0.999)
+        write_parquet_atomic(copy / "calibration" / "ranks.parquet", pa.Table.from_pandas(table, preserve_index=False))
+        run["ks"]["tau_bc"] = 0.001
+    if what == "lacking":
+        del run["ks"]["tau_bc"]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(PopcatError, match="failed its calibration"):
+        calibration.require_calibrated(copy)
+    found = calibration.calibration_of(copy)
+    assert not found.passed and found.failures and repr(found).splitlines()[0].endswith("FAILED")
 
 
 def test_a_calibration_of_another_model_is_none(copy):

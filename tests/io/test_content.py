@@ -129,6 +129,40 @@ def test_a_file_that_changes_while_it_is_read_is_refused_by_name(tiny_model, tmp
     assert not (tmp_path / "out" / "_popcat" / "manifest.json").exists()
 
 
+def test_no_part_is_made_of_a_file_that_changed_after_the_plan(tiny_model, tmp_path, monkeypatch):
+    """The first parts are of the old file: none of the new one joins them, and the same command says why."""
+    import popcat.inference.infer as module
+
+    path = tmp_path / "a.csv"
+    frame = embedded(path)
+    write = module.write_posterior_part
+
+    def written_and_changed(folder, index, part, request):
+        rows = write(folder, index, part, request)
+        if index == 1:
+            in_place(path, frame, 30)
+        return rows
+
+    monkeypatch.setattr(module, "write_posterior_part", written_and_changed)
+    with pytest.raises(PopcatError, match=r"2 of 4 partitions failed.*a\.csv changed after the run was planned"):
+        infer(path, tiny_model, output=tmp_path / "out", **OPTIONS)
+    assert sorted(part.stem for part in (tmp_path / "out").glob("part-*")) == ["part-000000", "part-000001"]
+    monkeypatch.undo()
+    with pytest.raises(PopcatError, match=r"a\.csv changed after .*out was begun"):
+        infer(path, tiny_model, output=tmp_path / "out", **OPTIONS)
+
+
+def test_a_file_whose_time_of_change_was_set_back_is_found_by_reading_it_all(tiny_model, tmp_path):
+    path = tmp_path / "a.csv"
+    frame, out = embedded(path), tmp_path / "out"
+    infer(path, tiny_model, output=out, **OPTIONS)
+    before = path.stat()
+    in_place(path, frame, 120)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(PopcatError, match=r"a\.csv changed after .*out was begun"):
+        infer(path, tiny_model, output=out, check=True, **OPTIONS)
+
+
 def test_the_record_holds_the_columns_that_the_survey_reads(tmp_path):
     path = tmp_path / "a.csv"
     embedded(path)

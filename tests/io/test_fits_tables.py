@@ -38,6 +38,24 @@ def test_unusual_names_of_columns_are_read_without_a_word(tmp_path):
     assert list(read_fields(tmp_path / "a.fits")) == ["mag:g", "flux (r)"]
 
 
+LIES = {
+    "rows too short": {"NAXIS1": 7}, "rows too long": {"NAXIS1": 40}, "fewer columns": {"TFIELDS": 1},
+    "more columns": {"TFIELDS": 999}, "no columns": {"TFIELDS": -1}, "columns of nothing": {"TFORM1": "0K"},
+    "columns of a terabyte": {"TFORM1": "1000000000000K"}, "an unknown format": {"TFORM1": "Z"},
+    "more rows": {"NAXIS2": 10**12}, "rows by half": {"NAXIS2": 1.5}, "rows in words": {"NAXIS2": "many"},
+    "another axis": {"NAXIS": 3}, "a heap beyond the file": {"PCOUNT": 10**15},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_a_header_that_contradicts_itself_is_refused_in_words(tmp_path, case):
+    """Values would be read from where others are: rows of 7 bytes gave 0, 1, 0, 0, 0."""
+    Table({"id": np.arange(5), "x": np.arange(5.0)}).write(tmp_path / "a.fits")
+    path = with_cards(tmp_path / "a.fits", LIES[case])
+    with pytest.raises(PopcatError, match=r"a\.fits"):
+        frame_of(path, ["x"])
+
+
 NULLS = {
     "plain": {},
     "scaled": {"TSCAL1": 0.5, "TZERO1": 10.0},

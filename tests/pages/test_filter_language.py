@@ -29,7 +29,7 @@ EXPRESSIONS = [
     "object_id == 1237648704586000123", "object_id == 1237648704586000124", "object_id > 4611686018427387903",
     "flags & 64 != 0", "flags & 2048 == 0", "flags & 1 << 5", "flags >> 5 & 1 == 1", "n << 62", "n << 64", "n >> 70",
     "n >> -1", "flags | 1 ^ 3 & n", "~flags", "~flags + 1 == -flags",
-    "-2 ** 2", "2 ** -1.0", "2 ** 3 ** 2", "n ** 2 % 7 // 2", "n ** 63", "n ** 40 * n ** 40", "x ** y", "x ** 0.5",
+    "-2 ** 2", "2 ** -1.0", "2 ** 3 ** 2", "n ** 2 % 7 // 2", "x ** y", "x ** 0.5",
     "1.0 ** x", "2 * x + n / 2", "n // 2", "n // -2", "n % 4", "n % -4", "n // 0", "n % 0", "n / 0", "x // y", "x % y",
     "x // 0.75", "x % -0.75", "-x // 0.1", "x - -x", "- -n", "+n", "n - 1 - 2", "n / 2 / 2", "8 // 3 * 3 + 8 % 3",
     "-7 <= n < 7", "0 < x < y * 100 <= 200", "n == x", "n < y", "good == True", "good == 1", "good + 1", "good + good",
@@ -46,7 +46,7 @@ EXPRESSIONS = [
     "coalesce(`mag-g`, 99.0) > 20",
     "isfinite(log(x))", "isfinite(n / 0)", "minimum(n, 2)", "maximum(x, n)", "minimum(x, y,)", "maximum(log(x), 1)",
     "abs(minimum(x, 0))", "log10(x) != 1", "0x1F + 0b101 + 0o17", "1_000 + .5 + 5. + 1e3 + 1.5E-2", "n > -0.5",
-    "False or good", "good and True", "( ( x ) )", "(x\n> 0)", "  n  ", "9223372036854775807 + 1",
+    "False or good", "good and True", "( ( x ) )", "(x\n> 0)", "  n  ",
     "x == 1e400", "00 + n",
 ]  # fmt: skip
 
@@ -63,6 +63,7 @@ REFUSED = [
     "x & 1", "n & x == x", "x\n> 0 0", "x and good", "not n", "good and n",
     "status > 3", "status + 'a'", "status & 1", "abs(status)", "-good",
     "n << 'a'", "~x", "good & 1", "good - good", "9999999999999999999999", "n ** -1", "x + status",
+    "9223372036854775807 + 1", "9223372036854775807 * n * n", "n ** 63 * 8", "10 ** 40", "9.0 ** 9 ** 99 ** 1",
 ]  # fmt: skip
 
 HARNESS = """

@@ -1,11 +1,17 @@
-"""Local workers that cannot start: one line that says what to do, and no process that starts others."""
+"""Local workers: nobody else gives them work; where they cannot start, one line says what to do."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import textwrap
 
+import psutil
 import pytest
+from distributed import Security
+from distributed.comm import CommClosedError, connect
+
+from popcat.run.local import local_client
 
 BODY = """
 from popcat.run.runner import How, run
@@ -46,3 +52,50 @@ def test_a_scratch_folder_that_cannot_be_written_is_named(tmp_path):
     last = err.strip().splitlines()[-1]
     assert status == 1 and "no local workers can be started" in last
     assert folder in last and "DASK_TEMPORARY_DIRECTORY" in last
+
+
+def test_nobody_without_the_certificates_gives_local_workers_work():
+    """A scheduler runs what it is sent, and every user of a machine reaches its ports on 127.0.0.1."""
+    with local_client(1) as client:
+        addresses = [client.scheduler.address]
+        for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+            addresses += [address, worker["nanny"]]
+        assert len(addresses) == 3 and all(address.startswith("tls://127.0.0.1:") for address in addresses)
+        for address in addresses:
+            asyncio.run(asked(address, client.security))
+            for other in (None, Security.temporary()):
+                plain = address if other else address.replace("tls", "tcp")
+                with pytest.raises((OSError, CommClosedError)):
+                    asyncio.run(asked(plain, other))
+        assert client.submit(pow, 2, 3).result() == 8
+
+
+async def asked(address, security):
+    """An answer of whatever listens there, to the handshake that comes before any work."""
+    options = {} if security is None else security.get_connection_args("client")
+    comm = await connect(address, timeout=2, **options)
+    comm.abort()
+
+
+def test_the_dashboard_is_on_the_loopback_interface_and_nothing_else_listens_elsewhere():
+    with local_client(1) as client:
+        assert client.dashboard_link.startswith("http://127.0.0.1:")
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        listening = [one.laddr.ip for process in processes for one in process.net_connections("inet")
+                     if one.status == psutil.CONN_LISTEN]  # fmt: skip
+        assert listening and set(listening) == {"127.0.0.1"}
+
+
+NO_PORT = """
+import psutil
+from popcat.run.runner import How, run
+run(pow, {0: (2, 3), 1: (2, 4)}, verb="computing", how=How(%s), seconds=0.1)
+print([one.status for one in psutil.Process().net_connections("inet")])
+"""
+
+
+@pytest.mark.parametrize("how", ["'synchronous'", ""])
+def test_work_in_this_process_opens_no_port(tmp_path, how):
+    (tmp_path / "here.py").write_text(NO_PORT % how)
+    done = subprocess.run([sys.executable, tmp_path / "here.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -41,10 +41,10 @@ def leftovers(folder):
     return [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
 
 
-def rot(path):
-    """Flip a byte and keep the time of change."""
+def rot(path, position=64):
+    """Flip a byte, of a page of the first column, and keep the time of change."""
     status, data = path.stat(), bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[position] ^= 0xFF
     path.write_bytes(data)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
@@ -78,6 +78,15 @@ def test_a_part_that_rotted_unseen_is_done_again_by_a_full_check(run, tmp_path):
     run(out, check=True)
     assert verify(out).ok
     assert digests(out) == before
+
+
+def test_a_footer_that_rotted_is_seen_by_every_rerun(run, tmp_path):
+    out = tmp_path / "out"
+    run(out)
+    before = digests(out)
+    rot(out / "part-000002.parquet", position=-100)
+    run(out)
+    assert verify(out).ok and digests(out) == before
 
 
 @pytest.mark.parametrize("parallel", [False, True])

@@ -253,6 +253,8 @@ const WHOLE = {
   "%": (a, b) => (b === 0n ? 0n : floorMod(a, b)), "**": wholePower,
 };
 const REAL = { "+": (a, b) => a + b, "-": (a, b) => a - b, "*": (a, b) => a * b, "//": realFloor, "%": realMod, "**": realPower };
+/** Of whole numbers, what may need more than 64 bits: an error, never other digits. */
+const GROWING = ["+", "-", "*", "**"];
 const OF_CONDITIONS = { "+": (a, b) => a || b, "*": (a, b) => a && b, "&": (a, b) => a && b, "|": (a, b) => a || b, "^": (a, b) => a !== b };
 
 function binaryOf(sign, a, b) {
@@ -262,7 +264,10 @@ function binaryOf(sign, a, b) {
     if (sign in OF_CONDITIONS) return OF_CONDITIONS[sign](left, right);
   }
   if (sign in BITS) return wrapped(BITS[sign](asInteger(left), asInteger(right)));
-  if (sign !== "/" && isWhole(left) && isWhole(right)) return wrapped(WHOLE[sign](BigInt(left), BigInt(right)));
+  if (sign !== "/" && isWhole(left) && isWhole(right)) {
+    if (GROWING.includes(sign) && Math.abs(REAL[sign](Number(left), Number(right))) >= 2 ** 63) throw new Error("whole numbers beyond 64 bits; multiply one by 1.0 to compute with 16 digits");
+    return wrapped(WHOLE[sign](BigInt(left), BigInt(right)));
+  }
   return sign === "/" ? Number(left) / Number(right) : REAL[sign](Number(left), Number(right));
 }
 

@@ -1,0 +1,133 @@
+"""One run at a time writes to a folder.
+
+A run that writes keeps a file there, its lease: which process it is, and a time of change that it renews every few
+seconds. Where another run finds it, it is refused as long as the first one lives. One whose process has ended is
+replaced at once on its own machine, and elsewhere after half a minute in which nothing was renewed; no clock is
+compared with that of another machine.
+"""
+
+import os
+import socket
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from popcat.catalog.manifest import read_or_none
+from popcat.errors import PopcatError
+from popcat.files import create_json, write_json_atomic
+
+BEAT_S = 5.0
+"""How often a lease is renewed."""
+SILENT_S = 30.0
+"""Whoever has not renewed its lease for so long has ended."""
+_SETTLED_S = 0.5
+_LOOK_S = 0.5
+_TRIES = 5
+
+
+class Lease(BaseModel):
+    """Who writes: `place` is its machine and, in a container, the container; `began` when its process did."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    id: str
+    place: str
+    pid: int
+    began: float
+
+    @classmethod
+    def own(cls) -> "Lease":
+        process = psutil.Process()
+        return cls(id=uuid.uuid4().hex[:12], place=_place(), pid=process.pid, began=process.create_time())
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.place.split()[0]}"
+
+
+@contextmanager
+def alone(path: str | Path, what: str | Path) -> Iterator[Lease]:
+    """Be the only one that writes `what`, as the lease in the file `path` says, until the block ends.
+
+    Raises PopcatError if another run does, or began at the same moment; at the end, if another run took over meanwhile,
+    as it may where this process was stopped for minutes.
+    """
+    path, own, ended = Path(path), Lease.own(), threading.Event()
+    _take(path, own, what)
+    beat = threading.Thread(target=_renew, args=(path, own, ended), daemon=True)
+    beat.start()
+    try:
+        yield own
+        _require_own(path, own, what)
+    finally:
+        ended.set()
+        beat.join()
+        if read_or_none(path, Lease) == own:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _take(path: Path, own: Lease, what: str | Path) -> None:
+    for _ in range(_TRIES):
+        if create_json(path, own.model_dump()):
+            return
+        there = read_or_none(path, Lease)
+        if there is None and not path.exists():
+            continue  # it has just ended
+        if there is not None and _lives(path, there, what):
+            raise PopcatError(f"another run writes to {what} ({there}): wait until it has ended, or end it")
+        write_json_atomic(path, own.model_dump())
+        time.sleep(_SETTLED_S)  # of several that replace it, the last one stays
+        break
+    _require_own(path, own, what)
+
+
+def _require_own(path: Path, own: Lease, what: str | Path) -> None:
+    there = read_or_none(path, Lease)
+    if there is None and not path.parent.is_dir():
+        return  # a folder that is gone has an error of its own
+    if there != own:
+        raise PopcatError(f"another run took {what} over ({there or 'its lease is gone'}): wait until it has ended, "
+                          "then give the same command again")
+
+
+def _lives(path: Path, there: Lease, what: str | Path) -> bool:
+    """Whether the holder of a lease lives: its process, here; elsewhere it renews the lease within half a minute."""
+    if there.place == _place():
+        with suppress(psutil.Error):
+            return abs(psutil.Process(there.pid).create_time() - there.began) < 1.0
+        return False
+    warnings.warn(f"{what} was being written by {there}: waiting up to {SILENT_S:.0f} s for a sign of life of it",
+                  UserWarning, stacklevel=5)  # fmt: skip
+    before, start = _changed(path), time.monotonic()
+    while time.monotonic() - start < SILENT_S:
+        time.sleep(_LOOK_S)
+        if _changed(path) != before:
+            return path.exists()
+    return False
+
+
+def _renew(path: Path, own: Lease, ended: threading.Event) -> None:
+    while not ended.wait(BEAT_S):
+        with suppress(OSError):
+            if read_or_none(path, Lease) == own:
+                os.utime(path)
+
+
+def _changed(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return None
+
+
+def _place() -> str:
+    """This machine, and the namespace of its process numbers: containers may share a name."""
+    with suppress(OSError):
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()
