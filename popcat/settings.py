@@ -65,4 +65,4 @@ def validation_summary(error: pydantic.ValidationError) -> str:
 
 def _words(name: str) -> str:
     """A class's name in words: GalaxyModel is "galaxy model"."""
-    return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", name.strip("_")).lower()

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from popcat.catalog.fits_table import write_fits
+from popcat.catalog.lease import LEASE, alone
 from popcat.catalog.parquet import read_parquet, require_written
 from popcat.catalog.queries import open_catalog
 from popcat.catalog.sky import has_position, write_hats_metadata, write_pixels
@@ -77,23 +78,24 @@ def export(
         raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, [*OPENERS, FITS])}')
     source, output = Path(posteriors).absolute(), Path(output).absolute()
     parts = open_catalog(source).require_manifest().parts
-    record = _record(output, to, name)
-    new = [part for part in parts if part.sha256 not in record["parts"]]
-    files = [source / part.file for part in new]
-    if files:
-        require_written(source, new)
-        if {part.sha256 for part in new} - set(record["pending"]):
-            _check_new(output, files, record)
-        record["pending"] = [part.sha256 for part in new]
-        write_json_atomic(output / RECORD, record)  # an export that is cut off here can be done again
-        written, lost = _write(output, files, to, sky, rows_per_pixel, record)
-        PUBLISHERS[to](output, written, record, name=name, rows_per_pixel=rows_per_pixel)
-        record["parts"] |= {part.sha256: part.rows for part in new}
-        record["without_position"] += lost
-        record["files"] = sorted({*record["files"], *(file.relative_to(output).as_posix() for file in written)})
-        record["files"] = [file for file in record["files"] if (output / file).is_file()]
-        record["pending"] = []
-        write_json_atomic(output / RECORD, record)
+    with alone(output / LEASE, output):
+        record = _record(output, to, name)
+        new = [part for part in parts if part.sha256 not in record["parts"]]
+        files = [source / part.file for part in new]
+        if files:
+            require_written(source, new)
+            if {part.sha256 for part in new} - set(record["pending"]):
+                _check_new(output, files, record)
+            record["pending"] = [part.sha256 for part in new]
+            write_json_atomic(output / RECORD, record)  # an export that is cut off here can be done again
+            written, lost = _write(output, files, to, sky, rows_per_pixel, record)
+            PUBLISHERS[to](output, written, record, name=name, rows_per_pixel=rows_per_pixel)
+            record["parts"] |= {part.sha256: part.rows for part in new}
+            record["without_position"] += lost
+            record["files"] = sorted({*record["files"], *(file.relative_to(output).as_posix() for file in written)})
+            record["files"] = [file for file in record["files"] if (output / file).is_file()]
+            record["pending"] = []
+            write_json_atomic(output / RECORD, record)
     rows = sum(record["parts"].values()) - record["without_position"]
     return Exported(sum(part.rows for part in new), rows, record["without_position"], len(record["files"]),
                     OPENERS[to].format(path=output))  # fmt: skip
@@ -119,8 +121,9 @@ def _record(output: Path, to: str, name: str) -> dict:
             raise PopcatError(f"{output} holds a catalogue exported to {record['to']}, not {to}: name another folder")
         return record
     # what an export leaves that is killed while it writes its first record
-    leftovers = list(output.glob(f".{Path(RECORD).stem}.*.tmp"))
-    if output.exists() and len(list(output.iterdir())) > len(leftovers):
+    leftovers = [*output.glob(f".{Path(RECORD).stem}.*.tmp"), *output.glob(f".{Path(LEASE).stem}.*.tmp")]
+    others = [item for item in output.iterdir() if item not in leftovers and LEASE not in item.name]
+    if others:
         raise PopcatError(f"{output} is not empty and no export of popcat's: name a new or empty folder")
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)

@@ -23,6 +23,8 @@ from popcat.catalog.manifest import read_or_none
 from popcat.errors import PopcatError
 from popcat.files import create_json, write_json_atomic
 
+LEASE = ".writer.json"
+"""The file in a folder that is not an `OutputFolder`: hidden from whoever reads the folder."""
 BEAT_S = 5.0
 """How often a lease is renewed."""
 SILENT_S = 30.0

@@ -14,6 +14,7 @@ import torch
 
 from popcat import __version__
 from popcat.catalog.draws import decode_table
+from popcat.catalog.lease import LEASE, alone
 from popcat.catalog.manifest import CatalogManifest, is_output, read_run
 from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
@@ -190,18 +191,19 @@ def fit_population(
         frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
         own = None if noise is None else noise_of(noise, survey)
         job = job_of_photometry(frame, survey, galaxy_model, cuts, settings, noise=own, report=report)
-    check_folder(job, output)
-    job = with_start(job, output, report)
-    write_job(job, output)
-    Photometry(job.survey, job.galaxy_model)  # builds the tables once, before the workers look for them
-    jobs = {number: (str(output), number, device) for number in range(settings.members)}
-    found = run(_fit_here, jobs, verb="fitting", how=how, unit="members", noun="member")
-    outcomes = [_said(number, outcome, report) for number, outcome in found.items()]
-    population = assemble(read_job(output), outcomes, output, str(source))
-    save_population(population, output)
-    population = load_population(output)
-    if samples:
-        sample_population(population, samples, output=output / "samples.parquet", seed=settings.seed)
+    with alone(output / LEASE, output):
+        check_folder(job, output)
+        job = with_start(job, output, report)
+        write_job(job, output)
+        Photometry(job.survey, job.galaxy_model)  # builds the tables once, before the workers look for them
+        jobs = {number: (str(output), number, device) for number in range(settings.members)}
+        found = run(_fit_here, jobs, verb="fitting", how=how, unit="members", noun="member")
+        outcomes = [_said(number, outcome, report) for number, outcome in found.items()]
+        population = assemble(read_job(output), outcomes, output, str(source))
+        save_population(population, output)
+        population = load_population(output)
+        if samples:
+            sample_population(population, samples, output=output / "samples.parquet", seed=settings.seed)
     return population
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from popcat import __version__
+from popcat.catalog.lease import LEASE, alone
 from popcat.catalog.manifest import RESULTS
 from popcat.errors import PopcatError
 from popcat.flows.architecture import architecture_for, flow_from_file, flow_to_bytes
@@ -259,8 +260,20 @@ def train(
     how.verify()
     folder, settings = open_library(library), settings_of(Training, settings, "training")
     output = Path(output).absolute()
-    if output.exists() and any(item.name != CHECKPOINTS for item in output.iterdir()):
+    with alone(output / LEASE, output):
+        _require_new(output)
+        _train_into(output, folder, settings, device, report, how)
+    return load_posterior(output)
+
+
+def _require_new(output: Path) -> None:
+    """PopcatError if a folder holds more than a training that was cut off."""
+    known = (CHECKPOINTS, LEASE)
+    if any(item.name not in known and item.suffix != ".tmp" for item in output.iterdir()):
         raise PopcatError(f"{output} is not empty: name a new folder for the model")
+
+
+def _train_into(output: Path, folder: Library, settings: Training, device: str, report: Callable, how: How) -> None:
     checkpoints = output / CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
     posterior, history = train_posterior(
@@ -273,7 +286,6 @@ def train(
     checkpoints.rmdir()
     save_figure(loss_curve([{"epoch": i + 1, "train": -a, "validation": -b} for i, (a, b) in enumerate(
         zip(history.train, history.validation, strict=True))]), output / "loss.png")  # fmt: skip
-    return load_posterior(output)
 
 
 def _provenance(folder: Library) -> dict:

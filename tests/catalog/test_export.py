@@ -125,7 +125,7 @@ def test_an_export_that_is_killed_at_its_first_record_goes_on_when_called_again(
     folder, out = posteriors()[0], tmp_path / "out"
     done = subprocess.run([sys.executable, "-c", KILLED, folder, out])
     assert done.returncode == -signal.SIGKILL
-    (left,) = out.iterdir()
+    (left,) = out.glob("._popcat_export*")
     assert left.suffix == ".tmp"
     assert export(folder, out, to="delta").added == 60
     assert not left.exists() and export(folder, out, to="delta").added == 0

@@ -5,6 +5,8 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib.resources import files
+from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -148,3 +150,27 @@ def test_temporary_files_of_another_run_are_left_alone(tmp_path):
         own.write_part(0, TABLE)
         own.finish()
     assert late.exists() and not dead.exists() and not mine.exists()
+
+
+def test_a_training_an_export_and_a_population_fit_write_alone(tmp_path, tiny_model, galaxies):
+    from popcat.catalog.export import export
+    from popcat.flows.settings import Training
+    from popcat.population.fit import fit_population
+    from popcat.posterior.library import simulate
+    from popcat.posterior.training import train
+
+    simulate("sdss", 3000, output=tmp_path / "library", client="synchronous")
+    posteriors = tmp_path / "posteriors"
+    infer(galaxies, tiny_model, output=posteriors, draws=4, client="synchronous")
+    photometry = Path(str(files("popcat"))) / "data" / "galaxies_sdss.parquet"
+    small = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16, redshift_epochs=1)
+    doors = {
+        "train": lambda out: train(tmp_path / "library", out, settings=small, client="synchronous"),
+        "export": lambda out: export(posteriors, out, to="delta"),
+        "population": lambda out: fit_population(photometry, out, client="synchronous"),
+    }
+    for name, door in doors.items():
+        out = tmp_path / name
+        with alone(out / lease.LEASE, out), pytest.raises(PopcatError, match="another run writes to"):
+            door(out)
+        assert not [item for item in out.iterdir() if item.name != lease.LEASE]
