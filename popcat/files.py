@@ -13,10 +13,12 @@ import io
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +31,8 @@ ROW_GROUP_ROWS = 2500
 """Small enough to find one galaxy in a fraction of a second, large enough to compress."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FOOTER_END = 8
+MAX_RECORD_BYTES = 500_000_000
+"""The manifest of a million parts is not larger."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -49,6 +53,22 @@ def write_json_atomic(path: str | Path, obj, tag: str = "") -> None:
     """
     with replacing(Path(path), tag) as temporary:
         temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
+
+
+def read_small(path: str | Path, most: int = MAX_RECORD_BYTES) -> bytes:
+    """The bytes of a file that holds a record; ValueError if it is larger than any, OSError if it cannot be read."""
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        raise ValueError(f"expected a file of at most {most / 1e6:,.0f} MB, got {status.st_size / 1e6:,.0f} MB")
+    return Path(path).read_bytes()
+
+
+def read_json(path: str | Path) -> Any:
+    """The object in a JSON file; ValueError if it holds none, however deep it is nested, OSError if unreadable."""
+    try:
+        return json.loads(read_small(path))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def create_json(path: str | Path, obj) -> bool:

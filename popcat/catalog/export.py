@@ -24,7 +24,7 @@ from popcat.catalog.queries import open_catalog
 from popcat.catalog.sky import has_position, write_hats_metadata, write_pixels
 from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
-from popcat.files import write_json_atomic
+from popcat.files import read_json, write_json_atomic
 
 RECORD = "_popcat_export.json"
 OPENERS = {
@@ -116,9 +116,13 @@ def iceberg_table(path: str | Path):
 def _record(output: Path, to: str, name: str) -> dict:
     file = output / RECORD
     if file.is_file():
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["to"] != to:
-            raise PopcatError(f"{output} holds a catalogue exported to {record['to']}, not {to}: name another folder")
+        try:
+            record = read_json(file)
+            before = str(record["to"])
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            raise PopcatError(f"{file} is damaged ({error}): name a new folder") from error
+        if before != to:
+            raise PopcatError(f"{output} holds a catalogue exported to {before}, not {to}: name another folder")
         return record
     # what an export leaves that is killed while it writes its first record
     leftovers = [*output.glob(f".{Path(RECORD).stem}.*.tmp"), *output.glob(f".{Path(LEASE).stem}.*.tmp")]

@@ -13,7 +13,6 @@ stood under "extra", are read under the names of today.
 
 import hashlib
 import json
-import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from popcat.catalog.training_check import TrainingCheck
 from popcat.errors import PopcatError
-from popcat.files import footer_sha256, sha256_of
+from popcat.files import footer_sha256, read_small, sha256_of
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
@@ -34,8 +33,6 @@ RESULTS = 4
 2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
-MAX_BYTES = 500_000_000
-"""A manifest of as many parts is not larger."""
 READERS = 8
 """Threads that look at parts: the disk is the limit, and hashing lets others run."""
 
@@ -199,12 +196,11 @@ class CatalogManifest(CatalogRecord, Manifest):
 def read_record(path: Path, kind: type[Record]) -> Record:
     """A JSON file as a record; PopcatError if it is no such record, FileNotFoundError or NotADirectoryError if none."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise PopcatError(f"{path} is damaged: expected a JSON file of at most {MAX_BYTES / 1e6:.0f} MB")
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(read_small(path))
     except ValidationError as error:
         raise PopcatError(f"{path} is damaged: {_first(error)}") from error
+    except ValueError as error:
+        raise PopcatError(f"{path} is damaged: {error}") from error
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:

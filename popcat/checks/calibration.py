@@ -22,7 +22,7 @@ from popcat.checks.ranks import binned_coverage, chi2_tail_of, ks_critical, ks_d
 from popcat.columns import quantity_fields
 from popcat.display import Displayed
 from popcat.errors import PopcatError
-from popcat.files import write_json_atomic, write_parquet_atomic
+from popcat.files import read_small, write_json_atomic, write_parquet_atomic
 from popcat.galaxies import Observation, chi2_limit, observation
 from popcat.galaxy_model import make_prior
 from popcat.posterior.library import draw_mocks
@@ -291,7 +291,7 @@ def read_calibration(folder: str | Path) -> Calibration:
     """
     folder = Path(folder)
     try:
-        found = Calibration.model_validate_json((folder / _JSON).read_bytes())
+        found = Calibration.model_validate_json(read_small(folder / _JSON))
         table = read_parquet(folder / _RANKS)
         of_run = {name: table.filter(pc.equal(table["run"], name)) for name in found.runs}
         ranks = {name: {q: of_run[name][q].to_numpy() for q in run.ks} for name, run in found.runs.items()}

@@ -8,7 +8,6 @@ classifier two-sample test C2ST.
 Which of two models do the data prefer? Bayes factors from the evidences of two posterior catalogues.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.samplers import MAX_STEPS, Galaxy, c2st, quantile_shifts, sample_galaxy
 from popcat.display import Displayed
 from popcat.errors import PopcatError
-from popcat.files import write_parquet_atomic
+from popcat.files import read_json, write_parquet_atomic
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel, make_prior
 from popcat.settings import validation_summary
@@ -249,7 +248,7 @@ def read_crosscheck(folder: str | Path) -> CrossCheck:
     """What `popcat crosscheck` wrote to a folder, without the draws; PopcatError if there is nothing of it."""
     path = Path(folder) / JSON
     try:
-        return CrossCheck.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return CrossCheck.model_validate(read_json(path))
     except pydantic.ValidationError as error:
         raise PopcatError(f"{path} is not of `popcat crosscheck`: {validation_summary(error)}") from error
     except (OSError, ValueError) as error:

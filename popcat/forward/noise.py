@@ -9,7 +9,6 @@ The posterior is conditioned on sigma, so the noise model only has to cover the 
 Without a catalogue there is a nominal model, from the survey's depths (`nominal_noise`).
 """
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pydantic
 
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
+from popcat.files import read_json
 from popcat.settings import validation_summary
 from popcat.survey import Band, Survey
 from popcat.units import ab_mag_to_nmgy
@@ -218,7 +218,7 @@ def read_noise(path: "str | Path") -> Noise:
     if not path.is_file():
         raise PopcatError(f"no noise model at {path}: expected a file written by `popcat noise fit`")
     try:
-        return Noise.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Noise.model_validate(read_json(path))
     except (ValueError, UnicodeDecodeError) as error:
         text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
         raise PopcatError(f"{path} is not a noise model written by `popcat noise fit`: {text}") from error

@@ -12,11 +12,14 @@ universe cuts. Held to popcat.forward.spectrum.reference_rest_fluxes by tests.
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from popcat.columns import parameter_fields
+from popcat.display import listed
+from popcat.errors import PopcatError
 from popcat.forward.filters import FilterCurve, load_curve
 from popcat.forward.histories import row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
@@ -250,6 +253,15 @@ def forward_hashes(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, str]:
         "cosmology": _hash(found.cosmology.age_gyr, found.cosmology.dist_mpc),
         "filters": _hash(*(values for curve in curves for values in (curve.wave_aa, curve.response))),
     }
+
+
+def require_same(then: Mapping, now: dict[str, str], galaxy_model: GalaxyModel, what: str) -> None:
+    """PopcatError if hashes of `forward_hashes` that were written down, as far as they were, are others now."""
+    names = {"grid": f"SSP grid {galaxy_model.grid}", "bases": f"bases {galaxy_model.bases}",
+             "cosmology": f"cosmology {galaxy_model.cosmology}", "filters": "filter curves"}  # fmt: skip
+    if changed := [names[part] for part in now if then.get(part, now[part]) != now[part]]:
+        raise PopcatError(f"{what}: since it was trained, {listed(changed)} changed: put back what has changed, or "
+                          "train a posterior anew")
 
 
 def _hash(*arrays: np.ndarray) -> str:

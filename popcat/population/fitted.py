@@ -19,7 +19,7 @@ import torch
 
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
-from popcat.files import sha256_of, write_bytes_atomic, write_json_atomic
+from popcat.files import read_json, sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
@@ -173,7 +173,7 @@ def load_population(folder: "str | Path") -> Population:
     if not (folder / JSON).is_file():
         raise PopcatError(f"no population at {folder}: expected a folder that `popcat population fit` wrote ({JSON})")
     try:
-        description = Description.model_validate(json.loads((folder / JSON).read_bytes()))
+        description = Description.model_validate(read_json(folder / JSON))
     except (ValueError, UnicodeDecodeError) as error:
         text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
         raise PopcatError(f"population {folder}: {JSON} is damaged: {text}") from error

@@ -17,7 +17,7 @@ import torch
 
 from popcat.catalog.manifest import RESULTS
 from popcat.errors import PopcatError
-from popcat.files import write_bytes_atomic, write_json_atomic
+from popcat.files import read_json, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import flow_from_file, flow_to_bytes
 from popcat.flows.training import History, fit_loss
 from popcat.forward.noise import Noise, check_noise
@@ -80,7 +80,7 @@ def check_folder(job: Job, output: Path) -> None:
     path = output / WORK / _JOB
     if not path.is_file():
         return
-    before = json.loads(path.read_bytes())
+    before = read_json(path)
     before["data"].pop(_START, None)
     if _digest(before) != _digest(_stored(job, _contents(job))):
         raise PopcatError(f"{output} holds a fit of other galaxies, cuts or settings: give another folder, or remove "
@@ -145,7 +145,7 @@ def read_job(output: Path) -> Job:
     folder = Path(output) / WORK
     if not (folder / _JOB).is_file():
         raise PopcatError(f"no population fit under way in {output}: expected {WORK}/{_JOB}")
-    stored = json.loads((folder / _JOB).read_bytes())
+    stored = read_json(folder / _JOB)
     survey = Survey.model_validate(stored["survey"])
     noise = check_noise(Noise.model_validate(stored["noise"]), survey, str(folder))
     galaxies = draws = start = None
@@ -241,7 +241,7 @@ def _read_done(folder: Path, number: int, job: Job) -> tuple[Member, bytes] | No
     path = folder / f"{number}.json"
     if not path.is_file() or not (folder / f"{number}.flow").is_file():
         return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path)
     if stored["job"] != job.digest:
         return None
     return Member.model_validate(stored["member"]), (folder / f"{number}.flow").read_bytes()

@@ -26,12 +26,12 @@ from popcat import rng
 from popcat.columns import quantity_fields
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
-from popcat.files import write_bytes_atomic, write_json_atomic
+from popcat.files import read_small, sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
 from popcat.forward.noise import Noise, check_noise
-from popcat.forward.properties import Forward, forward_for, forward_hashes
+from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation, chi2_of
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
 from popcat.posterior.features import Features, draw_redshift
@@ -44,6 +44,8 @@ _FORMAT = 3
 _READ_FORMATS = (2, 3)
 _JSON, _REDSHIFT, _SUPPORT = "posterior.json", "redshift.safetensors", "support.safetensors"
 _MAX_LOADED = 4
+_MOST_BYTES = 50_000_000
+"""Of a description, which may hold filter curves."""
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
 _BATCH_DRAWS = 200_000
 _LN_2PI = float(np.log(2.0 * np.pi))
@@ -140,12 +142,7 @@ class Posterior(Displayed):
 
         Raises PopcatError if what it reads from files and packages is not what it was then.
         """
-        now = self.forward_hashes
-        if changed := [what for what in now if self.provenance.get(what, now[what]) != now[what]]:
-            names = {"grid": f"SSP grid {self.galaxy_model.grid}", "bases": f"bases {self.galaxy_model.bases}",
-                     "cosmology": f"cosmology {self.galaxy_model.cosmology}", "filters": "filter curves"}  # fmt: skip
-            raise PopcatError(f"posterior {self.name[:12]}: since it was trained, {listed(map(names.get, changed), 4)} "
-                              "changed: put back what has changed, or train a posterior anew")
+        require_same(self.provenance, self.forward_hashes, self.galaxy_model, f"posterior {self.name[:12]}")
         return forward_for(self.survey, self.galaxy_model)
 
     @cached_property
@@ -307,7 +304,7 @@ def load_posterior(posterior: "str | Path") -> Posterior:
     ('log_mstar_formed', 'beta1')
     """
     folder = posterior_folder(posterior)
-    content = (folder / _JSON).read_bytes()
+    content = _described(folder)
     name = hashlib.sha256(content).hexdigest()
     with _lock:
         if name not in _loaded:
@@ -316,6 +313,13 @@ def load_posterior(posterior: "str | Path") -> Posterior:
                 _loaded.popitem(last=False)
         _loaded.move_to_end(name)
         return _loaded[name]
+
+
+def _described(folder: Path) -> bytes:
+    try:
+        return read_small(folder / _JSON, _MOST_BYTES)
+    except ValueError as error:
+        raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {error}") from error
 
 
 def _read(folder: Path, content: bytes, name: str) -> Posterior:
@@ -331,7 +335,7 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
         redshift_features = Features.from_dict(description.redshift_features)
     except pydantic.ValidationError as error:
         raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {validation_summary(error)}") from error
-    except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {error}") from error
     noise = check_noise(description.noise, description.survey, f"posterior {folder}")
     n_flow = max(len(description.files) - 2, 1)
@@ -348,7 +352,7 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
 def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
         raise PopcatError(f"posterior {path.parent} has no {path.name}: copy the whole folder again")
-    got = hashlib.sha256(path.read_bytes()).hexdigest()
+    got = sha256_of(path)
     if got != expected:
         raise PopcatError(
             f"posterior {path.parent}: {path.name} is not the one it was saved with (SHA-256 {got[:12]}, "

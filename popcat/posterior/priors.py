@@ -141,7 +141,7 @@ _Any = Annotated[
 ]
 
 
-class _File(pydantic.RootModel[dict[str, _Any]]):
+class _NewPriorFile(pydantic.RootModel[dict[str, _Any]]):
     pass
 
 
@@ -179,7 +179,7 @@ def load_prior(path: str | Path, prior: Prior, redshift_range: tuple[float, floa
     """
     if not Path(path).is_file():
         raise PopcatError(f"no prior at {path}: expected a TOML file with a table a parameter, such as [tau_ism]")
-    families = parse_toml(_File, Path(path)).root
+    families = parse_toml(_NewPriorFile, Path(path)).root
     for name, family in families.items():
         _check(name, family, prior, redshift_range)
     return NewPrior(families, prior, redshift_range)

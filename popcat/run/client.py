@@ -6,7 +6,6 @@ Dask is imported where it is used: work that runs in this process needs none of 
 import asyncio
 import contextlib
 import importlib.util
-import json
 import logging
 import math
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 from popcat.errors import PopcatError
+from popcat.files import read_json
 from popcat.run.local import local_client
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _from_file(path: Path) -> str:
     """The address in a scheduler file."""
     if not path.is_file():
         raise PopcatError(f"no scheduler file {path}: `dask scheduler --scheduler-file {path}` writes it")
-    address = json.loads(path.read_text(encoding="utf-8"))["address"]
+    address = read_json(path)["address"]
     if not isinstance(address, str) or not address:
         raise TypeError("expected a scheduler file with an address in it")
     return address
