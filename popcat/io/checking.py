@@ -35,6 +35,7 @@ from popcat.io.photometry import (
 )
 from popcat.io.sources import read_chunk, read_fields, repeated_names, whole_files
 from popcat.io.stated_units import MAGNITUDES, base_unit, remedy, verdict_of
+from popcat.io.text_values import described
 from popcat.survey import Survey
 
 MOST_ROWS, MOST_SPANS = 2000, 4
@@ -223,7 +224,9 @@ def faults_of_fields(
     sources = [base_name(source) for name in names for source in sources_of(name, fields)]
     if twice := repeated_columns(where, sources, repeated, survey):
         yield twice
-    yield from _wrong_kinds(where, fields, names, survey)
+    odd = [name for name in names if any(_odd_in(name, fields)) and not _is_of_texts(name, fields, survey)]
+    yield from _odd_rows(where, odd, fields)
+    yield from _wrong_kinds(where, fields, [name for name in names if name not in odd], survey)
     yield from _wrong_units(where, fields, survey)
 
 
@@ -287,6 +290,32 @@ def _stretches(chunks: Sequence[Chunk], n_rows: int, n_spans: int) -> Iterator[C
 
 def _is_there(name: str, fields: dict[str, Field]) -> bool:
     return all({source, base_name(source)} & set(fields) for source in sources_of(name, fields))
+
+
+def _odd_in(name: str, fields: dict[str, Field]) -> list[str]:
+    """Columns of numbers with a few texts from which a name is computed."""
+    return [source for source in sources_of(name, fields) if field_of(fields, source).odd]
+
+
+def _odd_rows(where: str, names: Sequence[str], fields: dict[str, Field]) -> Iterator[str]:
+    """Texts in columns of numbers: of a row that has several, the first."""
+    by_row: dict[int, list[str]] = {}
+    for source in dict.fromkeys(source for name in names for source in _odd_in(name, fields)):
+        by_row.setdefault(fields[source].odd[0], []).append(source)  # type: ignore[index]
+    for row, (first, *others) in by_row.items():
+        text = fields[first].odd[1]  # type: ignore[index]
+        more = f" (and texts in {len(others)} other columns)" if others else ""
+        yield f"{where}: {described(text, row, first)}{more}"
+
+
+def _is_of_texts(name: str, fields: dict[str, Field], survey: Survey) -> bool:
+    """Whether a quality cut compares a column with texts."""
+    if name not in survey.quality:
+        return False
+    try:
+        return field_of(fields, name).kind == "bool"
+    except PopcatError:
+        return False
 
 
 def _wrong_kinds(where: str, fields: dict[str, Field], names: Sequence[str], survey: Survey) -> Iterator[str]:
