@@ -12,7 +12,7 @@ from pathlib import Path
 
 from popcat.display import listed
 from popcat.errors import PopcatError
-from popcat.expressions import base_name
+from popcat.expressions import base_name, quoted_name
 from popcat.files import write_bytes_atomic
 from popcat.io.band_columns import BandColumns, FluxColumn, find_bands
 from popcat.io.chunks import Field
@@ -240,7 +240,7 @@ def _extinction_column(column: FluxColumn, name: str, fields: dict[str, Field]) 
         if lower in {f"{form}_{word}" for form in ("extinction", "a", "ext") for word in words}:
             return one
         if lower in {f"mw_transmission_{word}" for word in words}:
-            return f"-2.5 * log10({_source(one)})"
+            return f"-2.5 * log10({quoted_name(one)})"
     return None
 
 
@@ -248,11 +248,7 @@ def _scaled(name: str, factor: float, *, ivar: bool = False) -> str:
     """A column times a factor, as an expression; the column itself for a factor of 1."""
     if factor == 1.0:
         return name
-    return f"{_source(name)} / {factor**2:g}" if ivar else f"{factor:g} * {_source(name)}"
-
-
-def _source(name: str) -> str:
-    return name if name.isidentifier() or name.endswith("]") else f"`{name}`"
+    return f"{quoted_name(name)} / {factor**2:g}" if ivar else f"{factor:g} * {quoted_name(name)}"
 
 
 def _filter_why(column: FluxColumn) -> str:

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
-from popcat.io.checking import check_fields, check_values, repeated_columns
+from popcat.io.checking import check_fields, check_values
+from popcat.io.column_faults import repeated_columns
 from popcat.io.parquet_files import fields_of_schema, frame_of_table
 from popcat.io.photometry import catalog_columns, require_columns, to_photometry
 from popcat.io.sources import computed
