@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.table import Table
-from drafts import N, draft, fluxes, line_of
+from drafts import KEYS, N, draft, fluxes, line_of
 
 from popcat.errors import CatalogWarning, PopcatError
 from popcat.io.reading import read_catalog
