@@ -174,6 +174,15 @@ def base_name(column: str) -> str:
     return split_element(column)[0]
 
 
+def quoted_name(column: str) -> str:
+    """A column, or an element of one, as an expression names it.
+
+    >>> quoted_name("NMGY[2]"), quoted_name("mag-g")
+    ('NMGY[2]', '`mag-g`')
+    """
+    return column if column.isidentifier() or column.endswith("]") else f"`{column}`"
+
+
 def split_element(column: str) -> tuple[str, int | None]:
     """A vector column and the element that a name asks for; None without one.
 

@@ -188,7 +188,8 @@ def _classified(column: FluxColumn, words: list[str], catalogue: Catalogue | Non
             extra.append(lower)
     band = max(bands, key=len, default="")
     extra += [word.lower() for word in bands if word != band]
-    rank = (table["measured"].index(measured), variants, _preference(column, catalogue))
+    is_late = catalogue is not None and bool(catalogue.corrected) and not catalogue.is_corrected(column.name)
+    rank = (is_late, table["measured"].index(measured), variants, _preference(column, catalogue))
     return replace(column, band=band, extra=tuple(extra), rank=rank)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from popcat.errors import CatalogWarning, PopcatError
-from popcat.expressions import base_name, sources_of
 from popcat.forward.filters import load_curve
-from popcat.io.chunks import Chunk, Field, field_of, is_text, spans
+from popcat.io.chunks import Chunk, Field, spans
+from popcat.io.column_faults import faults_of_fields, remarks_of_fields
 from popcat.io.identifiers import Texts, has_names, ids_of, repeated_ids, texts_in_chunks, texts_in_column
 from popcat.io.judging import (
     Summary,
@@ -26,15 +26,8 @@ from popcat.io.judging import (
     twins_of_rows,
 )
 from popcat.io.named import Source, label_of
-from popcat.io.photometry import (
-    catalog_columns,
-    has_redshift_warning,
-    missing_columns,
-    numbers,
-    object_ids,
-)
+from popcat.io.photometry import catalog_columns, numbers, object_ids
 from popcat.io.sources import read_chunk, read_fields, repeated_names, whole_files
-from popcat.io.stated_units import MAGNITUDES, base_unit, remedy, verdict_of
 from popcat.survey import Survey
 
 MOST_ROWS, MOST_SPANS = 2000, 4
@@ -213,42 +206,6 @@ def _faults_of_filters(survey: Survey) -> Iterator[str]:
             yield f'survey "{survey.name}", band {band.name}: {error}'
 
 
-def faults_of_fields(
-    where: str, fields: dict[str, Field], repeated: Iterable[str], survey: Survey
-) -> Iterator[str]:
-    """What is wrong with the columns of a file."""
-    if missing := missing_columns(fields, survey, where):
-        yield missing
-    names = [name for name in catalog_columns(survey, fields) if _is_there(name, fields)]
-    sources = [base_name(source) for name in names for source in sources_of(name, fields)]
-    if twice := repeated_columns(where, sources, repeated, survey):
-        yield twice
-    yield from _wrong_kinds(where, fields, names, survey)
-    yield from _wrong_units(where, fields, survey)
-
-
-def repeated_columns(where: str, sources: Iterable[str], repeated: Iterable[str], survey: Survey) -> str:
-    """Columns that a survey reads and that are there more than once, in a line; empty if there is none."""
-    twice = sorted(set(sources) & set(repeated))
-    return (f"{where} has more than one column of the name {', '.join(twice)}, which survey \"{survey.name}\" reads: "
-            "expected each name once; rename or remove the others") if twice else ""  # fmt: skip
-
-
-def remarks_of_fields(where: str, fields: dict[str, Field], survey: Survey) -> Iterator[str]:
-    """Stated units that are not understood, and columns that a file may lack and lacks."""
-    odd: dict[tuple[str, str], list[str]] = {}
-    for name, stated, verdict, band in _stated(fields, survey):
-        if verdict == "unknown" and band.unit is None:  # a unit of the band is an answer
-            odd.setdefault((stated, survey.unit_of(band)), []).append(name)
-    for (stated, unit), names in odd.items():
-        yield (f'{where}: the unit "{stated}" of {", ".join(names)} is not understood, taken as {unit}; say the unit '
-               f'in the survey file, in each band: unit = "{unit}", or what it is')
-    warning = survey.columns.redshift_warning
-    if warning and not has_redshift_warning(survey, fields):
-        yield (f'{where} has no column "{warning}", which tells bad redshifts: all redshifts are used; add it to the '
-               "catalogue, or leave out bad redshifts")
-
-
 def _look(chunks: Sequence[Chunk], survey: Survey, n_files: int) -> tuple[np.ndarray, pd.DataFrame]:
     """Identifiers of all rows of a file, and evenly spaced rows of it."""
     key = survey.columns.object_id
@@ -283,44 +240,3 @@ def _stretches(chunks: Sequence[Chunk], n_rows: int, n_spans: int) -> Iterator[C
         start = max(int(middle) - length // 2, 0)
         chunk = next(chunk for chunk in chunks if start < chunk.stop)
         yield replace(chunk, start=start, stop=min(chunk.stop, start + length))
-
-
-def _is_there(name: str, fields: dict[str, Field]) -> bool:
-    return all({source, base_name(source)} & set(fields) for source in sources_of(name, fields))
-
-
-def _wrong_kinds(where: str, fields: dict[str, Field], names: Sequence[str], survey: Survey) -> Iterator[str]:
-    key = survey.columns.object_id
-    kinds = {name: field_of(fields, name).kind for name in names}
-    if kinds.get(key, "integer") != "integer" and not is_text(kinds[key]):
-        yield (f'{where}: column "{key}" must hold integers or text, as it identifies galaxies; got {kinds[key]}: '
-               "convert it to int64, or name another column")
-    wrong = {name: kind for name, kind in kinds.items()
-             if name not in survey.quality and name != key and kind not in ("integer", "float")}  # fmt: skip
-    if wrong:
-        listing = ", ".join(f"{name} ({kind})" for name, kind in wrong.items())
-        yield (f"{where}: expected one number a row in every column of the survey, got {listing}; convert these "
-               'columns to numbers, or name one element of a vector, such as "NMGY[2]"')
-    vague = [f"{name} ({kinds[name]})" for name in survey.quality if kinds.get(name, "bool") != "bool"]
-    if vague:
-        yield (f'{where}: expected conditions as quality cuts of the survey, such as "NQ >= 3", '
-               f"got {', '.join(vague)}")
-
-
-def _wrong_units(where: str, fields: dict[str, Field], survey: Survey) -> Iterator[str]:
-    for name, stated, verdict, band in _stated(fields, survey):
-        unit = survey.unit_of(band)
-        is_brought_to_ab = verdict == "zero_point" and unit in MAGNITUDES and band.ab_offset_mag != 0.0
-        if verdict not in ("same", "unknown") and not is_brought_to_ab:
-            yield (f'{where}: column "{name}" is in "{stated}" by its own account, but survey "{survey.name}" says '
-                   f'unit = "{unit}"; {remedy(verdict, stated, band, unit)}')
-
-
-def _stated(fields: dict[str, Field], survey: Survey) -> Iterator[tuple]:
-    """Columns of fluxes and errors whose unit a file states: name, what it states, the verdict, the band."""
-    for band in survey.bands:
-        for name, power in ((band.flux, 1), (band.flux_err, 1), (band.flux_ivar, -2)):
-            stated = field_of(fields, name).unit if name and _is_there(name, fields) else None
-            if stated:
-                text = base_unit(stated) if power == -2 else stated
-                yield name, stated, verdict_of(text, survey.unit_of(band)), band

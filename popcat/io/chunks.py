@@ -45,12 +45,13 @@ class Chunk:
 
 
 class Field(NamedTuple):
-    """A column: "integer", "float" or the name of another type; its unit, where the file states one; and the kind of
-    its elements, where it is a vector."""
+    """A column: "integer", "float" or the name of another type; its unit, where the file states one; the kind of its
+    elements, where it is a vector; and, where a few texts are among numbers, the first: its row, from 1, and itself."""
 
     kind: str
     unit: str | None = None
     element: str | None = None
+    odd: tuple[int, str] | None = None
 
 
 def is_text(kind: str) -> bool:
@@ -80,7 +81,7 @@ def array_field(values: np.ndarray, unit: str | None) -> Field:
     """Field of a column (n,) or of a vector column (n, k).
 
     >>> array_field(np.zeros((3, 7), "f4"), "nanomaggy")
-    Field(kind='float array of 7', unit='nanomaggy', element='float')
+    Field(kind='float array of 7', unit='nanomaggy', element='float', odd=None)
     """
     kind, shape = numpy_kind(values.dtype), values.shape[1:]
     return Field(f"{kind} array of {' x '.join(map(str, shape))}", unit, kind) if shape else Field(kind, unit)

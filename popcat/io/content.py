@@ -21,6 +21,7 @@ from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
 from popcat.files import sha256_of, write_json_atomic
 from popcat.io.chunks import Chunk
+from popcat.io.parquet_files import masks
 from popcat.io.photometry import catalog_columns
 from popcat.io.sources import read_fields, stamp_of
 from popcat.survey import Survey
@@ -112,7 +113,8 @@ def _columns_read(chunk: Chunk, survey: Survey) -> tuple[str, ...]:
     """Columns of a file that a survey reads, by name."""
     there = read_fields(chunk)
     sources = {source for name in catalog_columns(survey, there) for source in sources_of(name, there)}
-    return tuple(sorted(source if source in there else base_name(source) for source in sources))
+    names = {source if source in there else base_name(source) for source in sources}
+    return tuple(sorted(names | set(masks(chunk.path, names) if chunk.format == "parquet" else ())))
 
 
 def _sha256_of_columns(path: str, columns: Iterable[str]) -> str:

@@ -66,11 +66,18 @@ class Catalogue(Settings):
     prefer: Literal["flux", "magnitude"] = "flux"
     like: str | None = None
     dust: str = ""
+    corrected: tuple[str, ...] = ()
+    """Columns that Galactic extinction is removed from, which come before others; where none is named, all that are."""
     redshift: tuple[str, ...] = ()
     object_id: Suggested | None = None
     quality: Suggested | None = None
     note: str = ""
     by_position: bool = False
+
+    def is_corrected(self, column: str) -> bool:
+        """Whether Galactic extinction is removed from a column, or an element of one, by the documentation."""
+        names = any(named(pattern, base_name(column)) for pattern in self.corrected)
+        return self.dust.startswith("removed") and (names or not self.corrected)
 
     def has(self, facility: "Facility | None") -> bool:
         """Whether what it documents holds for columns of a facility."""

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from popcat.errors import PopcatError
 from popcat.io.chunks import Chunk, Field, is_text, numpy_kind
 from popcat.io.dialects import WHITESPACE, Dialect, dialect_of, text_of
+from popcat.io.row_lengths import RowLengths
 from popcat.io.streams import is_compressed
+from popcat.io.text_values import described, is_mixed, odd_value, split_marks
 
 _SCHEMA_ROWS = 2500
 
@@ -37,19 +40,22 @@ def plan(path: str, rows: int) -> list[Chunk]:
 
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
-    """Rows of a chunk; integers with blanks keep all their digits, as a nullable type."""
+    """Rows of a chunk; integers with blanks keep all their digits, as a nullable type.
+
+    Raises PopcatError that names the row of a text in a column of numbers.
+    """
     status = Path(chunk.path).stat()
-    texts = _text_columns(chunk.path, status.st_size, status.st_mtime_ns)
-    return _parse(chunk, usecols=list(columns), dtype={name: str for name in columns if name in texts})[list(columns)]
+    schema = _schema(chunk.path, status.st_size, status.st_mtime_ns)
+    texts = {name for name in columns if name in schema.fields and is_text(schema.fields[name].kind)}
+    frame = _parse(chunk, usecols=list(columns), dtype=dict.fromkeys(texts, str))[list(columns)]
+    mixed = [name for name in columns if name not in texts and is_mixed(frame[name])]
+    return frame.assign(**{name: _as_numbers(frame[name], chunk, schema) for name in mixed}) if mixed else frame
 
 
 def fields(path: str) -> dict[str, Field]:
     """Kind of each column in the first rows, and its unit in an ECSV file: else a CSV file has no schema."""
-    dialect = dialect_of(path)
-    with text_of(path) as file:
-        ends = list(islice(_record_ends(file, dialect, path), _SCHEMA_ROWS + 1))
-    frame = _parse(Chunk(path, "csv", 0, len(ends) - 1, byte_range=(ends[0], ends[-1])))
-    return {str(name): Field(numpy_kind(frame[name].dtype), dialect.units.get(str(name))) for name in frame}
+    status = Path(path).stat()
+    return dict(_schema(path, status.st_size, status.st_mtime_ns).fields)
 
 
 def names(path: str) -> list[str]:
@@ -79,35 +85,79 @@ def remarks(path: str) -> list[str]:
             "size with the original's"]  # fmt: skip
 
 
+class _Schema(NamedTuple):
+    """What the first rows say: columns that are text there are in every chunk, also one of numbers alone (0012).
+
+    blank : columns without a value, which say nothing of later rows.
+    """
+
+    fields: dict[str, Field]
+    blank: frozenset[str]
+
+
 @lru_cache(maxsize=16)
-def _text_columns(path: str, size: int, mtime_ns: int) -> frozenset[str]:
-    """Columns that are text in the first rows: so they are in every chunk, also one of numbers alone (0012)."""
-    return frozenset(name for name, field in fields(path).items() if is_text(field.kind))
+def _schema(path: str, size: int, mtime_ns: int) -> _Schema:
+    dialect = dialect_of(path)
+    with text_of(path) as file:
+        ends = list(islice(_record_ends(file, dialect, path), _SCHEMA_ROWS + 1))
+    frame = _parse(Chunk(path, "csv", 0, len(ends) - 1, byte_range=(ends[0], ends[-1])))
+    found, blank = {}, set()
+    for name in map(str, frame):
+        values, odd = frame[name], None
+        if is_mixed(values):
+            texts, is_odd = split_marks(values, dialect.decimal)
+            if not is_odd.any():
+                values = _parsed_again(texts, dialect)
+            elif (at := odd_value(texts, is_odd)) is not None:
+                odd = (at + 1, str(texts.iloc[at]))
+        if not values.notna().any():
+            blank.add(name)
+        found[name] = Field(numpy_kind(values.dtype), dialect.units.get(name), odd=odd)
+    return _Schema(found, frozenset(blank))
+
+
+def _as_numbers(values: pd.Series, chunk: Chunk, schema: _Schema) -> pd.Series:
+    """A column that is numbers in the first rows, of a chunk where marks or texts are among them."""
+    name, dialect = str(values.name), dialect_of(chunk.path)
+    kind = schema.fields[name].kind
+    if name in schema.blank or kind not in ("integer", "float"):
+        return values
+    texts, is_odd = split_marks(values, dialect.decimal)
+    if is_odd.any():
+        at = int(is_odd.to_numpy().argmax())
+        raise PopcatError(f"{chunk.path}: {described(str(texts.iloc[at]), chunk.start + at + 1, name)}")
+    return _parsed_again(texts, dialect)
+
+
+def _parsed_again(texts: pd.Series, dialect: Dialect) -> pd.Series:
+    """Texts that are numbers or missing, by the parser of all other columns."""
+    name = str(texts.name)
+    content = "\n".join(["x", *texts.fillna("nan")]).encode()
+    options = {"decimal": dialect.decimal, "sep": ";"}
+    return _with_integers(content, pd.read_csv(io.BytesIO(content), **options), options)["x"].rename(name)
 
 
 def _record_ends(file, dialect: Dialect, path: str, *, is_checked: bool = False) -> Iterator[int]:
     """The byte after the header and after each row that is not blank; a quoted field may span lines.
 
-    With `is_checked`, PopcatError for a row of more values than there are columns: all after one of them are shifted.
+    With `is_checked`, PopcatError for a row of more or fewer values than there are columns: what is in them is shifted
+    or missing.
     """
     end, blank, is_open, began = dialect.skip, True, False, 0
     file.seek(dialect.skip)
     if dialect.names:
         yield end
     delimiter = dialect.delimiter.encode()
-    most = None if dialect.names or len(delimiter) > 1 or delimiter == b" " else 0
+    counted = RowLengths(path, dialect) if is_checked else None
     for line_number, line in enumerate(file, start=1):
         end += len(line)
+        was_open = is_open
         if is_open or b'"' in line:
-            was_open, is_open = is_open, _ends_quoted(line, delimiter, is_open)
+            is_open = _ends_quoted(line, delimiter, is_open)
             began = began if was_open else line_number
-            most = most or None  # a header with quotes is not counted
-        elif is_checked and most is not None:
-            if line.count(delimiter) > most > 0 and (n := _values_in(line, delimiter)) > most + 1:
-                raise PopcatError(f"{path}: line {line_number} after the comments has {n} values, expected {most + 1}, "
-                                  "one a column: put a text with a separator in it between quotes")
-            most = most or line.count(delimiter)
         blank = blank and not line.strip()
+        if counted is not None and not blank:
+            counted.add(line, line_number, is_part=was_open or is_open)
         if not is_open and not blank:
             yield end
             blank = True
@@ -116,11 +166,6 @@ def _record_ends(file, dialect: Dialect, path: str, *, is_checked: bool = False)
                           "remove it, or write it twice")
     if not blank:
         yield end
-
-
-def _values_in(line: bytes, delimiter: bytes) -> int:
-    """Number of values in a line without quotes; blanks at its end do not count."""
-    return line.rstrip(delimiter + b" \r\n").count(delimiter) + 1
 
 
 def _ends_quoted(line: bytes, delimiter: bytes, is_open: bool) -> bool:
@@ -159,7 +204,8 @@ def _parse(chunk: Chunk, **options) -> pd.DataFrame:
         file.seek(begin)
         text = header + file.read(end - begin)
     # index_col: else a comma at the end of every row makes pandas shift all columns by one, silently.
-    options |= {"index_col": False, "skipinitialspace": True, "sep": dialect.delimiter, "decimal": dialect.decimal}
+    options |= {"index_col": False, "skipinitialspace": True, "sep": dialect.delimiter, "decimal": dialect.decimal,
+                "low_memory": False}  # fmt: skip  # else a column is text in some stretches of a chunk alone
     options |= {"names": list(dialect.names), "header": None} if dialect.names else {}
     try:
         with warnings.catch_warnings():

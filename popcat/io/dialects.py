@@ -15,6 +15,7 @@ from popcat.io.streams import opened
 
 WHITESPACE = r"\s+"
 _HEAD_BYTES = 1_000_000
+_ROWS_SEEN = 50
 _ECSV = "# %ECSV"
 _SEXTRACTOR = re.compile(r"#\s*(\d+)\s+(\S+)(?:.*\[([^\]]+)\]\s*$)?")
 _COMMA_DECIMAL = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?$")
@@ -39,6 +40,23 @@ def dialect_of(path: str) -> Dialect:
     """How a file is written, from its first lines."""
     status = Path(path).stat()
     return _read_dialect(path, status.st_size, status.st_mtime_ns)
+
+
+def holds_rows(path: str) -> bool:
+    """Whether a text is a table by its first lines: a number in lines of as many values, two at least.
+
+    A VOTable says it in words.
+    """
+    dialect = dialect_of(path)
+    with text_of(path) as file:
+        file.seek(0)
+        start = file.read(_HEAD_BYTES)
+    if start.lstrip().startswith((b"<?xml", b"<VOTABLE")):
+        return b"<VOTABLE" in start
+    rows = [line.strip() for line in start[dialect.skip :].decode("utf-8", "replace").splitlines() if line.strip()]
+    cells = [_cells(row, dialect.delimiter) for row in rows[:_ROWS_SEEN]]
+    same = [row for row in cells if len(row) == len(cells[0]) > 1]
+    return len(same) > 0.8 * len(cells) and any(_is_number(cell) for row in same for cell in row)
 
 
 def text_of(path: str):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from popcat.display import listed
 from popcat.errors import PopcatError
+from popcat.expressions import base_name, quoted_name
 from popcat.files import write_bytes_atomic
 from popcat.io.band_columns import BandColumns, FluxColumn, find_bands
 from popcat.io.chunks import Field
@@ -37,7 +38,7 @@ from popcat.io.sampled_values import (
 )
 from popcat.io.scales import Scale, scale_of
 from popcat.io.sources import plan_chunks, read_fields
-from popcat.survey import Band, Columns, Selection, Survey
+from popcat.survey import Band, Columns, Selection, Survey, load_survey
 
 _ERROR_FLOOR = 0.02
 _REFERENCE = ("r", "i", "f160w", "VIS", "Ks", "K")
@@ -127,7 +128,7 @@ class _Draft:
 
     def _dust(self, column: FluxColumn, name: str) -> tuple[str | None, float, str]:
         """Column and factor of the Galactic extinction of a band, and what to check; a comment alone where unsure."""
-        if self.catalogue is not None and self.catalogue.dust.startswith("removed"):
+        if self.catalogue is not None and self.catalogue.is_corrected(column.name):
             return None, 1.0, ""
         own = _extinction_column(column, name, self.fields)
         if own:
@@ -189,7 +190,10 @@ class _Draft:
                 lines.append(f"# Note: {self.catalogue.note}.")
         if like := embedded_like(self.fields):
             lacks = f" It also wants {', '.join(like[1])}, which the file lacks." if like[1] else ""
-            lines.append(f'# The embedded survey "{like[0]}" has these flux columns.{lacks}')
+            own = {base_name(one.columns.best.name) for one in self.bands}
+            fluxes = dict.fromkeys(base_name(band.flux) for band in load_survey(like[0]).bands)
+            reads = "has these flux columns" if set(fluxes) <= own else f"reads {listed(list(fluxes))} of this file"
+            lines.append(f'# The embedded survey "{like[0]}" {reads}.{lacks}')
         return "".join(f"{line}\n" for line in lines)
 
     def _reference(self, found: dict[str, Magnitudes]) -> str:
@@ -236,7 +240,7 @@ def _extinction_column(column: FluxColumn, name: str, fields: dict[str, Field]) 
         if lower in {f"{form}_{word}" for form in ("extinction", "a", "ext") for word in words}:
             return one
         if lower in {f"mw_transmission_{word}" for word in words}:
-            return f"-2.5 * log10({_source(one)})"
+            return f"-2.5 * log10({quoted_name(one)})"
     return None
 
 
@@ -244,11 +248,7 @@ def _scaled(name: str, factor: float, *, ivar: bool = False) -> str:
     """A column times a factor, as an expression; the column itself for a factor of 1."""
     if factor == 1.0:
         return name
-    return f"{_source(name)} / {factor**2:g}" if ivar else f"{factor:g} * {_source(name)}"
-
-
-def _source(name: str) -> str:
-    return name if name.isidentifier() or name.endswith("]") else f"`{name}`"
+    return f"{quoted_name(name)} / {factor**2:g}" if ivar else f"{factor:g} * {quoted_name(name)}"
 
 
 def _filter_why(column: FluxColumn) -> str:

@@ -6,6 +6,7 @@ all of it, privately, which systems refuse beyond their memory, and may copy all
 
 import re
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -130,10 +131,12 @@ def _layouts(path: str) -> tuple[_Layout, ...]:
 @lru_cache(maxsize=16)
 def _read_layouts(path: str, size: int, mtime_ns: int) -> tuple[_Layout, ...]:
     """The tables of a file; PopcatError if there is none that can be read."""
-    with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-        kinds, found = [], []
+    with _opened_by_astropy(path) as hdus:
+        kinds, found, end = [], [], 0
         for number, hdu in enumerate(hdus):
             kinds.append(type(hdu).__name__)
+            place = hdu.fileinfo()
+            end = place["datLoc"] + place["datSpan"]
             if type(hdu) in _TABLES and hdu.header["TFIELDS"]:
                 found.append((number, hdu))
         plain = [_layout_of(number, hdu) for number, hdu in found if not hdu.header.get("ZTABLE", False)]
@@ -142,7 +145,33 @@ def _read_layouts(path: str, size: int, mtime_ns: int) -> tuple[_Layout, ...]:
     if found:
         raise PopcatError(f"{path}: the table is compressed in tiles (ZTABLE), which popcat cannot read; "
                           f"uncompress it: funpack {Path(path).name}")
+    _refuse_cut(path, end)
     raise PopcatError(f"{path} has no table, which popcat reads catalogues from; it has {', '.join(kinds)}")
+
+
+def _opened_by_astropy(path: str):
+    """A file's HDUs; of a compressed one of which nothing can be read, whether it is cut off."""
+    try:
+        return fits.open(path, memmap=False, lazy_load_hdus=True)
+    except OSError:
+        if is_compressed(path):
+            _refuse_cut(path, 0)
+        raise
+
+
+def _refuse_cut(path: str, end: int) -> None:
+    """PopcatError where a file without a table ends within one: astropy leaves out what it cannot read whole."""
+    try:
+        with opened(path) as file:
+            file.seek(end)
+            rest = file.read(_FITS_BLOCK)
+            size = file.tell() + sum(map(len, iter(lambda: file.read(_BLOCK_BYTES), b"")))
+    except (EOFError, zlib.error):
+        raise PopcatError(f"{path} is truncated: the compressed file ends before its table does; "
+                          "copy it again") from None
+    if size < end or rest.startswith(b"XTENSION"):
+        where = f"within the table that begins at byte {end:,}" if rest else f"expected at least {end:,} bytes"
+        raise PopcatError(f"{path} is truncated: it ends after {size:,} bytes, {where}; copy it again")
 
 
 def _layout_of(number: int, hdu) -> _Layout:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from popcat.expressions import quoted_name
 from popcat.io.band_columns import BandColumns, error_pairs
 from popcat.io.chunks import Field, is_text
 from popcat.io.conventions import Catalogue, conventions, named
 from popcat.io.sampled_values import Sample
+from popcat.io.stated_units import degrees_per
 
 _NUMBERS = ("integer", "float")
 _SIBLINGS = "ugri"
@@ -54,9 +56,17 @@ def choose_id(fields: Mapping[str, Field], catalogue: Catalogue | None, sample: 
 
 
 def choose_position(key: str, fields: Mapping[str, Field]) -> Choice:
-    """The column of "ra" or "dec"."""
+    """The column of "ra" or "dec", in degrees."""
     found = next(_named(key, fields, _NUMBERS), None)
-    return Choice(found) if found else Choice("", "none found")
+    if found is None:
+        return Choice("", "none found")
+    stated = fields[found].unit or ""
+    factor = degrees_per(stated)
+    if factor is None:
+        return Choice(found, f'CHECK: popcat reads degrees; the file states "{stated}"')
+    if factor == 1.0:
+        return Choice(found)
+    return Choice(f"{factor:.15g} * {quoted_name(found)}", f'CHECK: to degrees; the file states "{stated}"')
 
 
 def choose_redshift(

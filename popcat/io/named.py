@@ -1,8 +1,10 @@
 """Which files a source names: a file, a table of a FITS file, a folder, a HATS catalogue, a glob, a list of these."""
 
 import glob
+import os
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -10,7 +12,8 @@ from urllib.parse import unquote
 from popcat.catalog.manifest import is_output, read_manifest
 from popcat.display import listed
 from popcat.errors import PopcatError
-from popcat.io.formats import READABLE, SUFFIXES, kind_of, suffix_of
+from popcat.io.dialects import holds_rows
+from popcat.io.formats import READABLE, SUFFIXES, TEXT_SUFFIXES, kind_of, suffix_of
 
 Source = str | Path | Sequence[str | Path]
 """A file, a folder, a glob such as "night*.fits", "night.fits[2]" for an HDU, or a list of these."""
@@ -55,10 +58,12 @@ def left_out(source: Source) -> list[str]:
         if not path.is_dir() or _is_hats(path):
             continue
         others = sorted(set(_tables_in(path)) - set(_in_path(path)))
-        if others:
-            names = listed([str(file.relative_to(path)) for file in others], _MAX_NAMED)
-            lines.append(f"{path}: {names} left out, because only files of one format are read of a folder; "
-                         "name them too if they belong to the catalogue")  # fmt: skip
+        for found, why in ((others, "because only files of one format are read of a folder"),
+                           (_texts_in(path), "because of a folder no files of such names are read"),
+                           (_linked_folders_in(path), "because links to folders are not followed")):  # fmt: skip
+            if found:
+                names = listed([str(file.relative_to(path)) for file in found], _MAX_NAMED)
+                lines.append(f"{path}: {names} left out, {why}; name them too if they belong to the catalogue")
     return lines
 
 
@@ -134,9 +139,41 @@ def _in_path(path: Path) -> list[Path]:
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    """The files of a folder, and of the folders in it, that are tables by their names; none that is hidden."""
-    files = (file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder)))
-    return sorted(file for file in files if suffix_of(file) in _FOLDER_SUFFIXES)
+    """The files of a folder, and of the folders in it, that are tables by their names; none that is hidden.
+
+    Raises PopcatError for a link to a file that is not there: its galaxies would be lost silently.
+    """
+    named = [file for file in _shown_in(folder) if suffix_of(file) in (*_FOLDER_SUFFIXES, *TEXT_SUFFIXES, ".xml")]
+    dangling = sorted(file for file in named if file.is_symlink() and not file.exists())
+    if dangling:
+        raise PopcatError(f"{listed(list(map(str, dangling)), _MAX_NAMED)}: expected a file, got a link to "
+                          f"{os.readlink(dangling[0])}, which is not there; mend the link, or remove it")
+    return sorted(file for file in named if file.is_file() and suffix_of(file) in _FOLDER_SUFFIXES)
+
+
+def _texts_in(folder: Path) -> list[Path]:
+    """Files of a folder that are tables by their content alone: notes have the same names."""
+    suffixes = {*TEXT_SUFFIXES, ".xml"} - set(_FOLDER_SUFFIXES)
+    return sorted(file for file in _shown_in(folder)
+                  if suffix_of(file) in suffixes and file.is_file() and _holds_table(file))  # fmt: skip
+
+
+def _holds_table(file: Path) -> bool:
+    """Whether the content of a file is a table, as far as its beginning shows."""
+    try:
+        return file.stat().st_size > 0 and (kind_of(file) not in ("csv", "votable") or holds_rows(str(file)))
+    except (OSError, EOFError, ValueError, zlib.error):
+        return True  # damaged, and so rather named than not
+
+
+def _linked_folders_in(folder: Path) -> list[Path]:
+    """Links to folders, in which catalogue files may be."""
+    links = (file for file in _shown_in(folder) if file.is_symlink() and file.is_dir())
+    return sorted(link for link in links if any(suffix_of(file) in _FOLDER_SUFFIXES for file in link.iterdir()))
+
+
+def _shown_in(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.rglob("*") if not _is_hidden(file.relative_to(folder)))
 
 
 def _is_hidden(relative: Path) -> bool:

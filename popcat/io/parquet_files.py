@@ -1,5 +1,7 @@
 """Parquet catalogues as chunks."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -8,9 +10,12 @@ import pyarrow.parquet as pq
 
 from popcat.errors import PopcatError
 from popcat.expressions import split_element
+from popcat.io.astropy_metadata import mask_of, units_of
 from popcat.io.chunks import Chunk, Field, spans
 
 BATCH_ROWS = 65_536
+_UNITS = (b"unit", b"units", b"Unit", b"UNIT")
+"""Keys of the metadata of a column under which its unit stands."""
 
 
 def plan(path: str, rows: int) -> list[Chunk]:
@@ -30,8 +35,10 @@ def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
         schema = file.schema_arrow
         index = _range_index(schema)
         read = [name for name in columns if name not in index]
-        stored = list(dict.fromkeys(vector for vector, _ in _parts(read, schema).values()))
+        stored = list(dict.fromkeys(one for vector, _ in _parts(read, schema).values()
+                                    for one in (vector, mask_of(vector, schema)) if one))  # fmt: skip
         table = pa.Table.from_batches(list(_batches(file, chunk, stored)), None if stored else pa.schema([]))
+        table = table.replace_schema_metadata(schema.metadata) if stored else table
     frame = frame_of_table(table, read) if read else pd.DataFrame(index=range(chunk.stop - chunk.start))
     rows = np.arange(chunk.start, chunk.stop)
     indices = {name: start + step * rows for name, (start, step) in index.items() if name in columns}
@@ -39,9 +46,17 @@ def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
 
 
 def frame_of_table(table: pa.Table, columns: list[str]) -> pd.DataFrame:
-    """Columns and elements of vector columns; integers with nulls keep all their digits, as a nullable type."""
+    """Columns and elements of vector columns; integers with nulls keep all their digits, as a nullable type.
+
+    What a column of masks, as astropy writes it, masks is null.
+    """
     parts = _parts(columns, table.schema)
     arrays = {name: _element(table[vector], vector, element) for name, (vector, element) in parts.items()}
+    for name, (vector, element) in parts.items():
+        mask = mask_of(vector, table.schema)
+        if mask is not None and not _is_vector(arrays[name].type):
+            masked = pc.fill_null(_element(table[mask], mask, element), False)
+            arrays[name] = pc.if_else(masked, pa.scalar(None, arrays[name].type), arrays[name])
     # Metadata left by pandas would make an index of object_id.
     return pd.DataFrame({name: _series(array) for name, array in arrays.items()})
 
@@ -52,14 +67,22 @@ def fields(path: str) -> dict[str, Field]:
     return {name: Field("integer") for name in _range_index(schema)} | fields_of_schema(schema)
 
 
+def masks(path: str, columns: Iterable[str]) -> list[str]:
+    """Columns that say where some are masked."""
+    schema = pq.read_schema(path)
+    return [mask for name in columns if (mask := mask_of(name, schema)) is not None]
+
+
 def names(path: str) -> list[str]:
     """Names of all columns, also those that are there twice."""
     return list(pq.read_schema(path).names)
 
 
 def fields_of_schema(schema: pa.Schema) -> dict[str, Field]:
-    """Kind of each column, and its unit from the field metadata."""
-    return {field.name: Field(_kind(field.type), _unit(field), _element_kind(field.type)) for field in schema}
+    """Kind of each column, and its unit from the field metadata, or from those of astropy."""
+    units = units_of(schema)
+    return {field.name: Field(_kind(field.type), _unit(field) or units.get(field.name), _element_kind(field.type))
+            for field in schema}  # fmt: skip
 
 
 def _range_index(schema: pa.Schema) -> dict[str, tuple[int, int]]:
@@ -105,6 +128,9 @@ def _element(column: pa.ChunkedArray, name: str, element: int | None) -> pa.Chun
 
 
 def _series(array: pa.ChunkedArray) -> pd.Series:
+    if pa.types.is_null(array.type):
+        return pd.Series(np.full(len(array), np.nan))
+    array = array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
     if pa.types.is_integer(array.type) and array.null_count:
         return array.cast(pa.int64()).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return array.to_pandas()
@@ -119,10 +145,16 @@ def _element_kind(kind: pa.DataType) -> str | None:
 
 
 def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        return _kind(kind.value_type)
     if pa.types.is_integer(kind):
         return "integer"
+    if pa.types.is_null(kind):  # a column without a value, of which pandas does not know that it is numbers
+        return "float"
     return "float" if pa.types.is_floating(kind) else str(kind)
 
 
 def _unit(field: pa.Field) -> str | None:
-    return (field.metadata or {}).get(b"unit", b"").decode() or None
+    found = field.metadata or {}
+    texts = [found[key].decode("utf-8", "replace").strip() for key in _UNITS if key in found]
+    return next((text for text in texts if text), None)

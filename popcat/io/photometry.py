@@ -103,8 +103,9 @@ def positions(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     low, high = RA_RANGE
     known = ~((np.abs(dec) > 90.0) | (ra < low) | (ra > high))
+    ra, dec = np.where(known, ra, np.nan), np.where(known, dec, np.nan)
     inside = (ra >= 0.0) & (ra < 360.0)
-    return np.where(known, np.where(inside, ra, np.mod(ra, 360.0)), np.nan), np.where(known, dec, np.nan)
+    return np.where(inside, ra, np.mod(ra, 360.0)), dec
 
 
 def flags_of(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
@@ -125,7 +126,7 @@ def flags_of(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
 
 
 def usable_redshifts(redshift: np.ndarray, err: np.ndarray, survey: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """Redshifts and their errors, both NaN where they say nothing in the survey's range.
+    """Redshifts and their errors, both NaN where they say nothing in the survey's range; an infinite one is none.
 
     >>> from popcat.survey import load_survey
     >>> z, err = np.array([0.1, -9.99, 0.3, 0.1]), np.array([np.nan, 9.99, 99.0, -1.0])
@@ -133,8 +134,9 @@ def usable_redshifts(redshift: np.ndarray, err: np.ndarray, survey: Survey) -> t
     [0.1, nan, nan, nan]
     """
     low, high = survey.redshift_range
+    redshift = np.where(np.isinf(redshift), np.nan, redshift)
     spans = (err >= high - low) & ~_out_of_range(redshift, err, survey)
-    useless = (redshift <= NO_REDSHIFT) | (err < 0.0) | spans | np.isnan(redshift)
+    useless = (redshift <= NO_REDSHIFT) | (err < 0.0) | spans | ~np.isfinite(redshift)
     return np.where(useless, np.nan, redshift), np.where(useless, np.nan, err)
 
 

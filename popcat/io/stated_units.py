@@ -36,6 +36,9 @@ _NOTHING = ("", "-", "--", "none", "null", "nan", "n/a", "unknown", "1")
 _ZERO_POINT = re.compile(r"vega|(?:^|[^a-z])st[ _(-]*mag|mag[ _(-]*st(?:[^a-z]|$)", re.IGNORECASE)
 _WAVE = r"(?:å|a|aa|ang|angstroms?|nm|um|µm|microns?)"
 _PER_WAVE = re.compile(rf"(?:/|per)\s*{_WAVE}(?![a-z])|(?<![a-z]){_WAVE}\s*(?:\^|\*\*)?\s*[({{]?-1", re.IGNORECASE)
+_DEGREES = re.compile(r"^(?:[a-z.;_]*[\[(])?(?:degs?|degrees?|decimal degrees?|deg[ _.]?j2000|°)[\])]?$")
+_HOURS = ("hourangle", "hour", "hours", "h", "hr", "hrs")
+_RADIANS = {"radians": "rad", "radian": "rad"}
 _POWER = re.compile(r"ergs?(?![a-z])|(?<![a-z])w(?![a-z])", re.IGNORECASE)
 
 
@@ -87,6 +90,31 @@ def base_unit(text: str) -> str:
     word = re.sub(r"[\s{}()]", "", text)
     match = re.fullmatch(r"1/([A-Za-zµμ_]+)(?:\^|\*\*)?2|([A-Za-zµμ_]+)(?:\^|\*\*)?-2", word)
     return (match[1] or match[2]) if match else ""
+
+
+def degrees_per(text: str) -> float | None:
+    """How many degrees an angle in a stated unit has; None where the text is no unit of angles that popcat reads.
+
+    >>> [round(degrees_per(text) or 0.0, 4) for text in ("deg", "degrees", "rad", "hourangle", "h", "arcsec", "m")]
+    [1.0, 1.0, 57.2958, 15.0, 15.0, 0.0003, 0.0]
+    """
+    word = text.strip().lower()
+    if word in _NOTHING or _DEGREES.search(word):
+        return 1.0
+    if word in _HOURS:
+        return 15.0
+    from astropy import units
+
+    parsed = parsed_unit(_RADIANS.get(word, text.strip()))
+    return float(parsed.to(units.deg)) if parsed is not None and parsed.is_equivalent(units.deg) else None
+
+
+def is_velocity(text: str) -> bool:
+    """Whether a stated unit is one of velocities."""
+    from astropy import units
+
+    parsed = None if text.strip().lower() in _NOTHING else parsed_unit(text.strip())
+    return parsed is not None and parsed.is_equivalent(units.km / units.s)
 
 
 def remedy(verdict: Verdict, text: str, band: Band, unit: str) -> str:

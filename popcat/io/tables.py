@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
-from popcat.io.checking import check_fields, check_values, repeated_columns
+from popcat.io.checking import check_fields, check_values
+from popcat.io.column_faults import repeated_columns
 from popcat.io.parquet_files import fields_of_schema, frame_of_table
 from popcat.io.photometry import catalog_columns, require_columns, to_photometry
 from popcat.io.sources import computed
@@ -49,13 +50,17 @@ def photometry_of(table: Any, survey: Survey) -> pd.DataFrame:
     if twice := repeated_columns(_WHERE, map(base_name, sources), repeated, survey):
         raise PopcatError(twice)
     wanted = list(dict.fromkeys(source if source in names else base_name(source) for source in sources))
+    wanted += [mask for name in wanted if (mask := f"{name}.mask") in names and mask not in wanted and not astropy]
     arrow = _from_astropy(table, wanted, survey) if astropy else _to_arrow(table, wanted)
     if not arrow.num_rows:
         raise PopcatError(f"{_WHERE} has no rows: expected one row a galaxy")
-    fields = fields_of_schema(arrow.schema)
-    check_fields(_WHERE, fields, survey)
-    columns = catalog_columns(survey, fields)
-    raw = computed(lambda sources: frame_of_table(arrow, sources), columns, fields, survey.missing_values)
+    try:
+        fields = fields_of_schema(arrow.schema)
+        check_fields(_WHERE, fields, survey)
+        columns = catalog_columns(survey, fields)
+        raw = computed(lambda sources: frame_of_table(arrow, sources), columns, fields, survey.missing_values)
+    except ValueError as error:  # of masks
+        raise PopcatError(f"{_WHERE}: {error}") from error
     check_values(_WHERE, raw, survey)
     return to_photometry(raw, survey)
 
@@ -83,10 +88,17 @@ def _known_to_narwhals(table: Any) -> nw.DataFrame:
 def _to_arrow(table: pd.DataFrame | nw.DataFrame, names: list[str]) -> pa.Table:
     try:
         if isinstance(table, pd.DataFrame):
-            return pa.Table.from_pandas(table[names], preserve_index=False)
+            return pa.Table.from_pandas(_in_native_order(table[names]), preserve_index=False)
         return table.select(names).to_arrow()
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise PopcatError(f"{_WHERE}: expected one number a row in every column of the survey: {error}") from error
+
+
+def _in_native_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with numbers in the byte order of this machine: those of FITS have the other."""
+    swapped = [name for name in table if isinstance(table[name].dtype, np.dtype) and not table[name].dtype.isnative]
+    arrays = {name: table[name].to_numpy() for name in swapped}
+    return table.assign(**{name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()})
 
 
 def _from_astropy(table: Any, names: list[str], survey: Survey) -> pa.Table:

@@ -292,3 +292,23 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path):
     (tmp_path / "mine.toml").write_text("")
     with pytest.raises(PopcatError, match=r"mine\.toml is there already"):
         draft_survey(tmp_path / "catalog.fits", output=tmp_path / "mine.toml")
+
+
+def nsa_columns(*names):
+    vectors = {name: np.tile(np.linspace(20.0, 90.0, N)[:, None], 7) for name in names}
+    return vectors | {f"{name}_IVAR": np.ones((N, 7)) for name in names} | {
+        "NSAID": np.arange(N), "Z": REDSHIFT, "EXTINCTION": np.full((N, 7), 0.1)}  # fmt: skip
+
+
+def test_fluxes_of_the_nsa_without_extinction_come_first(tmp_path):
+    text, survey = draft(tmp_path, nsa_columns("PETROFLUX", "ELPETRO_FLUX", "SERSIC_NMGY", "ELPETRO_NMGY"))
+    assert survey.bands[2].flux == "ELPETRO_NMGY[2]" and all(band.extinction is None for band in survey.bands)
+    assert 'The embedded survey "nsa_v1" has these flux columns' in text
+    text, survey = draft(tmp_path, nsa_columns("PETROFLUX", "ELPETRO_FLUX"))
+    assert [(band.flux, band.extinction) for band in survey.bands][2] == ("ELPETRO_FLUX[2]", "EXTINCTION[2]")
+    assert "CHECK that the fluxes are not corrected for it yet" in text and "The embedded survey" not in text
+
+
+def test_extinction_that_is_removed_from_other_columns_is_used(tmp_path):
+    columns = fluxes("FLUX_GAAP_{}: r i", "FLUXERR_GAAP_{}") | {"EXTINCTION_r": np.full(N, 0.1)}
+    assert [band.extinction for band in draft(tmp_path, columns)[1].bands] == ["EXTINCTION_r", None]

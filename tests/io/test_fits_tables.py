@@ -12,7 +12,7 @@ from astropy.table import Table
 from popcat.errors import PopcatError
 from popcat.io.checking import check_catalog
 from popcat.io.photometry import catalog_columns, object_ids
-from popcat.io.reading import read_partition
+from popcat.io.reading import read_catalog, read_partition
 from popcat.io.sources import plan_chunks, read_chunk, read_fields
 
 
@@ -182,3 +182,16 @@ def test_a_column_that_is_there_twice_is_refused_if_the_survey_needs_it(raw, sur
     path = with_cards(path, {"TTYPE11": "z"})
     with pytest.raises(PopcatError, match=r"more than one column of the name z: .*rename"):
         plan_chunks(path, columns=catalog_columns(survey))
+
+
+@pytest.mark.parametrize("kept", [3000, 4000, 6000, -1])
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz", "fits.bz2"])
+def test_a_file_that_ends_within_its_table_is_called_truncated(raw, survey, tmp_path, kept, suffix):
+    """Of a small file astropy sees the first HDU alone, and says nothing of the table."""
+    Table.from_pandas(raw).write(tmp_path / "whole.fits")
+    content = (tmp_path / "whole.fits").read_bytes()
+    packed = {"fits": bytes, "fits.gz": gzip.compress, "fits.bz2": bz2.compress}[suffix]
+    cut = packed(content[:kept]) if kept > 0 else packed(content)[: len(packed(content)) // 2]
+    (tmp_path / f"a.{suffix}").write_bytes(cut)
+    with pytest.raises(PopcatError, match=rf"a\.{suffix}.* truncated"):
+        read_catalog(tmp_path / f"a.{suffix}", survey)

@@ -165,3 +165,46 @@ def test_a_lazy_frame_of_many_files_has_few_partitions(many, survey):
     assert frame.npartitions == 1 and len(frame) == 29
     listed = read_catalog([str(file) for file in sorted(many.iterdir())], survey, rows_per_partition=100)
     pd.testing.assert_frame_equal(frame.compute(), listed.compute())
+
+
+TABLES = {
+    "b.txt": "id z\n1 0.1\n2 0.2\n", "b.dat": "# id z\n1 0.1\n2 0.2\n", "b.cat": "id,z\n1,0.1\n",
+    "b.tbl": "|id |z  |\n 1 0.1\n",
+    "b.mrt": "Byte-by-byte Description of file: a\n", "b.xml": '<?xml version="1.0"?><VOTABLE/>',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_text_table_in_a_folder_is_left_out_and_said(raw, write, tmp_path, name, suffix):
+    write(raw, f"sky/a{suffix}")
+    (tmp_path / "sky" / name).write_text(TABLES[name])
+    (line,) = remarks_on(tmp_path / "sky", plan_chunks(tmp_path / "sky"))
+    assert f"{name} left out" in line and "name them too" in line
+
+
+NOTES = {"README.txt": "What these files are.\nSeen in 2024, 20 galaxies.\n", "log.txt": "", "a.xml": "<html/>"}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_notes_in_a_folder_are_no_tables(raw, write, tmp_path, name):
+    write(raw, "sky/a.csv")
+    (tmp_path / "sky" / name).write_text(NOTES[name])
+    assert remarks_on(tmp_path / "sky", plan_chunks(tmp_path / "sky")) == []
+
+
+@pytest.mark.parametrize("name", ["b.parquet", "b.txt"])
+def test_a_link_to_nothing_in_a_folder_is_refused(raw, write, tmp_path, name):
+    write(raw, "sky/a.parquet")
+    (tmp_path / "sky" / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(PopcatError, match=rf"{name}: expected a file, got a link to .*gone, which is not there"):
+        plan_chunks(tmp_path / "sky")
+
+
+def test_a_linked_folder_is_said(raw, write, tmp_path):
+    write(raw, "sky/a.parquet")
+    write(raw, "more/b.parquet")
+    (tmp_path / "sky" / "more").symlink_to(tmp_path / "more")
+    chunks = plan_chunks(tmp_path / "sky")
+    (line,) = remarks_on(tmp_path / "sky", chunks)
+    assert len(chunks) == 1 and "more left out, because links to folders are not followed" in line

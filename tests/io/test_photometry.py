@@ -143,7 +143,7 @@ BLEMISHES = {
     "a bad error and a missing band": ({"f_g": np.nan, "iv_r": 0.0}, {"missing_band", "bad_error", "no_photometry"}),
     "redshift above the range": ({"z": 0.51}, {"redshift_out_of_range"}),
     "redshift at the edge": ({"z": 0.5}, set()),
-    "redshift infinite": ({"z": np.inf}, {"redshift_out_of_range"}),
+    "redshift infinite": ({"z": np.inf}, {"missing_redshift"}),
     "no redshift error": ({"z_err": np.nan}, set()),
     "no position": ({"ra": np.nan, "dec": np.nan}, set()),
     "too bright": ({"f_r": 1e4}, {"outside_training"}),
@@ -313,3 +313,13 @@ def test_non_detections_are_a_flux_of_zero_with_their_limit_where_the_survey_say
     assert flags_in(frame, 3) == set()
     assert flags_in(frame, 4) == {"missing_band"}
     close(frame["flux_g"][2], 10 ** (0.4 * 2.5))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_positions_and_redshifts_are_none(raw, survey, value):
+    raw = raw.assign(ra=raw["ra"].mask(raw.index == 1, value), dec=raw["dec"].mask(raw.index == 2, value),
+                     z=raw["z"].mask(raw.index == 3, value))  # fmt: skip
+    frame = to_photometry(raw, survey)
+    assert np.flatnonzero(frame["ra"].isna()).tolist() == np.flatnonzero(frame["dec"].isna()).tolist() == [1, 2]
+    assert np.flatnonzero(frame["redshift"].isna()).tolist() == [3]
+    assert frame["flags"][3] & FLAGS["missing_redshift"] and not frame["flags"][3] & FLAGS["redshift_out_of_range"]
