@@ -10,6 +10,7 @@ import popcat
 from popcat.cli.options import (
     CATALOGUE,
     CERTIFY,
+    NONE_HAS_A_POSTERIOR,
     READ,
     START,
     CheckOption,
@@ -36,8 +37,6 @@ from popcat.errors import CatalogWarning
 
 app = typer.Typer()
 _MAX_SHOWN = 50
-NONE_HAS_A_POSTERIOR = 3
-"""Exit status of a run that ended well and made nothing."""
 
 
 @app.command(rich_help_panel=START, epilog=examples("popcat demo -o demo"))

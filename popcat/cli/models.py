@@ -9,6 +9,7 @@ import typer
 import popcat
 from popcat.cli.options import (
     MODEL,
+    NONE_HAS_A_POSTERIOR,
     CheckOption,
     ClientOption,
     DeviceOption,
@@ -62,13 +63,19 @@ def check_survey(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Read a catalogue as a survey file says: what each band holds, and whether it fits a posterior's training."""
+    """Read a catalogue as a survey file says: what each band holds, and whether it fits a posterior's training.
+
+    Exit status: 0 done; 1 an unexpected error; 2 something to mend, in one line; 3 done, but no galaxy can have a
+    posterior.
+    """
     found = popcat.check_survey(one_or_all(source), survey, posterior=posterior)
     show(found, as_json=json)
     for remark in found.remarks:
         say(f"Warning: {remark}")
     if found.training_check is not None and not found.training_check.fits:
         say(found.training_check.line)
+    if found.inferable == 0:
+        raise typer.Exit(NONE_HAS_A_POSTERIOR)
 
 
 @noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))

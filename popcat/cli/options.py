@@ -59,6 +59,10 @@ JsonOption = Annotated[
 ]
 
 
+NONE_HAS_A_POSTERIOR = 3
+"""Exit status of a run that ended well and made nothing, and of a check that finds that none would."""
+
+
 def one_or_all(sources: list[str]) -> str | list[str]:
     """The source that is named, or the list of several: what a shell makes of a glob."""
     return sources[0] if len(sources) == 1 else sources

@@ -76,12 +76,18 @@ def in_words(status: Mapping[str, int], flags: Mapping[str, int]) -> list[str]:
 
 def refuse_hopeless(where: str, frame: pd.DataFrame, survey: Survey) -> None:
     """PopcatError where no row of a photometry frame, which stands for a catalogue, can have a posterior."""
+    if len(frame) >= _MIN_ROWS and (line := hopeless(where, frame, survey)):
+        raise PopcatError(line)
+
+
+def hopeless(where: str, frame: pd.DataFrame, survey: Survey) -> str:
+    """Why no row of a photometry frame can have a posterior, in a line; empty where one can."""
     flags = frame["flags"].to_numpy()
-    if len(frame) < _MIN_ROWS or has_posterior(flags).any():
-        return
+    if has_posterior(flags).any():
+        return ""
     (reason, _), *_ = Counter(status_of(flags).tolist()).most_common()
-    raise PopcatError(f"{where}: none of the {len(frame):,} galaxies that were looked at can have a posterior "
-                      f"({_listed(Counter(status_of(flags).tolist()))}); {_why(reason, frame, survey)}")
+    return (f"{where}: none of the {len(frame):,} galaxies that were looked at can have a posterior "
+            f"({_listed(Counter(status_of(flags).tolist()))}); {_why(reason, frame, survey)}")
 
 
 def _why(reason: str, frame: pd.DataFrame, survey: Survey) -> str:

@@ -7,8 +7,9 @@ from popcat.checks.flags import rows_to_fit
 from popcat.checks.training_check import check_training
 from popcat.errors import PopcatError
 from popcat.inference.partition import pieces_of
+from popcat.inference.rows import hopeless
 from popcat.io.inspection import Inspection, inspect_catalog
-from popcat.io.named import Source
+from popcat.io.named import Source, label_of
 from popcat.io.photometry import catalog_columns
 from popcat.io.reading import read_pieces, require_bands
 from popcat.io.sources import plan_chunks
@@ -22,7 +23,8 @@ def check_survey(
     """What each band of a catalogue holds, read as a survey says, and how many rows each flag has.
 
     A sample of the galaxies is compared with the training set of a posterior (popcat.checks.training_check), by default
-    of an embedded one that was trained for the survey's bands, if there is one.
+    of an embedded one that was trained for the survey's bands, if there is one. Where no galaxy can have a posterior,
+    `inferable` is 0, and the first of the `remarks` says why.
 
     Raises PopcatError if the catalogue does not fit the survey, or the survey's bands are not the posterior's.
 
@@ -35,13 +37,15 @@ def check_survey(
     survey = load_survey(survey)
     found = inspect_catalog(source, survey)
     posterior = _embedded_for(survey) if posterior is None else posterior
-    if posterior is None:
+    if posterior is None and found.inferable:
         return found
-    trained = load_posterior(posterior)
-    require_bands(survey, trained.survey)
     chunks = plan_chunks(source, columns=catalog_columns(survey))
     pieces = pieces_of([chunk.stop - chunk.start for chunk in chunks], rows_to_fit(found.rows))
     frame = read_pieces([[chunk] for chunk in chunks], pieces, survey)
+    if not found.inferable:
+        return replace(found, remarks=(hopeless(label_of(source), frame, survey), *found.remarks))
+    trained = load_posterior(posterior)
+    require_bands(survey, trained.survey)
     check = check_training(frame, trained, posterior_location(posterior), survey=survey)
     return replace(found, training_check=check)
 

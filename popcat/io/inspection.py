@@ -12,7 +12,7 @@ from popcat.display import Displayed
 from popcat.files import write_json_atomic
 from popcat.forward.filters import load_curves
 from popcat.forward.noise import Noise, noise_counts, noise_from_counts
-from popcat.galaxies import FLAGS, flag_counts, observed
+from popcat.galaxies import FLAGS, flag_counts, has_posterior, observed
 from popcat.io.checking import check_every_row
 from popcat.io.chunks import field_of
 from popcat.io.named import Source
@@ -52,6 +52,7 @@ class Inspection(Displayed):
 
     `exact_redshifts` counts redshifts without an error where the survey names a column of errors: they are exact.
     `remarks` are lines on units that are not understood, non-detections, and columns that seem to be one.
+    inferable : rows that can have a posterior.
     training_check : the catalogue against the training set of a posterior; None without one, or with too few galaxies.
     """
 
@@ -62,6 +63,7 @@ class Inspection(Displayed):
     exact_redshifts: int = 0
     remarks: tuple[str, ...] = ()
     training_check: TrainingCheck | None = None
+    inferable: int | None = None
 
     def _title(self) -> str:
         return f"{self.rows:,} rows as survey {self.survey}"
@@ -100,7 +102,7 @@ def inspect_catalog(source: Source, survey: "str | Path | Survey" = "sdss") -> I
     fields = read_fields(chunks[0])
     stated = {band.name: field_of(fields, band.flux).unit for band in survey.bands}
     flags, bands = dict(counts.flags), tuple(counts.bands(stated))
-    return Inspection(survey.name, counts.rows, flags, bands, counts.exact, tuple(remarks))
+    return Inspection(survey.name, counts.rows, flags, bands, counts.exact, tuple(remarks), inferable=counts.inferable)
 
 
 def fit_noise(
@@ -135,12 +137,14 @@ class _Counts:
 
     def __init__(self, survey: Survey):
         self.survey, self.rows, self.exact, self.flags = survey, 0, 0, Counter(dict.fromkeys(FLAGS, 0))
+        self.inferable = 0
         self.of_band = {name: {"observed": 0, "negative": 0} for name in survey.band_names}
         self.sn = {name: np.zeros(len(_LOG_SN) - 1, dtype=np.int64) for name in survey.band_names}
         self.mag = {name: np.zeros(len(_MAGS) - 1, dtype=np.int64) for name in survey.band_names}
 
     def add(self, frame):
         self.rows += len(frame)
+        self.inferable += int(has_posterior(frame["flags"].to_numpy()).sum())
         if self.survey.columns.redshift_err:
             self.exact += int((frame["redshift"].notna() & frame["redshift_err"].isna()).sum())
         self.flags.update(flag_counts(frame["flags"]))

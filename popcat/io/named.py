@@ -4,9 +4,9 @@ import glob
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from popcat.catalog.manifest import is_output, read_manifest
@@ -37,7 +37,7 @@ def label_of(source: Source) -> str:
     >>> label_of("a.csv"), label_of(["a.csv", "b.csv", "c.csv"])
     ('a.csv', 'a.csv and 2 more')
     """
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path) or not isinstance(source, Iterable):
         return str(source)
     first, *others = map(str, source)
     return f"{first} and {len(others)} more" if others else first
@@ -94,8 +94,8 @@ def _value(text: str) -> int | float | str | None:
 
 def _paths(source: Source) -> list[Named]:
     """The paths that a source names, absolute; PopcatError for a glob or a list of nothing."""
-    if not isinstance(source, str | Path):
-        found = [path for one in source for path in _paths(one)]
+    if not isinstance(source, str | os.PathLike):
+        found = [path for one in _listed_paths(source) for path in _paths(one)]
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(source)):
         raise PopcatError(f"{source}: popcat reads files of this machine alone, no addresses yet; "
                           "copy the catalogue here first, or mount it")
@@ -103,6 +103,18 @@ def _paths(source: Source) -> list[Named]:
         found = _path(Path(source).expanduser())
     if not found:
         raise PopcatError(f"no catalogue matches {source}: expected the names of files, or a glob of some")
+    return found
+
+
+def _listed_paths(source: Any) -> list[Any]:
+    """What a list holds; PopcatError where that is no paths, or it is no list."""
+    is_list = isinstance(source, Iterable) and not isinstance(source, Mapping) and not hasattr(source, "columns")
+    found = list(source) if is_list else []
+    wrong = [type(one).__name__ for one in found if not isinstance(one, str | os.PathLike | Sequence)]
+    if wrong or not is_list:
+        got = f"a {type(source).__name__} of {wrong[0]}" if wrong else type(source).__name__
+        raise PopcatError(f"source: expected a path, a glob or a list of paths, got {got}; popcat.infer also takes a "
+                          "table in memory, such as pandas.DataFrame(rows)")
     return found
 
 

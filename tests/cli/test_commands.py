@@ -271,6 +271,13 @@ def test_a_survey_file_is_drafted_from_a_header_and_checked(popcat, galaxies, tm
     assert [band["observed"] for band in found["bands"]] == [150] * 5 and found["flags"]["negative_flux"] == 10
 
 
+def test_a_check_that_finds_no_galaxy_to_infer_ends_with_3(popcat, galaxies, tmp_path):
+    pd.read_parquet(galaxies).assign(redshift=5000.0).to_parquet(tmp_path / "a.parquet")
+    status, out, err = popcat("survey", "check", tmp_path / "a.parquet", "--survey", "sdss")
+    assert status == 3 and "150 rows" in out
+    assert 'can have a posterior (redshift_out_of_range 150); column "redshift" has 5000 to 5000' in err
+
+
 def test_a_warning_of_a_catalogue_is_one_line_on_stderr(popcat, galaxies, tiny_model, tmp_path):
     table = pq.read_table(galaxies)
     units = [field.with_metadata({"unit": "counts"} if field.name == "modelflux_r" else {}) for field in table.schema]

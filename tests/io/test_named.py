@@ -208,3 +208,11 @@ def test_a_linked_folder_is_said(raw, write, tmp_path):
     chunks = plan_chunks(tmp_path / "sky")
     (line,) = remarks_on(tmp_path / "sky", chunks)
     assert len(chunks) == 1 and "more left out, because links to folders are not followed" in line
+
+
+@pytest.mark.parametrize("source, got", [
+    (None, "got NoneType"), (3, "got int"), ([{"id": 1}], "got a list of dict"), ({"id": [1]}, "got dict"),
+    (pd.DataFrame({"id": [1]}), "got DataFrame"), ([None], "got a list of NoneType")])  # fmt: skip
+def test_what_is_no_path_is_refused_with_what_is_taken(survey, source, got):
+    with pytest.raises(PopcatError, match=f"source: expected a path, a glob or a list of paths, {got}"):
+        read_catalog(source, survey)
