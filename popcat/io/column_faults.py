@@ -129,7 +129,7 @@ def _wrong_angles(where: str, fields: dict[str, Field], survey: Survey) -> Itera
                    f'survey file, {key} = "{factor:.15g} * {quoted_name(name)}"')
     for name in (survey.columns.redshift, survey.columns.redshift_err):
         stated = field_of(fields, name).unit if name and _is_there(name, fields) else None
-        if stated and is_velocity(stated):
+        if name and stated and is_velocity(stated):
             yield (f'{where}: column "{name}" is in "{stated}" by its own account, expected redshifts; name another '
                    f'column, or divide it in the survey file, "{quoted_name(name)} / 299792.458" for km/s')
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.resources import files
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
