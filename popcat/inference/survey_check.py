@@ -38,11 +38,11 @@ def check_survey(
     found = inspect_catalog(source, survey)
     posterior = _embedded_for(survey) if posterior is None else posterior
     if posterior is None and found.inferable:
-        return found
+        return found  # there is nothing to compare with, and nothing to explain
     chunks = plan_chunks(source, columns=catalog_columns(survey))
     pieces = pieces_of([chunk.stop - chunk.start for chunk in chunks], rows_to_fit(found.rows))
     frame = read_pieces([[chunk] for chunk in chunks], pieces, survey)
-    if not found.inferable:
+    if posterior is None or not found.inferable:
         return replace(found, remarks=(hopeless(label_of(source), frame, survey), *found.remarks))
     trained = load_posterior(posterior)
     require_bands(survey, trained.survey)
