@@ -76,6 +76,10 @@ def _transcoded(path: str, size: int, mtime_ns: int) -> bytes | None:
         file.seek(0)
         start = file.read(_HEAD_BYTES)
         is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        is_utf32 = start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
+        if is_utf32 or (b"\0" in start and not is_utf16):
+            raise ValueError("it holds bytes of value 0, as no text in UTF-8 or Latin-1 does: is it UTF-32, UTF-16 "
+                             "without a byte-order mark, or no text at all? Save it as UTF-8")
         if not is_utf16 and (b"\n" in start or b"\r" not in start):
             return None
         content = start + file.read()

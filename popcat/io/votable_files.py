@@ -67,9 +67,18 @@ def _parsed(path: str, size: int, mtime_ns: int):
         tables = list(document.iter_tables())
     except (VOTableSpecError, SyntaxError, IndexError) as error:
         raise PopcatError(f"{path} is no VOTable that can be read: {error}") from error
+    if said := [text for resource in document.resources for text in _errors(resource)]:
+        raise PopcatError(f"{path} holds no answer but the server's error: {' '.join(said[0].split())[:300]}")
     if not tables or not tables[0].fields:
         raise PopcatError(f"{path} has no table, which popcat reads catalogues from")
     return tables[0], any(_overflowed(resource) for resource in document.resources)
+
+
+def _errors(resource) -> list[str]:
+    """What a server says of a query that failed (QUERY_STATUS of DALI)."""
+    own = [str(info.content or "it says nothing more") for info in resource.infos
+           if info.name == "QUERY_STATUS" and info.value == "ERROR"]  # fmt: skip
+    return own + [text for inner in resource.resources for text in _errors(inner)]
 
 
 def _overflowed(resource) -> bool:

@@ -114,6 +114,27 @@ def test_a_damaged_text_table_is_an_error_in_words(raw, survey, tmp_path, name):
         read_catalog(tmp_path / name, survey)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_an_encoding_that_nothing_says_is_named_as_the_cause(raw, survey, tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes(raw.to_csv(index=False).encode(encoding))
+    with pytest.raises(PopcatError, match=r"a\.csv: it holds bytes of value 0.*Save it as UTF-8"):
+        read_catalog(tmp_path / "a.csv", survey)
+
+
+FAILED_QUERY = """<?xml version="1.0"?>
+<VOTABLE version="1.3" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE type="results">
+<INFO name="QUERY_STATUS" value="ERROR">Field "redshft"
+not found</INFO></RESOURCE></VOTABLE>
+"""
+
+
+def test_the_error_of_a_server_is_quoted(tmp_path, survey):
+    (tmp_path / "a.vot").write_text(FAILED_QUERY)
+    said = r"a\.vot holds no answer but the server's error: Field \"redshft\" not found"
+    with pytest.raises(PopcatError, match=said):
+        read_catalog(tmp_path / "a.vot", survey)
+
+
 def test_integers_with_blanks_keep_all_their_digits(tmp_path):
     (tmp_path / "a.csv").write_text("id,flags,z\n1,9007199254740993,0.5\n2,,\n3,4,\n")
     frame = frame_of(tmp_path / "a.csv", ["flags", "z"], rows=10)
