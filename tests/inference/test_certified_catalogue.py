@@ -14,6 +14,7 @@ from popcat.checks.compare import compare, read_crosscheck
 from popcat.checks.samplers import Chain
 from popcat.columns import certificate_fields, posterior_schema
 from popcat.errors import PopcatError
+from popcat.files import footer_sha256
 from popcat.galaxies import FLAGS, UNCERTIFIED
 from popcat.inference.infer import infer as infer_posteriors
 from popcat.inference.partition import infer_table
@@ -188,6 +189,7 @@ def other(certified, tmp_path):
         for part in manifest["parts"]:
             pq.write_table(edit(pq.read_table(certified / part["file"])), folder / part["file"])
             part["bytes"] = (folder / part["file"]).stat().st_size
+            part["footer_sha256"] = footer_sha256(folder / part["file"])
         (folder / "_popcat" / "manifest.json").write_text(json.dumps(manifest))
         return folder
 
