@@ -4,6 +4,7 @@ A function of `FUNCTIONS` computes with numbers, and a number that is missing ma
 `CHOICES` look at what is missing themselves.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,8 @@ FUNCTIONS: dict[str, tuple[int, Callable]] = {
 }  # fmt: skip
 """Number of arguments, and the function."""
 
+_TOP = 2.0**63
+_GROWING = (operator.add, operator.sub, operator.mul, operator.pow)
 Value = tuple[Any, Any]
 """Values (n,) or one value, and where they are missing."""
 
@@ -126,6 +129,16 @@ def integers(values) -> np.ndarray:
         if np.all((known == np.trunc(known)) & (np.abs(known) < 2**53)):
             return known.astype(np.int64)
     raise TypeError(f"bits need whole numbers below 2^53, got {values.dtype}")
+
+
+def arithmetic(compute: Callable, left, right):
+    """Of integers the same digits, or an error where 64 bits do not hold them: numpy would give others, silently."""
+    whole = all(np.asarray(side).dtype.kind in "iub" for side in (left, right))
+    if whole and compute in _GROWING:
+        size = np.abs(compute(np.asarray(left, dtype=float), np.asarray(right, dtype=float)))
+        if np.any(size >= _TOP):
+            raise OverflowError("whole numbers beyond 64 bits; multiply one by 1.0 to compute with 16 digits")
+    return compute(left, right)
 
 
 def condition(values) -> np.ndarray:

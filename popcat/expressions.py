@@ -31,6 +31,7 @@ from popcat.expression_functions import (
     FUNCTIONS,
     KNOWN,
     Value,
+    arithmetic,
     condition,
     integers,
     is_text,
@@ -39,8 +40,6 @@ from popcat.expression_functions import (
 
 MAX_LENGTH = 2000
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`([^`]+)`""")
-_TOP = 2.0**63
-_GROWING = (operator.add, operator.sub, operator.mul, operator.pow)
 
 _BINARY = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -310,20 +309,10 @@ def _binary(op, left, right):
     if is_text(left) or is_text(right):
         raise TypeError("text can only be compared")
     if type(op) in _BINARY:
-        return _arithmetic(_BINARY[type(op)], left, right)
+        return arithmetic(_BINARY[type(op)], left, right)
     if all(np.asarray(side).dtype == bool for side in (left, right)):
         return _BITS[type(op)](left, right)
     return _BITS[type(op)](integers(left), integers(right))
-
-
-def _arithmetic(compute, left, right):
-    """Of integers the same digits, or an error where 64 bits do not hold them: numpy would give others, silently."""
-    whole = all(np.asarray(side).dtype.kind in "iub" for side in (left, right))
-    if whole and compute in _GROWING:
-        size = np.abs(compute(np.asarray(left, dtype=float), np.asarray(right, dtype=float)))
-        if np.any(size >= _TOP):
-            raise OverflowError("whole numbers beyond 64 bits; multiply one by 1.0 to compute with 16 digits")
-    return compute(left, right)
 
 
 def _compared(ops, values):

@@ -173,6 +173,15 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_sha256(path: Path, expected: str, what: str, make: str) -> None:
+    """PopcatError if a file of `what` is missing, or not the one that was saved; `make` says how to make it again."""
+    if not path.is_file():
+        raise PopcatError(f"{what} has no {path.name}: copy the whole folder again")
+    if (got := sha256_of(path)) != expected:
+        raise PopcatError(f"{what}: {path.name} is not the one it was saved with (SHA-256 {got[:12]}, expected "
+                          f"{expected[:12]}): copy the folder again or {make}")
+
+
 def footer_sha256(path: str | Path) -> str:
     """sha256 of what a Parquet file says at its end of where its pages are; OSError or ValueError if there is none."""
     with open(path, "rb") as file:

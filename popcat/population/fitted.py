@@ -19,7 +19,7 @@ import torch
 
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
-from popcat.files import read_json, sha256_of, write_bytes_atomic, write_json_atomic
+from popcat.files import read_json, require_sha256, sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, Prior, make_prior
@@ -180,8 +180,7 @@ def load_population(folder: "str | Path") -> Population:
     if description.format != _FORMAT:
         raise PopcatError(f"population {folder} has format {description.format}; this popcat reads {_FORMAT}")
     for name, digest in description.files.items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
-            raise PopcatError(f"population {folder}: {name} is missing or not the file that was fitted: fit it again")
+        require_sha256(folder / name, digest, f"population {folder}", "fit it again")
     loaded = [flow_from_file(folder / name) for name in description.files]
     if not loaded:
         raise PopcatError(f"population {folder} has no member that was fitted")

@@ -26,7 +26,7 @@ from popcat import rng
 from popcat.columns import quantity_fields
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
-from popcat.files import read_small, sha256_of, write_bytes_atomic, write_json_atomic
+from popcat.files import read_small, require_sha256, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
 from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
@@ -341,20 +341,9 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     n_flow = max(len(description.files) - 2, 1)
     members = [_flow_file(i) for i in range(n_flow)]
     for file in (*members, _REDSHIFT, _SUPPORT):
-        _check_file(folder / file, description.files.get(file, "none"))
+        require_sha256(folder / file, description.files.get(file, "none"), f"posterior {folder}", "train it anew")
     flows, architectures = zip(*(flow_from_file(folder / file) for file in members), strict=True)
     return Posterior(
         description.survey, description.galaxy_model, noise, features, flows, architectures[0], redshift_features,
         piecewise_from_file(folder / _REDSHIFT), support_from_file(folder / _SUPPORT), description.provenance, name,
     )  # fmt: skip
-
-
-def _check_file(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise PopcatError(f"posterior {path.parent} has no {path.name}: copy the whole folder again")
-    got = sha256_of(path)
-    if got != expected:
-        raise PopcatError(
-            f"posterior {path.parent}: {path.name} is not the one it was saved with (SHA-256 {got[:12]}, "
-            f"expected {expected[:12]}): copy the folder again or train it anew"
-        )
