@@ -159,6 +159,7 @@ def tried(seed: int, operations: list[Operation], scratch: Path) -> dict:
     wrong = []
     try:
         first = FAULTS[fault].run(case)
+        case.was_whole = case.out.exists() and contents(case.out) == operation.reference
         again = case.finished(case.start(*FAULTS[fault].again))
         outcome, differs, lost = judged(case, fault, again, wrong)
         if "Traceback" in first + again.said:
@@ -178,10 +179,10 @@ def tried(seed: int, operations: list[Operation], scratch: Path) -> dict:
 def judged(case: "Case", fault: str, again: "Done", wrong: list) -> tuple[str, bool, int]:
     """The outcome of a rerun, whether its bytes differ, and the rows that are lost or doubled."""
     if FAULTS[fault].may_refuse and again.status == 2 and again.said.strip().splitlines()[-1].startswith("Error:"):
-        if (case.out / "_popcat" / "manifest.json").exists() and not case.was_whole and fault == "changed input":
+        if fault == "changed input" and (case.out / "_popcat" / "manifest.json").exists() and not case.was_whole:
             wrong.append("refused, and yet there is a manifest")
         return "refused", False, 0
-    if again.status:
+    if again.status and not (case.was_whole and operation_is_done_once(case, again)):
         wrong.append(f"the rerun ended with status {again.status}: {again.said[-300:]}")
         return "WRONG", False, 0
     found = contents(case.out)
@@ -194,6 +195,11 @@ def judged(case: "Case", fault: str, again: "Done", wrong: list) -> tuple[str, b
         lost = abs(rows_in(whole) - rows_in(case.out))
         wrong += [f"verify: {one.where}: {one.what}" for one in verify(case.out).problems]
     return "recovered", differs, lost
+
+
+def operation_is_done_once(case: "Case", again: "Done") -> bool:
+    """Whether a second command after a whole first one is refused, as a training and a FITS table are."""
+    return case.operation.name in ("train", "export") and again.status == 2 and "Error:" in again.said
 
 
 @dataclass
@@ -376,9 +382,7 @@ def input_changed(case: Case) -> str:
     flux[case.draw.randrange(len(flux))] *= 1.01
     changed = table.set_column(table.schema.get_field_index("modelflux_r"), "modelflux_r", pa.array(flux))
     pq.write_table(changed, case.input)
-    done = case.finished(process)
-    case.was_whole = done.status == 0
-    return done.said
+    return case.finished(process).said
 
 
 def twice(case: Case) -> str:
