@@ -139,10 +139,11 @@ def prepared(folder: Path, only: list[str] | None) -> list[Operation]:
 
 
 def contents(output: Path) -> dict:
-    """Hash of each file that holds numbers; records hold times."""
+    """Hash of each file that holds numbers; records, and checkpoints in folders with "_", hold times."""
     found = [file for file in sorted(output.rglob("*")) if file.suffix in (".parquet", ".safetensors", ".fits")]
-    return {file.relative_to(output).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in found if not file.name.startswith(".")}  # fmt: skip
+    named = {file.relative_to(output).as_posix(): file for file in found}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items()
+            if not name.startswith("_") and not file.name.startswith(".")}  # fmt: skip
 
 
 def rows_in(folder: Path) -> int:

@@ -40,11 +40,11 @@ def local_client(n: int) -> "Iterator[distributed.Client]":
         raise PopcatError(f"line {line} of {_script()} starts processes, which run the script again: put what it does "
                           'under `if __name__ == "__main__":`, or give client="synchronous" to use this process alone')
     with contextlib.ExitStack() as stack:
-        try:
+        try:  # Dask's logs show a traceback of what popcat says in a line; of what is unexpected popcat shows it
             stack.enter_context(dask.config.set({**_LOCAL, "distributed.nanny.pre-spawn-environ": _THREADS}))
             cluster = stack.enter_context(distributed.LocalCluster(
                 n_workers=n, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-                security=distributed.Security.temporary(), silence_logs=logging.ERROR,
+                security=distributed.Security.temporary(), silence_logs=logging.CRITICAL,
             ))  # fmt: skip
             client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
         except (OSError, RuntimeError) as error:

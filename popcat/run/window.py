@@ -276,7 +276,7 @@ def run_on_worker(payload: bytes, needs_gpu: bool, version: str) -> tuple[Any, d
             return task(*arguments), record.as_dict()
     except Exception as error:
         if not isinstance(error, PopcatError):
-            logging.getLogger("distributed.worker").exception("popcat: a task failed")
+            logging.getLogger("popcat").exception("a task failed")
         raise _portable(error) from None
 
 

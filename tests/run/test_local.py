@@ -99,3 +99,22 @@ def test_work_in_this_process_opens_no_port(tmp_path, how):
     (tmp_path / "here.py").write_text(NO_PORT % how)
     done = subprocess.run([sys.executable, tmp_path / "here.py"], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+FAILING = """
+from popcat.errors import PopcatError
+from popcat.run.runner import How, run
+
+def refused(i):
+    raise PopcatError(f"part {i} is refused in a line")
+
+if __name__ == "__main__":
+    print([str(one.error) for one in run(refused, {0: (0,), 1: (1,)}, verb="refusing", how=How(workers=1)).values()])
+"""
+
+
+def test_what_popcat_refuses_on_a_worker_shows_no_traceback(tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    done = subprocess.run([sys.executable, tmp_path / "failing.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == "['part 0 is refused in a line', 'part 1 is refused in a line']\n"
+    assert "Traceback" not in done.stderr and "Compute Failed" not in done.stderr
