@@ -15,7 +15,8 @@ from popcat.forward.dust import birth_cloud_curve, diffuse_curve
 from popcat.forward.filters import FilterCurve
 from popcat.forward.histories import point_weights, row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.units import C_AA_S, C_KM_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
 
