@@ -27,6 +27,9 @@ class GalaxyModel(Displayed, Settings):
     PopSED): then the metallicity bases play no part."""
     binning: Literal["average", "midpoint"] = "average"
     """SSP averaged over each time bin, or at its midpoint as in the published PROVABGS code."""
+    bins_per_dex: int = pydantic.Field(default=10, ge=5, le=100)
+    """Time bins a factor of ten in lookback time, from 1 Myr on: 10 as in PROVABGS; more for bases with steep histories
+    (benchmarks/time_bins.py says what that gains), at so much more table and time."""
     birth_cloud_age_gyr: float = pydantic.Field(default=0.1, ge=0.0)
     """Stars younger than this are behind tau_bc: 0.1 in the SEDflow paper, 0.01 in its released code."""
     cosmology: str = "Planck13"
@@ -45,10 +48,14 @@ class GalaxyModel(Displayed, Settings):
         return self
 
     @pydantic.model_serializer(mode="wrap")
-    def _without_empty(self, handler):
-        """As models were written before priors could be set: they have the same hashes."""
-        written = handler(self)
-        return written if self.priors else {key: one for key, one in written.items() if key != "priors"}
+    def _without_later(self, handler):
+        """As models were written before these could be set: they have the same hashes."""
+        later = {name for name in ("priors", "bins_per_dex") if getattr(self, name) == type(self)._default(name)}
+        return {key: one for key, one in handler(self).items() if key not in later}
+
+    @classmethod
+    def _default(cls, name: str):
+        return cls.model_fields[name].get_default(call_default_factory=True)
 
     def _facts(self) -> dict[str, object]:
         found = {name: getattr(self, name) for name in type(self).model_fields if name != "priors"}

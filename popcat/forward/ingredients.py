@@ -37,7 +37,7 @@ def load_ingredients(settings: GalaxyModel) -> Ingredients:
     return Ingredients(
         grid=load_grid(settings.grid),
         bases=bases,
-        bins=time_bins(settings.binning, settings.birth_cloud_age_gyr),
+        bins=time_bins(settings.binning, settings.birth_cloud_age_gyr, settings.bins_per_dex),
         cosmology=cosmology,
         birth_cloud_age_gyr=settings.birth_cloud_age_gyr,
     )

@@ -22,7 +22,7 @@ SLOW_KINDS = ["constant", pytest.param("2 and 3 bases", marks=pytest.mark.slow)]
 DISCRETISATIONS = [
     {"binning": binning, "birth_cloud_age_gyr": age}
     for binning, age in itertools.product(["average", "midpoint"], [0.1, 0.01])
-]
+] + [{"bins_per_dex": 25}]
 
 
 @pytest.fixture(scope="module")
