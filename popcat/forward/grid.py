@@ -173,7 +173,7 @@ def _with_emission(file) -> SSPGrid:
 
 
 MAX_AGE_GYR = 0.01
-_LYMAN_LIMIT_AA = 911.8
+LYMAN_LIMIT_AA = 911.8
 _ROUND = 1.0 + 1e-6
 
 
@@ -213,7 +213,7 @@ def with_nebular(grid: SSPGrid, nebular: Nebular) -> SSPGrid:
     left = np.minimum(at.astype(int), len(nebular.log_age_yr) - 2)
     part = (at - left)[None, :, None]
     lum = np.array(grid.lum, dtype=float)
-    lum[:, young] *= grid.wave_aa >= _LYMAN_LIMIT_AA
+    lum[:, young] *= grid.wave_aa >= LYMAN_LIMIT_AA
     lum[:, young] += (1.0 - part) * nebular.lum[:, left] + part * nebular.lum[:, left + 1]
     return replace(grid, lum=lum, provenance={**grid.provenance, "nebular_log_u": nebular.log_u})
 
