@@ -17,6 +17,8 @@ from importlib.resources import files
 
 import numpy as np
 
+from popcat.forward.grid import linear_weights
+
 
 @dataclass(frozen=True)
 class DustEmission:
@@ -56,7 +58,7 @@ def dust_spectrum(wave_aa, q_pah: float, u_min: float, gamma_dust: float) -> np.
     1.0
     """
     table = load_dust_emission()
-    weights = np.outer(*(point_weights(nodes, at) for nodes, at in node_positions(table, q_pah, u_min)))
+    weights = np.outer(*(linear_weights(nodes, at) for nodes, at in node_positions(table, q_pah, u_min)))
     alone, spread = (np.tensordot(weights, term, axes=2) for term in table.lum)
     share = power_law_share(gamma_dust, float((weights * table.power_law).sum()))
     return np.interp(wave_aa, table.wave_aa, (1.0 - share) * alone + share * spread, left=0.0, right=0.0)
@@ -65,15 +67,6 @@ def dust_spectrum(wave_aa, q_pah: float, u_min: float, gamma_dust: float) -> np.
 def node_positions(table: DustEmission, q_pah: float, u_min: float) -> list[tuple[np.ndarray, float]]:
     """The table's nodes in q_PAH and in ln U_min, with where a galaxy is among them."""
     return [(table.q_pah, q_pah), (np.log(table.u_min), float(np.log(u_min)))]
-
-
-def point_weights(nodes: np.ndarray, at: float) -> np.ndarray:
-    """Weight of each node (n,) in the linear interpolation at one point, clipped to the nodes' range.
-
-    >>> point_weights(np.array([0.0, 1.0, 3.0]), 1.5).tolist()
-    [0.0, 0.75, 0.25]
-    """
-    return np.array([np.interp(at, nodes, row) for row in np.eye(len(nodes))])
 
 
 def power_law_share(gamma_dust, ratio):

@@ -246,3 +246,13 @@ def lines_on(wave_aa: np.ndarray, line_aa: np.ndarray, strength: np.ndarray) -> 
         lum[..., i] += strength[..., line] * (1.0 - right) / width[i]
         lum[..., i + 1] += strength[..., line] * right / width[i + 1]
     return lum
+
+
+def linear_weights(nodes: np.ndarray, at) -> np.ndarray:
+    """Weight of each node (n,) in linear interpolation at points of any shape, clipped to the nodes: (..., n).
+
+    >>> linear_weights(np.array([0.0, 1.0, 3.0]), [1.5, 9.0]).tolist()
+    [[0.0, 0.75, 0.25], [0.0, 0.0, 1.0]]
+    """
+    x = np.interp(at, nodes, np.arange(len(nodes)))
+    return np.maximum(1.0 - np.abs(np.asarray(x)[..., None] - np.arange(len(nodes))), 0.0)
