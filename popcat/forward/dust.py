@@ -1,10 +1,15 @@
-"""Dust attenuation: birth clouds and the diffuse medium (Kriek & Conroy 2013 as FSPS has it, dust_type=4).
+"""Dust attenuation: birth clouds and the diffuse medium.
+
+The default law is that of Kriek & Conroy (2013) as FSPS has it, dust_type=4; `LAWS` holds it and the others.
 
 Light is multiplied by exp(-tau(w)). The diffuse curve of FSPS steps by 0.006 at 6300 A, where the two branches of
 Calzetti et al. (2000) meet: 2% in light at tau = 3. Here it is written as a smooth curve plus that step,
 `calzetti_step`, which is nonzero between 6300 A and the wavelength where the branches cross: quadrature over a band
 can treat each by itself.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -78,3 +83,94 @@ def diffuse_curve(wave_aa, n_dust):
 def birth_cloud_curve(wave_aa):
     """tau(w) / tau_bc of the birth clouds: (w / 5500 A)^-1."""
     return 5500.0 / np.asarray(wave_aa, dtype=float)
+
+
+def birth_cloud_power_law(wave_aa, exponent):
+    """tau(w) / tau_bc of birth clouds: (w / 5500 A)^exponent; -1.3 in da Cunha, Charlot & Elbaz (2008)."""
+    return (np.asarray(wave_aa, dtype=float) / 5500.0) ** exponent
+
+
+def calzetti_curve(wave_aa):
+    """tau(w) / tau_ism of Calzetti et al. (2000, eq. 4), R_V = 4.05: k(w) / R_V, without the step at 6300 A.
+
+    The published branches are 0.006 apart at 6300 A; here the short-wave one goes on to where they meet, 7226.55 A.
+    Below 1200 A, where nothing was measured, the cubic goes on; beyond 3.1 micron it is zero.
+
+    >>> calzetti_curve([1500.0, 5500.0, 20000.0]).round(3).tolist()
+    [2.552, 0.999, 0.122]
+    """
+    x = 1e4 / np.asarray(wave_aa, dtype=float)
+    short, long = -2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3, -1.857 + 1.040 * x
+    return np.maximum(2.659 / R_V * np.where(x >= 1e4 / STEP_HIGH_AA, short, long) + 1.0, 0.0)
+
+
+_SMC_AMPLITUDE = np.array([185.0, 27.0, 0.005, 0.010, 0.012, 0.030])
+_SMC_MICRON = np.array([0.042, 0.08, 0.22, 9.7, 18.0, 25.0])
+_SMC_B = np.array([90.0, 5.5, -1.95, -1.95, -1.80, 0.0])
+_SMC_N = np.array([2.0, 4.0, 2.0, 2.0, 2.0, 2.0])
+SMC_R_V = 2.93
+
+
+def smc_curve(wave_aa):
+    """tau(w) / tau(5500 A) of the Small Magellanic Cloud: A(w) / A(5500 A) by the fit of Pei (1992, table 4).
+
+    A(w) / A_B = sum_i a_i / ((w / w_i)^n_i + (w_i / w)^n_i + b_i): smooth from the far ultraviolet to the far infrared.
+
+    >>> smc_curve([1500.0, 5500.0, 20000.0]).round(3).tolist()
+    [4.595, 1.0, 0.11]
+    """
+    return _pei(wave_aa) / _pei(5500.0)
+
+
+def _pei(wave_aa):
+    ratio = np.asarray(wave_aa, dtype=float)[..., None] / (1e4 * _SMC_MICRON)
+    return (_SMC_AMPLITUDE / (ratio**_SMC_N + ratio**-_SMC_N + _SMC_B)).sum(axis=-1)
+
+
+def salim_r_v(delta):
+    """R_V of Calzetti's curve tilted by delta: 4.05 / (5.05 (4400 / 5500)^delta - 4.05) (Salim et al. 2018, eq. 4).
+
+    >>> round(float(salim_r_v(-0.4)), 3)
+    2.752
+    """
+    return R_V / ((R_V + 1.0) * 0.8 ** np.asarray(delta, dtype=float) - R_V)
+
+
+def salim_curve(wave_aa, delta, bump_dust):
+    """tau(w) / tau_ism of Noll et al. (2009) as normalised by Salim, Boquien & Lee (2018, eq. 3).
+
+    k(w) / R_V (w / 5500 A)^delta + B D(w) / R_V(delta): Calzetti's curve tilted, and a bump of amplitude B, which for
+    the Milky Way is about 3. R_V(delta) falls below zero beyond delta = 0.98.
+
+    >>> bool(np.allclose(salim_curve([1500.0, 9000.0], 0.0, 0.0), calzetti_curve([1500.0, 9000.0])))
+    True
+    """
+    tilt = (np.asarray(wave_aa, dtype=float) / 5500.0) ** delta
+    return calzetti_curve(wave_aa) * tilt + bump_dust * R_V / salim_r_v(delta) * bump(wave_aa)
+
+
+def power_law_curve(wave_aa, n_dust):
+    """tau(w) / tau_ism of Charlot & Fall (2000): (w / 5500 A)^n, n = -0.7 in their paper."""
+    return (np.asarray(wave_aa, dtype=float) / 5500.0) ** n_dust
+
+
+class Law(NamedTuple):
+    """An attenuation law.
+
+    curve : tau(w) / tau_ism of (wave_aa, *shape). shape : names of its own parameters. birth_cloud : exponent of
+    tau(w) / tau_bc = (w / 5500 A)^birth_cloud.
+    """
+
+    curve: Callable[..., np.ndarray]
+    shape: tuple[str, ...]
+    birth_cloud: float
+
+
+LAWS = {
+    "kriek_conroy": Law(diffuse_curve, ("n_dust",), -1.0),
+    "calzetti": Law(calzetti_curve, (), -1.0),
+    "smc": Law(smc_curve, (), -1.0),
+    "salim": Law(salim_curve, ("n_dust", "bump_dust"), -1.0),
+    "charlot_fall": Law(power_law_curve, ("n_dust",), -1.3),
+}
+"""Attenuation laws by the name that the galaxy model's `dust_law` gives them."""

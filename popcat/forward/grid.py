@@ -173,7 +173,7 @@ def _with_emission(file) -> SSPGrid:
 
 
 MAX_AGE_GYR = 0.01
-_LYMAN_LIMIT_AA = 911.8
+LYMAN_LIMIT_AA = 911.8
 _ROUND = 1.0 + 1e-6
 
 
@@ -213,7 +213,7 @@ def with_nebular(grid: SSPGrid, nebular: Nebular) -> SSPGrid:
     left = np.minimum(at.astype(int), len(nebular.log_age_yr) - 2)
     part = (at - left)[None, :, None]
     lum = np.array(grid.lum, dtype=float)
-    lum[:, young] *= grid.wave_aa >= _LYMAN_LIMIT_AA
+    lum[:, young] *= grid.wave_aa >= LYMAN_LIMIT_AA
     lum[:, young] += (1.0 - part) * nebular.lum[:, left] + part * nebular.lum[:, left + 1]
     return replace(grid, lum=lum, provenance={**grid.provenance, "nebular_log_u": nebular.log_u})
 
@@ -246,3 +246,13 @@ def lines_on(wave_aa: np.ndarray, line_aa: np.ndarray, strength: np.ndarray) -> 
         lum[..., i] += strength[..., line] * (1.0 - right) / width[i]
         lum[..., i + 1] += strength[..., line] * right / width[i + 1]
     return lum
+
+
+def linear_weights(nodes: np.ndarray, at) -> np.ndarray:
+    """Weight of each node (n,) in linear interpolation at points of any shape, clipped to the nodes: (..., n).
+
+    >>> linear_weights(np.array([0.0, 1.0, 3.0]), [1.5, 9.0]).tolist()
+    [[0.0, 0.75, 0.25], [0.0, 0.0, 1.0]]
+    """
+    x = np.interp(at, nodes, np.arange(len(nodes)))
+    return np.maximum(1.0 - np.abs(np.asarray(x)[..., None] - np.arange(len(nodes))), 0.0)

@@ -1,0 +1,154 @@
+"""Light of the gas that young stars ionise, at any ionisation parameter: lines and continuum of Cloudy.
+
+N(w; Z, t, U) for stars of metallicity Z and age t, per solar mass formed, with gas as metal-rich as the stars (Byler et
+al. 2017; Carnall et al. 2018), computed for the BC03 stars. Between the nodes it is linear in ln Z, in ln t (constant
+younger than 1 Myr, none older than 10 Myr) and in log U: what the galaxy model with gas = "grid" holds at log U = -3
+alone. Ionising light is shared: the fraction f_esc of the stars' light below the Lyman limit leaves the galaxy, the gas
+takes the rest, and shines (1 - f_esc) N.
+
+Lines are kept one by one, so that their luminosities can be told; the continuum is a sum of a few spectra.
+`gas_templates` does so with all of the light, for tables: coefficients over (Z, t, U) times spectra.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from popcat.errors import PopcatError
+from popcat.forward.grid import LYMAN_LIMIT_AA, SSPGrid, ionises, linear_weights, lines_on
+
+LINES_AA = {
+    "ly_alpha": (1215.67,),
+    "o2_3727": (3727.09, 3729.88),
+    "h_beta": (4862.68,),
+    "o3_4959": (4960.30,),
+    "o3_5007": (5008.24,),
+    "h_alpha": (6564.61,),
+    "n2_6584": (6585.27,),
+}
+"""Vacuum wavelengths in Angstrom of the lines whose luminosities `line_luminosities` gives; [O II] is a sum of two."""
+_BAND_WIDTH, _BAND_STEP = 0.1, 0.02
+RANK = 28
+"""Spectra of `gas_templates`: 7e-4 at most of the light of any band, p99 2e-4, where stars form at a constant rate."""
+
+
+@dataclass(frozen=True)
+class Gas:
+    """Nebular emission at the nodes.
+
+    log_z_abs : (n_Z,), log_age_yr : (n_age,), log_u : (n_U,), each ascending
+    line_aa : (n_line,) vacuum wavelengths. lines : (n_Z, n_age, n_U, n_line) in Lsun / Msun
+    wave_aa : (n_wave,). templates : (n, n_wave) in Lsun / Angstrom. coefficients : (n_Z, n_age, n_U, n) per Msun; the
+    continuum is coefficients @ templates
+    """
+
+    log_z_abs: np.ndarray
+    log_age_yr: np.ndarray
+    log_u: np.ndarray
+    line_aa: np.ndarray
+    lines: np.ndarray
+    wave_aa: np.ndarray
+    templates: np.ndarray
+    coefficients: np.ndarray
+
+
+@cache
+def load_gas() -> Gas:
+    """The embedded emission, for the stars of the grid "bc03_miles".
+
+    >>> load_gas().lines.shape
+    (7, 11, 7, 124)
+    """
+    with np.load(str(files("popcat") / "data" / "gas_bc03_miles.npz"), allow_pickle=False) as file:
+        return Gas(**{name: np.asarray(file[name], dtype=float) for name in Gas.__annotations__})
+
+
+def check_stars(grid: SSPGrid, gas: Gas) -> None:
+    """PopcatError unless the grid's stars are those that the emission was computed for, and have none yet."""
+    if "nebular_log_u" in grid.provenance:
+        raise PopcatError('gas = "cloudy" adds nebular emission to stars that have it already: expected an SSP grid '
+                          'without, such as grid = "bc03_miles"')  # fmt: skip
+    z, wanted = grid.log_z_abs, gas.log_z_abs
+    if len(z) != len(wanted) or not np.allclose(z, wanted, atol=1e-3):
+        raise PopcatError(
+            f'gas = "cloudy" is there for the metallicities of BC03, {len(wanted)} from Z = {10.0 ** wanted[0]:g} to '
+            f'{10.0 ** wanted[-1]:g}, got {len(z)} from {10.0 ** z[0]:g} to {10.0 ** z[-1]:g}: take gas = "grid"'
+        )
+
+
+def age_weights(gas: Gas, age_gyr) -> np.ndarray:
+    """Weights of the emission's ages for stars of ages in Gyr, of any shape: (..., n_age); none beyond 10 Myr.
+
+    >>> age_weights(load_gas(), [0.0005, 0.02]).sum(axis=1).tolist()
+    [1.0, 0.0]
+    """
+    age = np.asarray(age_gyr, dtype=float)
+    return linear_weights(gas.log_age_yr, np.log10(age) + 9.0) * ionises(age)[..., None]
+
+
+def node_weights(gas: Gas, log_z: float, by_age: np.ndarray, log_u: float) -> np.ndarray:
+    """Weights (n_Z, n_age, n_U) of stars of one metallicity, log10 of the absolute one, and of weights by age."""
+    z, u = linear_weights(gas.log_z_abs, log_z), linear_weights(gas.log_u, log_u)
+    return z[:, None, None] * by_age[:, None] * u
+
+
+def gas_light(gas: Gas, weights: np.ndarray, wave_aa: np.ndarray) -> np.ndarray:
+    """L_lambda (n_wave,) in Lsun / Angstrom at rest-frame wavelengths, of weights (n_Z, n_age, n_U) in Msun.
+
+    Each line's light is shared by the wavelengths beside it (popcat.forward.grid.lines_on).
+    """
+    smooth = np.tensordot(weights, gas.coefficients, axes=3) @ gas.templates
+    lines = np.tensordot(weights, gas.lines, axes=3)
+    smooth = np.interp(wave_aa, gas.wave_aa, smooth, left=0.0, right=0.0)
+    return smooth + lines_on(np.asarray(wave_aa, dtype=float), gas.line_aa, lines)
+
+
+def line_luminosities(gas: Gas, weights: np.ndarray) -> dict[str, float]:
+    """Luminosities in Lsun of the lines in `LINES_AA`, before dust, of weights (n_Z, n_age, n_U) in Msun."""
+    lines = np.tensordot(weights, gas.lines, axes=3)
+    return {name: float(lines[line_numbers(gas, name)].sum()) for name in LINES_AA}
+
+
+def line_numbers(gas: Gas, name: str) -> list[int]:
+    """Which of the emission's lines one of `LINES_AA` is made of."""
+    return [int(np.argmin(np.abs(gas.line_aa - wave))) for wave in LINES_AA[name]]
+
+
+def starlight(grid: SSPGrid, log_age_yr: np.ndarray, f_esc: float = 0.0) -> np.ndarray:
+    """L_lambda (n_Z, n_age, n_wave) of stars of these ages, with f_esc of their light below the Lyman limit."""
+    weights = linear_weights(grid.log_age_yr, log_age_yr)
+    return np.einsum("ta,zaw->ztw", weights, grid.lum) * np.where(grid.wave_aa >= LYMAN_LIMIT_AA, 1.0, f_esc)
+
+
+def band_matrix(wave_aa: np.ndarray) -> np.ndarray:
+    """Mean over bands 10% wide, 2% apart, of light at these wavelengths: (n_wave, n_band), from the Lyman limit up."""
+    low, high = np.log(max(wave_aa[0], LYMAN_LIMIT_AA)), np.log(wave_aa[-1])
+    centres = np.arange(low + 0.5 * _BAND_WIDTH + 0.01, high - 0.5 * _BAND_WIDTH, _BAND_STEP)
+    edge = (0.5 * _BAND_WIDTH + 0.01 - np.abs(np.log(wave_aa)[:, None] - centres)) / 0.02
+    weight = np.clip(edge, 0.0, 1.0) * (wave_aa * np.gradient(wave_aa))[:, None]
+    return weight / weight.sum(axis=0)
+
+
+def gas_templates(gas: Gas, grid: SSPGrid, rank: int = RANK) -> tuple[np.ndarray, np.ndarray]:
+    """All emission as coefficients (n_Z, n_age, n_U, rank) times spectra (rank, n_wave) at the grid's wavelengths.
+
+    The coefficients are left singular vectors of the light in the bands of `band_matrix`, each galaxy and each band in
+    units of the light of stars and gas there; the spectra are those that fit best with them, by least squares.
+    """
+    every = np.eye(gas.lines[..., 0].size).reshape(-1, *gas.lines.shape[:3])
+    light = np.stack([gas_light(gas, one, grid.wave_aa) for one in every]).reshape(*gas.lines.shape[:3], -1)
+    return factors(light, starlight(grid, gas.log_age_yr), grid.wave_aa, rank)
+
+
+def factors(light: np.ndarray, stars: np.ndarray, wave_aa: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """`gas_templates` of any light (n_Z, n_age, n_U, n_wave) beside that of stars (n_Z, n_age, n_wave)."""
+    bands, flat = band_matrix(wave_aa), light.reshape(-1, len(wave_aa))
+    total = (light + stars[:, :, None]).reshape(flat.shape) @ bands
+    rows = 1.0 / np.median(total, axis=1, keepdims=True)
+    columns = np.exp(-np.log(total * rows).mean(axis=0))
+    left, size, _ = np.linalg.svd((flat @ bands) * rows * columns, full_matrices=False)
+    weighted = left[:, :rank] * size[:rank]
+    spectra = np.linalg.lstsq(weighted, flat * rows, rcond=None)[0]
+    return (weighted / rows).reshape(*light.shape[:3], rank), spectra
