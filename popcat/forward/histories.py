@@ -73,7 +73,7 @@ def first_line(bases: Bases) -> np.ndarray:
 def straight_bins(bases: Bases, edges_gyr: np.ndarray) -> int:
     """How many of the first time bins lie where all bases are the straight lines that they are at t = 0.
 
-    None is older than 1 Gyr: the age of the universe cuts no such bin.
+    None is older than 1 Gyr. In a universe that is younger than these bins they are not merged.
     """
     width, middle = np.diff(edges_gyr), 0.5 * (edges_gyr[1:] + edges_gyr[:-1])
     value, slope = first_line(bases)

@@ -178,6 +178,7 @@ def spectrum(
     row, ingredients = _theta_row(theta, make_prior(settings).names), load_ingredients(settings)
     if not np.isfinite(redshift) or redshift <= 0.0:
         raise PopcatError(f"redshift must be positive, got {redshift}")
+    ingredients.require_stars(redshift)
     if sigma_v_km_s < 0.0:
         raise PopcatError(f"sigma_v_km_s must not be negative, got {sigma_v_km_s}")
     if sigma_v_km_s == 0.0:
