@@ -18,11 +18,12 @@
     family = "dirichlet"        # of the SFH weights
     concentration = [2.0, 1.0, 1.0, 1.0]
 
-Others are uniform, log_uniform, student_t, beta (of the place in the range), schechter (of a logarithm of mass) and
-table (linear between nodes). `low` and `high` set the range; without them it is the parameter's own.
+Others are uniform, log_uniform, student_t, beta (of the place in the range), schechter (of a logarithm of mass), volume
+(of the redshift) and table (linear between nodes); continuity is of the SFH weights. `low` and `high` set the range;
+without them it is the parameter's own.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ import pydantic
 from scipy import stats
 from scipy.special import gammaln, ndtr, ndtri
 
+from popcat.errors import PopcatError, did_you_mean
 from popcat.settings import Settings, ascending
 
 _LN_10 = float(np.log(10.0))
@@ -165,22 +167,42 @@ class Beta(_Scipy):
         return stats.beta(self.a, self.b, low, high - low)
 
 
-class Schechter(Distribution):
+class _Numeric(Distribution):
+    """A distribution that is normalised numerically."""
+
+    def _log_shape(self, x) -> np.ndarray:
+        """ln of the density but for a constant."""
+        raise NotImplementedError
+
+    def log_density(self, x, low, high):
+        fine = np.linspace(low, high, _N_FINE)
+        values = self._log_shape(fine)
+        top = values.max()
+        return self._log_shape(x) - top - np.log(np.trapezoid(np.exp(values - top), fine))
+
+
+class Schechter(_Numeric):
     """Schechter's function of a logarithm of mass: 10^((alpha + 1) (x - log_mass)) exp(-10^(x - log_mass))."""
 
     family: Literal["schechter"]
     log_mass: float
     alpha: float
 
-    def _unnormalised(self, x):
+    def _log_shape(self, x):
         mass = _LN_10 * (x - self.log_mass)
         return (self.alpha + 1.0) * mass - np.exp(np.minimum(mass, 50.0))
 
-    def log_density(self, x, low, high):
-        fine = np.linspace(low, high, _N_FINE)
-        values = self._unnormalised(fine)
-        top = values.max()
-        return self._unnormalised(x) - top - np.log(np.trapezoid(np.exp(values - top), fine))
+
+class Volume(_Numeric):
+    """Of the redshift: so many galaxies in every comoving volume, dV / dz of a named cosmology of astropy."""
+
+    family: Literal["volume"]
+    cosmology: str = "Planck13"
+
+    def _log_shape(self, x):
+        z, volume = _volume(self.cosmology)
+        with np.errstate(divide="ignore"):  # none at z = 0
+            return np.log(np.interp(x, z, volume))
 
 
 class Table(Distribution):
@@ -242,11 +264,34 @@ class Dirichlet(Settings):
         return np.sum((alpha - 1.0) * np.log(np.maximum(weights, 1e-30)), axis=-1) - norm
 
 
-Spread = Uniform | LogUniform | Normal | StudentT | Exponential | Beta | Schechter | Table
-AnyFamily = Annotated[Spread | Dirichlet | Fixed | Tied, pydantic.Field(discriminator="family")]
+class Continuity(Settings):
+    """Of the SFH weights: log10 of the ratio of each to the next has Student's t (Leja et al. 2019, ApJ 876, 3).
+
+    For bases that are steps of equal height, whose weights are star-formation rates. `scale` 0.3 as there; 1 for bursty
+    histories (Tacchella et al. 2022, ApJ 927, 170).
+    """
+
+    family: Literal["continuity"]
+    scale: float = pydantic.Field(default=0.3, gt=0.0)
+    df: float = pydantic.Field(default=2.0, gt=0.0)
+
+
+Spread = Uniform | LogUniform | Normal | StudentT | Exponential | Beta | Schechter | Volume | Table
+AnyFamily = Annotated[Spread | Dirichlet | Continuity | Fixed | Tied, pydantic.Field(discriminator="family")]
 
 NORMAL = np.linspace(-8.25, 8.25, 4097)
 """Standard normal numbers between which quantiles are linear: one to one, and the same in numpy and torch."""
+
+
+@lru_cache(maxsize=4)
+def _volume(cosmology: str) -> tuple[np.ndarray, np.ndarray]:
+    """Redshifts from 0 to 20, and dV / dz there."""
+    import astropy.cosmology
+
+    if cosmology not in astropy.cosmology.available:
+        raise PopcatError(f'unknown cosmology "{cosmology}": {did_you_mean(cosmology, astropy.cosmology.available)}')
+    z = np.expm1(np.linspace(0.0, np.log(21.0), 4001))
+    return z, getattr(astropy.cosmology, cosmology).differential_comoving_volume(z).value
 
 
 class Law:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import betaln, expit, ndtr, ndtri
 from scipy.stats import beta as beta_law
 
-from popcat.distributions import NORMAL, Dirichlet, Fixed, Law, Spread, Tied, Uniform
+from popcat.distributions import NORMAL, Continuity, Dirichlet, Fixed, Law, Spread, StudentT, Tied, Uniform, Volume
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import GalaxyModel
 
@@ -28,6 +28,8 @@ _LOG_GAMMA = (float(np.log10(4.5e-5)), float(np.log10(1.5e-2)))
 _LOG_Z = (float(np.log10(4.5e-5)), float(np.log10(4.5e-2)))
 # Keeps probits finite: a theta on the prior's very edge is moved by this much in probability.
 _EDGE = 1e-12
+# The smallest weight, as single precision stores it; and the largest log10 of a ratio, as in Prospector.
+_TINY, _MAX_LOG_RATIO = 1e-38, 10.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,13 @@ class Stick:
     b: tuple[float, ...]
 
     @property
+    def n_free(self) -> int:
+        """Coordinates: one fewer than the weights."""
+        return len(self.b)
+
+    @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"beta{k + 1}" for k in range(len(self.b) + 1))
+        return _weight_names(self.n_free)
 
     def from_unit(self, u: np.ndarray) -> np.ndarray:
         """Weights (n, n_weight) of u (n, n_weight - 1)."""
@@ -83,6 +90,45 @@ class Stick:
         return np.sum(fractions - np.log(left[..., :-1]), axis=-1)
 
 
+@dataclass(frozen=True)
+class Ratios:
+    """The prior of n SFH weights: log10 of the ratio of each to the next has one distribution, n - 1 of them."""
+
+    n_free: int
+    law: Law
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return _weight_names(self.n_free)
+
+    def from_unit(self, u: np.ndarray) -> np.ndarray:
+        """Weights (n, n_weight) of u (n, n_weight - 1)."""
+        steps = np.cumsum(self.law.from_unit(u), axis=1)
+        log_weight = np.column_stack([np.zeros(len(u)), -steps])
+        weights = 10.0 ** (log_weight - log_weight.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def to_unit(self, weights: np.ndarray) -> np.ndarray:
+        """u of weights."""
+        return self.law.to_unit(self._ratios(weights))
+
+    def log_density(self, weights: np.ndarray) -> np.ndarray:
+        """ln of the density of weights (..., n_weight), per unit of the first n_weight - 1.
+
+        The Jacobian of the logarithms of the ratios is one over the product of all weights.
+        """
+        jacobian = -np.sum(np.log(np.maximum(weights, _TINY)), axis=-1) - self.n_free * np.log(np.log(10.0))
+        return np.sum(self.law.log_density(self._ratios(weights)), axis=-1) + jacobian
+
+    def _ratios(self, weights):
+        log_weight = np.log10(np.maximum(weights, _TINY))
+        return np.clip(log_weight[..., :-1] - log_weight[..., 1:], self.law.low, self.law.high)
+
+
+def _weight_names(n_free: int) -> tuple[str, ...]:
+    return tuple(f"{WEIGHTS}{k + 1}" for k in range(n_free + 1))
+
+
 @lru_cache(maxsize=64)
 def log_odds(a: float, b: float) -> np.ndarray:
     """ln(v / (1 - v)) of a Beta(a, b) fraction v at the standard normal numbers NORMAL: both ends have digits."""
@@ -99,7 +145,7 @@ class Prior:
     """
 
     names: tuple[str, ...]
-    weights: Stick
+    weights: Stick | Ratios
     laws: Mapping[str, Law]
     fixed: Mapping[str, float]
     tied: Mapping[str, Tied]
@@ -108,7 +154,7 @@ class Prior:
     @property
     def n_unconstrained(self) -> int:
         """Number of coordinates of the unit cube and of unconstrained space."""
-        return len(self.laws) + len(self.weights.b)
+        return len(self.laws) + self.weights.n_free
 
     def redshift_law(self, redshift_range: tuple[float, float]) -> Law:
         """The distribution of the redshift within a survey's range; PopcatError if it lies outside."""
@@ -122,8 +168,8 @@ class Prior:
                 yield name, slice(at, at + 1)
                 at += 1
             elif name == self.weights.names[0]:
-                yield WEIGHTS, slice(at, at + len(self.weights.b))
-                at += len(self.weights.b)
+                yield WEIGHTS, slice(at, at + self.weights.n_free)
+                at += self.weights.n_free
 
     def bounds(self, name: str) -> tuple[float, float]:
         """Least and largest value of a parameter.
@@ -213,11 +259,11 @@ def make_prior(settings: GalaxyModel) -> Prior:
     names = parameter_names(settings.n_sfh_bases, settings.n_metallicity_bases, settings.metallicity)
     own = {name: _own_range(name, settings) for name in names if not name.startswith(WEIGHTS)}
     given = dict(settings.priors)
-    weights = _stick(settings, given.pop(WEIGHTS, None))
+    weights = _weights(settings, given.pop(WEIGHTS, None))
     redshift = given.pop(REDSHIFT, Uniform())
     if unknown := [name for name in given if name not in own]:
         raise PopcatError(f'priors: no parameter "{unknown[0]}": {did_you_mean(unknown[0], [*own, WEIGHTS, REDSHIFT])}')
-    if isinstance(redshift, Fixed | Tied | Dirichlet):
+    if isinstance(redshift, Fixed | Tied | Dirichlet | Continuity):
         raise PopcatError(f'priors.redshift: expected a family that spreads, such as "table", got "{redshift.family}": '
                           "redshifts are given galaxy by galaxy")
     fixed = {name: family.value for name, family in given.items() if isinstance(family, Fixed)}
@@ -242,8 +288,10 @@ def _redshift_law(family: Spread, low: float, high: float) -> Law:
 
 
 def _law(name: str, family, low: float, high: float) -> Law:
-    if isinstance(family, Dirichlet):
-        raise PopcatError(f'priors.{name}: "dirichlet" is for the SFH weights, the table [priors.{WEIGHTS}]')
+    if isinstance(family, Dirichlet | Continuity):
+        raise PopcatError(f'priors.{name}: "{family.family}" is for the SFH weights, the table [priors.{WEIGHTS}]')
+    if isinstance(family, Volume):
+        raise PopcatError(f'priors.{name}: "volume" is for the redshift, the table [priors.{REDSHIFT}]')
     law = Law(family, low, high)
     if not law.low < law.high:
         raise PopcatError(f"priors.{name}: expected low < high, got {law.low:g}, {law.high:g}")
@@ -254,14 +302,17 @@ def _law(name: str, family, low: float, high: float) -> Law:
     return law
 
 
-def _stick(settings: GalaxyModel, family) -> Stick:
+def _weights(settings: GalaxyModel, family) -> Stick | Ratios:
     n = settings.n_sfh_bases
+    if isinstance(family, Continuity):
+        law = StudentT(family="student_t", df=family.df, scale=family.scale)
+        return Ratios(n - 1, Law(law, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
     if family is None:
         flat = tuple(float(b) for b in range(n - 1, 0, -1))
         return Stick((1.0,) * (n - 1), flat if settings.beta == "flat" else (1.0,) * (n - 1))
     if not isinstance(family, Dirichlet) or len(family.concentration) != n:
-        raise PopcatError(f'priors.{WEIGHTS}: expected family = "dirichlet" with {n} concentrations, one for each SFH '
-                          f'weight, got family = "{family.family}"')
+        raise PopcatError(f'priors.{WEIGHTS}: expected family = "continuity", or "dirichlet" with {n} concentrations, '
+                          f'one for each SFH weight, got family = "{family.family}"')
     after = np.cumsum(family.concentration[::-1])[::-1]
     return Stick(family.concentration[:-1], tuple(float(b) for b in after[1:]))
 

@@ -73,6 +73,33 @@ def test_weights_may_have_any_dirichlet(concentration):
                                [stats.dirichlet(alpha).logpdf(row) for row in inside], rtol=1e-6)  # fmt: skip
 
 
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_continuity_has_students_t_of_log_ratios(scale):
+    prior = make_prior(model(beta={"family": "continuity", "scale": scale}))
+    weights = draws(prior)[:, 1:5]
+    np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-12)
+    ratios, law = np.log10(weights[:, :-1] / weights[:, 1:]), stats.t(2, 0.0, scale)
+    low, high = law.cdf([-10.0, 10.0])
+    for each in ratios.T:
+        assert stats.kstest(each, lambda x: (law.cdf(x) - low) / (high - low)).pvalue > 1e-3
+    w = np.random.default_rng(1).normal(size=(500, prior.n_unconstrained))
+    np.testing.assert_allclose(prior.to_unconstrained(prior.from_unconstrained(w)), w, atol=1e-6)
+    space = Space(prior, (0.001, 0.6))
+    x = torch.tensor(np.column_stack([w, np.zeros(500)]))
+    np.testing.assert_allclose(space.parameters(x)[0].numpy(), prior.from_unconstrained(w), atol=1e-9)
+
+
+def test_the_density_of_continuity_integrates_to_one():
+    """Two weights: a line; three: by Monte Carlo over the simplex, of density 2."""
+    two = make_prior(GalaxyModel(n_sfh_bases=2, priors={"beta": {"family": "continuity"}}))
+    first = np.linspace(1e-7, 1.0 - 1e-7, 2_000_001)
+    density = np.exp(two.weights.log_density(np.column_stack([first, 1.0 - first])))
+    assert np.trapezoid(density, first) == pytest.approx(1.0, abs=0.02)
+    three = make_prior(GalaxyModel(n_sfh_bases=3, priors={"beta": {"family": "continuity", "df": 20.0}}))
+    flat = np.random.default_rng(1).dirichlet(np.ones(3), size=400_000)
+    assert np.exp(three.weights.log_density(flat)).mean() / 2.0 == pytest.approx(1.0, abs=0.02)
+
+
 MIXED = model(
     tau_ism={"family": "exponential", "scale": 0.5}, tau_bc={"family": "tied", "to": "tau_ism", "factor": 2.0},
     f_burst={"family": "fixed", "value": 0.0}, n_dust={"family": "normal", "mean": -0.5, "sigma": 0.4},
@@ -116,6 +143,17 @@ def test_the_redshifts_prior_is_that_of_the_law():
     assert stats.kstest(z, stats.triang(1 / 6, 0.0, 0.6).cdf).pvalue > 1e-3
 
 
+def test_galaxies_in_equal_volumes():
+    from astropy.cosmology import Planck13
+
+    law = make_prior(model(redshift={"family": "volume"})).redshift_law((0.5, 2.0))
+    z = law.from_unit(np.random.default_rng(3).uniform(size=N))
+    low, high = Planck13.comoving_volume([0.5, 2.0]).value
+    grid = np.linspace(0.5, 2.0, 301)
+    below = (Planck13.comoving_volume(grid).value - low) / (high - low)
+    assert stats.kstest(z, lambda x: np.interp(x, grid, below)).pvalue > 1e-3
+
+
 def test_redshifts_outside_the_survey_are_refused():
     with pytest.raises(PopcatError, match="between 1 and 2"):
         make_prior(MIXED).redshift_law((1.0, 2.0))
@@ -136,6 +174,7 @@ REFUSED = {
     "weights that are uniform": ({"beta": {"family": "uniform"}}, "4 concentrations"),
     "a dust that is dirichlet": ({"tau_ism": {"family": "dirichlet", "concentration": [1, 1]}}, "SFH weights"),
     "one redshift": ({"redshift": {"family": "fixed", "value": 0.1}}, "galaxy by galaxy"),
+    "a volume of dust": ({"tau_ism": {"family": "volume"}}, "for the redshift"),
     "an end below": ({"tau_ism": {"family": "uniform", "low": 4.0}}, "low < high"),
 }  # fmt: skip
 

@@ -94,7 +94,7 @@ class PhysicalPrior:
         if "f_burst" in self._free:
             value += (_BURST_B - 1.0) * np.log1p(-np.minimum(column["f_burst"], 1.0 - 1e-9))
         young = np.clip(theta[:, self.youngest], 1e-5, 1.0 - 1e-9)
-        others = len(self.space.prior.weights.b)
+        others = self.space.prior.weights.n_free
         forming = _log_young(young, others, _A_FORMING, _A_FORMING * others)
         forming += self._dust(column, _FORMING, _DUST_SHAPE)
         quiescent = _log_young(young, others, _A_QUIESCENT, others) + self._dust(column, _QUIESCENT)

@@ -24,7 +24,7 @@ from popcat.forward.photometry import Photometry
 from popcat.forward.torch_photometry import TorchPhotometry, differentiable_flux
 from popcat.population.cuts import Cuts
 from popcat.population.settings import PopulationSettings
-from popcat.prior import WEIGHTS, Prior, log_odds
+from popcat.prior import WEIGHTS, Prior, Ratios, log_odds
 from popcat.survey import Survey
 
 W_MAX = 5.0
@@ -79,9 +79,17 @@ class Space:
         return np.clip(x, -W_MAX, W_MAX).astype(np.float32)
 
     def _weights(self, w: torch.Tensor) -> list[torch.Tensor]:
-        """SFH weights on the simplex. Where a fraction is Beta(1, b), (1 - u)^(1 / b) of the stick is left after it."""
+        """SFH weights on the simplex: by their ratios, or by fractions of a stick.
+
+        Where a fraction is Beta(1, b), (1 - u)^(1 / b) of the stick is left after it.
+        """
+        weights = self.prior.weights
+        if isinstance(weights, Ratios):
+            steps = torch.cumsum(torch.stack([_value(weights.law, column) for column in w.T], 1), 1)
+            log_weight = torch.cat([torch.zeros_like(w[:, :1]), -steps], 1) * float(np.log(10.0))
+            return list(torch.softmax(log_weight, 1).T)
         left, columns = torch.ones_like(w[:, 0]), []
-        for i, (a, b) in enumerate(zip(self.prior.weights.a, self.prior.weights.b, strict=True)):
+        for i, (a, b) in enumerate(zip(weights.a, weights.b, strict=True)):
             if a == 1.0:
                 ln_after = torch.special.log_ndtr(-w[:, i]) / b
             else:

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import pydantic
 
-from popcat.distributions import AnyFamily, Dirichlet, Fixed, Law, Tied
+from popcat.distributions import AnyFamily, Continuity, Dirichlet, Fixed, Law, Tied, Volume
 from popcat.errors import PopcatError, did_you_mean
 from popcat.prior import REDSHIFT, WEIGHTS, Prior
 from popcat.settings import parse_toml
@@ -90,9 +90,14 @@ def _check(name, family, prior, redshift_range):
                               f'concentrations; got family = "{family.family}"')
         return
     law = law_of(name, prior, redshift_range)
+    if isinstance(family, Continuity):
+        raise PopcatError(f'[{name}]: family = "continuity" is for posteriors that were trained with it: in the galaxy '
+                          "model's priors")
     if isinstance(family, Fixed | Tied):
         raise PopcatError(f'[{name}]: family = "{family.family}" leaves no draw any weight: expected one that spreads, '
                           "or train a model with it in the galaxy model's priors")
+    if isinstance(family, Volume) and name != REDSHIFT:
+        raise PopcatError(f'[{name}]: family = "volume" is for [{REDSHIFT}]')
     where = f"[{name}]: the training prior covers {law.low:.4g} to {law.high:.4g}"
     first, last = family.range(law.low, law.high)
     edge = 1e-6 * (law.high - law.low)

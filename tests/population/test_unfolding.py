@@ -64,7 +64,7 @@ def test_the_starts_draws_and_its_density_agree(any_model):
         # along one parameter, everything else as in one galaxy that forms stars
         low, high = np.percentile(theta[:, column], [1, 99])
         line = np.repeat(theta[:1], 400, axis=0)
-        line[:, 1 : 2 + len(space.prior.weights.b)] = 1.0 / (1 + len(space.prior.weights.b))
+        line[:, 1 : 2 + space.prior.weights.n_free] = 1.0 / (1 + space.prior.weights.n_free)
         line[:, column] = np.linspace(low, high, 400)
         density = np.exp(prior(line, np.full(400, 0.1)))
         assert np.isfinite(density).all()
@@ -89,8 +89,8 @@ def test_the_main_sequence_of_the_start_is_a_third_of_a_dex_wide(any_model):
     forming = np.log10(young[young > np.median(young)])
     assert np.median(10**forming) == pytest.approx(0.25, abs=0.04)
     assert 0.1 < forming.std() < 0.3
-    np.testing.assert_allclose(theta[:, 1 : 2 + len(space.prior.weights.b)].sum(1), 1.0, rtol=1e-9)
-    others = len(space.prior.weights.b)
+    np.testing.assert_allclose(theta[:, 1 : 2 + space.prior.weights.n_free].sum(1), 1.0, rtol=1e-9)
+    others = space.prior.weights.n_free
     assert kstest(young, lambda x: 0.5 * (beta(0.2, others).cdf(x) + beta(2.0, 2.0 * others).cdf(x))).pvalue > 0.01
     assert np.std(np.log10(beta(2.0, 2.0 * others).rvs(100_000, random_state=0))) == pytest.approx(0.31, abs=0.02)
 
