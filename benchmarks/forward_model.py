@@ -29,7 +29,8 @@ from popcat.forward.filters import load_curves
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.forward.spectrum import reference_fluxes
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.survey import Filter, Survey, embedded_surveys, load_survey
 
 from environment import conclude, parser, print_table

@@ -25,7 +25,7 @@ import numpy as np
 from popcat.forward.cosmology import cosmology_table
 from popcat.forward.noise import add_noise
 from popcat.forward.properties import forward_for
-from popcat.galaxy_model import make_prior
+from popcat.prior import make_prior
 
 FAINT_MAG, Z_MAX, LOG_MASS_MIN = 19.8, 0.5, 8.0
 _BATCH, _POOL = 400_000, 400_000
@@ -93,7 +93,8 @@ def _parents(n, pool, galaxy_model, random, truth):
     theta[:, 9] = tau * random.uniform(0.8, 1.6, n)
     theta[:, 11] = -0.3 - 0.4 * tau + random.normal(0, 0.2, n)
     prior = make_prior(galaxy_model)
-    for column, low, high in zip([0, *range(5, 12)], prior.low, prior.high, strict=True):
+    for column in (0, *range(5, 12)):
+        low, high = prior.bounds(prior.names[column])
         theta[:, column] = np.clip(theta[:, column], low + 1e-6, high - 1e-6)
     return {"theta": theta, "redshift": z, "quenched": quenched}
 
@@ -113,7 +114,7 @@ def _observed(parents, survey, galaxy_model, noise, random):
 def _history_pool(survey, galaxy_model, random):
     """Histories ordered by sSFR in bins of redshift."""
     prior = make_prior(galaxy_model)
-    n_sfh = len(prior.stick) + 1
+    n_sfh = len(prior.weights.names)
     theta = prior.from_unit(np.full((_POOL, prior.n_unconstrained), 0.5))
     concentration = np.exp(random.uniform(np.log(0.3), np.log(3.0), (_POOL, n_sfh)))
     # the youngest basis decides the sSFR: the pool has to reach beyond the galaxies at both ends

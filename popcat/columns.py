@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, OBJECT_NAME, ROUTES
-from popcat.galaxy_model import GalaxyModel, make_prior, parameter_names
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior, parameter_names
 from popcat.survey import Survey, load_survey
 
 _MEANING = {

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # a type checker reads no tuple: what it takes for a unit is 
     BandUnit: TypeAlias = str
 else:
     FluxUnit, BandUnit = Literal[FLUX_UNITS], Literal[(*FLUX_UNITS, COUNT_RATE)]
+Z_MAX = 20.0
+"""The largest redshift of a survey: earlier than 180 Myr after the big bang there are no galaxies to fit."""
 TRIM = 1e-3
 """Response below this fraction of a filter's peak is noise outside the band (popcat.forward.filters)."""
 
@@ -163,6 +165,8 @@ class Survey(Displayed, Settings):
         low, high = self.redshift_range
         if not 0.0 < low < high:
             raise ValueError(f"redshift_range must be 0 < low < high, got {low}, {high}")
+        if high > Z_MAX:
+            raise ValueError(f"redshift_range must end at {Z_MAX:g} or below, got {high:g}: lower its second number")
         hard = [band.name for band in self.bands if self.unit_of(band) == "asinh_mag" and band.softening is None]
         if hard:
             raise ValueError(f'bands {", ".join(hard)} are in "asinh_mag" and need softening, such as 1.2e-10')

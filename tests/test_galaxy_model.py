@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import kstest
 
 from popcat.columns import PARAMETERS, parameter_fields
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 
 N, N_UNCONSTRAINED = 20_000, 11
 BOUNDS = {

@@ -8,11 +8,12 @@ from popcat.checks.calibration import calibrate
 from popcat.columns import parameter_fields, posterior_schema
 from popcat.flows.settings import Training
 from popcat.forward.histories import load_bases
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.inference.infer import infer
 from popcat.pages.report import report
 from popcat.posterior.library import simulate
 from popcat.posterior.training import train
+from popcat.prior import make_prior
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import load_survey
 

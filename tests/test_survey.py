@@ -44,6 +44,7 @@ WRONG = {
                            ["bands.0: ", '"g" needs exactly one of flux_err, flux_ivar']),
     "neither error column": ('flux_err = "e_g"', "", ["bands.0: ", '"g" needs exactly one of flux_err, flux_ivar']),
     "redshift order": ("[0.01, 0.5]", "[0.5, 0.01]", ["redshift_range must be 0 < low < high, got 0.5, 0.01"]),
+    "redshift high": ("[0.01, 0.5]", "[0.01, 21.0]", ["redshift_range must end at 20 or below, got 21"]),
     "redshift zero": ("[0.01, 0.5]", "[0.0, 0.5]", ["0 < low < high, got 0.0, 0.5"]),
     "redshift nan": ("[0.01, 0.5]", "[nan, 0.5]", ["redshift_range.0: ", "finite number (got nan)"]),
     "duplicate bands": ('name = "g"', 'name = "r"', ["band names must differ", "got r, r"]),

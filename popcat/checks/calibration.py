@@ -24,7 +24,6 @@ from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import read_small, write_json_atomic, write_parquet_atomic
 from popcat.galaxies import Observation, chi2_limit, observation
-from popcat.galaxy_model import make_prior
 from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import (
     Posterior,
@@ -33,6 +32,7 @@ from popcat.posterior.posterior import (
     posterior_folder,
     posterior_location,
 )
+from popcat.prior import make_prior
 from popcat.run.client import Where
 from popcat.run.runner import How, run, values_of
 from popcat.settings import validation_summary

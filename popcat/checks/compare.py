@@ -27,7 +27,8 @@ from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import read_json, write_parquet_atomic
 from popcat.forward.properties import forward_for
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 

@@ -31,9 +31,9 @@ from popcat.galaxies import (
     observation,
     observed,
 )
-from popcat.galaxy_model import Prior
 from popcat.posterior.posterior import Posterior
 from popcat.posterior.support import least, two_sided
+from popcat.prior import Prior
 from popcat.units import POGSON
 
 N_DRAWS = 64

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from popcat.distributions import Law
 from popcat.errors import PopcatError
 from popcat.galaxies import MIN_REDSHIFT_ERR, observed
-from popcat.galaxy_model import Prior
+from popcat.prior import Prior
 
 SAMPLERS = ("prior", "emcee", "nautilus")
 N_WALKERS, _BLOCK, MAX_STEPS = 64, 1000, 60_000
@@ -33,6 +34,9 @@ _PER_STEP, _ENOUGH = 256, 1000
 LONG_ENOUGH = 25.0
 """A chain has converged when it is so many autocorrelation times long: 64 walkers then hold 1,300 independent draws."""
 _EDGE = 1e-9
+_MASS = "log_mstar_formed"
+# A measured redshift: so many errors to each side, at so many nodes.
+_REACH, _N_REDSHIFT = 6.0, 2001
 _MIN_C2ST = 40
 
 
@@ -59,31 +63,41 @@ class Galaxy:
     @property
     def n_dim(self) -> int:
         """Coordinates: of the unconstrained parameters, standard normal under the prior; then a free redshift's."""
-        return len(self.prior.names) - 1 + self.is_free
+        return self.prior.n_unconstrained + self.is_free
 
     def to_theta(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """theta (n, n_parameter) and redshift (n,) of w (n, n_dim)."""
         if not self.is_free:
             return self.prior.from_unconstrained(w), np.full(len(w), self.redshift)
-        low, high = self.redshift_range
-        return self.prior.from_unconstrained(w[:, :-1]), np.clip(low + (high - low) * ndtr(w[:, -1]), low, high)
+        law = self.prior.redshift_law(self.redshift_range)
+        redshift = np.clip(law.from_unit(ndtr(w[:, -1])), law.low, law.high)
+        return self.prior.from_unconstrained(w[:, :-1]), redshift
 
     def to_w(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """w (n, n_dim) of theta (n, n_parameter) and redshift (n,)."""
         w = ndtri(np.clip(self.prior.to_unit(theta), _EDGE, 1.0 - _EDGE))
         if not self.is_free:
             return w
-        low, high = self.redshift_range
-        return np.column_stack([w, ndtri(np.clip((redshift - low) / (high - low), _EDGE, 1.0 - _EDGE))])
+        u = self.prior.redshift_law(self.redshift_range).to_unit(redshift)
+        return np.column_stack([w, ndtri(np.clip(u, _EDGE, 1.0 - _EDGE))])
 
     def draw_prior(self, random: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
         """theta (n, n_parameter) and redshift (n,) of the prior; a measured redshift is of its own Gaussian."""
         theta, redshift = self.to_theta(random.standard_normal((n, self.n_dim)))
         if self.is_free and not np.isnan(self.redshift):
-            low, high = ((bound - self.redshift) / self.redshift_err for bound in self.redshift_range)
-            inside = ndtr(low) + (ndtr(high) - ndtr(low)) * random.uniform(size=n)
-            redshift = np.clip(self.redshift + self.redshift_err * ndtri(inside), *self.redshift_range)
+            z, below, _ = self._measured_redshift()
+            redshift = np.interp(random.uniform(size=n), below, z)
         return theta, redshift
+
+    def _measured_redshift(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Redshifts and the probability below them, of prior times Gaussian; and ln of the integral of that."""
+        law, reach = self.prior.redshift_law(self.redshift_range), _REACH * self.redshift_err
+        z = np.linspace(max(law.low, self.redshift - reach), min(law.high, self.redshift + reach), _N_REDSHIFT)
+        log_value = law.log_density(z) - 0.5 * ((z - self.redshift) / self.redshift_err) ** 2
+        value = np.exp(log_value - log_value.max())
+        below = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(z) * (value[1:] + value[:-1]))])
+        norm = log_value.max() + np.log(below[-1]) - np.log(self.redshift_err) - 0.5 * np.log(2.0 * np.pi)
+        return z, below / below[-1], float(norm)
 
     def log_likelihood(self, w: np.ndarray) -> np.ndarray:
         """ln p(photometry, measured redshift | w), (n,)."""
@@ -134,13 +148,14 @@ def _prior(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
     def forward(theta, redshift):
         return galaxy.forward(theta, redshift)[:, seen]
 
+    if _MASS not in prior.laws:
+        raise PopcatError(f'the sampler "prior" draws the mass by itself: expected {_MASS} to be free')
     theta, redshift, log_evidence = accept_from_prior(
-        forward, (float(prior.low[0]), float(prior.high[0])), galaxy.draw_prior, galaxy.flux[seen],
+        forward, prior.laws[_MASS], galaxy.draw_prior, galaxy.flux[seen],
         galaxy.flux_err[seen], seed, max_evaluations=_PER_STEP * max_steps,
     )  # fmt: skip
-    low, high = galaxy.redshift_range
-    is_measured = galaxy.is_free and not np.isnan(galaxy.redshift)
-    log_evidence -= np.log(high - low) if is_measured else 0.0
+    if galaxy.is_free and not np.isnan(galaxy.redshift):
+        log_evidence += galaxy._measured_redshift()[2]
     return Chain(galaxy.to_w(theta, redshift), len(theta) >= _ENOUGH, float(len(theta)), log_evidence=log_evidence)
 
 
@@ -236,20 +251,20 @@ _LN_2PI = float(np.log(2.0 * np.pi))
 
 
 def accept_from_prior(
-    forward: Callable, mass_range: tuple[float, float], draw: Callable, flux: np.ndarray, flux_err: np.ndarray,
-    seed: int, *, max_evaluations: int,
+    forward: Callable, mass: Law, draw: Callable, flux: np.ndarray, flux_err: np.ndarray, seed: int, *,
+    max_evaluations: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
     """theta (n, d) and redshift (n,) of the exact posterior, and ln of the evidence of the fluxes.
 
-    forward : theta (m, d), redshift (m,) -> fluxes (m, n_band), theta's first column log10 of the mass, uniform in
-    mass_range. draw : (random, m) -> theta, redshift from the prior. flux, flux_err : (n_band,), all observed.
+    forward : theta (m, d), redshift (m,) -> fluxes (m, n_band), theta's first column log10 of the mass, whose prior is
+    `mass`. draw : (random, m) -> theta, redshift from the prior. flux, flux_err : (n_band,), all observed.
     """
     random = np.random.default_rng(seed)
     kept: list[tuple] = []
     top, log_sum, n = -np.inf, -np.inf, 0
     while n < max_evaluations and len(_accepted(kept, top)[0]) < N_DRAWS:
         theta, redshift = draw(random, _BATCH)
-        log_weight = _weigh(theta, forward(theta, redshift) / flux_err, flux / flux_err, mass_range, random)
+        log_weight = _weigh(theta, forward(theta, redshift) / flux_err, flux / flux_err, mass, random)
         log_uniform = np.log(random.uniform(size=_BATCH))
         top = max(top, float(log_weight.max()))
         log_sum = float(np.logaddexp(log_sum, np.logaddexp.reduce(log_weight)))
@@ -260,18 +275,17 @@ def accept_from_prior(
     return theta, redshift, log_sum - np.log(n) - float(np.sum(np.log(flux_err)))
 
 
-def _weigh(theta, model, data, mass_range, random) -> np.ndarray:
+def _weigh(theta, model, data, mass, random) -> np.ndarray:
     """ln of the weights (n,), fluxes in units of their errors; the mass of theta is set in place."""
     precision = np.sum(model**2, axis=1)
     best = model @ data / precision
     s = best + random.standard_normal(len(best)) / np.sqrt(precision)
     chi2 = np.sum((data - best[:, None] * model) ** 2, axis=1)
-    low, high = mass_range
     with np.errstate(invalid="ignore", divide="ignore"):  # a negative mass has no weight
         theta[:, 0] += np.log10(s)
         log_weight = -0.5 * (chi2 + len(data) * _LN_2PI) + 0.5 * (_LN_2PI - np.log(precision)) - np.log(s)
-    is_inside = (s > 0.0) & (theta[:, 0] >= low) & (theta[:, 0] <= high)
-    return np.where(is_inside, log_weight, -np.inf) - np.log(np.log(10.0) * (high - low))
+    # no number, of a negative mass, is outside the prior
+    return np.where(s > 0.0, log_weight, -np.inf) + mass.log_density(theta[:, 0]) - np.log(np.log(10.0))
 
 
 def _accepted(kept, top) -> tuple[np.ndarray, np.ndarray]:

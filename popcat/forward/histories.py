@@ -5,9 +5,9 @@ Z(t) = sum_k gamma_k z_k(t). Both are linear between the tabulated times (PROVAB
 
 Time bins of the composite population, and what they average of an SSP grid.
 
-Bins follow the published PROVABGS code: edges 0 and 10^(6.05 + 0.1 k) yr of lookback time, the last bin cut at the
-age of the universe. In each bin stars have the bin's mass, the metallicity at its midpoint, and the light either of
-the SSP averaged over the bin ("average") or of the SSP at its midpoint ("midpoint", as published).
+Bins follow the published PROVABGS code: edges 0 and 10^(6.05 + 0.1 k) yr of lookback time (0.1 is a setting), the last
+bin cut at the age of the universe. In each bin stars have the bin's mass, the metallicity at its midpoint, and the
+light either of the SSP averaged over the bin ("average") or of the SSP at its midpoint ("midpoint", as published).
 """
 
 import re
@@ -73,7 +73,7 @@ def first_line(bases: Bases) -> np.ndarray:
 def straight_bins(bases: Bases, edges_gyr: np.ndarray) -> int:
     """How many of the first time bins lie where all bases are the straight lines that they are at t = 0.
 
-    None is older than 1 Gyr: the age of the universe cuts no such bin.
+    None is older than 1 Gyr. In a universe that is younger than these bins they are not merged.
     """
     width, middle = np.diff(edges_gyr), 0.5 * (edges_gyr[1:] + edges_gyr[:-1])
     value, slope = first_line(bases)
@@ -197,7 +197,7 @@ def _check(where, time, sfh, zh) -> None:
 
 
 BINNINGS = ("average", "midpoint")
-_N_EDGES = 41
+_FIRST_LOG_YR, _DEX = 6.05, 4
 _END_GYR = 14.5
 
 
@@ -221,7 +221,7 @@ class TimeBins:
         return 0.5 * (self.edges_gyr[1:] + self.edges_gyr[:-1])
 
 
-def time_bins(binning: str, birth_cloud_age_gyr: float) -> TimeBins:
+def time_bins(binning: str, birth_cloud_age_gyr: float, bins_per_dex: int = 10) -> TimeBins:
     """The bins of a model. With "average", birth_cloud_age_gyr becomes an edge; with "midpoint", a bin is young if
     its midpoint is.
 
@@ -229,7 +229,8 @@ def time_bins(binning: str, birth_cloud_age_gyr: float) -> TimeBins:
     >>> len(bins.mid_gyr), float(bins.edges_gyr[bins.n_young])
     (43, 0.1)
     """
-    edges = np.concatenate([[0.0], 10.0 ** (6.05 + 0.1 * np.arange(_N_EDGES) - 9.0), [_END_GYR]])
+    log_yr = _FIRST_LOG_YR + 1.0 / bins_per_dex * np.arange(_DEX * bins_per_dex + 1)
+    edges = np.concatenate([[0.0], 10.0 ** (log_yr - 9.0), [_END_GYR]])
     if binning == "average" and birth_cloud_age_gyr > 0.0:
         edges = np.union1d(edges, [birth_cloud_age_gyr])
     age = edges[:-1] if binning == "average" else 0.5 * (edges[1:] + edges[:-1])

@@ -33,18 +33,24 @@ class Ingredients:
         """Number of parameters: theta's columns."""
         return self.n_history + len(self.components.names)
 
+    def require_stars(self, z_max: float) -> None:
+        """PopcatError if no basis has formed stars by the redshift z_max: no history could be scaled to its mass.
+
+        A basis that alone has none there takes no part.
+        """
+        youngest = float(self.cosmology.age(z_max))
+        if not np.any(self.bases.cumulative_sfh(youngest) > 0.0):
+            raise PopcatError(f'bases "{self.bases.name}": expected some star formation within the last '
+                              f"{youngest:.2g} Gyr, the age of the universe at redshift {z_max:g}: a history is cut "
+                              "there and scaled to the mass that it formed")
+
 
 def load_ingredients(settings: GalaxyModel) -> Ingredients:
     """Load every part that the settings name; PopcatError says which is missing or does not fit."""
-    bases, cosmology = model_bases(settings), cosmology_table(settings.cosmology)
-    youngest = float(cosmology.age_gyr[-1])
-    if not np.all(bases.cumulative_sfh(youngest) > 0.0):
-        raise PopcatError(f'bases "{bases.name}": expected some star formation in each within the last {youngest:.1f} '
-                          "Gyr: a history is cut at the age of the universe and scaled to the mass that it formed")
     return Ingredients(
         grid=load_grid(settings.grid),
-        bases=bases,
-        bins=time_bins(settings.binning, settings.birth_cloud_age_gyr),
-        cosmology=cosmology,
+        bases=model_bases(settings),
+        bins=time_bins(settings.binning, settings.birth_cloud_age_gyr, settings.bins_per_dex),
+        cosmology=cosmology_table(settings.cosmology),
         birth_cloud_age_gyr=settings.birth_cloud_age_gyr,
     )

@@ -250,7 +250,7 @@ def forward_hashes(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, str]:
     return {
         "grid": found.grid.content_hash(),
         "bases": _hash(found.bases.lookback_gyr, found.bases.sfh, found.bases.zh),
-        "cosmology": _hash(found.cosmology.age_gyr, found.cosmology.dist_mpc),
+        "cosmology": _hash(*found.cosmology.arrays_to(survey.redshift_range[1])),
         "filters": _hash(*(values for curve in curves for values in (curve.wave_aa, curve.response))),
     }
 

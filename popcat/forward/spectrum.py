@@ -15,7 +15,8 @@ from popcat.forward.components import Clear, attenuated, escaping, gas_of, throu
 from popcat.forward.filters import FilterCurve
 from popcat.forward.histories import point_weights, row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.units import C_AA_S, C_KM_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
 
@@ -189,6 +190,7 @@ def spectrum(
     row, ingredients = _theta_row(theta, make_prior(settings).names), load_ingredients(settings)
     if not np.isfinite(redshift) or redshift <= 0.0:
         raise PopcatError(f"redshift must be positive, got {redshift}")
+    ingredients.require_stars(redshift)
     if sigma_v_km_s < 0.0:
         raise PopcatError(f"sigma_v_km_s must not be negative, got {sigma_v_km_s}")
     if sigma_v_km_s == 0.0:

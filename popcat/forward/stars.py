@@ -6,7 +6,8 @@ linear in ln Z.
 
 The youngest bins, in which every basis is a straight line in time, are merged into moments of their light in time,
 sum_j width_j t_j^p L_j with p = 0, 1, 2: star formation is S0 + S1 t and f is f0 + f1 t if their metallicities share a
-cell and differ by less than 5%. Where they do not, the bins are taken one by one.
+cell and differ by less than 5%. Where they do not, or the universe is younger than these bins, they are taken one by
+one.
 
 The way back from rows to theta: the gradient of popcat.forward.stars.fill_rows.
 """
@@ -78,11 +79,11 @@ def burst_age(t_burst, ln_age):
 
 
 @kernel(inline="always")
-def _merge(beta, gamma, scale, h, t, rows):
+def _merge(beta, gamma, scale, t_age, h, t, rows):
     """The young bins as two rows of three moments, if they can be: the number of bins that this takes care of."""
     n_merged, zh_mid, mid, line, ln_z, per_cell = h.n_merged, h.zh_mid, h.mid, h.sfh_line, h.ln_z, h.per_cell
     last = n_merged - 1
-    if last < 0:
+    if last < 0 or h.edges[n_merged] >= t_age:
         return 0
     z_a, z_b = column_mixture(gamma, zh_mid, 0), column_mixture(gamma, zh_mid, last)
     q, f_a = metal_cell(z_a, ln_z, per_cell)
@@ -113,7 +114,7 @@ def fill_rows(theta, ln1pz, h, t, rows):
     beta, gamma = sfh_weights(theta, h), zh_weights(theta, h)
     f_burst, t_burst = burst(theta, t_age, h)
     scale = (1.0 - f_burst) / total
-    n_merged = _merge(beta, gamma, scale, h, t, rows)
+    n_merged = _merge(beta, gamma, scale, t_age, h, t, rows)
     shift = n_merged - 2 * N_MOMENT if n_merged > 0 else 0
     n = _fill_bins(beta, gamma, total, scale, t_age, n_merged, shift, h, t, rows)
     if t_burst > t_age:

@@ -101,16 +101,18 @@ def bin_weights(ingredients: Ingredients, z_range, redshift: float) -> np.ndarra
     first, last = cut_bins(ingredients, z_range)
     whole = row_weights(ingredients.bins, ages, edges[:last], edges[1 : last + 1])
     cut = row_weights(ingredients.bins, ages, edges[first : last + 1], ingredients.cosmology.age(redshift))
-    return np.concatenate([whole, cut, *_moments(ingredients, whole)])
+    return np.concatenate([whole, cut, *_moments(ingredients)])
 
 
-def _moments(ingredients: Ingredients, whole: np.ndarray):
-    """sum_j width_j t_j^p whole_j over the merged bins: young stars, then old ones, (N_MOMENT, n_age) each."""
+def _moments(ingredients: Ingredients):
+    """sum_j width_j t_j^p L_j over the merged bins: young stars, then old ones, (N_MOMENT, n_age) each."""
     n = straight_bins(ingredients.bases, ingredients.bins.edges_gyr)
     width, mid = np.diff(ingredients.bins.edges_gyr)[:n], ingredients.bins.mid_gyr[:n]
     young = np.arange(n) < ingredients.bins.n_young
     powers = width * mid ** np.arange(N_MOMENT)[:, None]
-    return (powers * young) @ whole[:n], (powers * ~young) @ whole[:n]
+    edges = ingredients.bins.edges_gyr
+    whole = row_weights(ingredients.bins, ingredients.grid.age_gyr, edges[:n], edges[1 : n + 1])
+    return (powers * young) @ whole, (powers * ~young) @ whole
 
 
 def redshift_nodes(z_range, cell: float = CELL_LN1PZ) -> np.ndarray:
@@ -240,6 +242,7 @@ def load_rest_tables(survey: Survey, ingredients: Ingredients, curves: list[Filt
 
 
 def _load(survey, ingredients, curves, *, rest_frame: bool = False) -> BandTables:
+    ingredients.require_stars(survey.redshift_range[1])
     folder = cache_folder() / f"tables-{_table_key(survey, ingredients, curves, rest_frame)[:32]}"
     if not os.path.isdir(folder):  # which, unlike Path.is_dir, answers also where it may not look
         if not can_be_made(folder):  # said now, not after the minutes of making them
@@ -249,11 +252,10 @@ def _load(survey, ingredients, curves, *, rest_frame: bool = False) -> BandTable
 
 
 def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: bool) -> str:
-    digest = hashlib.sha256()
+    digest, ages_and_distances = hashlib.sha256(), ingredients.cosmology.arrays_to(survey.redshift_range[1])
     for curve in curves:
         digest.update(curve.wave_aa.tobytes() + curve.response.tobytes())
-    arrays = ingredients.cosmology.age_gyr.tobytes() + ingredients.cosmology.dist_mpc.tobytes()
-    cosmology = hashlib.sha256(arrays).hexdigest()
+    cosmology = hashlib.sha256(b"".join(array.tobytes() for array in ages_and_distances)).hexdigest()
     rest = {
         "format": _FORMAT,
         "grid": ingredients.grid.content_hash(),

@@ -17,9 +17,10 @@ from popcat.checks.weights import Weights, importance, resample
 from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
-from popcat.galaxy_model import GalaxyModel, Prior, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import load_prior, log_ratio_of
+from popcat.prior import Prior, make_prior
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.runner import How
 from popcat.survey import Survey

@@ -23,7 +23,7 @@ from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, check_noise, default_noise, noise_of, read_noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.io.reading import read_catalog
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import Galaxies, features_of, fit_scaling, floor_of, sliced_distance, split
@@ -34,6 +34,7 @@ from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.population.start import WIDE, start_prior
 from popcat.population.synthesis import Space, catalogue_noise, draw
+from popcat.prior import make_prior
 from popcat.run.client import Where
 from popcat.run.runner import How, Outcome, run
 from popcat.settings import settings_of

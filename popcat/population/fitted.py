@@ -22,10 +22,11 @@ from popcat.errors import PopcatError
 from popcat.files import read_json, require_sha256, sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.forward.noise import Noise, check_noise
-from popcat.galaxy_model import GalaxyModel, Prior, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, draw, log_density, log_standard_normal
+from popcat.prior import Prior, make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 
@@ -247,14 +248,13 @@ def population_prior(folder: "str | Path", prior: Prior, redshift_range: tuple[f
     """
     population = load_population(folder)
     own = population.space
-    if own.prior.names != prior.names or own.prior.stick != prior.stick:
+    if own.prior.names != prior.names or own.prior.weights != prior.weights:
         raise PopcatError(f"population {folder} is of another galaxy model: expected the parameters "
                           f"{', '.join(prior.names)}")  # fmt: skip
-    same = np.allclose(own.prior.low, prior.low) and np.allclose(own.prior.high, prior.high)
-    if not same or not np.allclose(own.redshift_range, redshift_range):
+    if own.prior != prior or not np.allclose(own.redshift_range, redshift_range):
         raise PopcatError(
-            f"population {folder} was fitted in another range of parameters or redshift ({own.redshift_range}) than "
-            f"the catalogue's training prior ({tuple(redshift_range)}): outside there are no draws; fit the population "
-            "with the catalogue's survey and galaxy model"
+            f"population {folder} was fitted with other priors, or in another range of redshift "
+            f"({own.redshift_range}), than the catalogue's training prior ({tuple(redshift_range)}): outside there are "
+            "no draws; fit the population with the catalogue's survey and galaxy model"
         )
     return PopulationPrior(str(Path(folder).absolute()), population.name)

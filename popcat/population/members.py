@@ -23,7 +23,7 @@ from popcat.flows.training import History, fit_loss
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import forward_hashes
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.distance import Galaxies, Scaling, WassersteinLoss
 from popcat.population.fitted import Member
@@ -31,6 +31,7 @@ from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, Synthesis, new_flow
 from popcat.population.unfolding import Start, StartLoss, unfold
+from popcat.prior import make_prior
 from popcat.survey import Survey
 
 WORK = "_fit"

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import gammaln
 from scipy.stats import beta, gamma, truncnorm
 
 from popcat.errors import PopcatError
@@ -69,9 +70,9 @@ def start_prior(name: str, space: Space, photometry: Photometry) -> LogRatio:
 
 @dataclass(frozen=True)
 class PhysicalPrior:
-    """The start's prior of the module's docstring, of the parameters that the galaxy model has."""
+    """The start's prior of the module's docstring, of the free parameters that the galaxy model has."""
 
-    names: tuple[str, ...]
+    space: Space
     youngest: int
     """Column of theta with the SFH weight of the basis that has the most stars below 1 Gyr."""
     z: np.ndarray
@@ -82,71 +83,96 @@ class PhysicalPrior:
         z = np.linspace(*space.redshift_range, 2000)
         distance = 10.0 ** (photometry.ingredients.cosmology.distance_modulus(z) / 5.0) / (1.0 + z)
         young = photometry.ingredients.bases.cumulative_sfh(np.array([1.0])).ravel()
-        return cls(space.prior.names, 1 + int(np.argmax(young)), z, np.log(np.gradient(distance**3, z)))
+        return cls(space, 1 + int(np.argmax(young)), z, np.log(np.gradient(distance**3, z)))
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         column = dict(zip(self.names, theta.T, strict=True))
-        value = self.mass_and_volume(column["log_mstar_formed"], redshift)
+        value = self.mass_and_volume(column["log_mstar_formed"], redshift) - self._log_training(column, redshift)
         for name, (mean, sigma) in _NORMAL.items():
-            if name in column:
+            if name in self._free:
                 value += -0.5 * ((column[name] - mean) / sigma) ** 2
-        value += (_BURST_B - 1.0) * np.log1p(-np.minimum(column["f_burst"], 1.0 - 1e-9))
+        if "f_burst" in self._free:
+            value += (_BURST_B - 1.0) * np.log1p(-np.minimum(column["f_burst"], 1.0 - 1e-9))
         young = np.clip(theta[:, self.youngest], 1e-5, 1.0 - 1e-9)
-        others = sum(name.startswith("beta") for name in self.names) - 1
-        forming = _log_ratio_young(young, others, _A_FORMING, _A_FORMING * others)
-        forming += _dust(column, _FORMING, _DUST_SHAPE)
-        quiescent = _log_ratio_young(young, others, _A_QUIESCENT, others) + _dust(column, _QUIESCENT)
+        others = len(self.space.prior.weights.b)
+        forming = _log_young(young, others, _A_FORMING, _A_FORMING * others)
+        forming += self._dust(column, _FORMING, _DUST_SHAPE)
+        quiescent = _log_young(young, others, _A_QUIESCENT, others) + self._dust(column, _QUIESCENT)
         return value + np.logaddexp(forming, quiescent)
 
     def wide(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the wide part of it over the training prior: mass, volume, dust."""
         column = dict(zip(self.names, theta.T, strict=True))
-        mean, sigma = _NORMAL["n_dust"]
-        slope = -0.5 * ((column["n_dust"] - mean) / sigma) ** 2
-        return self.mass_and_volume(column["log_mstar_formed"], redshift) + slope + _dust(column, _ANY)
+        weights = np.stack([column[name] for name in self.space.prior.weights.names], axis=-1)
+        value = self.mass_and_volume(column["log_mstar_formed"], redshift) + self._dust(column, _ANY)
+        value += self.space.prior.weights.log_density(weights)
+        for name in {"n_dust"} & self._free:
+            mean, sigma = _NORMAL[name]
+            value += -0.5 * ((column[name] - mean) / sigma) ** 2
+        return value - self._log_training(column, redshift)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """theta's columns."""
+        return self.space.prior.names
+
+    @property
+    def _free(self) -> set[str]:
+        return set(self.space.prior.laws)
+
+    def _log_training(self, column, redshift) -> np.ndarray:
+        """ln of the training prior's density."""
+        of_redshift = self.space.prior.redshift_law(self.space.redshift_range).log_density(redshift)
+        return self.space.prior.log_density(column) + of_redshift
+
+    def _dust(self, column, scales, shape: float = 1.0) -> np.ndarray | float:
+        """ln of gamma laws of tau_ism and tau_bc."""
+        return sum(gamma.logpdf(column[name], shape, scale=scale) for name, scale in scales.items()
+                   if name in self._free)  # fmt: skip
 
     def mass_and_volume(self, log_mass: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the density in redshift and mass formed."""
         mass = np.log(10.0) * (log_mass - _LOG_MSTAR)
         return np.interp(redshift, self.z, self.ln_volume) + (_ALPHA + 1.0) * mass - np.exp(mass)
 
-    def refine(self, theta: np.ndarray, ranges: dict[str, tuple[float, float]], random: np.random.Generator) -> None:
-        """Replace, in draws of the training prior, what this prior has another law for but mass and redshift."""
+    def refine(self, theta: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """theta, draws of the training prior, with what this prior has another law for replaced, but for the mass."""
         at = {name: i for i, name in enumerate(self.names)}
         n = len(theta)
         quiescent = random.uniform(size=n) < 0.5
-        for name in _FORMING:
-            low, high = ranges[name]
+        for name in sorted(set(_FORMING) & self._free, key=list(_FORMING).index):
+            low, high = self.space.prior.bounds(name)
             for rows, shape, scale in ((quiescent, 1.0, _QUIESCENT[name]), (~quiescent, _DUST_SHAPE, _FORMING[name])):
                 law = gamma(shape, scale=scale)
                 level = random.uniform(law.cdf(low), law.cdf(high), int(rows.sum()))
                 theta[rows, at[name]] = law.ppf(level)
         for name, (mean, sigma) in _NORMAL.items():
-            if name in at:
-                low, high = ranges[name]
+            if name in self._free:
+                low, high = self.space.prior.bounds(name)
                 theta[:, at[name]] = truncnorm.rvs((low - mean) / sigma, (high - mean) / sigma, loc=mean, scale=sigma,
                                                    size=n, random_state=random)  # fmt: skip
-        theta[:, at["f_burst"]] = random.beta(1.0, _BURST_B, n)
+        if "f_burst" in self._free:
+            low, high = self.space.prior.bounds("f_burst")
+            law = beta(1.0, _BURST_B)
+            theta[:, at["f_burst"]] = law.ppf(random.uniform(law.cdf(low), law.cdf(high), n))
         weights = [i for name, i in at.items() if name.startswith("beta")]
         others = [i for i in weights if i != self.youngest]
         if others:
             b = float(len(others))
             young = np.where(quiescent, random.beta(_A_QUIESCENT, b, n), random.beta(_A_FORMING, _A_FORMING * b, n))
-            rest = theta[:, others]
+            rest = random.standard_exponential((n, len(others)))  # a flat Dirichlet's
             theta[:, others] = rest / rest.sum(1, keepdims=True) * (1.0 - young)[:, None]
             theta[:, self.youngest] = young
+        for name, tie in self.space.prior.tied.items():
+            theta[:, at[name]] = tie.factor * theta[:, at[tie.to]] + tie.offset
+        return theta
 
 
-def _dust(column, scales, shape: float = 1.0) -> np.ndarray:
-    """ln of gamma laws of tau_ism and tau_bc."""
-    return sum(gamma.logpdf(column[name], shape, scale=scale) for name, scale in scales.items())
-
-
-def _log_ratio_young(young: np.ndarray, others: int, a: float, b: float) -> np.ndarray:
-    """ln of Beta(a, b) over Beta(1, others), the training prior, of the weight with the youngest stars."""
+def _log_young(young: np.ndarray, others: int, a: float, b: float) -> np.ndarray:
+    """ln of the density of SFH weights: Beta(a, b) of that with the youngest stars, the others share what is left."""
     if others == 0:  # a single basis has no weight to say it with
         return np.zeros_like(young)
-    return beta.logpdf(young, a, b) - beta.logpdf(young, 1.0, others)
+    return beta.logpdf(young, a, b) - (others - 1.0) * np.log1p(-young) + gammaln(others)
 
 
 def sample_start(
@@ -154,22 +180,19 @@ def sample_start(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """theta (n, d), redshift (n,), and ln weights (n,) with which they are draws of the start's prior.
 
-    Redshift and mass are uniform, so that rare bright galaxies are there too; the weights make up for it.
+    Redshift and mass are the training prior's, so that rare bright galaxies are there too; the weights make up for it.
     """
-    prior, (low, high) = space.prior, space.redshift_range
+    prior, law = space.prior, space.prior.redshift_law(space.redshift_range)
     theta = prior.from_unit(random.uniform(size=(n, prior.n_unconstrained)))
-    redshift = random.uniform(low, high, n)
+    redshift = law.from_unit(random.uniform(size=n))
     log_ratio = start_prior(name, space, photometry)
     if not isinstance(log_ratio, PhysicalPrior):
         return theta, redshift, log_ratio(theta, redshift)
-    log_ratio.refine(theta, dict(zip(_bounded(prior), zip(prior.low, prior.high, strict=True), strict=True)), random)
-    return theta, redshift, log_ratio.mass_and_volume(theta[:, 0], redshift)
-
-
-def _bounded(prior) -> list[str]:
-    """Names of the parameters with bounds, in the order of the bounds: all but the SFH weights."""
-    n_sfh = len(prior.stick) + 1
-    return [prior.names[0], *prior.names[1 + n_sfh :]]
+    theta = log_ratio.refine(theta, random)
+    drawn = law.log_density(redshift)
+    for name in {prior.names[0]} & set(prior.laws):
+        drawn = drawn + prior.laws[name].log_density(theta[:, 0])
+    return theta, redshift, log_ratio.mass_and_volume(theta[:, 0], redshift) - drawn
 
 
 _BATCH = 200_000

@@ -1,7 +1,7 @@
 """From a population's flow to what a survey would see: parameters, fluxes, noise, selection; with gradients, in torch.
 
 The flow, of spline coupling blocks, lives in probit space of the prior: the model's parameters and the redshift. The
-prior is standard normal there (popcat.galaxy_model), redshift uniform in the survey's range: no draw leaves either.
+prior is standard normal there (popcat.prior), that of the redshift too: no draw leaves either.
 
 Noise is drawn by reparameterisation. It is the catalogue's own against the galaxies' true flux, which is what synthetic
 galaxies have. `popcat.forward.noise` bins errors by the flux as observed. Where noise is a third of the flux, the
@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
+from popcat.distributions import NORMAL, Law
 from popcat.flows import splines
 from popcat.flows.architecture import Architecture, architecture_for, build_flow
 from popcat.forward.noise import LN_ERR_BINS, LN_FLUX_BINS, Noise, noise_from_counts
 from popcat.forward.photometry import Photometry
 from popcat.forward.torch_photometry import TorchPhotometry, differentiable_flux
-from popcat.galaxy_model import Prior
 from popcat.population.cuts import Cuts
 from popcat.population.settings import PopulationSettings
+from popcat.prior import WEIGHTS, Prior, log_odds
 from popcat.survey import Survey
 
 W_MAX = 5.0
@@ -49,15 +50,21 @@ class Space:
 
     def parameters(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """theta (n, n_parameter) and redshift (n,) of x, differentiable, in x's type."""
-        n_stick = len(self.prior.stick)
-        w, sticks = x[:, :-1], slice(1, 1 + n_stick)
-        u = torch.special.ndtr(torch.cat([w[:, :1], w[:, 1 + n_stick :]], 1))
-        low, high = (torch.as_tensor(edge).to(x) for edge in (self.prior.low, self.prior.high))
-        rest = low + (high - low) * u
-        theta = torch.cat([rest[:, :1], self._weights(w[:, sticks]), rest[:, 1:]], 1)
-        z_low, z_high = self.redshift_range
-        redshift = z_low + (z_high - z_low) * torch.special.ndtr(x[:, -1])
-        return theta, redshift.clamp(z_low, z_high)
+        column: dict[str, torch.Tensor] = {}
+        for name, where in self.prior.blocks():
+            if name == WEIGHTS:
+                column |= dict(zip(self.prior.weights.names, self._weights(x[:, where]), strict=True))
+            else:
+                column[name] = _value(self.prior.laws[name], x[:, where.start])
+        column |= {name: torch.full_like(x[:, 0], value) for name, value in self.prior.fixed.items()}
+        column |= {name: tie.factor * column[tie.to] + tie.offset for name, tie in self.prior.tied.items()}
+        law = self._redshift
+        redshift = _value(law, x[:, -1])
+        return torch.stack([column[name] for name in self.prior.names], 1), redshift.clamp(law.low, law.high)
+
+    @property
+    def _redshift(self) -> Law:
+        return self.prior.redshift_law(self.redshift_range)
 
     def arrays(self, x: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """theta and redshift of x in double precision, as numpy arrays."""
@@ -66,20 +73,36 @@ class Space:
 
     def unconstrained(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """x (n, d) float32 of parameters; single precision on the prior's edge is brought inside."""
-        low, high = self.redshift_range
-        u = (np.asarray(redshift, dtype=float) - low) / (high - low)
+        u = self._redshift.to_unit(np.asarray(redshift, dtype=float))
         w = self.prior.to_unconstrained(np.asarray(theta, dtype=float))
         x = np.column_stack([w, ndtri(np.clip(u, _EDGE, 1.0 - _EDGE))])
         return np.clip(x, -W_MAX, W_MAX).astype(np.float32)
 
-    def _weights(self, w: torch.Tensor) -> torch.Tensor:
-        """SFH weights on the simplex: what is left after fraction i is (1 - u_i)^(1 / b_i) of what was before."""
+    def _weights(self, w: torch.Tensor) -> list[torch.Tensor]:
+        """SFH weights on the simplex. Where a fraction is Beta(1, b), (1 - u)^(1 / b) of the stick is left after it."""
         left, columns = torch.ones_like(w[:, 0]), []
-        for i, b in enumerate(self.prior.stick):
-            ln_after = torch.special.log_ndtr(-w[:, i]) / b
+        for i, (a, b) in enumerate(zip(self.prior.weights.a, self.prior.weights.b, strict=True)):
+            if a == 1.0:
+                ln_after = torch.special.log_ndtr(-w[:, i]) / b
+            else:
+                ln_after = torch.nn.functional.logsigmoid(-_between(w[:, i], NORMAL, log_odds(a, b)))
             columns.append(left * -torch.expm1(ln_after))
             left = left * torch.exp(ln_after)
-        return torch.stack([*columns, left], 1)
+        return [*columns, left]
+
+
+def _value(law: Law, w: torch.Tensor) -> torch.Tensor:
+    """Values of a parameter at standard normal numbers w (n,): `law.from_unit`, differentiable."""
+    if law.is_uniform:
+        return law.low + (law.high - law.low) * torch.special.ndtr(w)
+    return _between(w, *law.quantiles)
+
+
+def _between(x: torch.Tensor, nodes: np.ndarray, values: np.ndarray) -> torch.Tensor:
+    """Linear between equidistant nodes, constant beyond."""
+    at, value = (x - nodes[0]) / (nodes[1] - nodes[0]), torch.as_tensor(values).to(x)
+    i = at.detach().long().clamp(0, len(nodes) - 2)
+    return value[i] + (at - i).clamp(0.0, 1.0) * (value[i + 1] - value[i])
 
 
 def log_standard_normal(x: torch.Tensor) -> torch.Tensor:

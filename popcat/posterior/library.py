@@ -23,8 +23,9 @@ from popcat.errors import PopcatError
 from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.posterior import Posterior
+from popcat.prior import make_prior
 from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
 from popcat.run.runner import How
@@ -222,8 +223,7 @@ def draw_prior(object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel,
     """theta (n, d) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
     prior = make_prior(galaxy_model)
     u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, prior.n_unconstrained + 1)
-    low, high = survey.redshift_range
-    return prior.from_unit(u[:, :-1]), low + (high - low) * u[:, -1]
+    return prior.from_unit(u[:, :-1]), prior.redshift_law(survey.redshift_range).from_unit(u[:, -1])
 
 
 def simulate_partition(

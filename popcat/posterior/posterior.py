@@ -33,9 +33,10 @@ from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation, chi2_of
-from popcat.galaxy_model import GalaxyModel, Prior, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.features import Features, draw_redshift
 from popcat.posterior.support import Support, support_from_file, support_to_bytes
+from popcat.prior import Prior, make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 from popcat.timing import stage
@@ -218,7 +219,8 @@ class Posterior(Displayed):
         z, log_q = draw_redshift(self.redshift_nodes(data.flux, data.flux_err), (low, high), z_obs, sigma, uniform)
         with np.errstate(invalid="ignore"):
             measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
-        return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) - np.log(high - low)
+        log_prior = self.prior.redshift_law((low, high)).log_density(z)
+        return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) + log_prior
 
     def _member_numbers(self, seed, object_id, n_draws) -> torch.Tensor:
         """Uniform numbers (n, n_draws) that choose each draw's member of the mixture; zeros if there is but one."""

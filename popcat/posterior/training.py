@@ -24,12 +24,13 @@ from popcat.flows.sampler import member_settings
 from popcat.flows.settings import Training
 from popcat.flows.training import History, mean_log_prob, train_flow
 from popcat.forward.noise import Noise, check_noise
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.plots import loss_curve, save_figure
 from popcat.posterior.features import Features, fit_features, instruments, random_masks
 from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
 from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
 from popcat.posterior.support import fit_support
+from popcat.prior import make_prior
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.outcome import OnlyHere
 from popcat.run.runner import How, run, values_of

@@ -18,10 +18,11 @@ from popcat.checks.flags import (
     rows_to_fit,
 )
 from popcat.galaxies import FLAGS, UNCERTIFIED, chi2_limit, observation
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.inference.partition import certificate_columns
 from popcat.io.reading import without_redshift
 from popcat.posterior.posterior import load_posterior
+from popcat.prior import make_prior
 
 N = 1500
 

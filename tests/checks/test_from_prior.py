@@ -1,12 +1,16 @@
 """Accepted draws of the prior are the posterior: held to a grid of the same model."""
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
 from popcat.checks.samplers import Galaxy, accept_from_prior, sample_galaxy
+from popcat.distributions import Law, Uniform
 
 LOW, HIGH = 8.0, 12.0
+MASS = Law(Uniform(), LOW, HIGH)
 FLUX, ERROR = np.array([3.0, 2.0, 2.5]), np.array([0.4, 0.2, 0.3])
 
 
@@ -32,7 +36,7 @@ def grid():
 
 @pytest.fixture(scope="module")
 def found():
-    return accept_from_prior(forward, (LOW, HIGH), draw, FLUX, ERROR, 1, max_evaluations=400_000)
+    return accept_from_prior(forward, MASS, draw, FLUX, ERROR, 1, max_evaluations=400_000)
 
 
 @pytest.mark.parametrize("column", [0, 1])
@@ -48,7 +52,7 @@ def test_the_mean_weight_is_the_evidence(found, grid):
 
 
 def test_masses_stay_inside_the_prior():
-    theta, *_ = accept_from_prior(forward, (10.0, 10.35), lambda random, n: (
+    theta, *_ = accept_from_prior(forward, Law(Uniform(), 10.0, 10.35), lambda random, n: (
         np.column_stack([random.uniform(10.0, 10.35, n), random.uniform(0.0, 2.0, n)]), np.full(n, 0.1)
     ), FLUX, ERROR, 1, max_evaluations=200_000)  # fmt: skip
     assert theta[:, 0].min() >= 10.0 and theta[:, 0].max() <= 10.35 and len(theta) > 100
@@ -56,7 +60,7 @@ def test_masses_stay_inside_the_prior():
 
 def test_an_impossible_galaxy_has_no_draws_and_does_not_converge():
     flux = np.array([-50.0, -40.0, -30.0])
-    theta, *_ = accept_from_prior(forward, (LOW, HIGH), draw, flux, ERROR, 1, max_evaluations=100_000)
+    theta, *_ = accept_from_prior(forward, MASS, draw, flux, ERROR, 1, max_evaluations=100_000)
     assert len(theta) < 50
 
 
@@ -65,6 +69,11 @@ class Flat:
 
     names = ("log_mstar_formed", "colour", "rest")
     low, high = np.array([LOW, 0.0]), np.array([HIGH, 2.0])
+    n_unconstrained = 2
+    laws = MappingProxyType({"log_mstar_formed": MASS})
+
+    def redshift_law(self, redshift_range):
+        return Law(Uniform(), *redshift_range)
 
     def from_unconstrained(self, w):
         from scipy.special import ndtr

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from popcat.checks.samplers import Galaxy, c2st, quantile_shifts, sample_galaxy
+from popcat.distributions import Law, Uniform
 from popcat.errors import PopcatError
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 
 ERROR = 0.3
 
@@ -16,6 +18,10 @@ class Linear:
     """A prior that is its own unconstrained space: three parameters of which two are free, the third their sum."""
 
     names = ("a", "b", "c")
+    n_unconstrained = 2
+
+    def redshift_law(self, redshift_range):
+        return Law(Uniform(), *redshift_range)
 
     def from_unconstrained(self, w):
         return np.column_stack([w, w.sum(axis=1)])

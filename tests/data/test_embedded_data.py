@@ -204,7 +204,8 @@ def test_all_embedded_data_stay_below_25_megabytes():
 
 
 def test_three_tenths_of_the_prior_form_stars_today_above_z_0019(bases):
-    from popcat.galaxy_model import GalaxyModel, make_prior
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.prior import make_prior
     from popcat.rng import STREAM_PRIOR, uniform
 
     theta = make_prior(GalaxyModel()).from_unit(uniform(0, STREAM_PRIOR, np.arange(50_000), 11))

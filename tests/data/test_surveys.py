@@ -15,11 +15,12 @@ from popcat.forward.noise import default_noise
 from popcat.forward.photometry import Photometry
 from popcat.forward.spectrum import reference_fluxes
 from popcat.forward.tables import build_tables
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.io.checking import check_catalog
 from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.sources import plan_chunks
 from popcat.io.stated_units import same_unit
+from popcat.prior import make_prior
 from popcat.survey import embedded_surveys, load_survey
 
 SURVEYS = {"galex_sdss_2mass": 10, "gama": 10, "legacy": 5, "lsst": 6, "sdss": 5}
@@ -101,7 +102,7 @@ def corners(photometry):
     ordinary = np.array([10.5, 0.25, 0.25, 0.25, 0.25, 0.2, 1.0, -2.5, -2.2, 0.8, 0.4, -0.5])
     changes = [{10: 3.0, 11: -2.0}, {9: 3.0, 10: 3.0, 11: -2.0}, {10: 3.0, 11: 1.0}, {9: 0.0, 10: 0.0}]
     changes += [{5: f, 6: t} for f in (0.0, 1.0) for t in (0.01, 0.0999, 0.1001, t_age - 1e-3, t_age + 1e-3, 13.27)]
-    changes += [{7: g, 8: g} for g in (z_prior.low[3], z_prior.high[3])]
+    changes += [{7: g, 8: g} for g in z_prior.bounds("log_gamma1")]
     changes += [dict(zip(range(1, 5), row, strict=True)) for row in np.eye(4)]
     theta = np.stack([ordinary] * len(changes))
     for row, change in zip(theta, changes, strict=True):

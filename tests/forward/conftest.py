@@ -7,7 +7,8 @@ from popcat.forward.filters import load_curves
 from popcat.forward.grid import SSPGrid
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.photometry import Photometry
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.survey import Band, Selection, Survey, load_survey
 
 

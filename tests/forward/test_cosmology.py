@@ -7,7 +7,7 @@ import pytest
 from popcat.errors import PopcatError
 from popcat.forward.cosmology import cosmology_table
 
-Z = np.geomspace(1e-5, 2.0, 400)
+Z = np.geomspace(1e-5, 20.0, 400)
 
 
 @pytest.mark.parametrize("name", ["Planck13", "Planck18", "WMAP9"])
@@ -35,10 +35,19 @@ def test_an_unknown_cosmology_is_refused_with_a_hint():
         cosmology_table("Planck_13")
 
 
-@pytest.mark.parametrize("redshift", [-0.01, 2.1, [0.1, 5.0]])
+@pytest.mark.parametrize("redshift", [-0.01, 81.0, [0.1, 100.0]])
 def test_redshifts_beyond_the_table_are_refused(redshift):
-    with pytest.raises(PopcatError, match="expected redshifts from 0 to 2"):
+    with pytest.raises(PopcatError, match="expected redshifts from 0 to 80, got"):
         cosmology_table().luminosity_distance(redshift)
+
+
+def test_what_a_survey_depends_on_is_the_table_to_z_2_unless_it_goes_beyond():
+    """Hashes of trained posteriors hold these."""
+    table = cosmology_table()
+    ages, distances = table.arrays_to(2.0)
+    assert len(ages) == len(distances) == 4097
+    np.testing.assert_allclose(ages[-1], astropy.cosmology.Planck13.age(2.0).value, rtol=1e-12)
+    assert len(table.arrays_to(2.01)[0]) == len(table.age_gyr)
 
 
 def test_a_missing_redshift_has_no_distance():

@@ -7,7 +7,8 @@ import torch
 from popcat.errors import PopcatError
 from popcat.forward.photometry import Photometry
 from popcat.forward.torch_photometry import differentiable_flux
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.survey import load_survey
 
 

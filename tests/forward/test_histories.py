@@ -195,11 +195,14 @@ def test_a_table_that_is_no_bases_is_refused(tmp_path, rows, message):
         load_bases(csv_file(tmp_path / "mine.csv", "lookback_gyr,sfh1,zh1", rows))
 
 
-def test_a_basis_without_stars_in_a_young_universe_is_refused(tmp_path):
+def test_a_basis_without_stars_in_a_young_universe_is_refused_by_redshift(tmp_path):
     rows = [(0.0, 0.0, 1.0), (5.0, 0.0, 1.0), (13.8, 1.0, 1.0)]
     path = csv_file(tmp_path / "old.csv", "lookback_gyr,sfh1,zh1", rows)
-    with pytest.raises(PopcatError, match=r"expected some star formation in each within the last 3\.\d Gyr"):
-        load_ingredients(GalaxyModel(bases=path, n_sfh_bases=1, n_metallicity_bases=1))
+    found = load_ingredients(GalaxyModel(bases=path, n_sfh_bases=1, n_metallicity_bases=1))
+    found.require_stars(1.0)
+    message = r"expected some star formation within the last 3\.\d Gyr, the age of the universe at redshift 2:"
+    with pytest.raises(PopcatError, match=message):
+        found.require_stars(2.0)
 
 
 def test_constant_metallicity_is_one_basis_that_is_one():

@@ -9,7 +9,8 @@ import pytest
 from popcat.errors import PopcatError
 from popcat.forward.photometry import Photometry
 from popcat.forward.spectrum import reference_fluxes
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 
 TOLERANCE = 1e-3
 # Of the brightest band, 25 magnitudes. Some draws put a band behind 40 optical depths (n_dust near -2): what is left
@@ -50,7 +51,7 @@ def test_the_corners_of_the_dust_agree(photometry, curves, galaxy, redshift):
 @pytest.mark.parametrize("redshift", [0.001, 0.6])
 def test_the_corners_of_the_histories_agree(photometry, curves, galaxy, redshift):
     prior = make_prior(GalaxyModel())
-    low, high = prior.low[3], prior.high[3]
+    low, high = prior.bounds("log_gamma1")
     corners = itertools.product(np.eye(4), (low, high), (low, high), (7.0, 12.5))
     theta = [galaxy({1: b[0], 2: b[1], 3: b[2], 4: b[3], 7: g1, 8: g2, 0: mass}) for b, g1, g2, mass in corners]
     assert largest_error(photometry, np.stack(theta), np.full(len(theta), redshift), curves) < TOLERANCE

@@ -11,7 +11,8 @@ from popcat.forward.filters import load_curve
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.properties import V_BAND, Properties, RestFrame, rest_frame_curves
 from popcat.forward.spectrum import reference_rest_fluxes
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.survey import Filter, load_survey
 
 TOLERANCE = 5e-4
@@ -54,7 +55,7 @@ def test_bursts_agree_on_both_sides_of_the_age_of_the_universe(rest, held, model
 @pytest.mark.parametrize("redshift", [0.001, 0.6])
 def test_the_corners_of_dust_and_metallicity_agree(rest, held, galaxy, redshift):
     prior = make_prior(GalaxyModel())
-    metals = itertools.product([prior.low[3], prior.high[3]], repeat=2)
+    metals = itertools.product(prior.bounds("log_gamma1"), repeat=2)
     dust = [(0.0, 0.0, 0.0), (3.0, 3.0, -2.0), (0.0, 3.0, -2.0), (3.0, 3.0, 1.0)]
     corners = itertools.product(metals, dust)
     theta = [galaxy({7: g1, 8: g2, 9: bc, 10: ism, 11: n}) for (g1, g2), (bc, ism, n) in corners]

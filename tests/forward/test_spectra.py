@@ -5,7 +5,8 @@ import pytest
 
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.spectrum import observed_spectra, observed_spectrum
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 
 
 @pytest.mark.parametrize("settings", [GalaxyModel(), GalaxyModel(metallicity="constant")], ids=["evolving", "constant"])

@@ -103,11 +103,6 @@ def test_light_beyond_the_grid_is_refused_by_band_and_redshift(cache, settings, 
     assert not cache.exists()
 
 
-def test_a_survey_beyond_the_cosmology_is_refused(cache, settings, make_survey):
-    with pytest.raises(PopcatError, match="expected redshifts from 0 to 2"):
-        load_tables(make_survey(5000.0, 6000.0, (1.9, 2.5)), settings)
-
-
 def test_redshift_nodes_cover_the_range_in_equal_steps():
     nodes = redshift_nodes((0.01, 0.5))
     np.testing.assert_allclose(np.expm1(nodes[[0, -1]]), [0.01, 0.5])
@@ -122,6 +117,14 @@ def test_every_bin_is_a_weighted_mean_of_ages(model):
     n_bin = last + (last - first + 1)
     assert len(weights) == n_bin + 2 * tables.N_MOMENT
     np.testing.assert_allclose(weights[:n_bin].sum(axis=1), 1.0, rtol=1e-9)
+
+
+def test_bins_of_a_universe_younger_than_those_that_merge(model):
+    z_range = (17.0, 19.0)
+    first, last = cut_bins(model, z_range)
+    weights = bin_weights(model, z_range, 18.0)
+    assert last < straight_bins(model.bases, model.bins.edges_gyr)
+    np.testing.assert_allclose(weights[: last + (last - first + 1)].sum(axis=1), 1.0, rtol=1e-9)
 
 
 def test_moments_sum_the_straight_bins_on_both_sides_of_the_birth_clouds(model):

@@ -9,7 +9,8 @@ import torch
 from popcat.forward.histories import load_bases
 from popcat.forward.photometry import Photometry
 from popcat.forward.torch_photometry import TorchPhotometry
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 from popcat.survey import load_survey
 
 SURVEY = load_survey("sdss")

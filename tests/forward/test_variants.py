@@ -11,7 +11,8 @@ from popcat.forward.ingredients import load_ingredients
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.forward.spectrum import population, reference_fluxes, spectrum
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
 
 Z_RANGE = (0.3, 0.34)
 TOLERANCE = 5e-4
@@ -21,7 +22,7 @@ SLOW_KINDS = ["constant", pytest.param("2 and 3 bases", marks=pytest.mark.slow)]
 DISCRETISATIONS = [
     {"binning": binning, "birth_cloud_age_gyr": age}
     for binning, age in itertools.product(["average", "midpoint"], [0.1, 0.01])
-]
+] + [{"bins_per_dex": 25}]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def draws(settings, n, seed=1):
     prior, rng = make_prior(settings), np.random.default_rng(seed)
     u = rng.random((n, prior.n_unconstrained))
     corners = list(itertools.product([0.0, 1.0], [0.0, 1.0]))
-    n_sfh = len(prior.stick) + 1
+    n_sfh = len(prior.weights.names)
     for row, (weight, metals) in zip(u, corners, strict=False):
         row[1:n_sfh], row[n_sfh + 2 : -3] = weight, metals
     return prior.from_unit(u), rng.uniform(*Z_RANGE, n)

@@ -17,7 +17,8 @@ from popcat.run.client import SYNCHRONOUS
 
 @pytest.fixture(scope="module")
 def prior(fitted):
-    from popcat.galaxy_model import GalaxyModel, make_prior
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.prior import make_prior
 
     return population_prior(fitted, make_prior(GalaxyModel()), (0.001, 0.6))
 
@@ -55,7 +56,8 @@ def test_workers_get_it_by_its_folder(prior):
 
 
 def test_a_population_of_another_range_is_refused(fitted):
-    from popcat.galaxy_model import GalaxyModel, make_prior
+    from popcat.galaxy_model import GalaxyModel
+    from popcat.prior import make_prior
 
     with pytest.raises(PopcatError, match="outside there are no draws"):
         population_prior(fitted, make_prior(GalaxyModel()), (0.001, 1.5))

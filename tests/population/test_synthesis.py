@@ -6,9 +6,10 @@ import torch
 
 from popcat.forward.noise import add_noise, default_noise
 from popcat.forward.photometry import Photometry
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.population.cuts import parse_cuts
 from popcat.population.synthesis import Space, Synthesis, TorchNoise
+from popcat.prior import make_prior
 from popcat.survey import load_survey
 
 

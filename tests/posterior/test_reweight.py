@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from popcat.errors import PopcatError
-from popcat.galaxy_model import GalaxyModel, make_prior
-from popcat.posterior.priors import load_prior, log_ratio_of, log_simplex, log_training, range_of, simplex_names
+from popcat.galaxy_model import GalaxyModel
+from popcat.posterior.priors import load_prior, log_ratio_of, log_training
+from popcat.prior import make_prior
 
 Z_RANGE = (0.001, 0.6)
 PRIOR = make_prior(GalaxyModel())
@@ -62,7 +63,7 @@ def test_a_prior_that_names_nothing_changes_nothing(new, draws):
 
 
 def test_the_training_prior_itself_has_weight_one(new, draws):
-    low, high = range_of("tau_ism", PRIOR, Z_RANGE)
+    low, high = PRIOR.bounds("tau_ism")
     text = f"[tau_ism]\nfamily = 'uniform'\nlow = {low}\nhigh = {high}\n"
     text += "[beta]\nfamily = 'dirichlet'\nconcentration = [1, 1, 1, 1]"
     np.testing.assert_allclose(new(text).log_ratio(draws, FREE), 0.0, atol=1e-5)
@@ -84,7 +85,7 @@ def test_the_density_of_the_weights_is_that_of_the_training_prior(beta):
     """Monte Carlo over the simplex: the density integrates to one, and its mean is that of the draws."""
     prior = make_prior(GalaxyModel(beta=beta))
     flat = np.random.default_rng(1).dirichlet(np.ones(4), size=400_000)
-    density = np.exp(log_simplex(prior, flat)) / 6.0  # the flat Dirichlet's density is 3!
+    density = np.exp(prior.weights.log_density(flat)) / 6.0  # the flat Dirichlet's density is 3!
     assert density.mean() == pytest.approx(1.0, rel=0.05)
     expected = prior.from_unit(np.random.default_rng(2).uniform(size=(100_000, 11)))[:, 1:5].mean(axis=0)
     np.testing.assert_allclose((density[:, None] * flat).mean(axis=0), expected, rtol=0.08)
@@ -95,11 +96,12 @@ def test_a_function_may_be_the_prior(draws):
         return log_training(PRIOR, Z_RANGE, columns, FREE)
 
     np.testing.assert_allclose(log_ratio_of(training, PRIOR, Z_RANGE, draws, FREE), 0.0, atol=1e-12)
-    assert simplex_names(PRIOR) == ("beta1", "beta2", "beta3", "beta4")
+    assert PRIOR.weights.names == ("beta1", "beta2", "beta3", "beta4")
 
 
 REFUSED = {
     "a range that is too wide": (FAMILIES["uniform"].replace("2.0", "4.0"), "0 to 3, the new one 0.5 to 4"),
+    "one value": ("[tau_ism]\nfamily = 'fixed'\nvalue = 0.3", "leaves no draw any weight"),
     "a range upside down": (FAMILIES["uniform"].replace("2.0", "0.1"), "low < high"),
     "a normal beyond the edge": (FAMILIES["normal"].replace("-0.5", "1.0"), "50% of the new one's mass lies outside"),
     "a long exponential": (FAMILIES["exponential"].replace("0.5", "2.0"), "22% of the new one's mass"),

@@ -7,9 +7,10 @@ from popcat.flows.settings import Training
 from popcat.forward.noise import BandNoise, Noise
 from popcat.forward.photometry import Photometry
 from popcat.galaxies import Observation
-from popcat.galaxy_model import GalaxyModel, make_prior
+from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.library import LibraryArrays
 from popcat.posterior.training import train_posterior
+from popcat.prior import make_prior
 from popcat.survey import load_survey
 
 N = 3000

@@ -1,0 +1,300 @@
+"""Distributions that a parameter's prior may have, as TOML names them; each on a range, outside which it is zero.
+
+    [priors.tau_ism]
+    family = "exponential"      # exp(-(x - low) / scale)
+    scale = 0.5
+    [priors.n_dust]
+    family = "normal"           # cut off at the ends of the range
+    mean = -0.5
+    sigma = 0.4
+    [priors.tau_bc]
+    family = "tied"             # factor times another parameter, plus offset
+    to = "tau_ism"
+    factor = 2.0
+    [priors.f_burst]
+    family = "fixed"
+    value = 0.0
+    [priors.beta]
+    family = "dirichlet"        # of the SFH weights
+    concentration = [2.0, 1.0, 1.0, 1.0]
+
+Others are uniform, log_uniform, student_t, beta (of the place in the range), schechter (of a logarithm of mass) and
+table (linear between nodes). `low` and `high` set the range; without them it is the parameter's own.
+"""
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+import numpy as np
+import pydantic
+from scipy import stats
+from scipy.special import gammaln, ndtr, ndtri
+
+from popcat.settings import Settings, ascending
+
+_LN_10 = float(np.log(10.0))
+_N_FINE = 20_001
+
+
+class Distribution(Settings):
+    """What all families have: a range, and a law on it."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self):
+        if self.low is not None and self.high is not None:
+            ascending("low to high", self.low, self.high)
+        return self
+
+    def range(self, low: float, high: float) -> tuple[float, float]:
+        """Its range, where the parameter's own is low to high."""
+        return low if self.low is None else self.low, high if self.high is None else self.high
+
+    def outside(self, low: float, high: float) -> float:
+        """The part of its mass beyond low to high, before it was cut off."""
+        return 0.0
+
+    def log_density(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
+        """ln of the density at x, all within low to high, normalised there."""
+        raise NotImplementedError
+
+    def quantile(self, normal: np.ndarray, low: float, high: float) -> np.ndarray:
+        """Where, of the mass within low to high, as much is below as of a standard normal distribution below `normal`.
+
+        By the density, integrated numerically.
+        """
+        x = np.linspace(low, high, _N_FINE)
+        density = np.exp(self.log_density(x, low, high))
+        below = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(x) * (density[1:] + density[:-1]))])
+        rising = np.concatenate([[True], np.diff(below) > 0.0])
+        return np.interp(ndtr(normal), below[rising] / below[-1], x[rising])
+
+
+class Uniform(Distribution):
+    """The same density everywhere."""
+
+    family: Literal["uniform"] = "uniform"
+
+    def log_density(self, x, low, high):
+        return np.full(np.shape(x), -np.log(high - low))
+
+    def quantile(self, normal, low, high):
+        return low + (high - low) * ndtr(normal)
+
+
+class LogUniform(Distribution):
+    """Uniform in the logarithm: density in proportion to 1 / x."""
+
+    family: Literal["log_uniform"]
+
+    def log_density(self, x, low, high):
+        return -np.log(x) - np.log(np.log(high / low))
+
+    def quantile(self, normal, low, high):
+        return low * np.exp(np.log(high / low) * ndtr(normal))
+
+
+class _Scipy(Distribution):
+    """A distribution of scipy, cut off at the ends of the range."""
+
+    cut: bool = False
+    """For another prior than that of training: cut off at the training range, however much of it lies outside."""
+
+    def _law(self, low, high):
+        raise NotImplementedError
+
+    def outside(self, low, high):
+        law = self._law(low, high)
+        return float(law.cdf(low) + law.sf(high))
+
+    def log_density(self, x, low, high):
+        law = self._law(low, high)
+        return law.logpdf(x) - np.log1p(-self.outside(low, high))
+
+    def quantile(self, normal, low, high):
+        law = self._law(low, high)
+        inside = 1.0 - self.outside(low, high)
+        lower = law.ppf(np.minimum(law.cdf(low) + inside * ndtr(normal), 1.0))
+        upper = law.isf(np.minimum(law.sf(high) + inside * ndtr(-normal), 1.0))
+        return np.where(normal < 0.0, lower, upper)  # each end with its own digits
+
+
+class Normal(_Scipy):
+    """A Gaussian."""
+
+    family: Literal["normal"]
+    mean: float
+    sigma: float = pydantic.Field(gt=0.0)
+
+    def _law(self, low, high):
+        return stats.norm(self.mean, self.sigma)
+
+
+class StudentT(_Scipy):
+    """Student's t, of `df` degrees of freedom."""
+
+    family: Literal["student_t"]
+    df: float = pydantic.Field(default=2.0, gt=0.0)
+    mean: float = 0.0
+    scale: float = pydantic.Field(gt=0.0)
+
+    def _law(self, low, high):
+        return stats.t(self.df, self.mean, self.scale)
+
+
+class Exponential(_Scipy):
+    """exp(-(x - low) / scale)."""
+
+    family: Literal["exponential"]
+    scale: float = pydantic.Field(gt=0.0)
+
+    def _law(self, low, high):
+        return stats.expon(low, self.scale)
+
+
+class Beta(_Scipy):
+    """Beta(a, b) of the place in the range."""
+
+    family: Literal["beta"]
+    a: float = pydantic.Field(gt=0.0)
+    b: float = pydantic.Field(gt=0.0)
+
+    def _law(self, low, high):
+        return stats.beta(self.a, self.b, low, high - low)
+
+
+class Schechter(Distribution):
+    """Schechter's function of a logarithm of mass: 10^((alpha + 1) (x - log_mass)) exp(-10^(x - log_mass))."""
+
+    family: Literal["schechter"]
+    log_mass: float
+    alpha: float
+
+    def _unnormalised(self, x):
+        mass = _LN_10 * (x - self.log_mass)
+        return (self.alpha + 1.0) * mass - np.exp(np.minimum(mass, 50.0))
+
+    def log_density(self, x, low, high):
+        fine = np.linspace(low, high, _N_FINE)
+        values = self._unnormalised(fine)
+        top = values.max()
+        return self._unnormalised(x) - top - np.log(np.trapezoid(np.exp(values - top), fine))
+
+
+class Table(Distribution):
+    """Linear between nodes x, zero outside; its range is where it is not zero."""
+
+    family: Literal["table"]
+    x: tuple[float, ...] = pydantic.Field(min_length=2)
+    density: tuple[Annotated[float, pydantic.Field(ge=0.0)], ...]
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        if len(self.x) != len(self.density) or any(np.diff(self.x) <= 0) or not sum(self.density) > 0:
+            raise ValueError("x must ascend and density have as many values, not all zero")
+        if self.low is not None or self.high is not None:
+            raise ValueError("a table has no low or high: its range is that of its nodes")
+        return self
+
+    def range(self, low, high):
+        there = np.flatnonzero(self.density)
+        first, last = max(there[0] - 1, 0), min(there[-1] + 1, len(self.x) - 1)
+        return self.x[first], self.x[last]
+
+    def log_density(self, x, low, high):
+        nodes = np.unique(np.clip([low, *self.x, high], low, high))
+        norm = np.log(np.trapezoid(self._at(nodes), nodes))
+        with np.errstate(divide="ignore"):
+            return np.log(self._at(x)) - norm
+
+    def _at(self, x):
+        return np.interp(x, self.x, self.density, left=0.0, right=0.0)
+
+
+class Fixed(Settings):
+    """One value."""
+
+    family: Literal["fixed"]
+    value: float
+
+
+class Tied(Settings):
+    """factor times another parameter, plus offset."""
+
+    family: Literal["tied"]
+    to: str
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+class Dirichlet(Settings):
+    """Of the SFH weights."""
+
+    family: Literal["dirichlet"]
+    concentration: tuple[Annotated[float, pydantic.Field(gt=0.0)], ...]
+
+    def log_density(self, weights: np.ndarray) -> np.ndarray:
+        """ln of the density of weights (..., n) on the simplex, per unit of the first n - 1."""
+        alpha = np.array(self.concentration)
+        norm = gammaln(alpha).sum() - gammaln(alpha.sum())
+        return np.sum((alpha - 1.0) * np.log(np.maximum(weights, 1e-30)), axis=-1) - norm
+
+
+Spread = Uniform | LogUniform | Normal | StudentT | Exponential | Beta | Schechter | Table
+AnyFamily = Annotated[Spread | Dirichlet | Fixed | Tied, pydantic.Field(discriminator="family")]
+
+NORMAL = np.linspace(-8.25, 8.25, 4097)
+"""Standard normal numbers between which quantiles are linear: one to one, and the same in numpy and torch."""
+
+
+class Law:
+    """The distribution of one free parameter, as a map from the unit interval or from a standard normal number.
+
+    >>> Law(Normal(family="normal", mean=1.0, sigma=0.5), 0.0, 2.0).from_unit(np.array([0.5])).tolist()
+    [1.0]
+    """
+
+    def __init__(self, family: Spread, low: float, high: float, *, within: bool = False):
+        """low to high: the parameter's own range, where the family names none. `within`: cut off at its ends."""
+        first, last = family.range(low, high)
+        self.family = family
+        self.low: float = max(first, low) if within else first
+        self.high: float = min(last, high) if within else last
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Law) and (self.family, self.low, self.high) == (other.family, other.low, other.high)
+
+    def __hash__(self) -> int:
+        return hash((self.low, self.high))
+
+    @property
+    def is_uniform(self) -> bool:
+        return isinstance(self.family, Uniform)
+
+    @cached_property
+    def quantiles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Standard normal numbers and values, both ascending; linear in between."""
+        values = np.clip(self.family.quantile(NORMAL, self.low, self.high), self.low, self.high)
+        return NORMAL, np.maximum.accumulate(values)
+
+    def from_unit(self, u: np.ndarray) -> np.ndarray:
+        """Values at u in [0, 1]."""
+        if self.is_uniform:
+            return self.low + (self.high - self.low) * u
+        return np.interp(ndtri(u), *self.quantiles)
+
+    def to_unit(self, x: np.ndarray) -> np.ndarray:
+        """u of values within the range: the inverse of `from_unit`."""
+        if self.is_uniform:
+            return (x - self.low) / (self.high - self.low)
+        normal, values = self.quantiles
+        rising = np.concatenate([[True], np.diff(values) > 0.0])
+        return ndtr(np.interp(x, values[rising], normal[rising]))
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """ln of the density at x; -inf outside the range."""
+        x = np.asarray(x, dtype=float)
+        inside = (x >= self.low) & (x <= self.high)
+        return np.where(inside, self.family.log_density(np.clip(x, self.low, self.high), self.low, self.high), -np.inf)

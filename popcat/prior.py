@@ -1,0 +1,283 @@
+"""The prior of a galaxy model: a map between named, bounded parameters, the unit cube, and unconstrained space.
+
+Each free parameter has a distribution (popcat.distributions); the n SFH weights on the simplex have n - 1, of
+stick-breaking fractions. So the prior is uniform in the unit cube u (n, n_free) and standard normal in w = probit(u),
+where flows live: no draw leaves the prior. Parameters that are fixed, or tied to another, are columns of theta and have
+no coordinate.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import betaln, expit, ndtr, ndtri
+from scipy.stats import beta as beta_law
+
+from popcat.distributions import NORMAL, Dirichlet, Fixed, Law, Spread, Tied, Uniform
+from popcat.errors import PopcatError, did_you_mean
+from popcat.galaxy_model import GalaxyModel
+
+REDSHIFT, WEIGHTS = "redshift", "beta"
+"""What `GalaxyModel.priors` calls the redshift, and all SFH weights."""
+_BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
+_DUST = {"tau_bc": (0.0, 3.0), "tau_ism": (0.0, 3.0), "n_dust": (-2.0, 1.0)}
+# The embedded and the published metallicity bases peak near 3: the weights reach 1.5e-2, a metallicity itself 4.5e-2,
+# the range of MIST either way.
+_LOG_GAMMA = (float(np.log10(4.5e-5)), float(np.log10(1.5e-2)))
+_LOG_Z = (float(np.log10(4.5e-5)), float(np.log10(4.5e-2)))
+# Keeps probits finite: a theta on the prior's very edge is moved by this much in probability.
+_EDGE = 1e-12
+
+
+@dataclass(frozen=True)
+class Stick:
+    """The prior of n SFH weights: fraction i of the stick that is left is Beta(a_i, b_i), (n - 1,) each."""
+
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"beta{k + 1}" for k in range(len(self.b) + 1))
+
+    def from_unit(self, u: np.ndarray) -> np.ndarray:
+        """Weights (n, n_weight) of u (n, n_weight - 1)."""
+        left = np.ones(len(u))
+        columns = []
+        for i, (a, b) in enumerate(zip(self.a, self.b, strict=True)):
+            if a == 1.0:
+                with np.errstate(divide="ignore"):  # u = 1 takes the whole stick: log 0
+                    ln_after = np.log1p(-u[:, i]) / b
+                columns.append(left * -np.expm1(ln_after))
+                left = left * np.exp(ln_after)
+            else:
+                odds = np.interp(ndtri(u[:, i]), NORMAL, log_odds(a, b))
+                columns.append(left * expit(odds))
+                left = left * expit(-odds)
+        return np.column_stack([*columns, left])
+
+    def to_unit(self, weights: np.ndarray) -> np.ndarray:
+        """u of weights: the CDF of each fraction.
+
+        What is left is summed from the end: 1 minus the weights before loses the digits of a small remainder.
+        """
+        left = np.maximum(np.cumsum(weights[:, ::-1], axis=1)[:, ::-1], 1e-300)
+        after = left[:, 1:] / left[:, :-1]
+        u = 1.0 - after ** np.array(self.b)
+        for i in np.flatnonzero(np.array(self.a) != 1.0):
+            odds = np.log(np.maximum(weights[:, i], 1e-300)) - np.log(left[:, i + 1])
+            u[:, i] = ndtr(np.interp(odds, log_odds(self.a[i], self.b[i]), NORMAL))
+        return u
+
+    def log_density(self, weights: np.ndarray) -> np.ndarray:
+        """ln of the density of weights (..., n_weight), per unit of the first n_weight - 1.
+
+        What is left of the stick is the Jacobian.
+        """
+        left = np.maximum(np.cumsum(weights[..., ::-1], axis=-1)[..., ::-1], 1e-30)
+        a, b = np.array(self.a), np.array(self.b)
+        ln_after = np.log(left[..., 1:]) - np.log(left[..., :-1])
+        taken = np.log(np.maximum(weights[..., :-1], 1e-30)) - np.log(left[..., :-1])
+        fractions = (a - 1.0) * taken + (b - 1.0) * ln_after - betaln(a, b)
+        return np.sum(fractions - np.log(left[..., :-1]), axis=-1)
+
+
+@lru_cache(maxsize=64)
+def log_odds(a: float, b: float) -> np.ndarray:
+    """ln(v / (1 - v)) of a Beta(a, b) fraction v at the standard normal numbers NORMAL: both ends have digits."""
+    taken, after = beta_law(a, b).ppf(ndtr(NORMAL)), beta_law(b, a).ppf(ndtr(-NORMAL))
+    return np.log(np.maximum(taken, 1e-300)) - np.log(np.maximum(after, 1e-300))
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The model's prior.
+
+    names : the d parameters, theta's columns. weights : of the SFH weights, among them. laws : of the other free ones.
+    fixed, tied : values of the fixed ones, and of which others the tied ones are made. redshift : a family.
+    """
+
+    names: tuple[str, ...]
+    weights: Stick
+    laws: Mapping[str, Law]
+    fixed: Mapping[str, float]
+    tied: Mapping[str, Tied]
+    redshift: Spread
+
+    @property
+    def n_unconstrained(self) -> int:
+        """Number of coordinates of the unit cube and of unconstrained space."""
+        return len(self.laws) + len(self.weights.b)
+
+    def redshift_law(self, redshift_range: tuple[float, float]) -> Law:
+        """The distribution of the redshift within a survey's range; PopcatError if it lies outside."""
+        return _redshift_law(self.redshift, *redshift_range)
+
+    def blocks(self) -> Iterator[tuple[str, slice]]:
+        """Name ("beta" for all SFH weights) and coordinates of whatever has some, in the order of theta's columns."""
+        at = 0
+        for name in self.names:
+            if name in self.laws:
+                yield name, slice(at, at + 1)
+                at += 1
+            elif name == self.weights.names[0]:
+                yield WEIGHTS, slice(at, at + len(self.weights.b))
+                at += len(self.weights.b)
+
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Least and largest value of a parameter.
+
+        >>> make_prior(GalaxyModel()).bounds("tau_ism")
+        (0.0, 3.0)
+        """
+        if name in self.fixed:
+            return self.fixed[name], self.fixed[name]
+        if name in self.tied:
+            tie = self.tied[name]
+            ends = sorted(tie.factor * end + tie.offset for end in self.bounds(tie.to))
+            return ends[0], ends[1]
+        return (self.laws[name].low, self.laws[name].high) if name in self.laws else (0.0, 1.0)
+
+    def from_unit(self, u: np.ndarray) -> np.ndarray:
+        """theta (n, d) of points u (n, n_unconstrained) in the unit cube.
+
+        >>> theta = make_prior(GalaxyModel()).from_unit(np.full((1, 11), 0.5))
+        >>> round(float(theta[0, 1:5].sum()), 12), float(theta[0, 9])
+        (1.0, 1.5)
+        """
+        column: dict[str, np.ndarray] = {}
+        for name, where in self.blocks():
+            if name == WEIGHTS:
+                column |= dict(zip(self.weights.names, self.weights.from_unit(u[:, where]).T, strict=True))
+            else:
+                column[name] = self.laws[name].from_unit(u[:, where.start])
+        return np.column_stack([self._column(name, column, len(u)) for name in self.names])
+
+    def _column(self, name, column, n) -> np.ndarray:
+        if name in self.fixed:
+            return np.full(n, self.fixed[name])
+        if name in self.tied:
+            tie = self.tied[name]
+            return tie.factor * self._column(tie.to, column, n) + tie.offset
+        return column[name]
+
+    def to_unit(self, theta: np.ndarray) -> np.ndarray:
+        """u (n, n_unconstrained) of theta (n, d): the inverse of `from_unit` within the prior."""
+        at = {name: i for i, name in enumerate(self.names)}
+        parts = [self.weights.to_unit(theta[:, self._weights]) if name == WEIGHTS
+                 else self.laws[name].to_unit(theta[:, at[name]]) for name, _ in self.blocks()]  # fmt: skip
+        return np.column_stack(parts)
+
+    def from_unconstrained(self, w: np.ndarray) -> np.ndarray:
+        """theta (n, d) of w (n, n_unconstrained), standard normal under the prior."""
+        return self.from_unit(ndtr(w))
+
+    def to_unconstrained(self, theta: np.ndarray) -> np.ndarray:
+        """w (n, n_unconstrained) of theta (n, d)."""
+        return ndtri(np.clip(self.to_unit(theta), _EDGE, 1.0 - _EDGE))
+
+    def contains(self, theta: np.ndarray, *, tolerance: float = 1e-9) -> np.ndarray:
+        """Whether each theta lies inside the prior's support, (n,) bool; `tolerance` allows for rounding."""
+        weights = theta[:, self._weights]
+        inside = np.all(weights >= 0.0, axis=1) & (np.abs(weights.sum(axis=1) - 1.0) < tolerance)
+        for name, values in zip(self.names, theta.T, strict=True):
+            if name not in self.weights.names:
+                low, high = self.bounds(name)
+                inside &= (values >= low - tolerance) & (values <= high + tolerance)
+        return inside
+
+    def log_density(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
+        """ln of the density of draws by name, each (...), in the free parameters but the last SFH weight."""
+        weights = np.stack([np.asarray(draws[name], dtype=float) for name in self.weights.names], axis=-1)
+        total = self.weights.log_density(weights)
+        for name, law in self.laws.items():
+            # stored in single precision
+            total = total + law.log_density(np.clip(np.asarray(draws[name], dtype=float), law.low, law.high))
+        return total
+
+    @property
+    def _weights(self) -> slice:
+        first = self.names.index(self.weights.names[0])
+        return slice(first, first + len(self.weights.names))
+
+
+def make_prior(settings: GalaxyModel) -> Prior:
+    """The prior that the model settings name, of as many SFH and metallicity weights as there are bases.
+
+    The n SFH weights have the flat Dirichlet prior: the fractions of the stick are Beta(1, n - 1), ..., Beta(1, 1). The
+    released SEDflow code takes Beta(1, 1) throughout, which makes the means of four 1/2, 1/4, 1/8, 1/8.
+
+    Raises PopcatError for a prior of an unknown parameter, and for one that cannot be that parameter's.
+    """
+    names = parameter_names(settings.n_sfh_bases, settings.n_metallicity_bases, settings.metallicity)
+    own = {name: _own_range(name, settings) for name in names if not name.startswith(WEIGHTS)}
+    given = dict(settings.priors)
+    weights = _stick(settings, given.pop(WEIGHTS, None))
+    redshift = given.pop(REDSHIFT, Uniform())
+    if unknown := [name for name in given if name not in own]:
+        raise PopcatError(f'priors: no parameter "{unknown[0]}": {did_you_mean(unknown[0], [*own, WEIGHTS, REDSHIFT])}')
+    if isinstance(redshift, Fixed | Tied | Dirichlet):
+        raise PopcatError(f'priors.redshift: expected a family that spreads, such as "table", got "{redshift.family}": '
+                          "redshifts are given galaxy by galaxy")
+    fixed = {name: family.value for name, family in given.items() if isinstance(family, Fixed)}
+    tied = {name: family for name, family in given.items() if isinstance(family, Tied)}
+    laws = {name: _law(name, given.get(name, Uniform()), *own[name]) for name in own if name not in {*fixed, *tied}}
+    for name, tie in tied.items():
+        if tie.to not in {*laws, *fixed}:
+            raise PopcatError(f'priors.{name}: tied to "{tie.to}", which is no parameter that is free or fixed: '
+                              f"{did_you_mean(tie.to, [*laws, *fixed])}")
+    if not laws:
+        raise PopcatError("priors: every parameter is fixed or tied: expected at least one that is free")
+    return Prior(names, weights, laws, fixed, tied, redshift)
+
+
+@lru_cache(maxsize=16)
+def _redshift_law(family: Spread, low: float, high: float) -> Law:
+    law = Law(family, low, high, within=True)
+    if not law.low < law.high:
+        raise PopcatError(f"priors.redshift: expected some of it between {low:g} and {high:g}, the survey's "
+                          "redshift_range")
+    return law
+
+
+def _law(name: str, family, low: float, high: float) -> Law:
+    if isinstance(family, Dirichlet):
+        raise PopcatError(f'priors.{name}: "dirichlet" is for the SFH weights, the table [priors.{WEIGHTS}]')
+    law = Law(family, low, high)
+    if not law.low < law.high:
+        raise PopcatError(f"priors.{name}: expected low < high, got {law.low:g}, {law.high:g}")
+    if family.family == "log_uniform" and not law.low > 0.0:
+        raise PopcatError(f'priors.{name}: "log_uniform" needs low > 0, got {law.low:g}: say low')
+    if family.outside(law.low, law.high) > 1.0 - 1e-9:
+        raise PopcatError(f"priors.{name}: the {family.family} distribution lies outside {law.low:g} to {law.high:g}")
+    return law
+
+
+def _stick(settings: GalaxyModel, family) -> Stick:
+    n = settings.n_sfh_bases
+    if family is None:
+        flat = tuple(float(b) for b in range(n - 1, 0, -1))
+        return Stick((1.0,) * (n - 1), flat if settings.beta == "flat" else (1.0,) * (n - 1))
+    if not isinstance(family, Dirichlet) or len(family.concentration) != n:
+        raise PopcatError(f'priors.{WEIGHTS}: expected family = "dirichlet" with {n} concentrations, one for each SFH '
+                          f'weight, got family = "{family.family}"')
+    after = np.cumsum(family.concentration[::-1])[::-1]
+    return Stick(family.concentration[:-1], tuple(float(b) for b in after[1:]))
+
+
+def _own_range(name: str, settings: GalaxyModel) -> tuple[float, float]:
+    """The range of a parameter whose prior names none."""
+    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_BURST, **_DUST}
+    return known.get(name, _LOG_GAMMA)
+
+
+def parameter_names(n_sfh: int = 4, n_zh: int = 2, metallicity: str = "evolving") -> tuple[str, ...]:
+    """The parameters of a model with so many bases, in the order of theta's columns.
+
+    >>> parameter_names(n_sfh=1, metallicity="constant")
+    ('log_mstar_formed', 'beta1', 'f_burst', 't_burst', 'log_z', 'tau_bc', 'tau_ism', 'n_dust')
+    """
+    betas = [f"beta{k + 1}" for k in range(n_sfh)]
+    metals = ["log_z"] if metallicity == "constant" else [f"log_gamma{k + 1}" for k in range(n_zh)]
+    return ("log_mstar_formed", *betas, *_BURST, *metals, *_DUST)
