@@ -1,10 +1,11 @@
 """The galaxy model's fixed parts, read once: SSP grid, bases, time bins, cosmology."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.forward.components import Components
 from popcat.forward.cosmology import CosmologyTable, cosmology_table
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.histories import Bases, TimeBins, model_bases, time_bins
@@ -20,11 +21,17 @@ class Ingredients:
     bins: TimeBins
     cosmology: CosmologyTable
     birth_cloud_age_gyr: float
+    components: Components = field(default_factory=Components)
+
+    @property
+    def n_history(self) -> int:
+        """Number of theta's columns before those of the components: mass, history, burst, metallicity."""
+        return len(self.bases.sfh) + len(self.bases.zh) + 3
 
     @property
     def n_theta(self) -> int:
         """Number of parameters: theta's columns."""
-        return len(self.bases.sfh) + len(self.bases.zh) + 6
+        return self.n_history + len(self.components.names)
 
     def require_stars(self, z_max: float) -> None:
         """PopcatError if no basis has formed stars by the redshift z_max: no history could be scaled to its mass.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from popcat.errors import PopcatError
-from popcat.forward.dust import birth_cloud_curve, diffuse_curve
+from popcat.forward.components import Clear, attenuated, escaping, gas_of, through_dust, values
 from popcat.forward.filters import FilterCurve
 from popcat.forward.histories import point_weights, row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
@@ -38,7 +38,8 @@ def population(theta: np.ndarray, redshift: float, ingredients: Ingredients) -> 
     """
     t_age = float(ingredients.cosmology.age(redshift))
     n_sfh = len(ingredients.bases.sfh)
-    beta, (f_burst, t_burst), gamma = theta[1 : 1 + n_sfh], theta[1 + n_sfh : 3 + n_sfh], 10.0 ** theta[3 + n_sfh : -3]
+    beta, (f_burst, t_burst) = theta[1 : 1 + n_sfh], theta[1 + n_sfh : 3 + n_sfh]
+    gamma = 10.0 ** theta[3 + n_sfh : ingredients.n_history]
     f_burst = f_burst if t_burst <= t_age else 0.0
     edges = ingredients.bins.edges_gyr
     edges = np.append(edges[edges < t_age], t_age)
@@ -60,27 +61,38 @@ def population(theta: np.ndarray, redshift: float, ingredients: Ingredients) -> 
 def rest_spectrum(
     theta: np.ndarray, redshift: float, ingredients: Ingredients, wave_aa: np.ndarray | None = None
 ) -> np.ndarray:
-    """Attenuated luminosity in Lsun / Angstrom at rest-frame wavelengths, by default the grid's own.
+    """Luminosity in Lsun / Angstrom at rest-frame wavelengths, by default the grid's own: stars, gas, dust, nucleus.
 
     Starlight is linear between the grid's wavelengths; the dust is exact at every wavelength asked for.
     """
-    stars = population(theta, redshift, ingredients)
     wave = ingredients.grid.wave_aa if wave_aa is None else wave_aa
-    light = {True: np.zeros(len(ingredients.grid.wave_aa)), False: np.zeros(len(ingredients.grid.wave_aa))}
+    value = values(ingredients.components, theta[ingredients.n_history :])
+    clear = clear_light(theta, redshift, ingredients)
+    return 10.0 ** theta[0] * through_dust(clear, ingredients.components, value, wave)
+
+
+def clear_light(theta: np.ndarray, redshift: float, ingredients: Ingredients) -> Clear:
+    """Light before dust, per solar mass formed, of stars and of the gas around the young ones."""
+    stars, grid = population(theta, redshift, ingredients), ingredients.grid
+    gas = values(ingredients.components, theta[ingredients.n_history :]).gas
+    through = None if gas is None else escaping(grid, gas[1])
+    light = {True: np.zeros(len(grid.wave_aa)), False: np.zeros(len(grid.wave_aa))}
     for i, mass in enumerate(stars.mass):
-        light[bool(stars.young[i])] += mass * _ssp(ingredients.grid, stars.age_weights[i], stars.log_z[i])
-    old, young = (np.interp(wave, ingredients.grid.wave_aa, light[key]) for key in (False, True))
-    tau_bc, tau_ism, n_dust = theta[-3:]
-    through_clouds = old + young * np.exp(-tau_bc * birth_cloud_curve(wave))
-    return 10.0 ** theta[0] * through_clouds * np.exp(-tau_ism * diffuse_curve(wave, n_dust))
+        light[bool(stars.young[i])] += mass * _ssp(grid, stars.age_weights[i], stars.log_z[i], through)
+    if gas is not None:
+        for young in (True, False):
+            of = stars.young == young
+            light[young] += gas_of(stars.mass[of], stars.log_z[of], stars.age_weights[of], grid, *gas)
+    return Clear(grid.wave_aa, light[False], light[True])
 
 
-def _ssp(grid, age_weights, log_z) -> np.ndarray:
-    """Light of one SSP: linear in ln Z between the grid's metallicities."""
+def _ssp(grid, age_weights, log_z, through=None) -> np.ndarray:
+    """Light of one SSP, linear in ln Z between the grid's metallicities; its gas leaves `through` (n_age, n_wave)."""
     left = int(np.clip(np.searchsorted(grid.log_z_abs, log_z, side="right") - 1, 0, len(grid.log_z_abs) - 2))
     fraction = (log_z - grid.log_z_abs[left]) / (grid.log_z_abs[left + 1] - grid.log_z_abs[left])
     used = np.flatnonzero(age_weights)
-    low, high = (age_weights[used] @ grid.lum[iz, used] for iz in (left, left + 1))
+    left_over = 1.0 if through is None else through[used]
+    low, high = (age_weights[used] @ (grid.lum[iz, used] * left_over) for iz in (left, left + 1))
     return low * (1.0 - fraction) + high * fraction
 
 
@@ -233,9 +245,13 @@ def observed_spectra(theta: np.ndarray, redshift: np.ndarray, ingredients: Ingre
     redshift : (n,)
 
     Light is linear in the weights of the grid's SSPs, so a chunk of galaxies is (weights) @ (grid); held by a test to
-    `popcat.forward.spectrum.observed_spectrum`, galaxy by galaxy, of which it takes a fifth of the time.
+    `popcat.forward.spectrum.observed_spectrum`, galaxy by galaxy, of which it takes a fifth of the time. With gas,
+    emission of dust or a nucleus it is that, galaxy by galaxy.
     """
     redshift = np.asarray(redshift, dtype=float)
+    if not ingredients.components.only_attenuation:
+        spectra = [observed_spectrum(row, z, ingredients, wave_aa)[1] for row, z in zip(theta, redshift, strict=True)]
+        return np.array(spectra).reshape(len(theta), len(wave_aa))
     near = _wavelengths_used(ingredients.grid.wave_aa, wave_aa, redshift)
     grid_wave, lum = ingredients.grid.wave_aa[near], ingredients.grid.lum[:, :, near].reshape(-1, int(near.sum()))
     out = np.empty((len(theta), len(wave_aa)))
@@ -278,9 +294,8 @@ def _between(log_z_abs: np.ndarray, stars: Population) -> tuple[np.ndarray, np.n
 def _observed(old, young, theta, redshift, ingredients, grid_wave, wave_aa):
     """f_nu in nMgy from the light of old and young stars in Lsun / A per Msun: dust, distance, units."""
     wave = wave_aa / (1.0 + redshift)
-    tau_bc, tau_ism, n_dust = theta[-3:]
-    old, young = np.interp(wave, grid_wave, old), np.interp(wave, grid_wave, young)
-    lum = (old + young * np.exp(-tau_bc * birth_cloud_curve(wave))) * np.exp(-tau_ism * diffuse_curve(wave, n_dust))
+    components, last = ingredients.components, theta[ingredients.n_history :]
+    lum = attenuated(Clear(grid_wave, old, young).at(wave), components.dust_law, values(components, last))
     dist_cm = float(ingredients.cosmology.luminosity_distance(redshift)) * 1e6 * PC_CM
     scale = 10.0 ** theta[0] * LSUN_ERG_S / (4.0 * np.pi * dist_cm**2 * (1.0 + redshift))
     return scale * lum * wave_aa**2 / C_AA_S / NMGY_FNU
