@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import betaln, expit, ndtr, ndtri
 from scipy.stats import beta as beta_law
 
-from popcat.distributions import NORMAL, Dirichlet, Fixed, Law, Spread, Tied, Uniform
+from popcat.distributions import NORMAL, AnyFamily, Dirichlet, Fixed, Law, LogUniform, Spread, Tied, Uniform
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import GalaxyModel
 
@@ -22,6 +22,17 @@ REDSHIFT, WEIGHTS = "redshift", "beta"
 """What `GalaxyModel.priors` calls the redshift, and all SFH weights."""
 _BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
 _DUST = {"tau_bc": (0.0, 3.0), "tau_ism": (0.0, 3.0), "n_dust": (-2.0, 1.0)}
+_COMPONENTS = {
+    "bump_dust": (0.0, 5.0), "log_u": (-4.0, -1.0), "f_esc": (0.0, 1.0), "q_pah": (0.47, 4.58), "u_min": (0.1, 25.0),
+    "gamma_dust": (1e-3, 0.5), "log_f_agn": (-4.0, 1.0), "ebv_agn": (0.0, 1.0),
+}  # fmt: skip
+_SLOPES = {"salim": (-1.6, 0.4), "charlot_fall": (-1.5, -0.3)}
+"""Ranges of n_dust where it is another law's."""
+_FAMILIES: dict[str, AnyFamily] = {
+    "f_esc": Fixed(family="fixed", value=0.0), "u_min": LogUniform(family="log_uniform"),
+    "gamma_dust": LogUniform(family="log_uniform"),
+}  # fmt: skip
+"""Families of those that are not uniform unless told so."""
 # The embedded and the published metallicity bases peak near 3: the weights reach 1.5e-2, a metallicity itself 4.5e-2,
 # the range of MIST either way.
 _LOG_GAMMA = (float(np.log10(4.5e-5)), float(np.log10(1.5e-2)))
@@ -210,9 +221,11 @@ def make_prior(settings: GalaxyModel) -> Prior:
 
     Raises PopcatError for a prior of an unknown parameter, and for one that cannot be that parameter's.
     """
-    names = parameter_names(settings.n_sfh_bases, settings.n_metallicity_bases, settings.metallicity)
+    shape = settings.n_sfh_bases, settings.n_metallicity_bases, settings.metallicity
+    names = parameter_names(*shape, settings.component_parameters)
     own = {name: _own_range(name, settings) for name in names if not name.startswith(WEIGHTS)}
-    given = dict(settings.priors)
+    given: dict[str, AnyFamily] = {name: family for name, family in _FAMILIES.items() if name in own}
+    given |= settings.priors
     weights = _stick(settings, given.pop(WEIGHTS, None))
     redshift = given.pop(REDSHIFT, Uniform())
     if unknown := [name for name in given if name not in own]:
@@ -268,16 +281,20 @@ def _stick(settings: GalaxyModel, family) -> Stick:
 
 def _own_range(name: str, settings: GalaxyModel) -> tuple[float, float]:
     """The range of a parameter whose prior names none."""
-    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_BURST, **_DUST}
+    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_BURST, **_DUST, **_COMPONENTS}
+    if name == "n_dust":
+        return _SLOPES.get(settings.dust_law, _DUST[name])
     return known.get(name, _LOG_GAMMA)
 
 
-def parameter_names(n_sfh: int = 4, n_zh: int = 2, metallicity: str = "evolving") -> tuple[str, ...]:
-    """The parameters of a model with so many bases, in the order of theta's columns.
+def parameter_names(
+    n_sfh: int = 4, n_zh: int = 2, metallicity: str = "evolving", components: tuple[str, ...] = tuple(_DUST)
+) -> tuple[str, ...]:
+    """The parameters of a model with so many bases and these components, in the order of theta's columns.
 
     >>> parameter_names(n_sfh=1, metallicity="constant")
     ('log_mstar_formed', 'beta1', 'f_burst', 't_burst', 'log_z', 'tau_bc', 'tau_ism', 'n_dust')
     """
     betas = [f"beta{k + 1}" for k in range(n_sfh)]
     metals = ["log_z"] if metallicity == "constant" else [f"log_gamma{k + 1}" for k in range(n_zh)]
-    return ("log_mstar_formed", *betas, *_BURST, *metals, *_DUST)
+    return ("log_mstar_formed", *betas, *_BURST, *metals, *components)
