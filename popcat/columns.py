@@ -27,6 +27,14 @@ _MEANING = {
     "tau_bc": ("1", "birth-cloud optical depth at 5500 A"),
     "tau_ism": ("1", "diffuse-dust optical depth at 5500 A"),
     "n_dust": ("1", "slope offset of the diffuse attenuation curve"),
+    "bump_dust": ("1", "strength of the 2175 A bump of the diffuse attenuation curve"),
+    "log_u": ("log10(1)", "ionisation parameter of the gas around young stars"),
+    "f_esc": ("1", "fraction of the ionising light that escapes the galaxy"),
+    "q_pah": ("%", "mass of the dust in polycyclic aromatic hydrocarbons"),
+    "u_min": ("1", "least intensity of the starlight on dust, that around the Sun being 1"),
+    "gamma_dust": ("1", "fraction of the dust's mass in starlight above the least intensity"),
+    "log_f_agn": ("log10(1)", "luminosity of the accretion disc, 0.1 to 1 micron, over that of stars and gas"),
+    "ebv_agn": ("mag", "reddening E(B-V) of the nucleus"),
 }
 
 
@@ -289,7 +297,8 @@ _EXACT = {
 _PHYSICS = (
     ("log_mstar", "phys.mass"), ("log_sfr", "phys.SFR"), ("log_ssfr", "phys.SFR"), ("log_z", "phys.abund.Z"),
     ("log_gamma", "phys.abund.Z"), ("age", "time.age"), ("t_burst", "time.age"),
-    ("tau", "phys.absorption.opticalDepth"), ("n_dust", "phys.absorption"), ("redshift", "src.redshift"),
+    ("tau", "phys.absorption.opticalDepth"), ("n_dust", "phys.absorption"), ("bump_dust", "phys.absorption"),
+    ("ebv_agn", "phys.absorption"), ("redshift", "src.redshift"),
     ("tail_", "stat.probability"),
 )  # fmt: skip
 _STATISTIC = {"p50": "stat.median", "p16": "stat.interval", "p84": "stat.interval"}

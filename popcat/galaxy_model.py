@@ -8,6 +8,19 @@ from popcat.display import Displayed
 from popcat.distributions import AnyFamily
 from popcat.settings import Settings, ascending
 
+LAW_PARAMETERS = {
+    "kriek_conroy": ("n_dust",),
+    "calzetti": (),
+    "smc": (),
+    "salim": ("n_dust", "bump_dust"),
+    "charlot_fall": ("n_dust",),
+}
+"""Attenuation laws, and the parameters of their own beside the optical depths."""
+GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
+DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
+AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
+_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn")
+
 
 class GalaxyModel(Displayed, Settings):
     """The galaxy model: stellar populations, bases, discretisation, dust, cosmology, prior ranges."""
@@ -32,6 +45,16 @@ class GalaxyModel(Displayed, Settings):
     (benchmarks/time_bins.py says what that gains), at so much more table and time."""
     birth_cloud_age_gyr: float = pydantic.Field(default=0.1, ge=0.0)
     """Stars younger than this are behind tau_bc: 0.1 in the SEDflow paper, 0.01 in its released code."""
+    gas: Literal["grid", "cloudy"] = "grid"
+    """Gas around young stars: what the SSP grid holds, or "cloudy", at the ionisation parameter log_u, with the
+    fraction f_esc of the ionising light that escapes (0 unless `priors` says otherwise)."""
+    dust_law: Literal["kriek_conroy", "calzetti", "smc", "salim", "charlot_fall"] = "kriek_conroy"
+    """Attenuation of the diffuse dust: Kriek & Conroy 2013 and Charlot & Fall 2000 of slope n_dust, Calzetti et al.
+    2000, the Small Magellanic Cloud, or Salim et al. 2018 of slope n_dust and bump bump_dust."""
+    dust_emission: Literal["none", "draine_li_2007"] = "none"
+    """Emission of what dust absorbs: none, or Draine & Li 2007 with q_pah, u_min and gamma_dust."""
+    agn: Literal["none", "temple_2021"] = "none"
+    """Active nucleus: none, or disc and hot dust of Temple et al. 2021, log_f_agn of the light, reddened by ebv_agn."""
     cosmology: str = "Planck13"
     """Name of an astropy.cosmology realisation."""
     beta: Literal["flat", "provabgs_warped"] = "flat"
@@ -50,7 +73,7 @@ class GalaxyModel(Displayed, Settings):
     @pydantic.model_serializer(mode="wrap")
     def _without_later(self, handler):
         """As models were written before these could be set: they have the same hashes."""
-        later = {name for name in ("priors", "bins_per_dex") if getattr(self, name) == type(self)._default(name)}
+        later = {name for name in _LATER if getattr(self, name) == type(self)._default(name)}
         return {key: one for key, one in handler(self).items() if key not in later}
 
     @classmethod
@@ -58,5 +81,16 @@ class GalaxyModel(Displayed, Settings):
         return cls.model_fields[name].get_default(call_default_factory=True)
 
     def _facts(self) -> dict[str, object]:
-        found = {name: getattr(self, name) for name in type(self).model_fields if name != "priors"}
+        hidden = {"priors", *(name for name in _LATER if getattr(self, name) == type(self)._default(name))}
+        found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
         return found | {f"prior of {name}": one.family for name, one in self.priors.items()}
+
+    @property
+    def component_parameters(self) -> tuple[str, ...]:
+        """The parameters of dust, gas and nucleus: theta's last columns.
+
+        >>> GalaxyModel(dust_law="calzetti", agn="temple_2021").component_parameters
+        ('tau_bc', 'tau_ism', 'log_f_agn', 'ebv_agn')
+        """
+        return ("tau_bc", "tau_ism", *LAW_PARAMETERS[self.dust_law], *GAS_PARAMETERS[self.gas],
+                *DUST_EMISSION_PARAMETERS[self.dust_emission], *AGN_PARAMETERS[self.agn])  # fmt: skip

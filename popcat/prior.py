@@ -11,129 +11,48 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betaln, expit, ndtr, ndtri
-from scipy.stats import beta as beta_law
+from scipy.special import ndtr, ndtri
 
-from popcat.distributions import NORMAL, Continuity, Dirichlet, Fixed, Law, Spread, StudentT, Tied, Uniform, Volume
+from popcat.distributions import (
+    AnyFamily,
+    Continuity,
+    Dirichlet,
+    Fixed,
+    Law,
+    LogUniform,
+    Spread,
+    StudentT,
+    Tied,
+    Uniform,
+    Volume,
+)
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import GalaxyModel
+from popcat.simplex import WEIGHTS, Ratios, Stick
 
-REDSHIFT, WEIGHTS = "redshift", "beta"
-"""What `GalaxyModel.priors` calls the redshift, and all SFH weights."""
+REDSHIFT = "redshift"
+"""What `GalaxyModel.priors` calls the redshift."""
 _BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
 _DUST = {"tau_bc": (0.0, 3.0), "tau_ism": (0.0, 3.0), "n_dust": (-2.0, 1.0)}
+_COMPONENTS = {
+    "bump_dust": (0.0, 5.0), "log_u": (-4.0, -1.0), "f_esc": (0.0, 1.0), "q_pah": (0.47, 4.58), "u_min": (0.1, 25.0),
+    "gamma_dust": (1e-3, 0.5), "log_f_agn": (-4.0, 1.0), "ebv_agn": (0.0, 1.0),
+}  # fmt: skip
+_SLOPES = {"salim": (-1.6, 0.4), "charlot_fall": (-1.5, -0.3)}
+"""Ranges of n_dust where it is another law's."""
+_FAMILIES: dict[str, AnyFamily] = {
+    "f_esc": Fixed(family="fixed", value=0.0), "u_min": LogUniform(family="log_uniform"),
+    "gamma_dust": LogUniform(family="log_uniform"),
+}  # fmt: skip
+"""Families of those that are not uniform unless told so."""
 # The embedded and the published metallicity bases peak near 3: the weights reach 1.5e-2, a metallicity itself 4.5e-2,
 # the range of MIST either way.
 _LOG_GAMMA = (float(np.log10(4.5e-5)), float(np.log10(1.5e-2)))
 _LOG_Z = (float(np.log10(4.5e-5)), float(np.log10(4.5e-2)))
 # Keeps probits finite: a theta on the prior's very edge is moved by this much in probability.
 _EDGE = 1e-12
-# The smallest weight, as single precision stores it; and the largest log10 of a ratio, as in Prospector.
-_TINY, _MAX_LOG_RATIO = 1e-38, 10.0
-
-
-@dataclass(frozen=True)
-class Stick:
-    """The prior of n SFH weights: fraction i of the stick that is left is Beta(a_i, b_i), (n - 1,) each."""
-
-    a: tuple[float, ...]
-    b: tuple[float, ...]
-
-    @property
-    def n_free(self) -> int:
-        """Coordinates: one fewer than the weights."""
-        return len(self.b)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return _weight_names(self.n_free)
-
-    def from_unit(self, u: np.ndarray) -> np.ndarray:
-        """Weights (n, n_weight) of u (n, n_weight - 1)."""
-        left = np.ones(len(u))
-        columns = []
-        for i, (a, b) in enumerate(zip(self.a, self.b, strict=True)):
-            if a == 1.0:
-                with np.errstate(divide="ignore"):  # u = 1 takes the whole stick: log 0
-                    ln_after = np.log1p(-u[:, i]) / b
-                columns.append(left * -np.expm1(ln_after))
-                left = left * np.exp(ln_after)
-            else:
-                odds = np.interp(ndtri(u[:, i]), NORMAL, log_odds(a, b))
-                columns.append(left * expit(odds))
-                left = left * expit(-odds)
-        return np.column_stack([*columns, left])
-
-    def to_unit(self, weights: np.ndarray) -> np.ndarray:
-        """u of weights: the CDF of each fraction.
-
-        What is left is summed from the end: 1 minus the weights before loses the digits of a small remainder.
-        """
-        left = np.maximum(np.cumsum(weights[:, ::-1], axis=1)[:, ::-1], 1e-300)
-        after = left[:, 1:] / left[:, :-1]
-        u = 1.0 - after ** np.array(self.b)
-        for i in np.flatnonzero(np.array(self.a) != 1.0):
-            odds = np.log(np.maximum(weights[:, i], 1e-300)) - np.log(left[:, i + 1])
-            u[:, i] = ndtr(np.interp(odds, log_odds(self.a[i], self.b[i]), NORMAL))
-        return u
-
-    def log_density(self, weights: np.ndarray) -> np.ndarray:
-        """ln of the density of weights (..., n_weight), per unit of the first n_weight - 1.
-
-        What is left of the stick is the Jacobian.
-        """
-        left = np.maximum(np.cumsum(weights[..., ::-1], axis=-1)[..., ::-1], 1e-30)
-        a, b = np.array(self.a), np.array(self.b)
-        ln_after = np.log(left[..., 1:]) - np.log(left[..., :-1])
-        taken = np.log(np.maximum(weights[..., :-1], 1e-30)) - np.log(left[..., :-1])
-        fractions = (a - 1.0) * taken + (b - 1.0) * ln_after - betaln(a, b)
-        return np.sum(fractions - np.log(left[..., :-1]), axis=-1)
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """The prior of n SFH weights: log10 of the ratio of each to the next has one distribution, n - 1 of them."""
-
-    n_free: int
-    law: Law
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return _weight_names(self.n_free)
-
-    def from_unit(self, u: np.ndarray) -> np.ndarray:
-        """Weights (n, n_weight) of u (n, n_weight - 1)."""
-        steps = np.cumsum(self.law.from_unit(u), axis=1)
-        log_weight = np.column_stack([np.zeros(len(u)), -steps])
-        weights = 10.0 ** (log_weight - log_weight.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
-
-    def to_unit(self, weights: np.ndarray) -> np.ndarray:
-        """u of weights."""
-        return self.law.to_unit(self._ratios(weights))
-
-    def log_density(self, weights: np.ndarray) -> np.ndarray:
-        """ln of the density of weights (..., n_weight), per unit of the first n_weight - 1.
-
-        The Jacobian of the logarithms of the ratios is one over the product of all weights.
-        """
-        jacobian = -np.sum(np.log(np.maximum(weights, _TINY)), axis=-1) - self.n_free * np.log(np.log(10.0))
-        return np.sum(self.law.log_density(self._ratios(weights)), axis=-1) + jacobian
-
-    def _ratios(self, weights):
-        log_weight = np.log10(np.maximum(weights, _TINY))
-        return np.clip(log_weight[..., :-1] - log_weight[..., 1:], self.law.low, self.law.high)
-
-
-def _weight_names(n_free: int) -> tuple[str, ...]:
-    return tuple(f"{WEIGHTS}{k + 1}" for k in range(n_free + 1))
-
-
-@lru_cache(maxsize=64)
-def log_odds(a: float, b: float) -> np.ndarray:
-    """ln(v / (1 - v)) of a Beta(a, b) fraction v at the standard normal numbers NORMAL: both ends have digits."""
-    taken, after = beta_law(a, b).ppf(ndtr(NORMAL)), beta_law(b, a).ppf(ndtr(-NORMAL))
-    return np.log(np.maximum(taken, 1e-300)) - np.log(np.maximum(after, 1e-300))
+_MAX_LOG_RATIO = 10.0
+"""Of log10 of the ratio of two SFH weights, as in Prospector."""
 
 
 @dataclass(frozen=True)
@@ -256,9 +175,11 @@ def make_prior(settings: GalaxyModel) -> Prior:
 
     Raises PopcatError for a prior of an unknown parameter, and for one that cannot be that parameter's.
     """
-    names = parameter_names(settings.n_sfh_bases, settings.n_metallicity_bases, settings.metallicity)
+    shape = settings.n_sfh_bases, settings.n_metallicity_bases, settings.metallicity
+    names = parameter_names(*shape, settings.component_parameters)
     own = {name: _own_range(name, settings) for name in names if not name.startswith(WEIGHTS)}
-    given = dict(settings.priors)
+    given: dict[str, AnyFamily] = {name: family for name, family in _FAMILIES.items() if name in own}
+    given |= settings.priors
     weights = _weights(settings, given.pop(WEIGHTS, None))
     redshift = given.pop(REDSHIFT, Uniform())
     if unknown := [name for name in given if name not in own]:
@@ -319,16 +240,20 @@ def _weights(settings: GalaxyModel, family) -> Stick | Ratios:
 
 def _own_range(name: str, settings: GalaxyModel) -> tuple[float, float]:
     """The range of a parameter whose prior names none."""
-    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_BURST, **_DUST}
+    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_BURST, **_DUST, **_COMPONENTS}
+    if name == "n_dust":
+        return _SLOPES.get(settings.dust_law, _DUST[name])
     return known.get(name, _LOG_GAMMA)
 
 
-def parameter_names(n_sfh: int = 4, n_zh: int = 2, metallicity: str = "evolving") -> tuple[str, ...]:
-    """The parameters of a model with so many bases, in the order of theta's columns.
+def parameter_names(
+    n_sfh: int = 4, n_zh: int = 2, metallicity: str = "evolving", components: tuple[str, ...] = tuple(_DUST)
+) -> tuple[str, ...]:
+    """The parameters of a model with so many bases and these components, in the order of theta's columns.
 
     >>> parameter_names(n_sfh=1, metallicity="constant")
     ('log_mstar_formed', 'beta1', 'f_burst', 't_burst', 'log_z', 'tau_bc', 'tau_ism', 'n_dust')
     """
     betas = [f"beta{k + 1}" for k in range(n_sfh)]
     metals = ["log_z"] if metallicity == "constant" else [f"log_gamma{k + 1}" for k in range(n_zh)]
-    return ("log_mstar_formed", *betas, *_BURST, *metals, *_DUST)
+    return ("log_mstar_formed", *betas, *_BURST, *metals, *components)

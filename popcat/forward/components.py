@@ -12,48 +12,66 @@ from 0.1 to 1 micron. All terms are linear in the galaxy's mass. Emission of dus
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from popcat.errors import PopcatError
 from popcat.forward.agn import agn_spectrum
 from popcat.forward.dust import LAWS, birth_cloud_power_law
 from popcat.forward.dust_emission import dust_spectrum
 from popcat.forward.gas import age_weights, gas_light, load_gas, node_weights
 from popcat.forward.grid import LYMAN_LIMIT_AA, SSPGrid, ionises
-
-GAS = ("log_u", "f_esc")
-DUST_EMISSION = ("q_pah", "u_min", "gamma_dust")
-AGN = ("log_f_agn", "ebv_agn")
+from popcat.galaxy_model import (
+    AGN_PARAMETERS,
+    DUST_EMISSION_PARAMETERS,
+    GAS_PARAMETERS,
+    LAW_PARAMETERS,
+    GalaxyModel,
+)
 
 
 @dataclass(frozen=True)
 class Components:
-    """Which components there are; `names` are theta's last columns.
+    """Which components there are, as the galaxy model's settings of these names have it."""
 
-    dust_law : a name of popcat.forward.dust.LAWS. gas : of any ionisation parameter, rather than what the SSP grid
-    holds. dust_emission, agn : whether there is any.
-    """
-
+    gas: str = "grid"
     dust_law: str = "kriek_conroy"
-    gas: bool = False
-    dust_emission: bool = False
-    agn: bool = False
+    dust_emission: str = "none"
+    agn: str = "none"
+
+    @classmethod
+    def of(cls, settings: GalaxyModel) -> "Components":
+        """Those of a galaxy model."""
+        return cls(settings.gas, settings.dust_law, settings.dust_emission, settings.agn)
+
+    @property
+    def parts(self) -> tuple[tuple[str, ...], ...]:
+        """Names of theta's last columns, component by component: dust, gas, emission of dust, nucleus."""
+        dust = ("tau_bc", "tau_ism", *LAW_PARAMETERS[self.dust_law])
+        return (dust, GAS_PARAMETERS[self.gas], DUST_EMISSION_PARAMETERS[self.dust_emission],
+                AGN_PARAMETERS[self.agn])  # fmt: skip
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Parameters, in the order of theta's last columns.
+        """Names of theta's last columns.
 
-        >>> Components(dust_law="calzetti", agn=True).names
+        >>> Components(dust_law="calzetti", agn="temple_2021").names
         ('tau_bc', 'tau_ism', 'log_f_agn', 'ebv_agn')
         """
-        dust = ("tau_bc", "tau_ism", *LAWS[self.dust_law].shape)
-        return (*dust, *GAS * self.gas, *DUST_EMISSION * self.dust_emission, *AGN * self.agn)
+        return tuple(name for part in self.parts for name in part)
 
     @property
     def only_attenuation(self) -> bool:
         """Whether light at one wavelength depends on the stars' light there alone."""
-        return not (self.gas or self.dust_emission or self.agn)
+        return not any(self.parts[1:])
+
+    def require_tables(self) -> None:
+        """PopcatError if band tables, which the fast photometry reads, have not all of this."""
+        if self != Components():
+            raise PopcatError(f"photometry is there for the default components alone: expected {Components()}, got "
+                              f"{self}: popcat.spectrum has these")  # fmt: skip
 
 
 class Values(NamedTuple):
@@ -70,16 +88,12 @@ class Values(NamedTuple):
 def values(components: Components, last: np.ndarray) -> Values:
     """theta's last columns of one galaxy, (n,) as in `Components.names`, by component.
 
-    >>> values(Components(dust_law="smc", gas=True), np.array([1.0, 0.5, -2.5, 0.0])).gas
+    >>> values(Components(dust_law="smc", gas="cloudy"), np.array([1.0, 0.5, -2.5, 0.0])).gas
     (-2.5, 0.0)
     """
-    tau_bc, tau_ism, *rest = (float(value) for value in last)
-    n_shape, parts = len(LAWS[components.dust_law].shape), []
-    shape, rest = tuple(rest[:n_shape]), rest[n_shape:]
-    for names, there in ((GAS, components.gas), (DUST_EMISSION, components.dust_emission), (AGN, components.agn)):
-        parts.append(tuple(rest[: len(names)]) if there else None)
-        rest = rest[len(names) * there :]
-    return Values(tau_bc, tau_ism, shape, *parts)
+    ends = np.cumsum([0, *(len(part) for part in components.parts)])
+    (tau_bc, tau_ism, *shape), *rest = (tuple(last[a:b].tolist()) for a, b in pairwise(ends))
+    return Values(tau_bc, tau_ism, tuple(shape), *(part or None for part in rest))
 
 
 class Clear(NamedTuple):

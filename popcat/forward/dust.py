@@ -157,20 +157,19 @@ def power_law_curve(wave_aa, n_dust):
 class Law(NamedTuple):
     """An attenuation law.
 
-    curve : tau(w) / tau_ism of (wave_aa, *shape). shape : names of its own parameters. birth_cloud : exponent of
-    tau(w) / tau_bc = (w / 5500 A)^birth_cloud.
+    curve : tau(w) / tau_ism of (wave_aa, *parameters), which popcat.galaxy_model.LAW_PARAMETERS names.
+    birth_cloud : exponent of tau(w) / tau_bc = (w / 5500 A)^birth_cloud.
     """
 
     curve: Callable[..., np.ndarray]
-    shape: tuple[str, ...]
     birth_cloud: float
 
 
 LAWS = {
-    "kriek_conroy": Law(diffuse_curve, ("n_dust",), -1.0),
-    "calzetti": Law(calzetti_curve, (), -1.0),
-    "smc": Law(smc_curve, (), -1.0),
-    "salim": Law(salim_curve, ("n_dust", "bump_dust"), -1.0),
-    "charlot_fall": Law(power_law_curve, ("n_dust",), -1.3),
+    "kriek_conroy": Law(diffuse_curve, -1.0),
+    "calzetti": Law(calzetti_curve, -1.0),
+    "smc": Law(smc_curve, -1.0),
+    "salim": Law(salim_curve, -1.0),
+    "charlot_fall": Law(power_law_curve, -1.3),
 }
 """Attenuation laws by the name that the galaxy model's `dust_law` gives them."""

@@ -7,6 +7,7 @@ import numpy as np
 from popcat.errors import PopcatError
 from popcat.forward.components import Components
 from popcat.forward.cosmology import CosmologyTable, cosmology_table
+from popcat.forward.gas import check_stars, load_gas
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.histories import Bases, TimeBins, model_bases, time_bins
 from popcat.galaxy_model import GalaxyModel
@@ -47,10 +48,14 @@ class Ingredients:
 
 def load_ingredients(settings: GalaxyModel) -> Ingredients:
     """Load every part that the settings name; PopcatError says which is missing or does not fit."""
+    grid, components = load_grid(settings.grid), Components.of(settings)
+    if components.gas == "cloudy":
+        check_stars(grid, load_gas())
     return Ingredients(
-        grid=load_grid(settings.grid),
+        grid=grid,
         bases=model_bases(settings),
         bins=time_bins(settings.binning, settings.birth_cloud_age_gyr, settings.bins_per_dex),
         cosmology=cosmology_table(settings.cosmology),
         birth_cloud_age_gyr=settings.birth_cloud_age_gyr,
+        components=components,
     )

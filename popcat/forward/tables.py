@@ -243,6 +243,7 @@ def load_rest_tables(survey: Survey, ingredients: Ingredients, curves: list[Filt
 
 def _load(survey, ingredients, curves, *, rest_frame: bool = False) -> BandTables:
     ingredients.require_stars(survey.redshift_range[1])
+    ingredients.components.require_tables()
     folder = cache_folder() / f"tables-{_table_key(survey, ingredients, curves, rest_frame)[:32]}"
     if not os.path.isdir(folder):  # which, unlike Path.is_dir, answers also where it may not look
         if not can_be_made(folder):  # said now, not after the minutes of making them

@@ -24,7 +24,8 @@ from popcat.forward.photometry import Photometry
 from popcat.forward.torch_photometry import TorchPhotometry, differentiable_flux
 from popcat.population.cuts import Cuts
 from popcat.population.settings import PopulationSettings
-from popcat.prior import WEIGHTS, Prior, Ratios, log_odds
+from popcat.prior import Prior
+from popcat.simplex import WEIGHTS, Ratios, log_odds
 from popcat.survey import Survey
 
 W_MAX = 5.0

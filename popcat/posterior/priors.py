@@ -30,8 +30,9 @@ import pydantic
 
 from popcat.distributions import AnyFamily, Continuity, Dirichlet, Fixed, Law, Tied, Volume
 from popcat.errors import PopcatError, did_you_mean
-from popcat.prior import REDSHIFT, WEIGHTS, Prior
+from popcat.prior import REDSHIFT, Prior
 from popcat.settings import parse_toml
+from popcat.simplex import WEIGHTS
 
 MAX_OUTSIDE = 0.01
 """More of a family's mass than this beyond the training range is refused, unless it is cut off on purpose."""
