@@ -14,6 +14,8 @@ from popcat import caches, cli, diagnosis
 from popcat.caches import can_be_made, place_caches
 from popcat.errors import PopcatError
 from popcat.forward import tables
+from popcat.galaxy_model import GalaxyModel
+from popcat.survey import load_survey
 
 PACKAGE = Path(popcat.__file__).parent
 NOBODY = 65534
@@ -150,7 +152,7 @@ def test_band_tables_that_cannot_be_kept_are_not_made(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "build_tables", made)
     said = r"cannot keep band tables in .*file/popcat: it cannot be written; .*POPCAT_CACHE"
     with pytest.raises(PopcatError, match=said):
-        tables._load(None, None, None)
+        tables.load_tables(load_survey("sdss"), GalaxyModel())
 
 
 @pytest.fixture
