@@ -127,7 +127,7 @@ def library_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) -> p
     parameters = parameter_fields(galaxy_model or GalaxyModel())
     fields = [
         _field("object_id", pa.int64(), "", "number of the draw"),
-        _field("redshift", pa.float64(), "1", "redshift, uniform in the survey's range"),
+        _field("redshift", pa.float64(), "1", "redshift, drawn from its prior"),
     ]
     fields += [_field(name, pa.float32(), unit, text) for name, (unit, text) in parameters.items()]
     for column, text in (

@@ -23,13 +23,13 @@ Others are uniform, log_uniform, student_t, beta (of the place in the range), sc
 without them it is the parameter's own.
 """
 
+from abc import abstractmethod
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
-from scipy import stats
-from scipy.special import gammaln, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from popcat.errors import PopcatError, did_you_mean
 from popcat.settings import Settings, ascending
@@ -58,9 +58,9 @@ class Distribution(Settings):
         """The part of its mass beyond low to high, before it was cut off."""
         return 0.0
 
+    @abstractmethod
     def log_density(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
         """ln of the density at x, all within low to high, normalised there."""
-        raise NotImplementedError
 
     def quantile(self, normal: np.ndarray, low: float, high: float) -> np.ndarray:
         """Where, of the mass within low to high, as much is below as of a standard normal distribution below `normal`.
@@ -68,10 +68,18 @@ class Distribution(Settings):
         By the density, integrated numerically.
         """
         x = np.linspace(low, high, _N_FINE)
-        density = np.exp(self.log_density(x, low, high))
-        below = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(x) * (density[1:] + density[:-1]))])
-        rising = np.concatenate([[True], np.diff(below) > 0.0])
-        return np.interp(ndtr(normal), below[rising] / below[-1], x[rising])
+        return tabulated_quantile(ndtr(normal), x, np.exp(self.log_density(x, low, high)))
+
+
+def tabulated_quantile(u: np.ndarray, x: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """Where a density that is tabulated at ascending x, in any unit, has the part u of its mass below (trapezoids).
+
+    >>> tabulated_quantile(np.array([0.5]), np.array([0.0, 1.0, 2.0]), np.ones(3)).tolist()
+    [1.0]
+    """
+    below = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(x) * (density[1:] + density[:-1]))])
+    rising = np.concatenate([[True], np.diff(below) > 0.0])
+    return np.interp(u, below[rising] / below[-1], x[rising])
 
 
 class Uniform(Distribution):
@@ -104,8 +112,9 @@ class _Scipy(Distribution):
     cut: bool = False
     """For another prior than that of training: cut off at the training range, however much of it lies outside."""
 
+    @abstractmethod
     def _law(self, low, high):
-        raise NotImplementedError
+        """It, frozen. scipy.stats takes half a second to import: only those pay who use it."""
 
     def outside(self, low, high):
         law = self._law(low, high)
@@ -131,7 +140,9 @@ class Normal(_Scipy):
     sigma: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        return stats.norm(self.mean, self.sigma)
+        from scipy.stats import norm
+
+        return norm(self.mean, self.sigma)
 
 
 class StudentT(_Scipy):
@@ -143,7 +154,9 @@ class StudentT(_Scipy):
     scale: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        return stats.t(self.df, self.mean, self.scale)
+        from scipy.stats import t
+
+        return t(self.df, self.mean, self.scale)
 
 
 class Exponential(_Scipy):
@@ -153,7 +166,9 @@ class Exponential(_Scipy):
     scale: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        return stats.expon(low, self.scale)
+        from scipy.stats import expon
+
+        return expon(low, self.scale)
 
 
 class Beta(_Scipy):
@@ -164,21 +179,29 @@ class Beta(_Scipy):
     b: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        return stats.beta(self.a, self.b, low, high - low)
+        from scipy.stats import beta
+
+        return beta(self.a, self.b, low, high - low)
 
 
 class _Numeric(Distribution):
     """A distribution that is normalised numerically."""
 
-    def _log_shape(self, x) -> np.ndarray:
+    @abstractmethod
+    def log_shape(self, x) -> np.ndarray:
         """ln of the density but for a constant."""
-        raise NotImplementedError
 
     def log_density(self, x, low, high):
-        fine = np.linspace(low, high, _N_FINE)
-        values = self._log_shape(fine)
-        top = values.max()
-        return self._log_shape(x) - top - np.log(np.trapezoid(np.exp(values - top), fine))
+        return self.log_shape(x) - _log_integral(self, low, high)
+
+
+@lru_cache(maxsize=64)
+def _log_integral(family: _Numeric, low: float, high: float) -> float:
+    """ln of the integral of exp(log_shape) from low to high."""
+    fine = np.linspace(low, high, _N_FINE)
+    values = family.log_shape(fine)
+    top = values.max()
+    return float(top + np.log(np.trapezoid(np.exp(values - top), fine)))
 
 
 class Schechter(_Numeric):
@@ -188,7 +211,7 @@ class Schechter(_Numeric):
     log_mass: float
     alpha: float
 
-    def _log_shape(self, x):
+    def log_shape(self, x):
         mass = _LN_10 * (x - self.log_mass)
         return (self.alpha + 1.0) * mass - np.exp(np.minimum(mass, 50.0))
 
@@ -199,7 +222,7 @@ class Volume(_Numeric):
     family: Literal["volume"]
     cosmology: str = "Planck13"
 
-    def _log_shape(self, x):
+    def log_shape(self, x):
         z, volume = _volume(self.cosmology)
         with np.errstate(divide="ignore"):  # none at z = 0
             return np.log(np.interp(x, z, volume))
@@ -256,12 +279,6 @@ class Dirichlet(Settings):
 
     family: Literal["dirichlet"]
     concentration: tuple[Annotated[float, pydantic.Field(gt=0.0)], ...]
-
-    def log_density(self, weights: np.ndarray) -> np.ndarray:
-        """ln of the density of weights (..., n) on the simplex, per unit of the first n - 1."""
-        alpha = np.array(self.concentration)
-        norm = gammaln(alpha).sum() - gammaln(alpha.sum())
-        return np.sum((alpha - 1.0) * np.log(np.maximum(weights, 1e-30)), axis=-1) - norm
 
 
 class Continuity(Settings):
@@ -338,8 +355,12 @@ class Law:
         rising = np.concatenate([[True], np.diff(values) > 0.0])
         return ndtr(np.interp(x, values[rising], normal[rising]))
 
+    def inside(self, x: np.ndarray) -> np.ndarray:
+        """Values brought within the range: single precision, or rounding, may have put them beside its ends."""
+        return np.clip(np.asarray(x, dtype=float), self.low, self.high)
+
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """ln of the density at x; -inf outside the range."""
         x = np.asarray(x, dtype=float)
         inside = (x >= self.low) & (x <= self.high)
-        return np.where(inside, self.family.log_density(np.clip(x, self.low, self.high), self.low, self.high), -np.inf)
+        return np.where(inside, self.family.log_density(self.inside(x), self.low, self.high), -np.inf)

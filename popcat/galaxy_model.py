@@ -73,15 +73,16 @@ class GalaxyModel(Displayed, Settings):
     @pydantic.model_serializer(mode="wrap")
     def _without_later(self, handler):
         """As models were written before these could be set: they have the same hashes."""
-        later = {name for name in _LATER if getattr(self, name) == type(self)._default(name)}
-        return {key: one for key, one in handler(self).items() if key not in later}
+        return {key: one for key, one in handler(self).items() if key not in self._later}
 
-    @classmethod
-    def _default(cls, name: str):
-        return cls.model_fields[name].get_default(call_default_factory=True)
+    @property
+    def _later(self) -> set[str]:
+        """Settings that came later and are what they were before."""
+        fields = type(self).model_fields
+        return {name for name in _LATER if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
 
     def _facts(self) -> dict[str, object]:
-        hidden = {"priors", *(name for name in _LATER if getattr(self, name) == type(self)._default(name))}
+        hidden = self._later | {"priors"}
         found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
         return found | {f"prior of {name}": one.family for name, one in self.priors.items()}
 

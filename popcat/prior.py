@@ -13,22 +13,10 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from popcat.distributions import (
-    AnyFamily,
-    Continuity,
-    Dirichlet,
-    Fixed,
-    Law,
-    LogUniform,
-    Spread,
-    StudentT,
-    Tied,
-    Uniform,
-    Volume,
-)
+from popcat.distributions import AnyFamily, Continuity, Dirichlet, Fixed, Law, LogUniform, Spread, Tied, Uniform, Volume
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import GalaxyModel
-from popcat.simplex import WEIGHTS, Ratios, Stick
+from popcat.simplex import WEIGHTS, Ratios, Stick, weight_names, weights_prior
 
 REDSHIFT = "redshift"
 """What `GalaxyModel.priors` calls the redshift."""
@@ -51,8 +39,6 @@ _LOG_GAMMA = (float(np.log10(4.5e-5)), float(np.log10(1.5e-2)))
 _LOG_Z = (float(np.log10(4.5e-5)), float(np.log10(4.5e-2)))
 # Keeps probits finite: a theta on the prior's very edge is moved by this much in probability.
 _EDGE = 1e-12
-_MAX_LOG_RATIO = 10.0
-"""Of log10 of the ratio of two SFH weights, as in Prospector."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +140,14 @@ class Prior:
 
     def log_density(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
         """ln of the density of draws by name, each (...), in the free parameters but the last SFH weight."""
-        weights = np.stack([np.asarray(draws[name], dtype=float) for name in self.weights.names], axis=-1)
-        total = self.weights.log_density(weights)
+        total = self.weights.log_density(self.weights_of(draws))
         for name, law in self.laws.items():
-            # stored in single precision
-            total = total + law.log_density(np.clip(np.asarray(draws[name], dtype=float), law.low, law.high))
+            total = total + law.log_density(law.inside(draws[name]))
         return total
+
+    def weights_of(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
+        """SFH weights (..., n_weight) of draws by name, each (...)."""
+        return np.stack([np.asarray(draws[name], dtype=float) for name in self.weights.names], axis=-1)
 
     @property
     def _weights(self) -> slice:
@@ -180,7 +168,8 @@ def make_prior(settings: GalaxyModel) -> Prior:
     own = {name: _own_range(name, settings) for name in names if not name.startswith(WEIGHTS)}
     given: dict[str, AnyFamily] = {name: family for name, family in _FAMILIES.items() if name in own}
     given |= settings.priors
-    weights = _weights(settings, given.pop(WEIGHTS, None))
+    of_weights, n = given.pop(WEIGHTS, None), settings.n_sfh_bases
+    weights = _default_weights(settings) if of_weights is None else weights_prior(f"priors.{WEIGHTS}", of_weights, n)
     redshift = given.pop(REDSHIFT, Uniform())
     if unknown := [name for name in given if name not in own]:
         raise PopcatError(f'priors: no parameter "{unknown[0]}": {did_you_mean(unknown[0], [*own, WEIGHTS, REDSHIFT])}')
@@ -209,33 +198,32 @@ def _redshift_law(family: Spread, low: float, high: float) -> Law:
 
 
 def _law(name: str, family, low: float, high: float) -> Law:
-    if isinstance(family, Dirichlet | Continuity):
-        raise PopcatError(f'priors.{name}: "{family.family}" is for the SFH weights, the table [priors.{WEIGHTS}]')
-    if isinstance(family, Volume):
-        raise PopcatError(f'priors.{name}: "volume" is for the redshift, the table [priors.{REDSHIFT}]')
-    law = Law(family, low, high)
-    if not law.low < law.high:
-        raise PopcatError(f"priors.{name}: expected low < high, got {law.low:g}, {law.high:g}")
-    if family.family == "log_uniform" and not law.low > 0.0:
-        raise PopcatError(f'priors.{name}: "log_uniform" needs low > 0, got {law.low:g}: say low')
+    law = law_in(f"priors.{name}", name, family, low, high)
     if family.outside(law.low, law.high) > 1.0 - 1e-9:
         raise PopcatError(f"priors.{name}: the {family.family} distribution lies outside {law.low:g} to {law.high:g}")
     return law
 
 
-def _weights(settings: GalaxyModel, family) -> Stick | Ratios:
-    n = settings.n_sfh_bases
-    if isinstance(family, Continuity):
-        law = StudentT(family="student_t", df=family.df, scale=family.scale)
-        return Ratios(n - 1, Law(law, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
-    if family is None:
-        flat = tuple(float(b) for b in range(n - 1, 0, -1))
-        return Stick((1.0,) * (n - 1), flat if settings.beta == "flat" else (1.0,) * (n - 1))
-    if not isinstance(family, Dirichlet) or len(family.concentration) != n:
-        raise PopcatError(f'priors.{WEIGHTS}: expected family = "continuity", or "dirichlet" with {n} concentrations, '
-                          f'one for each SFH weight, got family = "{family.family}"')
-    after = np.cumsum(family.concentration[::-1])[::-1]
-    return Stick(family.concentration[:-1], tuple(float(b) for b in after[1:]))
+def law_in(where: str, name: str, family, low: float, high: float) -> Law:
+    """The distribution that a family has where the parameter's own range is low to high; `where` is its table.
+
+    Raises PopcatError where this parameter cannot have the family, whatever the numbers, or not in that range.
+    """
+    if isinstance(family, Dirichlet | Continuity):
+        raise PopcatError(f'{where}: "{family.family}" is for the SFH weights, the table of the name {WEIGHTS}')
+    if isinstance(family, Volume) and name != REDSHIFT:
+        raise PopcatError(f'{where}: "volume" is for the redshift, the table of the name {REDSHIFT}')
+    law = Law(family, low, high)
+    if not law.low < law.high:
+        raise PopcatError(f"{where}: expected low < high, got {law.low:g}, {law.high:g}")
+    if isinstance(family, LogUniform) and not law.low > 0.0:
+        raise PopcatError(f'{where}: "log_uniform" needs low > 0, got {law.low:g}: say low')
+    return law
+
+
+def _default_weights(settings: GalaxyModel) -> Stick:
+    n = settings.n_sfh_bases - 1
+    return Stick((1.0,) * n, tuple(float(b) for b in range(n, 0, -1)) if settings.beta == "flat" else (1.0,) * n)
 
 
 def _own_range(name: str, settings: GalaxyModel) -> tuple[float, float]:
@@ -254,6 +242,5 @@ def parameter_names(
     >>> parameter_names(n_sfh=1, metallicity="constant")
     ('log_mstar_formed', 'beta1', 'f_burst', 't_burst', 'log_z', 'tau_bc', 'tau_ism', 'n_dust')
     """
-    betas = [f"beta{k + 1}" for k in range(n_sfh)]
     metals = ["log_z"] if metallicity == "constant" else [f"log_gamma{k + 1}" for k in range(n_zh)]
-    return ("log_mstar_formed", *betas, *_BURST, *metals, *components)
+    return ("log_mstar_formed", *weight_names(n_sfh), *_BURST, *metals, *components)

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betaln, expit, ndtr, ndtri
-from scipy.stats import beta as beta_law
+from scipy.special import betaincinv, betaln, expit, ndtr, ndtri
 
-from popcat.distributions import NORMAL, Law
+from popcat.distributions import NORMAL, Continuity, Dirichlet, Law, StudentT
+from popcat.errors import PopcatError
 
 WEIGHTS = "beta"
 """What `GalaxyModel.priors` calls all SFH weights."""
 _TINY = 1e-38
 """The smallest weight, as single precision stores it."""
+_MAX_LOG_RATIO = 10.0
+"""Of log10 of the ratio of two weights, as in Prospector."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Stick:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return _weight_names(self.n_free)
+        return weight_names(self.n_free + 1)
 
     def from_unit(self, u: np.ndarray) -> np.ndarray:
         """Weights (n, n_weight) of u (n, n_weight - 1)."""
@@ -82,7 +84,7 @@ class Ratios:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return _weight_names(self.n_free)
+        return weight_names(self.n_free + 1)
 
     def from_unit(self, u: np.ndarray) -> np.ndarray:
         """Weights (n, n_weight) of u (n, n_weight - 1)."""
@@ -105,15 +107,35 @@ class Ratios:
 
     def _ratios(self, weights):
         log_weight = np.log10(np.maximum(weights, _TINY))
-        return np.clip(log_weight[..., :-1] - log_weight[..., 1:], self.law.low, self.law.high)
+        return self.law.inside(log_weight[..., :-1] - log_weight[..., 1:])
 
 
-def _weight_names(n_free: int) -> tuple[str, ...]:
-    return tuple(f"{WEIGHTS}{k + 1}" for k in range(n_free + 1))
+def weight_names(n: int) -> tuple[str, ...]:
+    """Names of n SFH weights.
+
+    >>> weight_names(2)
+    ('beta1', 'beta2')
+    """
+    return tuple(f"{WEIGHTS}{k + 1}" for k in range(n))
+
+
+def weights_prior(where: str, family: object, n: int) -> Stick | Ratios:
+    """The prior of n SFH weights that a family names; `where` is the table in which it stands.
+
+    Raises PopcatError for a family that is not of weights, or of another number of them.
+    """
+    if isinstance(family, Continuity):
+        law = StudentT(family="student_t", df=family.df, scale=family.scale)
+        return Ratios(n - 1, Law(law, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
+    if not isinstance(family, Dirichlet) or len(family.concentration) != n:
+        raise PopcatError(f'{where}: the {n} SFH weights have family = "continuity", or "dirichlet" with {n} '
+                          f'concentrations, one for each; got family = "{getattr(family, "family", family)}"')
+    after = np.cumsum(family.concentration[::-1])[::-1]
+    return Stick(family.concentration[:-1], tuple(float(b) for b in after[1:]))
 
 
 @lru_cache(maxsize=64)
 def log_odds(a: float, b: float) -> np.ndarray:
     """ln(v / (1 - v)) of a Beta(a, b) fraction v at the standard normal numbers NORMAL: both ends have digits."""
-    taken, after = beta_law(a, b).ppf(ndtr(NORMAL)), beta_law(b, a).ppf(ndtr(-NORMAL))
+    taken, after = betaincinv(a, b, ndtr(NORMAL)), betaincinv(b, a, ndtr(-NORMAL))
     return np.log(np.maximum(taken, 1e-300)) - np.log(np.maximum(after, 1e-300))

@@ -1,5 +1,8 @@
 """A parameter's prior may have any family: the map from the unit cube draws it, and torch draws the same."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -185,6 +188,13 @@ def test_a_prior_that_cannot_be_is_refused_in_one_line(case):
     with pytest.raises(PopcatError, match=message) as caught:
         make_prior(model(**priors))
     assert "\n" not in str(caught.value)
+
+
+def test_names_and_columns_are_had_without_scipys_statistics():
+    """They take half a second to import, which every command would pay."""
+    code = "import sys, popcat.columns; print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_equal_laws_are_equal():

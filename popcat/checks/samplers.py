@@ -10,18 +10,19 @@ s = 10^(change of log_mstar_formed), so over s the likelihood is a Gaussian of m
 
     a = sum(f d / err^2) / S,  S = sum(f^2 / err^2)
 
-of the model's fluxes f and the data d. With log_mstar_formed uniform in (low, high) and s from that Gaussian the weight
-is L(s = a) sqrt(2 pi / S) / (s ln 10 (high - low)). Draws are accepted with their weight over the largest: independent
-draws of the exact posterior. Mean weight: the evidence. A measured redshift is drawn from its own Gaussian.
+of the model's fluxes f and the data d. With the prior p of log_mstar_formed and s from that Gaussian the weight is
+L(s = a) sqrt(2 pi / S) p / (s ln 10). Draws are accepted with their weight over the largest: independent draws of the
+exact posterior. Mean weight: the evidence. A measured redshift is drawn from its own Gaussian times its prior.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from popcat.distributions import Law
+from popcat.distributions import Law, tabulated_quantile
 from popcat.errors import PopcatError
 from popcat.galaxies import MIN_REDSHIFT_ERR, observed
 from popcat.prior import Prior
@@ -70,8 +71,7 @@ class Galaxy:
         if not self.is_free:
             return self.prior.from_unconstrained(w), np.full(len(w), self.redshift)
         law = self.prior.redshift_law(self.redshift_range)
-        redshift = np.clip(law.from_unit(ndtr(w[:, -1])), law.low, law.high)
-        return self.prior.from_unconstrained(w[:, :-1]), redshift
+        return self.prior.from_unconstrained(w[:, :-1]), law.inside(law.from_unit(ndtr(w[:, -1])))
 
     def to_w(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """w (n, n_dim) of theta (n, n_parameter) and redshift (n,)."""
@@ -82,22 +82,21 @@ class Galaxy:
         return np.column_stack([w, ndtri(np.clip(u, _EDGE, 1.0 - _EDGE))])
 
     def draw_prior(self, random: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """theta (n, n_parameter) and redshift (n,) of the prior; a measured redshift is of its own Gaussian."""
+        """theta (n, n_parameter) and redshift (n,) of the prior; a measured redshift is of prior times Gaussian."""
         theta, redshift = self.to_theta(random.standard_normal((n, self.n_dim)))
         if self.is_free and not np.isnan(self.redshift):
-            z, below, _ = self._measured_redshift()
-            redshift = np.interp(random.uniform(size=n), below, z)
+            redshift = tabulated_quantile(random.uniform(size=n), *self.measured_redshift[:2])
         return theta, redshift
 
-    def _measured_redshift(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Redshifts and the probability below them, of prior times Gaussian; and ln of the integral of that."""
+    @cached_property
+    def measured_redshift(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Redshifts; prior times Gaussian there, in units of the largest; ln of the integral of that product."""
         law, reach = self.prior.redshift_law(self.redshift_range), _REACH * self.redshift_err
         z = np.linspace(max(law.low, self.redshift - reach), min(law.high, self.redshift + reach), _N_REDSHIFT)
         log_value = law.log_density(z) - 0.5 * ((z - self.redshift) / self.redshift_err) ** 2
         value = np.exp(log_value - log_value.max())
-        below = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(z) * (value[1:] + value[:-1]))])
-        norm = log_value.max() + np.log(below[-1]) - np.log(self.redshift_err) - 0.5 * np.log(2.0 * np.pi)
-        return z, below / below[-1], float(norm)
+        norm = log_value.max() + np.log(np.trapezoid(value, z)) - np.log(self.redshift_err) - 0.5 * np.log(2.0 * np.pi)
+        return z, value, float(norm)
 
     def log_likelihood(self, w: np.ndarray) -> np.ndarray:
         """ln p(photometry, measured redshift | w), (n,)."""
@@ -155,7 +154,7 @@ def _prior(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
         galaxy.flux_err[seen], seed, max_evaluations=_PER_STEP * max_steps,
     )  # fmt: skip
     if galaxy.is_free and not np.isnan(galaxy.redshift):
-        log_evidence += galaxy._measured_redshift()[2]
+        log_evidence += galaxy.measured_redshift[2]
     return Chain(galaxy.to_w(theta, redshift), len(theta) >= _ENOUGH, float(len(theta)), log_evidence=log_evidence)
 
 

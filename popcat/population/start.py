@@ -103,12 +103,12 @@ class PhysicalPrior:
     def wide(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the wide part of it over the training prior: mass, volume, dust."""
         column = dict(zip(self.names, theta.T, strict=True))
-        weights = np.stack([column[name] for name in self.space.prior.weights.names], axis=-1)
+        prior = self.space.prior
         value = self.mass_and_volume(column["log_mstar_formed"], redshift) + self._dust(column, _ANY)
-        value += self.space.prior.weights.log_density(weights)
-        for name in {"n_dust"} & self._free:
-            mean, sigma = _NORMAL[name]
-            value += -0.5 * ((column[name] - mean) / sigma) ** 2
+        value += prior.weights.log_density(prior.weights_of(column))
+        if "n_dust" in self._free:
+            mean, sigma = _NORMAL["n_dust"]
+            value += -0.5 * ((column["n_dust"] - mean) / sigma) ** 2
         return value - self._log_training(column, redshift)
 
     @property
@@ -140,7 +140,7 @@ class PhysicalPrior:
         at = {name: i for i, name in enumerate(self.names)}
         n = len(theta)
         quiescent = random.uniform(size=n) < 0.5
-        for name in sorted(set(_FORMING) & self._free, key=list(_FORMING).index):
+        for name in (one for one in _FORMING if one in self._free):
             low, high = self.space.prior.bounds(name)
             for rows, shape, scale in ((quiescent, 1.0, _QUIESCENT[name]), (~quiescent, _DUST_SHAPE, _FORMING[name])):
                 law = gamma(shape, scale=scale)
@@ -190,8 +190,8 @@ def sample_start(
         return theta, redshift, log_ratio(theta, redshift)
     theta = log_ratio.refine(theta, random)
     drawn = law.log_density(redshift)
-    for name in {prior.names[0]} & set(prior.laws):
-        drawn = drawn + prior.laws[name].log_density(theta[:, 0])
+    if (mass := prior.names[0]) in prior.laws:
+        drawn = drawn + prior.laws[mass].log_density(theta[:, 0])
     return theta, redshift, log_ratio.mass_and_volume(theta[:, 0], redshift) - drawn
 
 

@@ -213,13 +213,12 @@ class Posterior(Displayed):
 
     def _redshifts(self, data: Observation, uniform):
         """Redshifts (n, k), ln q and ln prior of them, times the likelihood of a measured one."""
-        low, high = self.survey.redshift_range
-        z_obs = np.asarray(data.redshift, dtype=float)
+        bounds, z_obs = self.survey.redshift_range, np.asarray(data.redshift, dtype=float)
         sigma = np.where(np.isnan(z_obs), np.nan, data.redshift_err)
-        z, log_q = draw_redshift(self.redshift_nodes(data.flux, data.flux_err), (low, high), z_obs, sigma, uniform)
+        z, log_q = draw_redshift(self.redshift_nodes(data.flux, data.flux_err), bounds, z_obs, sigma, uniform)
         with np.errstate(invalid="ignore"):
             measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
-        log_prior = self.prior.redshift_law((low, high)).log_density(z)
+        log_prior = self.prior.redshift_law(bounds).log_density(z)
         return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) + log_prior
 
     def _member_numbers(self, seed, object_id, n_draws) -> torch.Tensor:

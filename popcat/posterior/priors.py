@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 import pydantic
 
-from popcat.distributions import AnyFamily, Continuity, Dirichlet, Fixed, Law, Tied, Volume
+from popcat.distributions import AnyFamily, Fixed, Law, Tied
 from popcat.errors import PopcatError, did_you_mean
-from popcat.prior import REDSHIFT, Prior
+from popcat.prior import REDSHIFT, Prior, law_in
 from popcat.settings import parse_toml
-from popcat.simplex import WEIGHTS
+from popcat.simplex import WEIGHTS, weights_prior
 
 MAX_OUTSIDE = 0.01
 """More of a family's mass than this beyond the training range is refused, unless it is cut off on purpose."""
@@ -58,11 +58,11 @@ class NewPrior:
         total = np.zeros(np.shape(draws[self.prior.names[0]]))
         for name, family in self.families.items():
             if name == WEIGHTS:
-                weights = np.stack([draws[one] for one in self.prior.weights.names], axis=-1).astype(float)
-                total += family.log_density(weights) - self.prior.weights.log_density(weights)
+                weights, trained = self.prior.weights_of(draws), self.prior.weights
+                total += _weights(family, self.prior).log_density(weights) - trained.log_density(weights)
                 continue
             law = law_of(name, self.prior, self.redshift_range)
-            x = np.clip(np.asarray(draws[name], dtype=float), law.low, law.high)  # stored in single precision
+            x = law.inside(draws[name])
             term = Law(family, law.low, law.high).log_density(x) - law.log_density(x)
             total += np.where(is_free[:, None], term, 0.0) if name == REDSHIFT else term
         return total
@@ -84,31 +84,28 @@ def load_prior(path: str | Path, prior: Prior, redshift_range: tuple[float, floa
 
 def _check(name, family, prior, redshift_range):
     """PopcatError unless the family is one for this parameter, inside its training range."""
-    if name == WEIGHTS or isinstance(family, Dirichlet):
-        n = len(prior.weights.names)
-        if name != WEIGHTS or not isinstance(family, Dirichlet) or len(family.concentration) != n:
-            raise PopcatError(f'[{name}]: the {n} SFH weights are the table [beta] with family = "dirichlet" and {n} '
-                              f'concentrations; got family = "{family.family}"')
+    if name == WEIGHTS:
+        _weights(family, prior)
         return
     law = law_of(name, prior, redshift_range)
-    if isinstance(family, Continuity):
-        raise PopcatError(f'[{name}]: family = "continuity" is for posteriors that were trained with it: in the galaxy '
-                          "model's priors")
     if isinstance(family, Fixed | Tied):
         raise PopcatError(f'[{name}]: family = "{family.family}" leaves no draw any weight: expected one that spreads, '
                           "or train a model with it in the galaxy model's priors")
-    if isinstance(family, Volume) and name != REDSHIFT:
-        raise PopcatError(f'[{name}]: family = "volume" is for [{REDSHIFT}]')
+    new = law_in(f"[{name}]", name, family, law.low, law.high)
     where = f"[{name}]: the training prior covers {law.low:.4g} to {law.high:.4g}"
-    first, last = family.range(law.low, law.high)
     edge = 1e-6 * (law.high - law.low)
-    if not law.low - edge <= first < last <= law.high + edge:
-        raise PopcatError(f"{where}, the new one {first:.4g} to {last:.4g}: expected a part of it, low < high; "
+    if not law.low - edge <= new.low < new.high <= law.high + edge:
+        raise PopcatError(f"{where}, the new one {new.low:.4g} to {new.high:.4g}: expected a part of it, low < high; "
                           "outside there are no draws, and only a model trained there can say")
     is_cut = getattr(family, "cut", False) or (family.low is not None and family.high is not None)
     if not is_cut and family.outside(law.low, law.high) > MAX_OUTSIDE:
         raise PopcatError(f"{where}, and {family.outside(law.low, law.high):.0%} of the new one's mass lies outside: "
                           "train a model there, or say cut = true to cut it off")
+
+
+def _weights(family, prior: Prior):
+    """The new prior of the SFH weights."""
+    return weights_prior(f"[{WEIGHTS}]", family, len(prior.weights.names))
 
 
 def law_of(name: str, prior: Prior, redshift_range: tuple[float, float]) -> Law:
@@ -125,7 +122,7 @@ def law_of(name: str, prior: Prior, redshift_range: tuple[float, float]) -> Law:
 def log_training(prior: Prior, redshift_range, draws: Mapping[str, np.ndarray], is_free) -> np.ndarray:
     """ln of the training prior's density, (n, k): what a function's density is divided by."""
     law = prior.redshift_law(redshift_range)
-    of_redshift = law.log_density(np.clip(np.asarray(draws[REDSHIFT], dtype=float), law.low, law.high))
+    of_redshift = law.log_density(law.inside(draws[REDSHIFT]))
     return prior.log_density(draws) + np.where(is_free[:, None], of_redshift, 0.0)
 
 

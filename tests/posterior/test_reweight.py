@@ -76,6 +76,13 @@ def test_weighted_draws_follow_the_new_prior(new, draws):
     assert mean == pytest.approx(0.5 - 3.0 / np.expm1(3.0 / 0.5), rel=0.03)
 
 
+def test_weights_may_be_continuous_under_the_new_prior(new, draws):
+    ratio = new("[beta]\nfamily = 'continuity'\nscale = 0.5").log_ratio(draws, FREE)
+    weights = np.stack([draws[name] for name in PRIOR.weights.names], axis=-1).astype(float)
+    trained = make_prior(GalaxyModel(priors={"beta": {"family": "continuity", "scale": 0.5}}))
+    np.testing.assert_allclose(ratio, trained.weights.log_density(weights) - PRIOR.weights.log_density(weights))
+
+
 def test_a_given_redshift_has_no_prior(new, draws):
     assert (new(FAMILIES["redshifts"]).log_ratio(draws, ~FREE) == 0.0).all()
 
@@ -101,6 +108,9 @@ def test_a_function_may_be_the_prior(draws):
 
 REFUSED = {
     "a range that is too wide": (FAMILIES["uniform"].replace("2.0", "4.0"), "0 to 3, the new one 0.5 to 4"),
+    "a logarithm of zero": ("[tau_ism]\nfamily = 'log_uniform'", "needs low > 0"),
+    "a volume of dust": ("[tau_ism]\nfamily = 'volume'", "is for the redshift"),
+    "a continuity of dust": ("[tau_ism]\nfamily = 'continuity'", "is for the SFH weights"),
     "one value": ("[tau_ism]\nfamily = 'fixed'\nvalue = 0.3", "leaves no draw any weight"),
     "a range upside down": (FAMILIES["uniform"].replace("2.0", "0.1"), "low < high"),
     "a normal beyond the edge": (FAMILIES["normal"].replace("-0.5", "1.0"), "50% of the new one's mass lies outside"),
