@@ -33,7 +33,7 @@ from popcat.units import LSUN_ERG_S, NMGY_PER_UNIT, PC_CM
 from environment import conclude, parser, print_table
 
 R_FINE, LOG_SAMPLING = 3000.0, 5e-5
-N_AGES_BC03, N_SPLIT = 221, 4
+N_AGES_BC03, N_AGES_NEBULAR, N_SPLIT = 221, 20, 4
 LOG_U, T_NEBULAR_YR = -3.0, 1e7
 REDSHIFTS = (0.05, 0.2, 0.5)
 Z_SOLAR = (0.2, 0.4, 1.0, 2.5)
@@ -70,7 +70,7 @@ def agreement(survey: Survey, folder: Path) -> dict[str, np.ndarray]:
 def largest_difference(curves, folder: Path, kind: str, ages_gyr: tuple, grid) -> np.ndarray:
     """Of one kind of history over its ages, metallicities and redshifts: (n_band,)."""
     nebular = "nebular_log_u" in grid.provenance
-    theirs = make_bagpipes(kind, curves, folder, nebular)
+    theirs = make_bagpipes(curves, folder, components(kind, 1.0, 1.0, 0.1, nebular), max_redshift=1.0)
     # ages that both have: nodes of the grid for bursts, edges of bagpipes' own bins for the start of star formation
     there = grid.age_gyr if kind == "burst" else theirs.sfh.age_lhs / 1e9
     differences = [
@@ -87,8 +87,7 @@ def nearest(values: np.ndarray, wanted: float) -> float:
 def difference(theirs, grid, curves, galaxy: dict) -> np.ndarray:
     """popcat over bagpipes, less one, in each band, for a galaxy in bagpipes' words."""
     theirs.update(galaxy)
-    sun_and_parsec = LSUN_ERG_S / 3.826e33 * (3.086e18 / PC_CM) ** 2
-    expected = theirs.photometry * NMGY_PER_UNIT["uJy"] * sun_and_parsec
+    expected = fluxes(theirs)
     is_burst, redshift = "burst" in galaxy, galaxy["redshift"]
     history = galaxy["burst" if is_burst else "constant"]
     age_gyr = history["age" if is_burst else "age_max"]
@@ -96,6 +95,11 @@ def difference(theirs, grid, curves, galaxy: dict) -> np.ndarray:
                       np.log10(history["metallicity"] * _BC03_Z_SUN), 0.0, 0.0, 0.0, 0.0])  # fmt: skip
     model = constant_model(grid, 13.0 if is_burst else age_gyr)
     return reference_fluxes(theta[None], [redshift], model, curves)[0] / expected - 1.0
+
+
+def fluxes(theirs) -> np.ndarray:
+    """bagpipes' photometry in nMgy, with popcat's luminosity of the Sun and parsec."""
+    return theirs.photometry * NMGY_PER_UNIT["uJy"] * LSUN_ERG_S / 3.826e33 * (3.086e18 / PC_CM) ** 2
 
 
 def components(kind: str, age_gyr: float, z_solar: float, redshift: float, nebular: bool) -> dict:
@@ -106,18 +110,21 @@ def components(kind: str, age_gyr: float, z_solar: float, redshift: float, nebul
     return {"redshift": redshift, kind: history, **emission}
 
 
-def constant_model(grid, age_of_universe_gyr: float) -> Ingredients:
-    """Constant star formation and metallicity in a universe of this age at every redshift, at bagpipes' distances."""
+def constant_model(grid, age_of_universe_gyr: float, doublings: int = 1) -> Ingredients:
+    """Constant star formation and metallicity in a universe of this age at every redshift, at bagpipes' distances, as
+    far as 1 + z is doubled so many times.
+    """
     from bagpipes import utils
 
-    z = np.expm1(np.linspace(0.0, np.log(2.0), 4097))
+    top = doublings * float(np.log(2.0))
+    z = np.expm1(np.linspace(0.0, top, doublings * 4096 + 1))
     dist_mpc = np.interp(z, utils.z_array, utils.ldist_at_z)
-    cosmology = CosmologyTable("bagpipes", float(np.log(2.0)), np.full(len(z), age_of_universe_gyr), dist_mpc)
+    cosmology = CosmologyTable("bagpipes", top, np.full(len(z), age_of_universe_gyr), dist_mpc)
     bases = Bases("constant", np.array([0.0, 14.5]), np.ones((4, 2)), np.array([[1.0, 1.0], [0.0, 0.0]]))
     return Ingredients(grid, bases, time_bins("average", 0.1), cosmology, 0.1)
 
 
-def make_bagpipes(kind: str, curves, folder: Path, nebular: bool):
+def make_bagpipes(curves, folder: Path, galaxy: dict, max_redshift: float):
     """A bagpipes model that samples finely in wavelength and age."""
     import bagpipes
     from bagpipes import config, utils
@@ -125,20 +132,19 @@ def make_bagpipes(kind: str, curves, folder: Path, nebular: bool):
 
     refine_ages()
     # bagpipes' histories begin at 1 Myr: all that is younger is one bin, as with its own ages
-    ages = config.raw_stellar_ages
-    config.age_sampling = ages[(ages >= 1e6) & (ages < 1e9 * utils.cosmo.age(0.0).value)]
+    ages, oldest = config.raw_stellar_ages, 1e9 * utils.cosmo.age(0.0).value
+    config.age_sampling = ages[(ages >= 1e6) & (ages < oldest)]
     config.age_bins = utils.make_bins(config.age_sampling, make_rhs=True)[0]
-    config.age_bins[0], config.age_bins[-1] = 0.0, 1e9 * utils.cosmo.age(0.0).value
+    config.age_bins[0], config.age_bins[-1] = 0.0, oldest
     config.age_widths = np.diff(config.age_bins)
     refine_nebular_ages()
-    config.R_phot, config.max_redshift = R_FINE, 1.0
+    config.R_phot, config.max_redshift = R_FINE, max_redshift
     files = []
     for curve in curves:
         files.append(str(folder / f"{curve.name}.txt"))
         np.savetxt(files[-1], np.column_stack([curve.wave_aa, curve.response]))
-    start = components(kind, 1.0, 1.0, 0.1, nebular)
-    model = bagpipes.model_galaxy(start, filt_list=files, phot_units="mujy")
-    model.sfh = star_formation_history(start, log_sampling=LOG_SAMPLING)
+    model = bagpipes.model_galaxy(galaxy, filt_list=files, phot_units="mujy")
+    model.sfh = star_formation_history(galaxy, log_sampling=LOG_SAMPLING)
     return model
 
 
@@ -160,21 +166,17 @@ def refine_ages() -> None:
 
 
 def refine_nebular_ages() -> None:
-    """Nebular emission of one log U on the ages of the stars, linear in ln t as popcat has it; once is enough."""
+    """Nebular emission of every log U on the ages of the stars, linear in ln t as popcat has it; once is enough."""
     from bagpipes import config
 
-    if len(config.logU) == 2:
+    if len(config.neb_ages) > N_AGES_NEBULAR:
         return
     young = config.age_sampling[: np.searchsorted(config.age_bins, T_NEBULAR_YR) + 1]
     weights = point_weights(config.neb_ages, np.maximum(young, config.neb_ages[0]))
-    last = int(np.argmin(np.abs(config.logU - LOG_U)))
-    n_z = len(config.metallicities)
-    # bagpipes interpolates between two log U: the wanted one and the one before it, with no weight
-    parts = slice(n_z * (last - 1) + 1, n_z * (last + 1) + 1)
     for name in ("cont_grid", "line_grid"):
-        planes = [_on_ages(plane, young, weights) for plane in getattr(config, name)[parts]]
+        planes = [_on_ages(plane, young, weights) for plane in getattr(config, name)[1:]]
         setattr(config, name, [None, *planes])
-    config.logU, config.neb_ages = config.logU[last - 1 : last + 1], young
+    config.neb_ages = young
 
 
 def _on_ages(plane: np.ndarray, ages: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,26 +1,11 @@
 """Distributions that a parameter's prior may have, as TOML names them; each on a range, outside which it is zero.
 
-    [priors.tau_ism]
-    family = "exponential"      # exp(-(x - low) / scale)
-    scale = 0.5
     [priors.n_dust]
     family = "normal"           # cut off at the ends of the range
     mean = -0.5
     sigma = 0.4
-    [priors.tau_bc]
-    family = "tied"             # factor times another parameter, plus offset
-    to = "tau_ism"
-    factor = 2.0
-    [priors.f_burst]
-    family = "fixed"
-    value = 0.0
-    [priors.beta]
-    family = "dirichlet"        # of the SFH weights
-    concentration = [2.0, 1.0, 1.0, 1.0]
 
-Others are uniform, log_uniform, student_t, beta (of the place in the range), schechter (of a logarithm of mass), volume
-(of the redshift) and table (linear between nodes); continuity is of the SFH weights. `low` and `high` set the range;
-without them it is the parameter's own.
+`low` and `high` set the range; without them it is the parameter's own. docs/catalogues.md has more examples.
 """
 
 from abc import abstractmethod
@@ -114,7 +99,7 @@ class _Scipy(Distribution):
 
     @abstractmethod
     def _law(self, low, high):
-        """It, frozen. scipy.stats takes half a second to import: only those pay who use it."""
+        """It, as `_scipy` gives it."""
 
     def outside(self, low, high):
         law = self._law(low, high)
@@ -132,6 +117,13 @@ class _Scipy(Distribution):
         return np.where(normal < 0.0, lower, upper)  # each end with its own digits
 
 
+def _scipy(name: str, *shape: float):
+    """A distribution of scipy.stats, which takes half a second to import: only who uses one shall wait for it."""
+    import scipy.stats
+
+    return getattr(scipy.stats, name)(*shape)
+
+
 class Normal(_Scipy):
     """A Gaussian."""
 
@@ -140,9 +132,7 @@ class Normal(_Scipy):
     sigma: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        from scipy.stats import norm
-
-        return norm(self.mean, self.sigma)
+        return _scipy("norm", self.mean, self.sigma)
 
 
 class StudentT(_Scipy):
@@ -154,9 +144,7 @@ class StudentT(_Scipy):
     scale: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        from scipy.stats import t
-
-        return t(self.df, self.mean, self.scale)
+        return _scipy("t", self.df, self.mean, self.scale)
 
 
 class Exponential(_Scipy):
@@ -166,9 +154,7 @@ class Exponential(_Scipy):
     scale: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        from scipy.stats import expon
-
-        return expon(low, self.scale)
+        return _scipy("expon", low, self.scale)
 
 
 class Beta(_Scipy):
@@ -179,9 +165,7 @@ class Beta(_Scipy):
     b: float = pydantic.Field(gt=0.0)
 
     def _law(self, low, high):
-        from scipy.stats import beta
-
-        return beta(self.a, self.b, low, high - low)
+        return _scipy("beta", self.a, self.b, low, high - low)
 
 
 class _Numeric(Distribution):

@@ -17,6 +17,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,16 @@ def _plain(value):
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def embedded_arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file among popcat's embedded data, in double precision.
+
+    >>> embedded_arrays("dust_emission")["q_pah"].shape
+    (7,)
+    """
+    with np.load(str(files("popcat") / "data" / f"{name}.npz"), allow_pickle=False) as file:
+        return {key: np.asarray(file[key], dtype=float) for key in file.files}
 
 
 def package_folder(package: str, missing: str) -> Path:

