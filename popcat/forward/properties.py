@@ -35,7 +35,7 @@ from popcat.forward.lookups import (
 )
 from popcat.forward.photometry import Photometry, check_theta, flux_kernel, in_place_of, nearly_ascending, scratch
 from popcat.forward.quadrature import kernel
-from popcat.forward.tables import load_rest_tables
+from popcat.forward.tables import load_rest_tables, require_tables
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Filter, Survey
 
@@ -241,11 +241,14 @@ def forward_hashes(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, str]:
 
     Numbers count in single precision: other machines compute the last digits of a distance otherwise.
 
+    Raises PopcatError if something is missing, or no forward model of these can be made.
+
     >>> from popcat.survey import load_survey
     >>> list(forward_hashes(load_survey("sdss"), GalaxyModel()))
     ['grid', 'bases', 'cosmology', 'filters']
     """
     found = load_ingredients(galaxy_model)
+    require_tables(survey, found)
     curves = [load_curve(band) for band in (*survey.bands, *survey.absolute_magnitudes)]
     return {
         "grid": found.grid.content_hash(),

@@ -241,9 +241,14 @@ def load_rest_tables(survey: Survey, ingredients: Ingredients, curves: list[Filt
     return _load(survey, ingredients, curves, rest_frame=True)
 
 
-def _load(survey, ingredients, curves, *, rest_frame: bool = False) -> BandTables:
+def require_tables(survey: Survey, ingredients: Ingredients) -> None:
+    """PopcatError if no tables of this galaxy model can be made for this survey."""
     ingredients.require_stars(survey.redshift_range[1])
     ingredients.components.require_tables()
+
+
+def _load(survey, ingredients, curves, *, rest_frame: bool = False) -> BandTables:
+    require_tables(survey, ingredients)
     folder = cache_folder() / f"tables-{_table_key(survey, ingredients, curves, rest_frame)[:32]}"
     if not os.path.isdir(folder):  # which, unlike Path.is_dir, answers also where it may not look
         if not can_be_made(folder):  # said now, not after the minutes of making them

@@ -283,7 +283,8 @@ def simulate(
     nominal one of its depths. With `output`, a folder, the library is written there, by a run with the options of
     `infer`, and a rerun finishes what is missing; without, it is a lazy Dask frame.
 
-    Raises PopcatError if the folder holds another run's output, or for an option of a run without `output`.
+    Raises PopcatError if the folder holds another run's output, for a galaxy model that cannot be simulated in this
+    survey, or for an option of a run without `output`.
 
     >>> simulate("sdss", 1000).npartitions
     1
@@ -293,6 +294,7 @@ def simulate(
     label = survey.name if isinstance(survey, Survey) else str(survey)
     survey, galaxy_model = with_curves(load_survey(survey)), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
     noise = noise_of(noise, survey)
+    make_prior(galaxy_model).redshift_law(survey.redshift_range)  # said now, before a folder is begun
     if output is not None:
         how = How(client, workers, progress, check, log, performance_report)
         return _write_library(Path(output), label, survey, n, galaxy_model, noise, seed, rows_per_partition, how)

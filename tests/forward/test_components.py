@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import popcat
 from popcat.distributions import Uniform
 from popcat.errors import PopcatError
 from popcat.forward.agn import agn_spectrum
@@ -170,6 +171,21 @@ def test_a_spectrum_by_name_has_them():
 def test_tables_that_lack_them_are_refused(make_survey):
     with pytest.raises(PopcatError, match="photometry is there for the default components alone"):
         Photometry(make_survey(), FULL)
+
+
+REFUSED = {
+    "gas": (GalaxyModel(gas="cloudy"), 'expected gas = "grid", got gas = "cloudy"'),
+    "redshifts": (GalaxyModel(priors={"redshift": {"family": "table", "x": [1.0, 2.0], "density": [1.0, 1.0]}}),
+                  "priors.redshift: expected some of it between"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_model_that_cannot_be_simulated_leaves_no_folder(case, tmp_path):
+    galaxy_model, message = REFUSED[case]
+    with pytest.raises(PopcatError, match=message):
+        popcat.simulate("sdss", 10, output=tmp_path / "library", galaxy_model=galaxy_model, client="synchronous")
+    assert not any(tmp_path.iterdir())
 
 
 def test_gas_beside_a_nebular_grid_is_refused():
