@@ -87,14 +87,17 @@ class PhysicalPrior:
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         column = dict(zip(self.names, theta.T, strict=True))
-        value = self.mass_and_volume(column["log_mstar_formed"], redshift) - self._log_training(column, redshift)
+        prior = self.space.prior
+        value = self.mass_and_volume(column["log_mstar_formed"], redshift)
+        value -= self._log_training(column, redshift, {*_NORMAL, *_FORMING, "f_burst"})
+        value -= prior.weights.log_density(prior.weights_of(column))
         for name, (mean, sigma) in _NORMAL.items():
             if name in self._free:
                 value += -0.5 * ((column[name] - mean) / sigma) ** 2
         if "f_burst" in self._free:
             value += (_BURST_B - 1.0) * np.log1p(-np.minimum(column["f_burst"], 1.0 - 1e-9))
         young = np.clip(theta[:, self.youngest], 1e-5, 1.0 - 1e-9)
-        others = self.space.prior.weights.n_free
+        others = prior.weights.n_free
         forming = _log_young(young, others, _A_FORMING, _A_FORMING * others)
         forming += self._dust(column, _FORMING, _DUST_SHAPE)
         quiescent = _log_young(young, others, _A_QUIESCENT, others) + self._dust(column, _QUIESCENT)
@@ -103,13 +106,11 @@ class PhysicalPrior:
     def wide(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln of the wide part of it over the training prior: mass, volume, dust."""
         column = dict(zip(self.names, theta.T, strict=True))
-        prior = self.space.prior
         value = self.mass_and_volume(column["log_mstar_formed"], redshift) + self._dust(column, _ANY)
-        value += prior.weights.log_density(prior.weights_of(column))
         if "n_dust" in self._free:
             mean, sigma = _NORMAL["n_dust"]
             value += -0.5 * ((column["n_dust"] - mean) / sigma) ** 2
-        return value - self._log_training(column, redshift)
+        return value - self._log_training(column, redshift, {"n_dust", *_ANY})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,10 +121,16 @@ class PhysicalPrior:
     def _free(self) -> set[str]:
         return set(self.space.prior.laws)
 
-    def _log_training(self, column, redshift) -> np.ndarray:
-        """ln of the training prior's density."""
-        of_redshift = self.space.prior.redshift_law(self.space.redshift_range).log_density(redshift)
-        return self.space.prior.log_density(column) + of_redshift
+    def _log_training(self, column, redshift, own: set[str]) -> np.ndarray:
+        """ln of the training prior's density in redshift, mass and the parameters of which this prior has a law of its
+        own; all others keep that of training.
+        """
+        prior = self.space.prior
+        total = prior.redshift_law(self.space.redshift_range).log_density(redshift)
+        for name, law in prior.laws.items():
+            if name in {"log_mstar_formed", *own}:
+                total = total + law.log_density(law.inside(column[name]))
+        return total
 
     def _dust(self, column, scales, shape: float = 1.0) -> np.ndarray | float:
         """ln of gamma laws of tau_ism and tau_bc."""

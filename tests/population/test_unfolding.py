@@ -95,6 +95,26 @@ def test_the_main_sequence_of_the_start_is_a_third_of_a_dex_wide(any_model):
     assert np.std(np.log10(beta(2.0, 2.0 * others).rvs(100_000, random_state=0))) == pytest.approx(0.31, abs=0.02)
 
 
+@pytest.mark.parametrize("name", ["physical", "wide"])
+def test_a_start_leaves_the_training_prior_of_what_it_has_no_law_for(name):
+    survey = load_survey("sdss")
+    model = GalaxyModel(priors={"t_burst": {"family": "exponential", "scale": 0.5},
+                                "tau_ism": {"family": "exponential", "scale": 0.2}})  # fmt: skip
+    space, photometry = Space(make_prior(model), survey.redshift_range), Photometry(survey, model)
+    theta, redshift, _ = sample_start("flat", 1, space, photometry, np.random.default_rng(0))
+    ratio = start_prior(name, space, photometry)
+    for parameter, same in (("t_burst", True), ("tau_ism", False)):
+        line = np.repeat(theta, 20, axis=0)
+        line[:, space.prior.names.index(parameter)] = np.linspace(0.1, 2.5, 20)
+        found = ratio(line, np.repeat(redshift, 20))
+        assert (np.ptp(found) < 1e-9) == same
+    # of tau_ism the start's own law is left, whatever the training prior
+    plain = Space(make_prior(GalaxyModel()), survey.redshift_range)
+    trained = space.prior.laws["tau_ism"].log_density(line[:, space.prior.names.index("tau_ism")])
+    own = start_prior(name, plain, photometry)(line, np.repeat(redshift, 20))
+    assert np.ptp(found + trained - own) < 1e-9
+
+
 def test_a_flat_start_is_the_training_prior(any_model):
     space, photometry = any_model
     theta, _, log_weight = sample_start("flat", 2000, space, photometry, np.random.default_rng(0))
