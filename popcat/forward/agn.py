@@ -63,5 +63,14 @@ def agn_spectrum(wave_aa, ebv_agn=0.0) -> np.ndarray:
     """
     wave = np.asarray(wave_aa, dtype=float)
     f_nu = _disc_f_nu(wave) + _black_body_f_nu(wave)
-    through = 10.0 ** (-0.4 * SMC_R_V * ebv_agn * smc_curve(wave))
+    through = np.exp(-ebv_agn * reddening(wave))
     return np.where(wave >= LYMAN_LIMIT_AA, f_nu / wave**2 / _disc_luminosity() * through, 0.0)
+
+
+def reddening(wave_aa) -> np.ndarray:
+    """Optical depth per E(B-V) of the nucleus's dust: 0.4 ln(10) 2.93 A(w) / A_V.
+
+    >>> round(float(reddening(5500.0)), 3)
+    2.699
+    """
+    return 0.4 * np.log(10.0) * SMC_R_V * smc_curve(wave_aa)

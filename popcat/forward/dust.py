@@ -162,19 +162,49 @@ def power_law_curve(wave_aa, exponent):
 class Law(NamedTuple):
     """An attenuation law.
 
-    curve : tau(w) / tau_ism of (wave_aa, *parameters), which popcat.galaxy_model.LAW_PARAMETERS names.
+    curve : tau(w) / tau_ism of (wave_aa, *parameters), which popcat.galaxy_model.LAW_PARAMETERS names. It is
+    (smooth(w) + e D(w)) (w / 5500 A)^n + b D(w) with the bump D, but for the step of `step` laws at 6300 A.
+    shape : n, e and b of the parameters.
     birth_cloud : exponent of tau(w) / tau_bc = (w / 5500 A)^birth_cloud.
     """
 
     curve: Callable[..., np.ndarray]
-    birth_cloud: float
+    smooth: Callable[..., np.ndarray]
+    shape: Callable[..., tuple]
+    birth_cloud: float = -1.0
+    step: bool = False
+
+
+def _kriek_conroy_shape(n_dust):
+    return n_dust, bump_strength(n_dust), 0.0
+
+
+def _salim_shape(n_dust, bump_dust):
+    return n_dust, 0.0, bump_dust * R_V / salim_r_v(n_dust)
+
+
+def _flat_shape(n_dust=0.0):
+    return n_dust, 0.0, 0.0
 
 
 LAWS = {
-    "kriek_conroy": Law(diffuse_curve, -1.0),
-    "calzetti": Law(calzetti_curve, -1.0),
-    "smc": Law(smc_curve, -1.0),
-    "salim": Law(salim_curve, -1.0),
-    "charlot_fall": Law(power_law_curve, -1.3),
+    "kriek_conroy": Law(diffuse_curve, calzetti_smooth, _kriek_conroy_shape, step=True),
+    "calzetti": Law(calzetti_curve, calzetti_curve, _flat_shape),
+    "smc": Law(smc_curve, smc_curve, _flat_shape),
+    "salim": Law(salim_curve, calzetti_curve, _salim_shape),
+    "charlot_fall": Law(power_law_curve, np.ones_like, _flat_shape, birth_cloud=-1.3),
 }
 """Attenuation laws by the name that the galaxy model's `dust_law` gives them."""
+
+
+def smooth_attenuation(law: str, wave_aa, tau_bc, tau_ism, *parameters):
+    """exp(-tau) of birth clouds and diffuse dust without the step at 6300 A; all that is given broadcasts.
+
+    >>> bool(np.allclose(smooth_attenuation("calzetti", 5500.0, 0.0, 1.0), np.exp(-calzetti_curve(5500.0))))
+    True
+    """
+    found = LAWS[law]
+    n, e, b = found.shape(*parameters)
+    drude, tilt = bump(wave_aa), (wave_aa / 5500.0) ** n
+    diffuse = (found.smooth(wave_aa) + e * drude) * tilt + b * drude
+    return np.exp(-tau_ism * diffuse - tau_bc * power_law_curve(wave_aa, found.birth_cloud))

@@ -123,13 +123,6 @@ def burst(theta, t_age, h):
 
 
 @kernel(inline="always")
-def dust(theta):
-    """tau_bc, tau_ism and n_dust: the last three."""
-    first = len(theta) - 3
-    return theta[first], theta[first + 1], theta[first + 2]
-
-
-@kernel(inline="always")
 def lookup(x, table):
     """Linear interpolation in a table with unit spacing from 0."""
     i = min(max(int(x), 0), len(table) - 2)
@@ -142,6 +135,15 @@ def lookup_slope(x, table):
     """Derivative of `lookup`."""
     i = min(max(int(x), 0), len(table) - 2)
     return table[i + 1] - table[i]
+
+
+@kernel(inline="always")
+def node_cell(x, nodes):
+    """Index and fraction between ascending nodes, clipped to them, and the fraction's derivative."""
+    clipped = min(max(x, nodes[0]), nodes[-1])
+    i = min(max(np.searchsorted(nodes, clipped, side="right") - 1, 0), len(nodes) - 2)
+    width = nodes[i + 1] - nodes[i]
+    return i, (clipped - nodes[i]) / width, 1.0 / width if clipped == x else 0.0
 
 
 @kernel(inline="always")

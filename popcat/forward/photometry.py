@@ -8,15 +8,15 @@ tests. What kernels look up of a galaxy model (histories, ages and distances as 
 import numpy as np
 
 from popcat.errors import PopcatError
+from popcat.forward.added_light import add_light, add_light_gradient, all_light
+from popcat.forward.gas_rows import fill_gas, gas_gradient
 from popcat.forward.ingredients import Ingredients
 from popcat.forward.light import (
     Columns,
-    KernelTables,
     clear_light,
     distance_factor,
     gather,
     gather_gradient,
-    kernel_tables,
     make_columns,
     sum_bands,
     transmit,
@@ -25,6 +25,7 @@ from popcat.forward.light import (
 from popcat.forward.lookups import LN_10, make_histories
 from popcat.forward.quadrature import kernel
 from popcat.forward.stars import Rows, fill_rows, make_rows, rows_gradient
+from popcat.forward.table_arrays import KernelTables, kernel_tables
 from popcat.forward.tables import load_tables, most_rows
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
@@ -45,7 +46,7 @@ class Photometry:
         self.tables, self.ingredients = load_tables(survey, settings)
         self.survey = survey
         self.histories = make_histories(self.ingredients)
-        self.kernel_tables = kernel_tables(self.tables)
+        self.kernel_tables = kernel_tables(self.tables, self.ingredients)
 
     def flux(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """Fluxes in nMgy, (n, n_band) float64, of theta (n, d) at redshift (n,).
@@ -56,7 +57,7 @@ class Photometry:
         order = nearly_ascending(redshift, self.survey.redshift_range)
         out = np.zeros((len(theta), self.tables.n_band))
         arguments = theta[order], redshift[order], self.histories, self.kernel_tables
-        flux_kernel(*arguments, *scratch(self.ingredients, self.kernel_tables), False, out, np.empty(0))
+        flux_kernel(*arguments, *scratch(self.ingredients, self.kernel_tables), False, out, np.empty((0, 3)))
         return in_place_of(order, out)
 
     def flux_vjp(
@@ -80,7 +81,7 @@ class Photometry:
         rows, columns = scratch(self.ingredients, self.kernel_tables)
         d_weight = np.zeros((2, len(rows.row)))
         arguments = theta[order], redshift[order], v[order], self.histories, self.kernel_tables, rows, columns
-        _vjp_kernel(*arguments, d_weight, out, grad, grad_z)
+        _vjp_kernel(*arguments, d_weight, np.zeros(theta.shape[1]), out, grad, grad_z)
         return in_place_of(order, out), in_place_of(order, grad), in_place_of(order, grad_z)
 
 
@@ -116,42 +117,63 @@ def in_place_of(order, values) -> np.ndarray:
 
 
 @kernel()
-def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, clear):
-    """Fluxes in nMgy for all galaxies. `at_rest`: per Msun formed, from 10 pc and not redshifted, and in `clear` the
-    first band's without dust; the same kernel, because compiling one takes seconds."""
+def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, rest):
+    """Fluxes in nMgy for all galaxies. `at_rest`: per Msun formed, from 10 pc and not redshifted, and in `rest` the
+    first band's of stars and gas without dust and with it, and the luminosity that dust absorbs; the same kernel,
+    because compiling one takes seconds."""
     for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
         n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
+        if t.at_gas >= 0:
+            n = fill_gas(theta[i], ln1pz, h, t, rows, n, False)
         gather(rows, n, ln1pz, t, s)
-        transmit(theta[i], 0.0 if at_rest else ln1pz, t, s)
+        transmit(theta[i], ln1pz, t, s)
         factor, _ = distance_factor(theta[i, 0], ln1pz, h)
-        sum_bands(s, t, 1.0 if at_rest else factor, out[i])
+        factor = 1.0 if at_rest else factor
+        sum_bands(s, t, factor, out[i])
+        if t.first_all < len(t.band):
+            add_light(theta[i], ln1pz, t, s, factor, out[i])
         if at_rest:
-            clear[i] = clear_light(s, t)
+            rest[i, 0], rest[i, 1] = clear_light(s, t)
+            _, rest[i, 2] = all_light(s, t)
 
 
 @kernel()
-def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, out, grad, grad_z):
+def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, grad_z):
     """Fluxes, and the gradient of sum(v flux) in theta and redshift."""
     for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
         n, n_merged = fill_rows(theta[i], ln1pz, h, t, rows)
-        gather(rows, n, ln1pz, t, s)
+        n_all = fill_gas(theta[i], ln1pz, h, t, rows, n, True) if t.at_gas >= 0 else n
+        gather(rows, n_all, ln1pz, t, s)
         transmit(theta[i], ln1pz, t, s)
         factor, slope = distance_factor(theta[i, 0], ln1pz, h)
         sum_bands(s, t, factor, out[i])
+        d_added, per_absorbed, per_clear = 0.0, 0.0, 0.0
+        if t.first_all < len(t.band):
+            add_light(theta[i], ln1pz, t, s, factor, out[i])
+            d_added, per_absorbed, per_clear = add_light_gradient(theta[i], ln1pz, v[i], t, s, factor, grad[i])
         total = 0.0
         for b in range(out.shape[1]):
             total += v[i, b] * out[i, b]
         # Without the distance, which may bring the light of a faint galaxy below the smallest float32.
-        for c in range(len(t.band)):
+        for c in range(t.first_all):
             s.v[c] = v[i, t.band[c]]
             s.d_light[0, c] = s.v[c] * s.old[c]
             s.d_light[1, c] = s.v[c] * s.young[c]
-        d_ln1pz = gather_gradient(rows, n, ln1pz, t, s, d_weight)
-        d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, grad[i])
-        for k in range(1, grad.shape[1] - 3):
-            grad[i, k] *= factor
-        d_ln1pz = d_ln1pz * factor + transmit_gradient(theta[i], ln1pz, t, s, factor, grad[i]) + slope * total
+        for c in range(t.first_all, len(t.band)):
+            s.v[c] = -per_absorbed
+            all_of = (1.0 - t.step[c]) * (per_absorbed + per_clear)
+            s.d_light[0, c] = all_of - per_absorbed * s.old[c]
+            s.d_light[1, c] = all_of - per_absorbed * s.young[c]
+        d_ln1pz, d_scale = gather_gradient(rows, n_all, ln1pz, t, s, d_weight), 0.0
+        own[:] = 0.0
+        if t.at_gas >= 0:
+            d_scale = gas_gradient(theta[i], ln1pz, h, t, rows, n, n_all, d_weight, own)
+        d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, d_scale, own)
+        for k in range(1, grad.shape[1]):
+            grad[i, k] += own[k] * factor
+        d_ln1pz = d_ln1pz * factor + d_added + slope * total
+        d_ln1pz += transmit_gradient(theta[i], ln1pz, t, s, factor, grad[i])
         grad[i, 0] = LN_10 * total
         grad_z[i] = d_ln1pz / (1.0 + redshift[i])

@@ -23,7 +23,6 @@ from popcat.errors import PopcatError
 from popcat.forward.filters import FilterCurve, load_curve
 from popcat.forward.histories import row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
-from popcat.forward.light import kernel_tables
 from popcat.forward.lookups import (
     burst,
     make_histories,
@@ -35,6 +34,7 @@ from popcat.forward.lookups import (
 )
 from popcat.forward.photometry import Photometry, check_theta, flux_kernel, in_place_of, nearly_ascending, scratch
 from popcat.forward.quadrature import kernel
+from popcat.forward.table_arrays import kernel_tables
 from popcat.forward.tables import load_rest_tables, require_tables
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Filter, Survey
@@ -168,7 +168,7 @@ class RestFrame:
     def __init__(self, survey: Survey, ingredients: Ingredients):
         self.ingredients, self.redshift_range = ingredients, survey.redshift_range
         self.tables = load_rest_tables(survey, ingredients, rest_frame_curves(survey))
-        self.histories, self.kernel_tables = make_histories(ingredients), kernel_tables(self.tables)
+        self.histories, self.kernel_tables = make_histories(ingredients), kernel_tables(self.tables, ingredients)
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """a_v (n,), and absolute AB magnitudes (n, n_filter), dust included, of theta (n, d) at redshift (n,).
@@ -177,19 +177,20 @@ class RestFrame:
         """
         light = self.light(theta, redshift)
         a_v = -2.5 * np.log10(light[:, 1] / light[:, 0])
-        return a_v, 22.5 - 2.5 * (theta[:, :1] + np.log10(light[:, 2:]))
+        return a_v, 22.5 - 2.5 * (theta[:, :1] + np.log10(light[:, 3:]))
 
     def light(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-        """nMgy at 10 pc per Msun formed, (n, 2 + n_filter): V without dust, V, the survey's filters.
+        """nMgy at 10 pc per Msun formed, (n, 3 + n_filter): stars and gas in V without dust, and with it; what dust
+        absorbs, in Lsun, where dust emission or a nucleus asks for it; the survey's filters.
 
         Raises PopcatError as a call does.
         """
         theta, redshift = check_theta(theta, redshift, self.ingredients.n_theta, self.redshift_range)
         order, t = nearly_ascending(redshift, self.redshift_range), self.kernel_tables
-        flux, clear = np.zeros((len(theta), self.tables.n_band)), np.zeros(len(theta))
+        flux, rest = np.zeros((len(theta), self.tables.n_band)), np.zeros((len(theta), 3))
         room = scratch(self.ingredients, t)
-        flux_kernel(theta[order], redshift[order], self.histories, t, *room, True, flux, clear)
-        return in_place_of(order, np.column_stack([clear, flux]))
+        flux_kernel(theta[order], redshift[order], self.histories, t, *room, True, flux, rest)
+        return in_place_of(order, np.column_stack([rest, flux[:, 1:]]))
 
 
 _MAX_FORWARDS = 4

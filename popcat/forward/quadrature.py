@@ -12,7 +12,7 @@ the number's own bits into a power of two and a rest near one, and expand the re
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 import numba
 import numpy as np
@@ -21,15 +21,24 @@ from numba import types
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic, overload
 
-from popcat.forward.dust import birth_cloud_curve, bump, bump_strength, calzetti_smooth
+from popcat.forward.dust import smooth_attenuation
 from popcat.forward.filters import FilterCurve
 
 _N_FINE = 3000
 # The diffuse curve is floored at zero beyond 3.1 micron. That kink converges slowly: WISE bands take all of these.
 _MAX_NODES = 20
 _N_REDSHIFT = 7
-# All over the prior: tau_ism, n_dust, tau_bc. What is hardest lies inside, just bright enough to count.
-_DUST = np.array(list(product((0.5, 1.0, 2.0, 3.0), (-2.0, -1.5, -1.0, -0.5, 0.0, 1.0), (0.0, 1.0, 3.0))))
+# All over the prior: tau_bc, tau_ism, and each law's own. What is hardest lies inside, just bright enough to count.
+_TAU_BC, _TAU_ISM = (0.0, 1.0, 3.0), (0.5, 1.0, 2.0, 3.0)
+_SHAPES: dict[str, tuple[tuple[float, ...], ...]] = {
+    "kriek_conroy": ((-2.0, -1.5, -1.0, -0.5, 0.0, 1.0),),
+    "calzetti": (),
+    "smc": (),
+    "salim": ((-1.6, -0.8, 0.0, 0.4), (0.0, 5.0)),
+    "charlot_fall": ((-1.5, -0.7, -0.3),),
+}
+_BOLOMETRIC_AA = (1300.0, 1800.0, 2600.0, 3700.0, 6000.0, 12000.0, 30000.0)
+_BOLOMETRIC_TOLERANCE = 2e-4
 DARK = 1e-11
 """Where less than this fraction of a segment's light comes through, nobody sees how wrong it is."""
 
@@ -47,12 +56,31 @@ class Segment:
     basis: np.ndarray
 
 
-def make_segments(curve: FilterCurve, spectra, z_range, tolerance: float) -> list[Segment]:
+def make_segments(curve: FilterCurve, spectra, z_range, tolerance: float, law: str = "kriek_conroy") -> list[Segment]:
     """Segments of a curve, each with as few nodes as keep hard attenuations of `spectra` within `tolerance`.
 
     spectra is (wave_aa, (n, n_wave)), rest frame, the kinds of light that must be right anywhere in `z_range`.
     """
-    return [_make_segment(curve, low, high, spectra, z_range, tolerance) for low, high in curve.segments()]
+    out = []
+    for low, high in curve.segments():
+        edges = np.linspace(low, high, _N_FINE + 1)
+        wave = 0.5 * (edges[1:] + edges[:-1])
+        weight = curve(wave) * wave * np.diff(edges)
+        cases = [_Case(wave, weight, z, spectra, law) for z in np.linspace(z_range[0], z_range[1], _N_REDSHIFT)]
+        out.append(_fewest_nodes(wave, weight, lambda case, *rule: case.error(*rule), cases, tolerance))
+    return out
+
+
+def bolometric_segments(low_aa: float, high_aa: float, spectra, law: str) -> list[Segment]:
+    """Segments between two rest-frame wavelengths of weight one: int L(w) a(w) dw, good to 2e-4 of int L dw each."""
+    inner = [edge for edge in _BOLOMETRIC_AA if low_aa < edge < high_aa]
+    out = []
+    for low, high in pairwise([low_aa, *inner, high_aa]):
+        edges = np.geomspace(low, high, _N_FINE + 1)
+        wave, weight = 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
+        case = _Case(wave, weight, 0.0, spectra, law)
+        out.append(_fewest_nodes(wave, weight, lambda case, *rule: case.lost(*rule), [case], _BOLOMETRIC_TOLERANCE))
+    return out
 
 
 def gauss_nodes(x: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
@@ -98,15 +126,12 @@ def hat_weights(wave_rest: np.ndarray, wave_obs: np.ndarray, columns: np.ndarray
     return out
 
 
-def _make_segment(curve, low, high, spectra, z_range, tolerance) -> Segment:
-    edges = np.linspace(low, high, _N_FINE + 1)
-    wave = 0.5 * (edges[1:] + edges[:-1])
-    weight = curve(wave) * wave * np.diff(edges)
-    cases = [_Case(wave, weight, z, spectra) for z in np.linspace(z_range[0], z_range[1], _N_REDSHIFT)]
+def _fewest_nodes(wave, weight, error, cases, tolerance) -> Segment:
+    """The segment with the first rule of which the error of every case is within the tolerance."""
     for n in range(2, _MAX_NODES + 1):
         nodes = gauss_nodes(wave, weight, n)
         basis = lagrange_basis(nodes, wave)
-        if max(case.error(nodes, basis) for case in cases) < tolerance:
+        if max(error(case, nodes, basis) for case in cases) < tolerance:
             break
     return Segment(wave, weight, nodes, basis)
 
@@ -114,23 +139,30 @@ def _make_segment(curve, low, high, spectra, z_range, tolerance) -> Segment:
 class _Case:
     """Spectra of a segment behind all kinds of dust, at one redshift: light (n, n_fine), exact integrals (n, m)."""
 
-    def __init__(self, wave, weight, redshift, spectra):
-        self.redshift = redshift
+    def __init__(self, wave, weight, redshift, spectra, law):
+        self.redshift, self.law = redshift, law
         self.light = np.stack([np.interp(wave / (1.0 + redshift), spectra[0], row) for row in spectra[1]]) * weight
-        self.exact = self.light @ _attenuation(wave / (1.0 + redshift)).T
-        self.seen = self.exact > DARK * self.light.sum(axis=1, keepdims=True)
+        self.clear = self.light.sum(axis=1, keepdims=True)
+        self.exact = self.light @ _attenuation(wave / (1.0 + redshift), law).T
+        self.seen = self.exact > DARK * self.clear
 
     def error(self, nodes, basis) -> float:
         """Largest relative error of the product integration with these nodes."""
-        approximate = (self.light @ basis.T) @ _attenuation(nodes / (1.0 + self.redshift)).T
-        return float(np.max(np.abs(approximate[self.seen] / self.exact[self.seen] - 1.0), initial=0.0))
+        off = self._integrals(nodes, basis)[self.seen] / self.exact[self.seen] - 1.0
+        return float(np.max(np.abs(off), initial=0.0))
+
+    def lost(self, nodes, basis) -> float:
+        """Largest error in units of the light without dust."""
+        return float(np.max(np.abs(self._integrals(nodes, basis) - self.exact) / self.clear))
+
+    def _integrals(self, nodes, basis):
+        return (self.light @ basis.T) @ _attenuation(nodes / (1.0 + self.redshift), self.law).T
 
 
-def _attenuation(rest_aa) -> np.ndarray:
-    """Transmission (n_dust, n_wave) of `_DUST`, the step at 6300 A left out."""
-    tau_ism, n_dust, tau_bc = _DUST.T[:, :, None]
-    curve = (calzetti_smooth(rest_aa) + bump_strength(n_dust) * bump(rest_aa)) * (rest_aa / 5500.0) ** n_dust
-    return np.exp(-tau_ism * curve - tau_bc * birth_cloud_curve(rest_aa))
+def _attenuation(rest_aa, law: str) -> np.ndarray:
+    """Transmission (n_dust, n_wave) of a law all over its prior, the step at 6300 A left out."""
+    cases = np.array(list(product(_TAU_BC, _TAU_ISM, *_SHAPES[law])))
+    return smooth_attenuation(law, rest_aa, *cases.T[:, :, None])
 
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}

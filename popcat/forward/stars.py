@@ -23,6 +23,7 @@ from popcat.forward.lookups import (
     lookup_slope,
     metal_cell,
     mixture,
+    node_cell,
     sfh_weights,
     time_metallicity,
     universe,
@@ -70,12 +71,8 @@ def metal_slope(z, q, f, per_cell):
 @kernel(inline="always")
 def burst_age(t_burst, ln_age):
     """Row and fraction of the burst between native ages, and df / dt."""
-    ln_t = np.log(t_burst)
-    clipped = min(max(ln_t, ln_age[0]), ln_age[-1])
-    i = min(max(np.searchsorted(ln_age, clipped, side="right") - 1, 0), len(ln_age) - 2)
-    width = ln_age[i + 1] - ln_age[i]
-    slope = 1.0 / (t_burst * width) if clipped == ln_t else 0.0
-    return i, (clipped - ln_age[i]) / width, slope
+    i, f, slope = node_cell(np.log(t_burst), ln_age)
+    return i, f, slope / t_burst
 
 
 @kernel(inline="always")
@@ -179,10 +176,10 @@ def _weigh(scale, first, n, h, rows):
 
 
 @kernel(inline="always")
-def rows_gradient(theta, ln1pz, h, t, rows, n, n_merged, d_weight, grad):
-    """Gradient in all of theta but mass and dust that d_weight (2, n) = df / dweight implies; return df / dln1pz.
+def rows_gradient(theta, ln1pz, h, t, rows, n, n_merged, d_weight, d_scale, grad):
+    """Gradient in the history that d_weight (2, n) = df / dweight and d_scale = df / dscale imply; return df / dln1pz.
 
-    grad (n_theta,) comes full of zeros.
+    grad (n_theta,) comes full of zeros, or with what popcat.forward.gas_rows has added; d_scale is 0 or from there.
     """
     x, t_age, total = universe(ln1pz, h, theta)
     beta, gamma = sfh_weights(theta, h), zh_weights(theta, h)
@@ -192,7 +189,7 @@ def rows_gradient(theta, ln1pz, h, t, rows, n, n_merged, d_weight, grad):
     has_burst = t_burst <= t_age
     scale = (1.0 - f_burst) / total
     n_bin = n - 2 if has_burst else n
-    d_scale = _merged_gradient(beta, gamma, scale, h, rows, n_merged, d_weight, grad)
+    d_scale += _merged_gradient(beta, gamma, scale, h, rows, n_merged, d_weight, grad)
     first = 2 * N_MOMENT if n_merged > 0 else 0
     last = n_bin - 1 - first + n_merged
     d_mass, d_z = 0.0, 0.0
@@ -210,13 +207,13 @@ def rows_gradient(theta, ln1pz, h, t, rows, n, n_merged, d_weight, grad):
                 grad[at_zh + k] += d_z * zh_mid[k, j]
     for k in range(len(beta)):
         grad[1 + k] -= scale * d_mass * cumulative[last, k]
-    slope = _time_gradient(gamma, h, 0.5 * (h.edges[last] + t_age), d_z, grad)
+    slope = time_gradient(gamma, h, 0.5 * (h.edges[last] + t_age), d_z, grad)
     per_ln1pz = (len(h.age) - 1) / h.ln1pz_max
     d_ln1pz = slope * 0.5 * lookup_slope(x, h.age) * per_ln1pz
     if has_burst:
         d_f_burst, d_t_burst, d_z = _burst_gradient(f_burst, t_burst, n_bin, h, t, rows, d_weight)
         grad[at_burst] += d_f_burst - d_scale / total
-        grad[at_burst + 1] += d_t_burst + _time_gradient(gamma, h, t_burst, d_z, grad)
+        grad[at_burst + 1] += d_t_burst + time_gradient(gamma, h, t_burst, d_z, grad)
     for k in range(len(gamma)):
         grad[at_zh + k] *= gamma[k] * LN_10
     d_total = scale * d_mass - d_scale * scale / total
@@ -272,7 +269,7 @@ def _merged_gradient(beta, gamma, scale, h, rows, n_merged, d_weight, grad):
 
 
 @kernel(inline="always")
-def _time_gradient(gamma, h, t, d_z, grad):
+def time_gradient(gamma, h, t, d_z, grad):
     """Add the gradient of the metallicity at a time to that in the bases' weights; return that in the time."""
     time, value = h.zh_time, h.zh_value
     i = min(max(np.searchsorted(time, t, side="right") - 1, 0), len(time) - 2)

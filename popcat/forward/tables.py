@@ -16,29 +16,35 @@ import numpy as np
 from popcat.caches import can_be_made
 from popcat.errors import PopcatError
 from popcat.files import cache_folder, folder_atomic
-from popcat.forward.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
+from popcat.forward.component_tables import (
+    GasRows,
+    agn_table,
+    all_light,
+    emission_table,
+    gas_middle,
+    gas_rows,
+    n_gas_bins,
+    spectra,
+)
 from popcat.forward.filters import FilterCurve, load_curves
+from popcat.forward.gas import load_gas
 from popcat.forward.histories import point_weights, row_weights, straight_bins
 from popcat.forward.ingredients import Ingredients, load_ingredients
-from popcat.forward.quadrature import Segment, hat_weights, lagrange_basis, make_segments
+from popcat.forward.projection import NODE_TOLERANCE, BandColumns, Projection
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
-from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
 CELL_LN1PZ = 1.0e-3
 """Width of a redshift cell in ln(1 + z): linear interpolation is then good to 2e-4, and to 4e-4 where a break of the
 spectrum crosses the edge of a filter."""
-NODE_TOLERANCE = 2e-4
 REST_CELL_LN1PZ = 8e-3
 """The same for rest-frame tables, of which only the cut bins change with redshift: good to about 5e-5."""
 BURST_MIN_GYR = 0.01
-STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
-"""Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
 N_MOMENT = 3
 """Moments in time of the light of the merged bins."""
-N_LANE = 16
-"""Columns come in multiples of this, so that vector instructions leave no rest."""
-_FORMAT = 3
+_MOST_GAS_SETS = 6
+"""Of three rows each: two moments behind birth clouds and two outside, and two ages around a burst."""
+_FORMAT = 4
 _NAME_CACHE = "name a writable folder in the environment variable POPCAT_CACHE"
 
 
@@ -49,12 +55,19 @@ class BandTables:
     Attributes
     ----------
     ln1pz : (n_z,) uniform redshift nodes
-    light : (n_z, n_Z, n_row, n_col) float32, rows: `n_whole` whole bins, cut bins, moments
-        of the young bins merged (popcat.forward.stars), ages of the burst; columns of no light at the end fill up to 16
+    light : (n_z, n_Z, n_row, n_col) float32, rows: `n_whole` whole bins, cut bins, moments of the young bins merged
+        (popcat.forward.stars), ages of the burst, and `n_gas` of the gas (popcat.forward.component_tables.GasRows);
+        columns of no light at the end fill up to 16
     burst_ln_age : (n_burst_age,) ln Gyr
     first_cut : the first bin that has a cut row
     node_aa, node_band : (n_node,) observed wavelength and band of the first n_node columns
     step_band : (n_step,) band of each following pair of columns, one pair a band that meets the 6300 A step
+    bolometric_aa : (n_all,) rest-frame wavelengths of the columns after those, whose light is in Lsun; the last two are
+        a step's if the law of attenuation has one
+    rest_frame : 1 if the light is not redshifted
+    n_gas, n_gas_burst, gas_bin : rows of gas, how many of the burst's ages have such rows, and the time bin of whose
+        metallicity the gas is
+    emission : (n_z, 2, n_q, n_U, n_band), agn : (n_z, n_col): see popcat.forward.component_tables; of no size without
     """
 
     ln1pz: np.ndarray
@@ -66,15 +79,27 @@ class BandTables:
     node_band: np.ndarray
     step_band: np.ndarray
     n_band: int
+    bolometric_aa: np.ndarray
+    rest_frame: int
+    n_gas: int
+    n_gas_burst: int
+    gas_bin: int
+    emission: np.ndarray
+    agn: np.ndarray
 
     @property
     def megabytes(self) -> float:
-        return self.light.nbytes / 1e6
+        return (self.light.nbytes + self.emission.nbytes) / 1e6
+
+    @property
+    def first_gas(self) -> int:
+        """The first row of gas."""
+        return self.light.shape[2] - self.n_gas
 
     @property
     def first_burst(self) -> int:
         """The row of the burst's first age."""
-        return self.light.shape[2] - len(self.burst_ln_age)
+        return self.first_gas - len(self.burst_ln_age)
 
     @property
     def first_merged(self) -> int:
@@ -84,7 +109,7 @@ class BandTables:
 
 def most_rows(ingredients: Ingredients) -> int:
     """More rows than any galaxy has."""
-    return len(ingredients.bins.edges_gyr) + 2 * N_MOMENT
+    return len(ingredients.bins.edges_gyr) + 2 * N_MOMENT + 3 * _MOST_GAS_SETS
 
 
 def cut_bins(ingredients: Ingredients, z_range) -> tuple[int, int]:
@@ -128,91 +153,57 @@ def build_tables(
 
     Raises PopcatError, naming band and redshift, where the grid does not cover a filter.
     """
-    z_range, grid = survey.redshift_range, ingredients.grid
+    z_range, grid, components = survey.redshift_range, ingredients.grid, ingredients.components
     seen_at = (0.0, 0.0) if rest_frame else z_range
-    _check_coverage(curves, grid.wave_aa, seen_at)
-    spectra = _test_spectra(ingredients)
-    segments = [(b, s) for b, c in enumerate(curves) for s in make_segments(c, spectra, seen_at, NODE_TOLERANCE)]
-    scale = np.array([_to_nmgy(curve) for curve in curves])
-    stepped = [b for b, curve in enumerate(curves) if _meets_step(curve, seen_at)]
-    columns = _Columns(segments, stepped, scale)
+    wave, parts = spectra(ingredients)
+    _check_coverage(curves, wave, seen_at)
+    tests = wave, _test_spectra(ingredients.grid.age_gyr, parts[0])
+    columns = BandColumns(curves, tests, seen_at, components.dust_law, all_light(ingredients, tests))
     ln1pz = redshift_nodes(z_range, REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ)
+    at = np.zeros(len(ln1pz)) if rest_frame else np.expm1(ln1pz)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
-    project, light = _Projection(grid, columns), []
-    for z in np.expm1(ln1pz):
-        native = project(0.0 if rest_frame else z)
-        bins = np.einsum("ra,zac->zrc", bin_weights(ingredients, z_range, z), native, optimize=True)
-        light.append(np.concatenate([bins, native[:, burst_from:]], axis=1).astype(np.float32))
+    gas = gas_rows(ingredients, burst_from) if components.gas == "cloudy" else None
+    project, light = Projection(wave, parts, columns), []
+    for z, seen in zip(np.expm1(ln1pz), at, strict=True):
+        light.append(_rows(project(seen), bin_weights(ingredients, z_range, z), burst_from, gas))
+    n_col, only_one = light[0].shape[-1], at[:1] if rest_frame else at
+    has_emission, has_agn = components.dust_emission != "none", components.agn != "none"
     return BandTables(
         ln1pz=ln1pz,
         light=np.stack(light),
         burst_ln_age=np.log(grid.age_gyr[burst_from:]),
         n_whole=cut_bins(ingredients, z_range)[1],
         first_cut=cut_bins(ingredients, z_range)[0],
-        node_aa=np.concatenate([s.nodes_aa for _, s in segments]),
-        node_band=np.repeat([b for b, _ in segments], [len(s.nodes_aa) for _, s in segments]),
-        step_band=np.array(stepped, dtype=np.int64),
+        node_aa=columns.node_aa,
+        node_band=columns.node_band,
+        step_band=np.array(columns.stepped, dtype=np.int64),
         n_band=len(curves),
+        bolometric_aa=columns.bolometric_aa,
+        rest_frame=int(rest_frame),
+        n_gas=0 if gas is None else len(gas.of_gas) * (len(load_gas().log_u) + 1),
+        n_gas_burst=0 if gas is None else gas.n_burst,
+        gas_bin=0 if gas is None else gas_middle(ingredients),
+        emission=_every(len(at), emission_table(columns, len(curves), only_one if has_emission else at[:0])),
+        agn=_every(len(at), agn_table(columns, n_col, only_one if has_agn else at[:0])),
     )
 
 
-class _Projection:
-    """Light of the grid in every column, (n_Z, n_age, n_col) float32, at a redshift."""
-
-    def __init__(self, grid, columns: "_Columns"):
-        self.wave_aa, self.shape, self.columns = grid.wave_aa, grid.lum.shape[:2], columns
-        self._flat = grid.lum.reshape(-1, len(grid.wave_aa)).astype(np.float32)
-        self._last: tuple[float, np.ndarray] = (np.nan, np.empty(0))
-
-    def __call__(self, redshift: float) -> np.ndarray:
-        if self._last[0] != redshift:
-            weights = self.columns.weights(self.wave_aa, redshift)
-            used = np.flatnonzero(weights.any(axis=1))
-            span = slice(used[0], used[-1] + 1)
-            light = self._flat[:, span] @ weights[span].astype(np.float32)
-            self._last = redshift, light.reshape(*self.shape, -1)
-        return self._last[1]
+def _rows(native: list[np.ndarray], of_bins: np.ndarray, burst_from: int, gas: "GasRows | None") -> np.ndarray:
+    """All rows at one redshift, (n_Z, n_row, n_col) float32, from light of the SSPs' ages."""
+    parts = [np.einsum("ra,zac->zrc", of_bins, native[0], optimize=True), native[0][:, burst_from:]]
+    if gas is not None:
+        parts.append(gas(*native[1:]))
+    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-class _Columns:
-    """The columns of the tables as integrals over observed wavelength."""
-
-    def __init__(self, segments: list[tuple[int, Segment]], stepped: list[int], scale: np.ndarray):
-        self.segments, self.stepped, self.scale = segments, stepped, scale
-
-    def weights(self, wave_rest: np.ndarray, redshift: float) -> np.ndarray:
-        """(n_wave, n_col) with light = L @ weights at a redshift."""
-        parts = []
-        for band, s in self.segments:
-            parts.append(hat_weights(wave_rest, s.wave_aa, self.scale[band] * s.weight * s.basis, redshift))
-        parts += [self._step(band, wave_rest, redshift) for band in self.stepped]
-        used = sum(part.shape[1] for part in parts)
-        return np.concatenate([*parts, np.zeros((len(wave_rest), -used % N_LANE))], axis=1)
-
-    def _step(self, band, wave_rest, redshift) -> np.ndarray:
-        total = np.zeros((len(wave_rest), len(STEP_NODES_AA)))
-        for b, s in self.segments:
-            if b == band:
-                rest = s.wave_aa / (1.0 + redshift)
-                step = s.weight * calzetti_step(rest) * lagrange_basis(STEP_NODES_AA, rest)
-                total += hat_weights(wave_rest, s.wave_aa, self.scale[b] * step, redshift)
-        return total
+def _every(n: int, table: np.ndarray) -> np.ndarray:
+    """A table at each of n redshifts, of which one that is the same at all has the first alone."""
+    return np.repeat(table, n, axis=0) if len(table) == 1 else table
 
 
-def _to_nmgy(curve: FilterCurve) -> float:
-    """From int T w L dw (Lsun A) to nMgy at 10 pc."""
-    return LSUN_ERG_S / (4.0 * np.pi * (10.0 * PC_CM) ** 2 * C_AA_S * curve.ab_norm() * NMGY_FNU)
-
-
-def _meets_step(curve: FilterCurve, z_range) -> bool:
-    low, high = STEP_LOW_AA * (1.0 + z_range[0]), STEP_HIGH_AA * (1.0 + z_range[1])
-    return any(a < high and b > low for a, b in curve.segments())
-
-
-def _test_spectra(ingredients: Ingredients):
-    """Young, middle-aged and old light of a middling metallicity."""
-    weights = point_weights(ingredients.grid.age_gyr, [0.005, 0.3, 3.0, 12.0])
-    return ingredients.grid.wave_aa, weights @ ingredients.grid.lum[len(ingredients.grid.lum) // 2]
+def _test_spectra(age_gyr: np.ndarray, stars: np.ndarray) -> np.ndarray:
+    """Young, middle-aged and old light of a middling metallicity, of SSPs (n_Z, n_age, n_wave)."""
+    return point_weights(age_gyr, [0.005, 0.3, 3.0, 12.0]) @ stars[len(stars) // 2]
 
 
 def _check_coverage(curves, wave_aa, z_range) -> None:
@@ -244,7 +235,8 @@ def load_rest_tables(survey: Survey, ingredients: Ingredients, curves: list[Filt
 def require_tables(survey: Survey, ingredients: Ingredients) -> None:
     """PopcatError if no tables of this galaxy model can be made for this survey."""
     ingredients.require_stars(survey.redshift_range[1])
-    ingredients.components.require_tables()
+    if ingredients.components.gas == "cloudy":
+        n_gas_bins(ingredients, load_gas())
 
 
 def _load(survey, ingredients, curves, *, rest_frame: bool = False) -> BandTables:
@@ -271,6 +263,7 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
         "cosmology": cosmology,
         "redshift_range": survey.redshift_range,
         "rest_frame": rest_frame,
+        "components": asdict(ingredients.components),
         "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
     }
     digest.update(json.dumps(rest, sort_keys=True).encode())

@@ -1,0 +1,123 @@
+"""What dust emits and a nucleus adds to band fluxes, in units of all light of stars and gas; and its gradient.
+
+flux_b += factor (L_abs E_b(z; q_PAH, U_min, gamma) + f_AGN L_clear A_b(z; E(B-V))), with
+
+    L_clear = sum_c (light_c + light'_c),  L_abs = L_clear - sum_c (old_c light_c + young_c light'_c)
+
+over the columns of all light (popcat.forward.projection), E_b of the tables, linear between their nodes, and A_b the
+sum over the band's columns of the nucleus's light through its own dust. The law is popcat.forward.components'.
+"""
+
+import numpy as np
+
+from popcat.forward.lookups import LN_10, node_cell
+from popcat.forward.quadrature import fast_exp, kernel
+from popcat.forward.table_arrays import redshift_cell
+
+_U = np.uint64
+
+
+@kernel()
+def all_light(s, t):
+    """L_clear and L_abs of one galaxy, per Msun formed."""
+    clear, left = 0.0, 0.0
+    for c in range(t.first_all, len(t.step)):
+        clear += (1.0 - t.step[c]) * (s.light[c] + s.light_young[c])
+        left += s.old[c] * s.light[c] + s.young[c] * s.light_young[c]
+    return clear, clear - left
+
+
+@kernel()
+def add_light(theta, ln1pz, t, s, factor, flux):
+    """Add to the band fluxes of one galaxy, whose columns are filled."""
+    clear, absorbed = all_light(s, t)
+    iz, fz = redshift_cell(ln1pz, t)
+    if t.at_emission >= 0:
+        _add_emission(theta, iz, fz, factor * absorbed, t, flux)
+    if t.at_agn >= 0:
+        ebv, lum = theta[t.at_agn + 1], factor * clear * fast_exp(LN_10 * theta[t.at_agn])
+        for c in range(t.first_all):
+            light = t.agn[iz, c] + fz * (t.agn[iz + 1, c] - t.agn[iz, c])
+            tau = ebv * (t.agn_curve[iz, c] + fz * (t.agn_curve[iz + 1, c] - t.agn_curve[iz, c]))
+            flux[t.band[c]] += lum * light * fast_exp(-tau)
+
+
+@kernel()
+def _add_emission(theta, iz, fz, lum, t, flux):
+    iq, fq, _ = node_cell(theta[t.at_emission], t.q_pah)
+    iu, fu, _ = node_cell(np.log(theta[t.at_emission + 1]), t.ln_u_min)
+    share, _, _, _ = _share(theta[t.at_emission + 2], iq, fq, iu, fu, t.power_law)
+    for j in range(16):
+        term, z, q, u = j // 8, (j // 4) % 2, (j // 2) % 2, j % 2
+        weight = lum * (share if term else 1.0 - share)
+        weight *= (fz if z else 1.0 - fz) * (fq if q else 1.0 - fq) * (fu if u else 1.0 - fu)
+        bands = t.emission[iz + z, term, iq + q, iu + u]
+        for b in range(len(flux)):
+            flux[b] += weight * bands[b]
+
+
+@kernel()
+def _share(gamma, iq, fq, iu, fu, ratio):
+    """power_law_share of popcat.forward.dust_emission, and its derivatives in gamma, fq and fu."""
+    low, high = ratio[iq, iu] * (1.0 - fu) + ratio[iq, iu + 1] * fu, (
+        ratio[iq + 1, iu] * (1.0 - fu) + ratio[iq + 1, iu + 1] * fu
+    )
+    r = low * (1.0 - fq) + high * fq
+    bottom = 1.0 - gamma + gamma * r
+    d_r = gamma * (1.0 - gamma) / (bottom * bottom)
+    d_fu = (ratio[iq, iu + 1] - ratio[iq, iu]) * (1.0 - fq) + (ratio[iq + 1, iu + 1] - ratio[iq + 1, iu]) * fq
+    return gamma * r / bottom, r / (bottom * bottom), d_r * (high - low), d_r * d_fu
+
+
+@kernel()
+def add_light_gradient(theta, ln1pz, v, t, s, factor, grad):
+    """Gradient of sum(v flux) through what `add_light` adds: to grad that in its own parameters; returned that in
+    ln(1 + z) through its tables, and, without the factor, those in L_abs and in L_clear."""
+    clear, absorbed = all_light(s, t)
+    iz, fz = redshift_cell(ln1pz, t)
+    d_ln1pz, per_absorbed, per_clear = 0.0, 0.0, 0.0
+    if t.at_emission >= 0:
+        per_absorbed, slope = _emission_gradient(theta, iz, fz, v, t, factor * absorbed, grad)
+        d_ln1pz += slope
+    if t.at_agn >= 0:
+        ebv, f_agn = theta[t.at_agn + 1], fast_exp(LN_10 * theta[t.at_agn])
+        total, d_ebv, d_fz = 0.0, 0.0, 0.0
+        for c in range(t.first_all):
+            d_light, d_tau = t.agn[iz + 1, c] - t.agn[iz, c], t.agn_curve[iz + 1, c] - t.agn_curve[iz, c]
+            light, tau = t.agn[iz, c] + fz * d_light, t.agn_curve[iz, c] + fz * d_tau
+            through = v[t.band[c]] * fast_exp(-ebv * tau)
+            total += through * light
+            d_ebv -= tau * through * light
+            d_fz += through * (d_light - ebv * d_tau * light)
+        per_clear = f_agn * total
+        grad[t.at_agn] += factor * clear * LN_10 * per_clear
+        grad[t.at_agn + 1] += factor * clear * f_agn * d_ebv
+        d_ln1pz += factor * clear * f_agn * d_fz / t.cell
+    return d_ln1pz, per_absorbed, per_clear
+
+
+@kernel()
+def _emission_gradient(theta, iz, fz, v, t, lum, grad):
+    """sum(v E), and lum times its derivative in ln(1 + z); lum times those in the emission's parameters go to grad."""
+    first = t.at_emission
+    iq, fq, per_q = node_cell(theta[first], t.q_pah)
+    iu, fu, per_u = node_cell(np.log(theta[first + 1]), t.ln_u_min)
+    share, share_gamma, share_fq, share_fu = _share(theta[first + 2], iq, fq, iu, fu, t.power_law)
+    total, d_share, d_fz, d_fq, d_fu = 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(16):
+        term, z, q, u = j // 8, (j // 4) % 2, (j // 2) % 2, j % 2
+        bands, seen = t.emission[iz + z, term, iq + q, iu + u], 0.0
+        for b in range(len(v)):
+            seen += v[b] * bands[b]
+        of, wz, wq, wu = share if term else 1.0 - share, fz if z else 1.0 - fz, fq if q else 1.0 - fq, (
+            fu if u else 1.0 - fu
+        )
+        total += of * wz * wq * wu * seen
+        d_share += (1.0 if term else -1.0) * wz * wq * wu * seen
+        d_fz += (1.0 if z else -1.0) * of * wq * wu * seen
+        d_fq += (1.0 if q else -1.0) * of * wz * wu * seen
+        d_fu += (1.0 if u else -1.0) * of * wz * wq * seen
+    grad[first] += lum * (d_fq + d_share * share_fq) * per_q
+    grad[first + 1] += lum * (d_fu + d_share * share_fu) * per_u / theta[first + 1]
+    grad[first + 2] += lum * d_share * share_gamma
+    return total, lum * d_fz / t.cell

@@ -1,0 +1,140 @@
+"""What band tables hold of gas, dust emission and a nucleus, beside the light of stars.
+
+Gas is rows: the rate of star formation is a straight line over the last 10 Myr, S0 + S1 t, so that what shines is two
+moments in time of the emission of young stars at every ionisation parameter, and two of the ionising starlight that
+escapes. Dust emission is one table of band fluxes per luminosity absorbed; the nucleus, one of light in the columns.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from popcat.errors import PopcatError
+from popcat.forward.agn import agn_spectrum
+from popcat.forward.dust_emission import load_dust_emission
+from popcat.forward.gas import Gas, age_weights, gas_light, load_gas
+from popcat.forward.grid import LYMAN_LIMIT_AA, ionises
+from popcat.forward.histories import row_weights, straight_bins
+from popcat.forward.ingredients import Ingredients
+from popcat.forward.projection import BandColumns
+from popcat.forward.quadrature import Segment, bolometric_segments, hat_weights
+
+N_GAS_MOMENT = 2
+"""Moments in time of the light of gas."""
+_TAIL_AA = np.geomspace(1.0, 2e7, 1200)
+
+
+def spectra(ingredients: Ingredients) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Wavelengths, and the spectra of stars (n_Z, n_age, n_wave) of which tables are made; where gas is a component,
+    also the ionising light that it takes (n_Z, n_ionising, n_wave) and its own (n_Z, n_gas_age, n_U, n_wave).
+    """
+    grid, components = ingredients.grid, ingredients.components
+    wave = grid.wave_aa
+    if components.gas != "cloudy":
+        parts = [grid.lum]
+    else:
+        young, gas = ionises(grid.age_gyr), load_gas()
+        taken = np.where(wave < LYMAN_LIMIT_AA, grid.lum, 0.0)
+        nodes = np.eye(gas.lines[..., 0].size).reshape(-1, *gas.lines.shape[:3])
+        light = np.stack([gas_light(gas, node, wave) for node in nodes]).reshape(*gas.lines.shape[:3], -1)
+        parts = [grid.lum - taken * young[:, None], taken[:, young], light]
+    if components.dust_emission == "none":
+        return wave, parts
+    # beyond their last wavelength stars shine as Rayleigh and Jeans have it (popcat.forward.components.Clear)
+    tail = _TAIL_AA[_TAIL_AA > wave[-1] * 1.001]
+    falling = (wave[-1] / tail) ** 4
+    return np.append(wave, tail), [np.concatenate([one, one[..., -1:] * falling], axis=-1) for one in parts]
+
+
+def all_light(ingredients: Ingredients, test_spectra) -> list[Segment]:
+    """Segments of the bolometric columns: none if no component asks for the luminosity of stars or of dust."""
+    components, wave = ingredients.components, ingredients.grid.wave_aa
+    if components.dust_emission == "none" and components.agn == "none":
+        return []
+    return bolometric_segments(LYMAN_LIMIT_AA, float(wave[-1]), test_spectra, components.dust_law)
+
+
+@dataclass(frozen=True)
+class GasRows:
+    """Weights of the gas's rows: set by set, over gas ages (n_set, n_gas_age) and ionising ages (n_set, n_ionising).
+
+    Sets are the moments in time of young stars behind birth clouds, one a native age of an ionising burst from the
+    first on, and if there are any, the moments of young stars outside birth clouds.
+    """
+
+    of_gas: np.ndarray
+    of_stars: np.ndarray
+    n_burst: int
+
+    def __call__(self, taken: np.ndarray, light: np.ndarray) -> np.ndarray:
+        """Rows (n_Z, n_set (n_U + 1), n_col): of each set, gas at every log U, then the light it takes, per Msun."""
+        gas = np.einsum("sa,zauc->zsuc", self.of_gas, light, optimize=True)
+        stars = np.einsum("sa,zac->zsc", self.of_stars, taken, optimize=True)[:, :, None]
+        rows = np.concatenate([gas, stars], axis=2)
+        return rows.reshape(len(rows), -1, rows.shape[-1])
+
+
+def gas_rows(ingredients: Ingredients, burst_from: int) -> GasRows:
+    """The gas's rows; the burst's native ages begin with that number `burst_from` of the grid's.
+
+    Raises PopcatError if star formation is no straight line while gas shines.
+    """
+    gas, bins, ages = load_gas(), ingredients.bins, ingredients.grid.age_gyr
+    n, young = n_gas_bins(ingredients, gas), ionises(ages)
+    by_age = row_weights(bins, ages, bins.edges_gyr[:n], bins.edges_gyr[1 : n + 1])
+    powers = np.diff(bins.edges_gyr)[:n] * bins.mid_gyr[:n] ** np.arange(N_GAS_MOMENT)[:, None]
+    hidden = np.arange(n) < bins.n_young
+    burst = np.eye(len(ages))[burst_from:][young[burst_from:]]
+    sets = [(powers * hidden) @ by_age, burst]
+    if not hidden.all():
+        sets.append((powers * ~hidden) @ by_age)
+    weights = np.concatenate(sets)
+    return GasRows(weights @ age_weights(gas, ages), weights[:, young], len(burst))
+
+
+def n_gas_bins(ingredients: Ingredients, gas: Gas) -> int:
+    """How many of the first time bins hold stars that light up gas; PopcatError as `gas_rows`."""
+    bins, ages = ingredients.bins, ingredients.grid.age_gyr
+    shares = row_weights(bins, ages, bins.edges_gyr[:-1], bins.edges_gyr[1:]) @ age_weights(gas, ages)
+    n = int(np.flatnonzero(shares.any(axis=1))[-1]) + 1
+    straight = straight_bins(ingredients.bases, bins.edges_gyr)
+    if straight < n:
+        raise PopcatError(f'gas = "cloudy": expected bases "{ingredients.bases.name}" of star formation that are straight '
+                          f"lines over the last {1e3 * bins.edges_gyr[n]:.3g} Myr, while gas shines; they are for "
+                          f"{1e3 * bins.edges_gyr[straight]:.3g} Myr")  # fmt: skip
+    return n
+
+
+def gas_middle(ingredients: Ingredients) -> int:
+    """The time bin in the middle of those that light up gas, of whose metallicity all their gas is."""
+    last = ingredients.bins.mid_gyr[n_gas_bins(ingredients, load_gas()) - 1]
+    return int(np.argmin(np.abs(ingredients.bins.mid_gyr - 0.5 * last)))
+
+
+def emission_table(columns: BandColumns, n_band: int, redshifts: np.ndarray) -> np.ndarray:
+    """Band fluxes in nMgy at 10 pc times (1 + z) per Lsun absorbed: (n_z, 2, n_q, n_U, n_band) float32.
+
+    The two terms, and their nodes in q_PAH and U_min, are those of popcat.forward.dust_emission.
+    """
+    table = load_dust_emission()
+    flat = table.lum.reshape(-1, len(table.wave_aa))
+    out = np.zeros((len(redshifts), len(flat), n_band))
+    for i, z in enumerate(redshifts):
+        for band, s in columns.segments:
+            rest = s.wave_aa / (1.0 + z)
+            inside = (rest >= table.wave_aa[0]) & (rest <= table.wave_aa[-1])
+            if inside.any():
+                weight = columns.scale[band] * s.weight * inside
+                out[i, :, band] += (flat @ hat_weights(table.wave_aa, s.wave_aa, weight[None], z))[:, 0]
+    return out.reshape(len(redshifts), *table.lum.shape[:-1], n_band).astype(np.float32)
+
+
+def agn_table(columns: BandColumns, n_col: int, redshifts: np.ndarray) -> np.ndarray:
+    """Unreddened light of the nucleus in every column, per Lsun of its disc: (n_z, n_col); none in those of steps."""
+    out = np.zeros((len(redshifts), n_col))
+    for i, z in enumerate(redshifts):
+        light = [columns.scale[b] * (s.basis @ (s.weight * agn_spectrum(s.wave_aa / (1.0 + z))))
+                 for b, s in columns.segments]  # fmt: skip
+        of_nodes = np.concatenate(light)
+        out[i, : len(of_nodes)] = of_nodes
+    return out

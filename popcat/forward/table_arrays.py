@@ -1,0 +1,147 @@
+"""Band tables as the kernels read them: flat arrays, and what the galaxy model's dust, gas and nucleus add to them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from popcat.forward.dust import LAWS, R_V, bump, power_law_curve
+from popcat.forward.dust_emission import load_dust_emission
+from popcat.forward.agn import reddening
+from popcat.forward.gas import load_gas
+from popcat.forward.ingredients import Ingredients
+from popcat.forward.projection import STEP_NODES_AA
+from popcat.forward.quadrature import fast_exp, kernel
+from popcat.forward.tables import BandTables
+
+_LN_0_8 = float(np.log(0.8))
+
+
+class KernelTables(NamedTuple):
+    """BandTables as the kernels read them."""
+
+    ln1pz0: float
+    cell: float
+    """Width of a redshift cell in ln(1 + z)."""
+    light: np.ndarray
+    burst_ln_age: np.ndarray
+    n_whole: int
+    first_cut: int
+    first_merged: int
+    first_burst: int
+    first_gas: int
+    moves: np.ndarray
+    """(n_col,): 1 where a column's node is in the observed frame, 0 in the rest frame."""
+    step: np.ndarray
+    """(n_col,): 1 for the columns of the 6300 A step, else 0."""
+    node: np.ndarray
+    ln_node: np.ndarray
+    """(n_col,): wavelength of every column, and the logarithm of its ratio to 5500 A."""
+    band: np.ndarray
+    """(n_col,): band of every column."""
+    first_all: int
+    """From this column on light is all light, whatever its wavelength; n_col if no component asks for it."""
+    curve: np.ndarray
+    """(n_z, 3, n_col): the law's smooth curve, the bump and the birth clouds' curve, at each node's rest wavelength."""
+    law: int
+    n_shape: int
+    at_dust: int
+    """theta's column of tau_bc; tau_ism and the law's n_shape own parameters follow."""
+    at_gas: int
+    at_emission: int
+    at_agn: int
+    """The first of theta's columns of each component; -1 without."""
+    log_u: np.ndarray
+    n_gas_burst: int
+    n_gas_sets: int
+    gas_bin: int
+    emission: np.ndarray
+    """(n_z, 2, n_q, n_U, n_band), of no size without."""
+    q_pah: np.ndarray
+    ln_u_min: np.ndarray
+    power_law: np.ndarray
+    """(n_q, n_U): see popcat.forward.dust_emission.DustEmission."""
+    agn: np.ndarray
+    agn_curve: np.ndarray
+    """(n_z, n_col) each: light of the nucleus, and its optical depth per E(B-V) at each node's rest wavelength."""
+
+
+# Laws by what their own parameters do; see law_shape.
+_NO_SHAPE, _KRIEK_CONROY, _SALIM, _SLOPE = 0, 1, 2, 3
+_KINDS = {"kriek_conroy": _KRIEK_CONROY, "salim": _SALIM, "charlot_fall": _SLOPE}
+
+
+def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
+    """Flat arrays for the kernels."""
+    n_node, n_step, n_all = len(tables.node_aa), len(STEP_NODES_AA), len(tables.bolometric_aa)
+    components, dust, n_col = ingredients.components, load_dust_emission(), tables.light.shape[3]
+    law, starts = LAWS[components.dust_law], np.cumsum([0, *map(len, components.parts)])[:4] + ingredients.n_history
+    # columns that fill up have no light, wherever they are
+    empty = np.full(n_col - n_node - n_step * len(tables.step_band) - n_all, STEP_NODES_AA[0])
+    node = np.concatenate([tables.node_aa, np.tile(STEP_NODES_AA, len(tables.step_band)), tables.bolometric_aa, empty])
+    band = np.concatenate([tables.node_band, np.repeat(tables.step_band, n_step)])
+    column = np.arange(n_col)
+    moves = (column < n_node) * (1.0 - tables.rest_frame)
+    step = (column >= n_node) & (column < len(band))
+    if n_all > 0 and law.step:
+        step |= (column >= len(band) + n_all - n_step) & (column < len(band) + n_all)
+    rest = node * np.exp(-tables.ln1pz[:, None] * moves)
+    curve = np.stack([law.smooth(rest), bump(rest), power_law_curve(rest, law.birth_cloud)], axis=1)
+    at = [int(start) if part else -1 for start, part in zip(starts, components.parts, strict=True)]
+    n_u = len(load_gas().log_u)
+    return KernelTables(
+        ln1pz0=float(tables.ln1pz[0]),
+        cell=float(tables.ln1pz[1] - tables.ln1pz[0]),
+        light=tables.light,
+        burst_ln_age=tables.burst_ln_age,
+        n_whole=tables.n_whole,
+        first_cut=tables.first_cut,
+        first_merged=tables.first_merged,
+        first_burst=tables.first_burst,
+        first_gas=tables.first_gas,
+        moves=moves,
+        step=step.astype(float),
+        node=node,
+        ln_node=np.log(node / 5500.0),
+        band=np.append(band, np.zeros(n_col - len(band), dtype=np.int64)),
+        first_all=len(band),
+        curve=curve,
+        law=_KINDS.get(components.dust_law, _NO_SHAPE),
+        n_shape=len(components.parts[0]) - 2,
+        at_dust=at[0],
+        at_gas=at[1],
+        at_emission=at[2],
+        at_agn=at[3],
+        log_u=load_gas().log_u,
+        n_gas_burst=tables.n_gas_burst,
+        n_gas_sets=tables.n_gas // (n_u + 1),
+        gas_bin=tables.gas_bin,
+        emission=np.asarray(tables.emission),
+        q_pah=dust.q_pah,
+        ln_u_min=np.log(dust.u_min),
+        power_law=dust.power_law,
+        agn=np.asarray(tables.agn),
+        agn_curve=reddening(rest) if len(tables.agn) else np.zeros((0, n_col)),
+    )
+
+
+@kernel(inline="always")
+def redshift_cell(ln1pz, t):
+    """Index and fraction between the tables' redshifts."""
+    x = (ln1pz - t.ln1pz0) / t.cell
+    i = min(max(int(x), 0), t.light.shape[0] - 2)
+    return i, x - i
+
+
+@kernel(inline="always")
+def law_shape(theta, t):
+    """n, e and b of popcat.forward.dust.Law; and de/dn, db/dn, db/dbump_dust."""
+    first = t.at_dust + 2
+    if t.law == _NO_SHAPE:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    n = theta[first]
+    if t.law == _KRIEK_CONROY:
+        return n, 0.85 - 1.9 * n, 0.0, -1.9, 0.0, 0.0
+    if t.law == _SALIM:
+        tilted = (R_V + 1.0) * fast_exp(_LN_0_8 * n)
+        return n, 0.0, theta[first + 1] * (tilted - R_V), 0.0, theta[first + 1] * _LN_0_8 * tilted, tilted - R_V
+    return n, 0.0, 0.0, 0.0, 0.0, 0.0
