@@ -76,7 +76,7 @@ def bump(wave_aa):
 
 def bump_strength(n_dust):
     """E_b = 0.85 - 1.9 n (Kriek & Conroy 2013, eq. 3)."""
-    return 0.85 - 1.9 * np.asarray(n_dust, dtype=float)
+    return 0.85 - 1.9 * n_dust
 
 
 def diffuse_curve(wave_aa, n_dust):
@@ -180,7 +180,7 @@ def _kriek_conroy_shape(n_dust):
 
 
 def _salim_shape(n_dust, bump_dust):
-    return n_dust, 0.0, bump_dust * R_V / salim_r_v(n_dust)
+    return n_dust, 0.0, bump_dust * ((R_V + 1.0) * 0.8**n_dust - R_V)
 
 
 def _flat_shape(n_dust=0.0):

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popcat.forward.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
+from popcat.forward.component_tables import N_GAS_MOMENT
+from popcat.forward.dust import LAWS
+from popcat.forward.dust_emission import power_law_share
 from popcat.forward.lookups import LN_10
 from popcat.forward.photometry import Photometry
 
@@ -30,12 +32,22 @@ class TorchPhotometry(torch.nn.Module):
 
     light: Tensor
     burst_ln_age: Tensor
-    wave: Tensor
+    ln_node: Tensor
+    moves: Tensor
+    step: Tensor
+    curve: Tensor
+    log_u: Tensor
+    emission: Tensor
+    q_pah: Tensor
+    ln_u_min: Tensor
+    power_law: Tensor
+    agn: Tensor
     edges: Tensor
     cumulative: Tensor
     zh_mid: Tensor
     zh_time: Tensor
     zh_value: Tensor
+    sfh_line: Tensor
     ln_z: Tensor
     universe: Tensor
     universe_step: Tensor
@@ -48,22 +60,36 @@ class TorchPhotometry(torch.nn.Module):
         self.n_z, self.n_metal, self.n_row, n_col = tables.light.shape
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
-        self.ln1pz0, self.cell_width, self.n_node = tables.ln1pz0, tables.step, int(tables.moves.sum())
+        self.ln1pz0, self.cell_width, self.first_all = tables.ln1pz0, tables.cell, tables.first_all
+        self.law, self.n_shape = LAWS[photometry.ingredients.components.dust_law], tables.n_shape
+        self.at_dust, self.at_gas, self.at_emission = tables.at_dust, tables.at_gas, tables.at_emission
+        self.at_agn, self.first_gas, self.gas_bin = tables.at_agn, tables.first_gas, tables.gas_bin
+        self.n_gas_sets, self.n_gas_burst = tables.n_gas_sets, tables.n_gas_burst
         self.n_sfh, n_slot = len(h.sfh_slots), self.n_whole + 1
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "light": tables.light.reshape(-1, n_col),
             "burst_ln_age": tables.burst_ln_age,
-            "wave": tables.node,
+            "ln_node": tables.ln_node,
+            "moves": tables.moves,
+            "step": tables.step,
+            "curve": tables.curve,
+            "log_u": tables.log_u,
+            "emission": tables.emission,
+            "q_pah": tables.q_pah,
+            "ln_u_min": tables.ln_u_min,
+            "power_law": tables.power_law,
+            "agn": np.stack([tables.agn, tables.agn_curve], axis=1),
             "edges": h.edges[: n_slot + 1],
             "cumulative": h.cumulative[1 : n_slot + 1],
             "zh_mid": h.zh_mid[:, :n_slot],
             "zh_time": h.zh_time,
             "zh_value": h.zh_value,
+            "sfh_line": h.sfh_line,
             "ln_z": h.ln_z,
             "universe": universe,
             "universe_step": np.diff(universe, axis=0),
-            "to_band": np.eye(self.n_band)[tables.band],
+            "to_band": np.eye(self.n_band)[tables.band] * (np.arange(n_col) < self.first_all)[:, None],
         }
         for name, array in arrays.items():
             self.register_buffer(name, torch.tensor(np.asarray(array), dtype=dtype))
@@ -74,31 +100,58 @@ class TorchPhotometry(torch.nn.Module):
         now = _interpolate(ln1pz / self.ln1pz_max * len(self.universe_step), self.universe, self.universe_step)
         old, young = self._light(theta, ln1pz, now[:, 0], now[:, 2:])
         old_seen, young_seen = self._transmission(theta, ln1pz)
+        seen = old * old_seen + young * young_seen
+        flux = seen @ self.to_band
+        if self.first_all < len(self.step):
+            clear = ((old + young) * (1.0 - self.step))[:, self.first_all :].sum(1, keepdim=True)
+            absorbed = clear - seen[:, self.first_all :].sum(1, keepdim=True)
+            if self.at_emission >= 0:
+                flux = flux + absorbed * self._emission(theta, ln1pz)
+            if self.at_agn >= 0:
+                flux = flux + clear * self._nucleus(theta, ln1pz)
         factor = torch.exp(theta[:, 0] * LN_10 - ln1pz - 2.0 * torch.log(1e5 * ln1pz * now[:, 1]))
-        return ((old * old_seen + young * young_seen) @ self.to_band) * factor[:, None]
+        return flux * factor[:, None]
 
     def _light(self, theta, ln1pz, t_age, at_age) -> tuple[Tensor, Tensor]:
-        """Light of stars outside and inside birth clouds in every column, (n, n_col) each."""
+        """Light of stars (and gas) outside and inside birth clouds in every column, (n, n_col) each."""
         beta, (f_burst, t_burst) = theta[:, 1 : 1 + self.n_sfh], theta[:, 1 + self.n_sfh : 3 + self.n_sfh].T
         f_burst = torch.where(t_burst <= t_age, f_burst, 0.0)
-        gamma = 10.0 ** theta[:, 3 + self.n_sfh : -3]
+        gamma = 10.0 ** theta[:, 3 + self.n_sfh : self.at_dust]
         row, formed, z = self._bins(beta, gamma, t_age, at_age)
         mass = formed * (1.0 - f_burst)[:, None]
-        burst_row, burst_mass, burst_z = self._burst(t_burst, f_burst, gamma)
-        is_young = (t_burst < self.birth_cloud_age)[:, None]
-        old = self._sum(
-            ln1pz,
-            torch.cat([row[:, self.n_young :], burst_row], 1),
-            torch.cat([mass[:, self.n_young :], torch.where(is_young, 0.0, burst_mass)], 1),
-            torch.cat([z[:, self.n_young :], burst_z], 1),
-        )
-        young = self._sum(
-            ln1pz,
-            torch.cat([row[:, : self.n_young], burst_row], 1),
-            torch.cat([mass[:, : self.n_young], torch.where(is_young, burst_mass, 0.0)], 1),
-            torch.cat([z[:, : self.n_young], burst_z], 1),
-        )
-        return old, young
+        is_young = (torch.arange(row.shape[1], device=row.device) < self.n_young).expand(row.shape)
+        parts = [(row, mass, z, is_young)]
+        burst = self._burst(t_burst, f_burst, gamma)
+        parts.append((*burst, (t_burst < self.birth_cloud_age)[:, None].expand(-1, 2)))
+        if self.at_gas >= 0:
+            rate = ((1.0 - f_burst) / (beta * at_age).sum(1))[:, None] * (beta @ self.sfh_line.T)
+            parts += self._gas(theta, rate, gamma @ self.zh_mid[:, self.gas_bin], burst, parts[-1][-1])
+        row, mass, z, is_young = (torch.cat([part[k] for part in parts], 1) for k in range(4))
+        old = self._sum(ln1pz, row, torch.where(is_young, 0.0, mass), z)
+        return old, self._sum(ln1pz, row, torch.where(is_young, mass, 0.0), z)
+
+    def _gas(self, theta, rate, z_now, burst, burst_young) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Rows, masses, metallicities and whether in birth clouds, of the gas: popcat.forward.gas_rows."""
+        i, f_u = _cell(theta[:, self.at_gas].clamp(self.log_u[0], self.log_u[-1]), self.log_u)
+        f_esc, n_u, n_moment = theta[:, self.at_gas + 1], len(self.log_u), N_GAS_MOMENT
+        offset = torch.stack([i, i + 1, torch.full_like(i, n_u)], 1)
+        share = torch.stack([(1.0 - f_esc) * (1.0 - f_u), (1.0 - f_esc) * f_u, f_esc], 1)
+
+        def rows(k, mass, z, is_young):
+            row = self.first_gas + k * (n_u + 1) + offset
+            return row, mass[:, None] * share, z[:, None].expand(-1, 3), is_young[:, None].expand(-1, 3)
+
+        parts = []
+        for k in range(self.n_gas_sets):
+            p = k if k < n_moment else k - n_moment - self.n_gas_burst
+            if p >= 0:
+                in_clouds = torch.full_like(i, k < n_moment, dtype=torch.bool)
+                parts.append(rows(k, rate[:, p], z_now, in_clouds))
+            else:
+                row, mass, z = burst
+                is_here = row == self.first_burst + k - n_moment
+                parts.append(rows(k, torch.where(is_here, mass, 0.0).sum(1), z[:, 0], burst_young[:, 0]))
+        return parts
 
     def _bins(self, beta, gamma, t_age, at_age):
         """Row, formed fraction and metallicity of every time bin, (n, n_slot) each."""
@@ -130,9 +183,8 @@ class TorchPhotometry(torch.nn.Module):
         """Light of rows, linear in redshift and in ln Z: (n, n_col)."""
         ln_z = torch.log(z.clamp(min=torch.exp(self.ln_z[0] - 1.0))).clamp(self.ln_z[0], self.ln_z[-1])
         q, fq = _cell(ln_z, self.ln_z)
-        x = (ln1pz - self.ln1pz0) / self.cell_width
-        i = x.detach().long().clamp(0, self.n_z - 2)
-        fz = (x - i)[:, None]
+        i, fz = self._redshift_cell(ln1pz)
+        fz = fz[:, None]
         low = (i[:, None] * self.n_metal + q) * self.n_row + row
         far = self.n_metal * self.n_row
         index = torch.cat([low, low + self.n_row, low + far, low + far + self.n_row], 1)
@@ -140,26 +192,47 @@ class TorchPhotometry(torch.nn.Module):
         weight = torch.cat([near_q * (1.0 - fz), far_q * (1.0 - fz), near_q * fz, far_q * fz], 1)
         return torch.nn.functional.embedding_bag(index, self.light, per_sample_weights=weight, mode="sum")
 
+    def _between(self, ln1pz, table) -> Tensor:
+        """A table (n_z, ...) at the tables' redshifts, linear between: (n, ...)."""
+        i, f = self._redshift_cell(ln1pz)
+        near, far = table[i], table[i + 1]
+        return near + f.reshape(-1, *(1,) * (near.dim() - 1)) * (far - near)
+
+    def _redshift_cell(self, ln1pz) -> tuple[Tensor, Tensor]:
+        x = (ln1pz - self.ln1pz0) / self.cell_width
+        i = x.detach().long().clamp(0, self.n_z - 2)
+        return i, x - i
+
     def _transmission(self, theta, ln1pz) -> tuple[Tensor, Tensor]:
         """What the dust lets through of old and young stars in every column, (n, n_col) each."""
-        tau_bc, tau_ism, n_dust = (theta[:, k, None] for k in (-3, -2, -1))
-        is_step = torch.arange(len(self.wave), device=theta.device) >= self.n_node
-        wave = torch.where(is_step, self.wave, self.wave * torch.exp(-ln1pz)[:, None])
-        tilt = torch.exp(n_dust * torch.log(wave / 5500.0))
-        seen = torch.exp(-tau_ism * _smooth_curve(wave, 0.85 - 1.9 * n_dust) * tilt)
-        old = torch.where(is_step, -tau_ism * tilt * seen, seen)
-        return old, old * torch.exp(-tau_bc * 5500.0 / wave)
+        tau_bc, tau_ism, *own = (theta[:, self.at_dust + k, None] for k in range(2 + self.n_shape))
+        n, e, b = self.law.shape(*own)
+        k, bump, clouds = self._between(ln1pz, self.curve).unbind(1)
+        tilt = torch.exp(n * (self.ln_node - self.moves * ln1pz[:, None]))
+        seen = torch.exp(-tau_ism * ((k + e * bump) * tilt + b * bump))
+        old = seen * (1.0 - self.step - self.step * tau_ism * tilt)
+        return old, old * torch.exp(-tau_bc * clouds)
 
+    def _emission(self, theta, ln1pz) -> Tensor:
+        """Band fluxes of dust per luminosity absorbed, (n, n_band)."""
+        q, u_min, gamma = theta[:, self.at_emission : self.at_emission + 3].T
+        i, f = _cell(q.clamp(self.q_pah[0], self.q_pah[-1]), self.q_pah)
+        j, g = _cell(torch.log(u_min).clamp(self.ln_u_min[0], self.ln_u_min[-1]), self.ln_u_min)
+        k, h = self._redshift_cell(ln1pz)
+        bands, ratio = torch.zeros(2, len(q), self.n_band).to(theta), torch.zeros_like(q)
+        for a, x in ((i, 1.0 - f), (i + 1, f)):
+            for b, y in ((j, 1.0 - g), (j + 1, g)):
+                ratio = ratio + x * y * self.power_law[a, b]
+                for c, w in ((k, 1.0 - h), (k + 1, h)):
+                    bands = bands + (x * y * w)[:, None] * self.emission[c, :, a, b].transpose(0, 1)
+        share = power_law_share(gamma, ratio)[:, None]
+        return (1.0 - share) * bands[0] + share * bands[1]
 
-def _smooth_curve(wave, e_bump) -> Tensor:
-    """calzetti_smooth + E_b bump of popcat.forward.dust."""
-    x = 1e4 / wave
-    short = 1.17 * (-2.156 + x * (1.509 + x * (-0.198 + x * 0.011))) + 1.78
-    k = torch.where(wave <= STEP_HIGH_AA, short, 1.17 * (-1.857 + 1.04 * x) + 1.78).clamp(min=0.0) / NORM
-    # in units of the bump's wavelength: the fourth power of Angstrom leaves little of float32
-    w2 = (wave / BUMP_CENTRE_AA) ** 2
-    width = (BUMP_WIDTH_AA / BUMP_CENTRE_AA) ** 2 * w2
-    return k + e_bump * width / ((w2 - 1.0) ** 2 + width) / R_V
+    def _nucleus(self, theta, ln1pz) -> Tensor:
+        """Band fluxes of the nucleus per luminosity of stars and gas, (n, n_band)."""
+        log_f_agn, ebv_agn = theta[:, self.at_agn, None], theta[:, self.at_agn + 1, None]
+        light, tau = self._between(ln1pz, self.agn).unbind(1)
+        return torch.exp(LN_10 * log_f_agn) * ((light * torch.exp(-ebv_agn * tau)) @ self.to_band)
 
 
 def _cell(x, nodes) -> tuple[Tensor, Tensor]:
