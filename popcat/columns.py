@@ -1,8 +1,6 @@
 """The columns of popcat's frames: names, types, units, flag bits, statuses.
 
 Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantiles and draws.
-
-UCDs (IVOA Unified Content Descriptors, UCD1+) of popcat's columns, by their names.
 """
 
 import hashlib
@@ -16,6 +14,7 @@ from popcat.galaxies import CERTIFIED_ESS, FLAGS, OBJECT_NAME, ROUTES
 from popcat.galaxy_model import GalaxyModel
 from popcat.prior import make_prior, parameter_names
 from popcat.survey import Survey, load_survey
+from popcat.ucds import ucd_of
 
 _MEANING = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
@@ -78,23 +77,50 @@ NAME_DTYPE = pd.ArrowDtype(pa.string())
 """Dtype of text in popcat's frames."""
 
 
-def property_fields(survey: Survey) -> dict[str, tuple[str, str]]:
-    """Unit and meaning of what is derived for every posterior draw: PROPERTIES and the survey's absolute magnitudes.
+_LINES = {
+    "ly_alpha": "Ly alpha, without its scattering", "o2_3727": "[O II] 3727, 3730", "h_beta": "H beta",
+    "o3_5007": "[O III] 5008", "h_alpha": "H alpha", "n2_6584": "[N II] 6585",
+}  # fmt: skip
+_OF_LINES = {
+    "log_l": ("log10(erg/s)", "luminosity of {}, through the dust"),
+    "log_flux": ("log10(erg/s/cm2)", "flux of {}, through the dust"),
+    "ew": ("Angstrom", "rest-frame equivalent width of {}, positive in emission"),
+}
+
+
+def component_properties(components) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of what is derived where a galaxy model, or its components, has dust emission or gas.
+
+    >>> list(component_properties(GalaxyModel(dust_emission="draine_li_2007")))
+    ['log_l_dust']
+    """
+    fields = {}
+    if components.dust_emission != "none":
+        fields["log_l_dust"] = ("log10(Lsun)", "luminosity that dust absorbs and emits")
+    if components.gas == "cloudy":
+        fields |= {f"{kind}_{line}": (unit, meaning.format(text))
+                   for kind, (unit, meaning) in _OF_LINES.items() for line, text in _LINES.items()}  # fmt: skip
+    return fields
+
+
+def property_fields(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of what is derived for every posterior draw: PROPERTIES, what the galaxy model's gas and dust
+    emission add, and the survey's absolute magnitudes.
 
     >>> from popcat.survey import load_survey
-    >>> list(property_fields(load_survey("sdss")))[-2:]
+    >>> list(property_fields(load_survey("sdss"), GalaxyModel()))[-2:]
     ['abs_mag_g', 'abs_mag_r']
     """
     magnitudes = {
         f"abs_mag_{item.name}": ("mag", f"rest-frame absolute AB magnitude in {item.filter}, dust included")
         for item in survey.absolute_magnitudes
     }
-    return {**PROPERTIES, **magnitudes}
+    return {**PROPERTIES, **component_properties(galaxy_model), **magnitudes}
 
 
 def quantity_fields(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, tuple[str, str]]:
     """Unit and meaning of everything that is drawn or derived: parameters, properties, redshift."""
-    return {**parameter_fields(galaxy_model), **property_fields(survey), **REDSHIFT}
+    return {**parameter_fields(galaxy_model), **property_fields(survey, galaxy_model), **REDSHIFT}
 
 
 def photometry_columns(survey: Survey) -> dict[str, str]:
@@ -269,58 +295,3 @@ def column_table(schema: pa.Schema) -> str:
         name, *others = column.values()
         lines.append(f"| {' | '.join([f'`{name}`', *others])} |")
     return "\n".join(lines)
-
-
-_EXACT = {
-    "object_id": "meta.id;meta.main",
-    "object_name": "meta.id",
-    "ra": "pos.eq.ra;meta.main",
-    "dec": "pos.eq.dec;meta.main",
-    "redshift": "src.redshift",
-    "redshift_err": "stat.error;src.redshift",
-    "status": "meta.code.status",
-    "flags": "meta.code",
-    "clean": "meta.code.qual",
-    "n_bands": "meta.number;instr.bandpass",
-    "worst_band": "instr.bandpass",
-    "chi2_best": "stat.fit.chi2",
-    "certified": "meta.code.qual",
-    "route": "meta.code.class",
-    "route_why": "meta.note",
-    "log_evidence": "stat.likelihood",
-    "ess": "meta.number",
-    "efficiency": "meta.number;arith.ratio",
-    "pareto_k": "stat.param",
-    "n_proposals": "meta.number",
-    "_healpix_29": "pos.healpix",
-}
-_PHYSICS = (
-    ("log_mstar", "phys.mass"), ("log_sfr", "phys.SFR"), ("log_ssfr", "phys.SFR"), ("log_z", "phys.abund.Z"),
-    ("log_gamma", "phys.abund.Z"), ("age", "time.age"), ("t_burst", "time.age"),
-    ("tau", "phys.absorption.opticalDepth"), ("n_dust", "phys.absorption"), ("bump_dust", "phys.absorption"),
-    ("ebv_agn", "phys.absorption"), ("redshift", "src.redshift"),
-    ("tail_", "stat.probability"),
-)  # fmt: skip
-_STATISTIC = {"p50": "stat.median", "p16": "stat.interval", "p84": "stat.interval"}
-_LIGHT = {
-    "FUV": "em.UV.100-200nm", "NUV": "em.UV.200-300nm", "u": "em.opt.U", "g": "em.opt.B", "r": "em.opt.R",
-    "i": "em.opt.I", "z": "em.opt.I", "X": "em.opt.I", "y": "em.IR.J", "Y": "em.IR.J", "J": "em.IR.J", "H": "em.IR.H",
-    "K": "em.IR.K", "Ks": "em.IR.K", "W1": "em.IR.3-4um", "W2": "em.IR.4-8um",
-}  # fmt: skip
-
-
-def ucd_of(column: str) -> str:
-    """The UCD of a column.
-
-    >>> ucd_of("flux_err_r"), ucd_of("log_mstar_p50"), ucd_of("beta1_draws")
-    ('stat.error;phot.flux.density;em.opt.R', 'phys.mass;stat.median', 'stat.fit.param')
-    """
-    if column in _EXACT:
-        return _EXACT[column]
-    if column.startswith("flux_"):
-        band = column.rsplit("_", 1)[1]
-        error = "stat.error;" if column.startswith("flux_err_") else ""
-        return f"{error}phot.flux.density{';' + _LIGHT[band] if band in _LIGHT else ''}"
-    physics = next((ucd for start, ucd in _PHYSICS if column.startswith(start)), "stat.fit.param")
-    statistic = _STATISTIC.get(column.rsplit("_", 1)[-1])
-    return f"{physics};{statistic}" if statistic else physics

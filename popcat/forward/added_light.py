@@ -12,41 +12,39 @@ import numpy as np
 
 from popcat.forward.lookups import LN_10, node_cell
 from popcat.forward.quadrature import fast_exp, kernel
-from popcat.forward.table_arrays import redshift_cell
 
 _U = np.uint64
 
 
 @kernel()
-def all_light(s, t):
-    """L_clear and L_abs of one galaxy, per Msun formed."""
+def all_light(s, first_all, step):
+    """L_clear and L_abs of one galaxy, per Msun formed, of its columns from first_all on."""
     clear, left = 0.0, 0.0
-    for c in range(t.first_all, len(t.step)):
-        clear += (1.0 - t.step[c]) * (s.light[c] + s.light_young[c])
+    for c in range(_U(first_all), _U(len(step))):
+        clear += (1.0 - step[c]) * (s.light[c] + s.light_young[c])
         left += s.old[c] * s.light[c] + s.young[c] * s.light_young[c]
     return clear, clear - left
 
 
 @kernel()
-def add_light(theta, ln1pz, t, s, factor, flux):
-    """Add to the band fluxes of one galaxy, whose columns are filled."""
-    clear, absorbed = all_light(s, t)
-    iz, fz = redshift_cell(ln1pz, t)
-    if t.at_emission >= 0:
+def add_light(theta, iz, fz, clear, absorbed, t, band, first_all, factor, flux):
+    """Add to the band fluxes of one galaxy with `all_light` of clear and absorbed; t : Added."""
+    if t.first_emission >= 0:
         _add_emission(theta, iz, fz, factor * absorbed, t, flux)
-    if t.at_agn >= 0:
-        ebv, lum = theta[t.at_agn + 1], factor * clear * fast_exp(LN_10 * theta[t.at_agn])
-        for c in range(t.first_all):
-            light = t.agn[iz, c] + fz * (t.agn[iz + 1, c] - t.agn[iz, c])
-            tau = ebv * (t.agn_curve[iz, c] + fz * (t.agn_curve[iz + 1, c] - t.agn_curve[iz, c]))
-            flux[t.band[c]] += lum * light * fast_exp(-tau)
+    if t.first_agn >= 0:
+        ebv, lum = theta[t.first_agn + 1], factor * clear * fast_exp(LN_10 * theta[t.first_agn])
+        agn, curve, z0, z1 = t.agn, t.agn_curve, _U(iz), _U(iz + 1)
+        for c in range(_U(first_all)):
+            light = agn[z0, c] + fz * (agn[z1, c] - agn[z0, c])
+            tau = ebv * (curve[z0, c] + fz * (curve[z1, c] - curve[z0, c]))
+            flux[band[c]] += lum * light * fast_exp(-tau)
 
 
 @kernel()
 def _add_emission(theta, iz, fz, lum, t, flux):
-    iq, fq, _ = node_cell(theta[t.at_emission], t.q_pah)
-    iu, fu, _ = node_cell(np.log(theta[t.at_emission + 1]), t.ln_u_min)
-    share, _, _, _ = _share(theta[t.at_emission + 2], iq, fq, iu, fu, t.power_law)
+    iq, fq, _ = node_cell(theta[t.first_emission], t.q_pah)
+    iu, fu, _ = node_cell(np.log(theta[t.first_emission + 1]), t.ln_u_min)
+    share, _, _, _ = _share(theta[t.first_emission + 2], iq, fq, iu, fu, t.power_law)
     for j in range(16):
         term, z, q, u = j // 8, (j // 4) % 2, (j // 2) % 2, j % 2
         weight = lum * (share if term else 1.0 - share)
@@ -70,36 +68,35 @@ def _share(gamma, iq, fq, iu, fu, ratio):
 
 
 @kernel()
-def add_light_gradient(theta, ln1pz, v, t, s, factor, grad):
-    """Gradient of sum(v flux) through what `add_light` adds: to grad that in its own parameters; returned that in
-    ln(1 + z) through its tables, and, without the factor, those in L_abs and in L_clear."""
-    clear, absorbed = all_light(s, t)
-    iz, fz = redshift_cell(ln1pz, t)
-    d_ln1pz, per_absorbed, per_clear = 0.0, 0.0, 0.0
-    if t.at_emission >= 0:
+def add_light_gradient(theta, iz, fz, clear, absorbed, v, t, band, first_all, factor, grad):
+    """Gradient of sum(v flux) through what `add_light` adds: to grad that in its own parameters; returned that in the
+    fraction between the tables' redshifts, and, without the factor, those in L_abs and in L_clear."""
+    d_table, per_absorbed, per_clear = 0.0, 0.0, 0.0
+    if t.first_emission >= 0:
         per_absorbed, slope = _emission_gradient(theta, iz, fz, v, t, factor * absorbed, grad)
-        d_ln1pz += slope
-    if t.at_agn >= 0:
-        ebv, f_agn = theta[t.at_agn + 1], fast_exp(LN_10 * theta[t.at_agn])
+        d_table += slope
+    if t.first_agn >= 0:
+        ebv, f_agn = theta[t.first_agn + 1], fast_exp(LN_10 * theta[t.first_agn])
         total, d_ebv, d_fz = 0.0, 0.0, 0.0
-        for c in range(t.first_all):
-            d_light, d_tau = t.agn[iz + 1, c] - t.agn[iz, c], t.agn_curve[iz + 1, c] - t.agn_curve[iz, c]
-            light, tau = t.agn[iz, c] + fz * d_light, t.agn_curve[iz, c] + fz * d_tau
-            through = v[t.band[c]] * fast_exp(-ebv * tau)
+        agn, curve, z0, z1 = t.agn, t.agn_curve, _U(iz), _U(iz + 1)
+        for c in range(_U(first_all)):
+            d_light, d_tau = agn[z1, c] - agn[z0, c], curve[z1, c] - curve[z0, c]
+            light, tau = agn[z0, c] + fz * d_light, curve[z0, c] + fz * d_tau
+            through = v[band[c]] * fast_exp(-ebv * tau)
             total += through * light
             d_ebv -= tau * through * light
             d_fz += through * (d_light - ebv * d_tau * light)
         per_clear = f_agn * total
-        grad[t.at_agn] += factor * clear * LN_10 * per_clear
-        grad[t.at_agn + 1] += factor * clear * f_agn * d_ebv
-        d_ln1pz += factor * clear * f_agn * d_fz / t.cell
-    return d_ln1pz, per_absorbed, per_clear
+        grad[t.first_agn] += factor * clear * LN_10 * per_clear
+        grad[t.first_agn + 1] += factor * clear * f_agn * d_ebv
+        d_table += factor * clear * f_agn * d_fz
+    return d_table, per_absorbed, per_clear
 
 
 @kernel()
 def _emission_gradient(theta, iz, fz, v, t, lum, grad):
-    """sum(v E), and lum times its derivative in ln(1 + z); lum times those in the emission's parameters go to grad."""
-    first = t.at_emission
+    """sum(v E), and lum times its derivative in fz; lum times those in the emission's parameters go to grad."""
+    first = t.first_emission
     iq, fq, per_q = node_cell(theta[first], t.q_pah)
     iu, fu, per_u = node_cell(np.log(theta[first + 1]), t.ln_u_min)
     share, share_gamma, share_fq, share_fu = _share(theta[first + 2], iq, fq, iu, fu, t.power_law)
@@ -120,4 +117,4 @@ def _emission_gradient(theta, iz, fz, v, t, lum, grad):
     grad[first] += lum * (d_fq + d_share * share_fq) * per_q
     grad[first + 1] += lum * (d_fu + d_share * share_fu) * per_u / theta[first + 1]
     grad[first + 2] += lum * d_share * share_gamma
-    return total, lum * d_fz / t.cell
+    return total, lum * d_fz

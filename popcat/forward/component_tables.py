@@ -41,7 +41,7 @@ def spectra(ingredients: Ingredients) -> tuple[np.ndarray, list[np.ndarray]]:
     if components.dust_emission == "none":
         return wave, parts
     # beyond their last wavelength stars shine as Rayleigh and Jeans have it (popcat.forward.components.Clear)
-    tail = _TAIL_AA[_TAIL_AA > wave[-1] * 1.001]
+    tail = _TAIL_AA[wave[-1] * 1.001 < _TAIL_AA]
     falling = (wave[-1] / tail) ** 4
     return np.append(wave, tail), [np.concatenate([one, one[..., -1:] * falling], axis=-1) for one in parts]
 
@@ -99,8 +99,8 @@ def n_gas_bins(ingredients: Ingredients, gas: Gas) -> int:
     n = int(np.flatnonzero(shares.any(axis=1))[-1]) + 1
     straight = straight_bins(ingredients.bases, bins.edges_gyr)
     if straight < n:
-        raise PopcatError(f'gas = "cloudy": expected bases "{ingredients.bases.name}" of star formation that are straight '
-                          f"lines over the last {1e3 * bins.edges_gyr[n]:.3g} Myr, while gas shines; they are for "
+        raise PopcatError(f'gas = "cloudy": expected bases of star formation that are straight lines over the last '
+                          f'{1e3 * bins.edges_gyr[n]:.3g} Myr, while gas shines; "{ingredients.bases.name}" are for '
                           f"{1e3 * bins.edges_gyr[straight]:.3g} Myr")  # fmt: skip
     return n
 
@@ -111,14 +111,14 @@ def gas_middle(ingredients: Ingredients) -> int:
     return int(np.argmin(np.abs(ingredients.bins.mid_gyr - 0.5 * last)))
 
 
-def emission_table(columns: BandColumns, n_band: int, redshifts: np.ndarray) -> np.ndarray:
+def emission_table(columns: BandColumns, redshifts: np.ndarray) -> np.ndarray:
     """Band fluxes in nMgy at 10 pc times (1 + z) per Lsun absorbed: (n_z, 2, n_q, n_U, n_band) float32.
 
     The two terms, and their nodes in q_PAH and U_min, are those of popcat.forward.dust_emission.
     """
     table = load_dust_emission()
     flat = table.lum.reshape(-1, len(table.wave_aa))
-    out = np.zeros((len(redshifts), len(flat), n_band))
+    out = np.zeros((len(redshifts), len(flat), columns.n_band))
     for i, z in enumerate(redshifts):
         for band, s in columns.segments:
             rest = s.wave_aa / (1.0 + z)
@@ -126,7 +126,7 @@ def emission_table(columns: BandColumns, n_band: int, redshifts: np.ndarray) -> 
             if inside.any():
                 weight = columns.scale[band] * s.weight * inside
                 out[i, :, band] += (flat @ hat_weights(table.wave_aa, s.wave_aa, weight[None], z))[:, 0]
-    return out.reshape(len(redshifts), *table.lum.shape[:-1], n_band).astype(np.float32)
+    return out.reshape(len(redshifts), *table.lum.shape[:-1], columns.n_band).astype(np.float32)
 
 
 def agn_table(columns: BandColumns, n_col: int, redshifts: np.ndarray) -> np.ndarray:

@@ -11,17 +11,16 @@ Both integrals run from the Lyman limit to the end of the stars' wavelengths; a(
 from 0.1 to 1 micron. All terms are linear in the galaxy's mass. Emission of dust is not absorbed again.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from popcat.errors import PopcatError
 from popcat.forward.agn import agn_spectrum
 from popcat.forward.dust import LAWS, power_law_curve
 from popcat.forward.dust_emission import dust_spectrum
-from popcat.forward.gas import age_weights, gas_light, load_gas, node_weights
+from popcat.forward.gas import age_weights, load_gas, node_weights
 from popcat.forward.grid import LYMAN_LIMIT_AA, SSPGrid, ionises
 from popcat.galaxy_model import GalaxyModel, component_parameters
 
@@ -58,14 +57,6 @@ class Components:
     def only_attenuation(self) -> bool:
         """Whether light at one wavelength depends on the stars' light there alone."""
         return not any(self.parts[1:])
-
-    def require_tables(self) -> None:
-        """PopcatError if band tables, which the fast photometry reads, have not all of this."""
-        own, default = asdict(self), asdict(Components())
-        if changed := [name for name in own if own[name] != default[name]]:
-            expected, got = (", ".join(f'{name} = "{of[name]}"' for name in changed) for of in (default, own))
-            raise PopcatError(f"photometry is there for the default components alone: expected {expected}, got {got}: "
-                              "popcat.spectrum has these")  # fmt: skip
 
 
 class Values(NamedTuple):
@@ -104,13 +95,13 @@ class Clear(NamedTuple):
 
 
 def gas_of(mass, log_z, by_age, grid: SSPGrid, log_u: float, f_esc: float) -> np.ndarray:
-    """Light (n_wave,) of the gas around SSPs: mass (n,), log_z (n,), by_age (n, n_age) weights of the grid's ages."""
+    """Weights (n_Z, n_age, n_U) of the gas around SSPs: mass (n,), log_z (n,), by_age (n, n_age) of the grid's ages."""
     gas = load_gas()
     by_age = by_age @ age_weights(gas, grid.age_gyr)
     shining = np.flatnonzero(by_age.any(axis=1))
     weights = sum((mass[i] * node_weights(gas, log_z[i], by_age[i], log_u) for i in shining),
                   np.zeros(gas.lines.shape[:3]))  # fmt: skip
-    return (1.0 - f_esc) * gas_light(gas, weights, grid.wave_aa)
+    return (1.0 - f_esc) * weights
 
 
 def escaping(grid: SSPGrid, f_esc: float) -> np.ndarray:

@@ -29,6 +29,16 @@ LINES_AA = {
     "n2_6584": (6585.27,),
 }
 """Vacuum wavelengths in Angstrom of the lines whose luminosities `line_luminosities` gives; [O II] is a sum of two."""
+CONTINUUM_AA = {
+    "ly_alpha": ((1225.0, 1265.0),),
+    "o2_3727": ((3685.0, 3715.0), (3740.0, 3770.0)),
+    "h_beta": ((4795.0, 4835.0), (4890.0, 4930.0)),
+    "o3_5007": ((4890.0, 4930.0), (5030.0, 5070.0)),
+    "h_alpha": ((6480.0, 6530.0), (6610.0, 6660.0)),
+    "n2_6584": ((6480.0, 6530.0), (6610.0, 6660.0)),
+}
+"""The lines that are derived for a galaxy, and where the continuum of their equivalent widths is measured; [O III] 4959
+is a third of 5007."""
 _BAND_WIDTH, _BAND_STEP = 0.1, 0.02
 RANK = 28
 """Spectra of `gas_templates`: less than 1e-3 of any band's light is wrong (tests/forward/test_gas.py)."""
@@ -151,3 +161,24 @@ def factors(light: np.ndarray, stars: np.ndarray, wave_aa: np.ndarray, rank: int
     weighted = left[:, :rank] * size[:rank]
     spectra = np.linalg.lstsq(weighted, flat * rows, rcond=None)[0]
     return (weighted / rows).reshape(*light.shape[:3], rank), spectra
+
+
+def line_aa(name: str) -> float:
+    """Wavelength in Angstrom at which dust sees a line: that of the middle of a doublet."""
+    return float(np.mean(LINES_AA[name]))
+
+
+def continuum_samples(name: str) -> np.ndarray:
+    """Wavelengths in Angstrom whose mean L_lambda is the continuum beside a line."""
+    return np.concatenate([np.linspace(low, high, 41) for low, high in CONTINUUM_AA[name]])
+
+
+def line_columns(gas: Gas) -> np.ndarray:
+    """Of gas at every node, luminosities of the derived lines in Lsun, then L_lambda of its continuum beside them:
+    (n_Z, n_age, n_U, 2 n_line), in the order of CONTINUUM_AA.
+    """
+    lines = [gas.lines[..., line_numbers(gas, name)].sum(axis=-1) for name in CONTINUUM_AA]
+    beside = [np.interp(continuum_samples(name), gas.wave_aa, template).mean()
+              for name in CONTINUUM_AA for template in gas.templates]  # fmt: skip
+    smooth = gas.coefficients @ np.array(beside).reshape(len(CONTINUUM_AA), -1).T
+    return np.concatenate([np.stack(lines, axis=-1), smooth], axis=-1)

@@ -5,7 +5,6 @@ times that of its native ages; each (1 - f_esc) times that at log U, linear betw
 that it would take. All has the metallicity of one time bin in the middle: it hardly changes within 10 Myr.
 """
 
-import numpy as np
 
 from popcat.forward.component_tables import N_GAS_MOMENT
 from popcat.forward.lookups import (
@@ -24,24 +23,24 @@ from popcat.forward.stars import burst_age, metal_slope, time_gradient
 
 
 @kernel()
-def fill_gas(theta, ln1pz, h, t, rows, n, every):
-    """Rows after the first n: the number of all. `every`: those too that have no light but a gradient."""
+def fill_gas(theta, ln1pz, h, burst_ln_age, t, rows, n, every):
+    """Rows after the first n: the number of all. t : GasTable. `every`: those too that have no light but a gradient."""
     _, t_age, total = universe(ln1pz, h, theta)
     beta, gamma = sfh_weights(theta, h), zh_weights(theta, h)
     f_burst, t_burst = burst(theta, t_age, h)
-    z = column_mixture(gamma, h.zh_mid, t.gas_bin)
-    for k in range(t.n_gas_sets):
+    z = column_mixture(gamma, h.zh_mid, t.bin)
+    for k in range(t.n_sets):
         p = _moment(k, t)
         if p >= 0:
             mass = (1.0 - f_burst) / total * mixture(beta, h.sfh_line[p])
-            n = _fill_set(theta, k, mass, z, k < N_GAS_MOMENT, h, t, rows, n, every)
-    if t_burst <= t_age and t.n_gas_burst > 0:
-        age, f_age, _ = burst_age(t_burst, t.burst_ln_age)
+            n = _fill_set(theta, k, mass, z, k < N_GAS_MOMENT, h.ln_z, h.per_cell, t, rows, n, every)
+    if t_burst <= t_age and t.n_burst > 0:
+        age, f_age, _ = burst_age(t_burst, burst_ln_age)
         z = time_metallicity(gamma, h.zh_time, h.zh_value, t_burst)
         for i in range(2):
-            if age + i < t.n_gas_burst:
+            if age + i < t.n_burst:
                 mass, is_young = f_burst * (f_age if i == 1 else 1.0 - f_age), t_burst < h.birth_cloud_age
-                n = _fill_set(theta, N_GAS_MOMENT + age + i, mass, z, is_young, h, t, rows, n, every)
+                n = _fill_set(theta, N_GAS_MOMENT + age + i, mass, z, is_young, h.ln_z, h.per_cell, t, rows, n, every)
     return n
 
 
@@ -50,20 +49,20 @@ def _moment(k, t):
     """Which moment in time a set is; -1 for the burst's."""
     if k < N_GAS_MOMENT:
         return k
-    last = k - N_GAS_MOMENT - t.n_gas_burst
+    last = k - N_GAS_MOMENT - t.n_burst
     return last if last >= 0 else -1
 
 
-@kernel()
-def _fill_set(theta, k, mass, z, is_young, h, t, rows, n, every):
+@kernel(inline="always")
+def _fill_set(theta, k, mass, z, is_young, ln_z, per_cell, t, rows, n, every):
     """Rows of one set: gas at the two nodes around log U, and the light that escapes it."""
-    i_u, f_u, _ = node_cell(theta[t.at_gas], t.log_u)
-    f_esc, n_u = theta[t.at_gas + 1], len(t.log_u)
-    q, f = metal_cell(z, h.ln_z, h.per_cell)
+    i_u, f_u, _ = node_cell(theta[t.first], t.log_u)
+    f_esc, n_u = theta[t.first + 1], len(t.log_u)
+    q, f = metal_cell(z, ln_z, per_cell)
     for j in range(3):
         share = f_esc if j == 2 else (1.0 - f_esc) * (f_u if j == 1 else 1.0 - f_u)
         if every or share * mass != 0.0:
-            rows.row[n] = t.first_gas + k * (n_u + 1) + (n_u if j == 2 else i_u + j)
+            rows.row[n] = t.row + k * (n_u + 1) + (n_u if j == 2 else i_u + j)
             rows.cell[n] = q
             rows.young[n] = is_young
             rows.weight[0, n], rows.weight[1, n] = share * mass * (1.0 - f), share * mass * f
@@ -73,17 +72,16 @@ def _fill_set(theta, k, mass, z, is_young, h, t, rows, n, every):
 
 
 @kernel()
-def gas_gradient(theta, ln1pz, h, t, rows, first, n, d_weight, grad):
-    """Gradient of rows first to n, made with `every`: to grad that in the weights of the bases of star formation at a
-    fixed scale, in those of metallicity before their logarithm, in the burst and in the gas; returned that in the scale.
-    """
+def gas_gradient(theta, ln1pz, h, burst_ln_age, t, rows, first, n, d_weight, grad):
+    """Gradient of rows first to n, made with `every`: to grad that in the weights of star formation at a fixed scale,
+    of metallicity before their logarithm, in the burst and in the gas; returned that in the scale."""
     _, t_age, total = universe(ln1pz, h, theta)
     beta, gamma = sfh_weights(theta, h), zh_weights(theta, h)
     f_burst, t_burst = burst(theta, t_age, h)
     scale, at_burst = (1.0 - f_burst) / total, 1 + len(beta)
-    _, f_u, per_u = node_cell(theta[t.at_gas], t.log_u)
-    f_esc, n_u = theta[t.at_gas + 1], len(t.log_u)
-    age, f_age, per_age = burst_age(t_burst, t.burst_ln_age)
+    _, f_u, per_u = node_cell(theta[t.first], t.log_u)
+    f_esc, n_u = theta[t.first + 1], len(t.log_u)
+    age, f_age, per_age = burst_age(t_burst, burst_ln_age)
     d_scale, d_z_now, d_z_burst = 0.0, 0.0, 0.0
     for i in range(first, n):
         j = (i - first) % 3
@@ -92,11 +90,11 @@ def gas_gradient(theta, ln1pz, h, t, rows, first, n, d_weight, grad):
         d_amount = d_weight[0, i] * (1.0 - f) + d_weight[1, i] * f
         d_z = share * mass * (d_weight[1, i] - d_weight[0, i]) * metal_slope(rows.z[i], rows.cell[i], f, h.per_cell)
         if j == 2:
-            grad[t.at_gas + 1] += d_amount * mass
+            grad[t.first + 1] += d_amount * mass
         else:
-            grad[t.at_gas + 1] -= d_amount * mass * (f_u if j == 1 else 1.0 - f_u)
-            grad[t.at_gas] += d_amount * mass * (1.0 - f_esc) * (per_u if j == 1 else -per_u)
-        k = (rows.row[i] - t.first_gas) // (n_u + 1)
+            grad[t.first + 1] -= d_amount * mass * (f_u if j == 1 else 1.0 - f_u)
+            grad[t.first] += d_amount * mass * (1.0 - f_esc) * (per_u if j == 1 else -per_u)
+        k = (rows.row[i] - t.row) // (n_u + 1)
         p = _moment(k, t)
         if p >= 0:
             d_z_now += d_z
@@ -109,7 +107,7 @@ def gas_gradient(theta, ln1pz, h, t, rows, first, n, d_weight, grad):
             grad[at_burst] += d_amount * share * (f_age if is_next else 1.0 - f_age)
             grad[at_burst + 1] += d_amount * share * f_burst * (per_age if is_next else -per_age)
     for b in range(len(gamma)):
-        grad[at_burst + 2 + b] += d_z_now * h.zh_mid[b, t.gas_bin]
+        grad[at_burst + 2 + b] += d_z_now * h.zh_mid[b, t.bin]
     if d_z_burst != 0.0:
         grad[at_burst + 1] += time_gradient(gamma, h, t_burst, d_z_burst, grad)
     return d_scale

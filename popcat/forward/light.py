@@ -12,7 +12,7 @@ import numpy as np
 
 from popcat.forward.lookups import LN_10, lookup, lookup_slope
 from popcat.forward.quadrature import fast_exp, kernel
-from popcat.forward.table_arrays import law_shape, redshift_cell
+from popcat.forward.table_arrays import law_shape
 
 # Unsigned indices: a signed one may be negative, which numba wraps around, and that keeps loops from being vectorised.
 _U = np.uint64
@@ -39,11 +39,10 @@ def make_columns(n: int, dtype) -> Columns:
 
 
 @kernel(inline="always")
-def gather(rows, n, ln1pz, t, s):
+def gather(rows, n, iz, fz, t, s):
     """Sum the light of a galaxy's rows, linear in redshift, into s.light and s.light_young."""
     s.light[:] = 0.0
     s.light_young[:] = 0.0
-    iz, fz = redshift_cell(ln1pz, t)
     table, z0, z1 = t.light, _U(iz), _U(iz + 1)
     near, far = table.dtype.type(1.0 - fz), table.dtype.type(fz)
     for i in range(n):
@@ -58,10 +57,9 @@ def gather(rows, n, ln1pz, t, s):
 
 
 @kernel(fastmath={"reassoc", "contract", "nsz"})
-def gather_gradient(rows, n, ln1pz, t, s, d_weight):
-    """d_weight (2, n) from s.d_light; the gradient in ln(1 + z) through the tables is returned."""
-    iz, fz = redshift_cell(ln1pz, t)
-    table, z0, z1 = t.light, _U(iz), _U(iz + 1)
+def gather_gradient(rows, n, iz, fz, table, s, d_weight):
+    """d_weight (2, n) from s.d_light; the gradient in the fraction between the tables' redshifts is returned."""
+    z0, z1 = _U(iz), _U(iz + 1)
     zero = table.dtype.type(0.0)
     d_fz = 0.0
     for i in range(n):
@@ -77,19 +75,18 @@ def gather_gradient(rows, n, ln1pz, t, s, d_weight):
         d_weight[0, i] = (1.0 - fz) * a + fz * c
         d_weight[1, i] = (1.0 - fz) * b + fz * d
         d_fz += rows.weight[0, i] * (c - a) + rows.weight[1, i] * (d - b)
-    return d_fz / t.cell
+    return d_fz
 
 
-# Loops over columns have no branches, so that they become vector instructions: t.moves is 1 where a column's node moves
-# with redshift, t.step for those of the step.
+# Loops over columns have no branches, so that they become vector instructions: screen.moves is 1 where a column's node
+# moves with redshift, screen.step for those of the step.
 @kernel(inline="always")
-def transmit(theta, ln1pz, t, s):
+def transmit(theta, ln1pz, iz, fz, screen, s):
     """Transmission of every column: s.old and s.young."""
-    tau_bc, tau_ism = theta[t.at_dust], theta[t.at_dust + 1]
-    n, e, b, _, _, _ = law_shape(theta, t)
-    old, young, ln_node, moves, step = s.old, s.young, t.ln_node, t.moves, t.step
-    iz, fz = redshift_cell(ln1pz, t)
-    near, far = t.curve[_U(iz)], t.curve[_U(iz + 1)]
+    tau_bc, tau_ism = theta[screen.first], theta[screen.first + 1]
+    n, e, b, _, _, _ = law_shape(theta, screen)
+    old, young, ln_node, moves, step = s.old, s.young, screen.ln_node, screen.moves, screen.step
+    near, far = screen.curve[_U(iz)], screen.curve[_U(iz + 1)]
     for c in range(_U(len(ln_node))):
         k = near[0, c] + fz * (far[0, c] - near[0, c])
         bump = near[1, c] + fz * (far[1, c] - near[1, c])
@@ -102,15 +99,14 @@ def transmit(theta, ln1pz, t, s):
 
 
 @kernel()
-def transmit_gradient(theta, ln1pz, t, s, factor, grad):
+def transmit_gradient(theta, ln1pz, iz, fz, per_cell, screen, s, factor, grad):
     """Add the gradient of sum(v flux) in the dust to grad; return that in ln(1 + z) through the dust's wavelengths."""
-    tau_bc, tau_ism = theta[t.at_dust], theta[t.at_dust + 1]
-    n, e, b, e_n, b_n, b_bump = law_shape(theta, t)
+    tau_bc, tau_ism = theta[screen.first], theta[screen.first + 1]
+    n, e, b, e_n, b_n, b_bump = law_shape(theta, screen)
     old, young, light, light_young, v = s.old, s.young, s.light, s.light_young, s.v
-    ln_node, moves, step = t.ln_node, t.moves, t.step
+    ln_node, moves, step = screen.ln_node, screen.moves, screen.step
     d_bc, d_ism, d_n, d_bump, d_ln1pz = s.term[0], s.term[1], s.term[2], s.term[3], s.term[4]
-    iz, fz = redshift_cell(ln1pz, t)
-    near, far, per_cell = t.curve[_U(iz)], t.curve[_U(iz + 1)], 1.0 / t.cell
+    near, far = screen.curve[_U(iz)], screen.curve[_U(iz + 1)]
     for c in range(_U(len(ln_node))):
         d_k, d_drude, d_cloud = far[0, c] - near[0, c], far[1, c] - near[1, c], far[2, c] - near[2, c]
         k, drude, cloud = near[0, c] + fz * d_k, near[1, c] + fz * d_drude, near[2, c] + fz * d_cloud
@@ -128,12 +124,12 @@ def transmit_gradient(theta, ln1pz, t, s, factor, grad):
         d_n[c] = step[c] * ln_tilt * seen - tau_ism * (tilted * ln_tilt + (e_n * tilt + b_n) * drude) * seen
         d_bump[c] = -tau_ism * b_bump * drude * seen
         d_ln1pz[c] = -tau_bc * d_cloud * per_cell * from_young - tau_ism * d_curve * seen
-    first = t.at_dust
+    first = screen.first
     grad[first] += factor * _sum(d_bc)
     grad[first + 1] += factor * _sum(d_ism)
-    if t.n_shape > 0:
+    if screen.n_shape > 0:
         grad[first + 2] += factor * _sum(d_n)
-    if t.n_shape > 1:
+    if screen.n_shape > 1:
         grad[first + 3] += factor * _sum(d_bump)
     return factor * _sum(d_ln1pz)
 
@@ -152,7 +148,7 @@ def sum_bands(s, t, factor, flux):
     """Band fluxes of one galaxy from its columns' light and transmission."""
     flux[:] = 0.0
     light, light_young, old, young, band = s.light, s.light_young, s.old, s.young, t.band
-    for c in range(t.first_all):
+    for c in range(_U(t.first_all)):
         flux[band[c]] += factor * (old[c] * light[c] + young[c] * light_young[c])
 
 
@@ -160,10 +156,11 @@ def sum_bands(s, t, factor, flux):
 def clear_light(s, t):
     """Light of one galaxy in the first band without dust, and behind it."""
     clear, seen = 0.0, 0.0
-    for c in range(t.first_all):
+    step = t.screen.step
+    for c in range(_U(t.first_all)):
         if t.band[c] == 0:
             # the columns of the step are not light but its weight with the step
-            clear += (1.0 - t.step[c]) * (s.light[c] + s.light_young[c])
+            clear += (1.0 - step[c]) * (s.light[c] + s.light_young[c])
             seen += s.old[c] * s.light[c] + s.young[c] * s.light_young[c]
     return clear, seen
 

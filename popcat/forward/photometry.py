@@ -25,10 +25,14 @@ from popcat.forward.light import (
 from popcat.forward.lookups import LN_10, make_histories
 from popcat.forward.quadrature import kernel
 from popcat.forward.stars import Rows, fill_rows, make_rows, rows_gradient
-from popcat.forward.table_arrays import KernelTables, kernel_tables
+from popcat.forward.table_arrays import KernelTables, kernel_tables, redshift_cell
 from popcat.forward.tables import load_tables, most_rows
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
+
+
+# Unsigned indices, as in popcat.forward.light.
+_U = np.uint64
 
 
 class Photometry:
@@ -121,59 +125,71 @@ def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, rest):
     """Fluxes in nMgy for all galaxies. `at_rest`: per Msun formed, from 10 pc and not redshifted, and in `rest` the
     first band's of stars and gas without dust and with it, and the luminosity that dust absorbs; the same kernel,
     because compiling one takes seconds."""
+    has_added = t.first_all < len(t.band)
     for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
+        iz, fz = redshift_cell(ln1pz, t)
         n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
-        if t.at_gas >= 0:
-            n = fill_gas(theta[i], ln1pz, h, t, rows, n, False)
-        gather(rows, n, ln1pz, t, s)
-        transmit(theta[i], ln1pz, t, s)
+        if t.gas.first >= 0:
+            n = fill_gas(theta[i], ln1pz, h, t.burst_ln_age, t.gas, rows, n, False)
+        gather(rows, n, iz, fz, t, s)
+        transmit(theta[i], ln1pz, iz, fz, t.screen, s)
         factor, _ = distance_factor(theta[i, 0], ln1pz, h)
         factor = 1.0 if at_rest else factor
         sum_bands(s, t, factor, out[i])
-        if t.first_all < len(t.band):
-            add_light(theta[i], ln1pz, t, s, factor, out[i])
+        clear, absorbed = 0.0, 0.0
+        if has_added:
+            clear, absorbed = all_light(s, t.first_all, t.screen.step)
+            add_light(theta[i], iz, fz, clear, absorbed, t.added, t.band, t.first_all, factor, out[i])
         if at_rest:
             rest[i, 0], rest[i, 1] = clear_light(s, t)
-            _, rest[i, 2] = all_light(s, t)
+            rest[i, 2] = absorbed
 
 
 @kernel()
 def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, grad_z):
     """Fluxes, and the gradient of sum(v flux) in theta and redshift."""
+    has_added, per_cell = t.first_all < len(t.band), 1.0 / t.cell
+    band, step, v_col, old, young = t.band, t.screen.step, s.v, s.old, s.young
     for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
+        iz, fz = redshift_cell(ln1pz, t)
         n, n_merged = fill_rows(theta[i], ln1pz, h, t, rows)
-        n_all = fill_gas(theta[i], ln1pz, h, t, rows, n, True) if t.at_gas >= 0 else n
-        gather(rows, n_all, ln1pz, t, s)
-        transmit(theta[i], ln1pz, t, s)
+        n_all = n
+        if t.gas.first >= 0:
+            n_all = fill_gas(theta[i], ln1pz, h, t.burst_ln_age, t.gas, rows, n, True)
+        gather(rows, n_all, iz, fz, t, s)
+        transmit(theta[i], ln1pz, iz, fz, t.screen, s)
         factor, slope = distance_factor(theta[i, 0], ln1pz, h)
         sum_bands(s, t, factor, out[i])
         d_added, per_absorbed, per_clear = 0.0, 0.0, 0.0
-        if t.first_all < len(t.band):
-            add_light(theta[i], ln1pz, t, s, factor, out[i])
-            d_added, per_absorbed, per_clear = add_light_gradient(theta[i], ln1pz, v[i], t, s, factor, grad[i])
+        if has_added:
+            clear, absorbed = all_light(s, t.first_all, step)
+            add_light(theta[i], iz, fz, clear, absorbed, t.added, band, t.first_all, factor, out[i])
+            d_added, per_absorbed, per_clear = add_light_gradient(
+                theta[i], iz, fz, clear, absorbed, v[i], t.added, band, t.first_all, factor, grad[i]
+            )
         total = 0.0
         for b in range(out.shape[1]):
             total += v[i, b] * out[i, b]
         # Without the distance, which may bring the light of a faint galaxy below the smallest float32.
-        for c in range(t.first_all):
-            s.v[c] = v[i, t.band[c]]
-            s.d_light[0, c] = s.v[c] * s.old[c]
-            s.d_light[1, c] = s.v[c] * s.young[c]
-        for c in range(t.first_all, len(t.band)):
-            s.v[c] = -per_absorbed
-            all_of = (1.0 - t.step[c]) * (per_absorbed + per_clear)
-            s.d_light[0, c] = all_of - per_absorbed * s.old[c]
-            s.d_light[1, c] = all_of - per_absorbed * s.young[c]
-        d_ln1pz, d_scale = gather_gradient(rows, n_all, ln1pz, t, s, d_weight), 0.0
+        for c in range(_U(t.first_all)):
+            v_col[c] = v[i, band[c]]
+            s.d_light[0, c] = v_col[c] * old[c]
+            s.d_light[1, c] = v_col[c] * young[c]
+        for c in range(_U(t.first_all), _U(len(band))):
+            v_col[c] = -per_absorbed
+            all_of = (1.0 - step[c]) * (per_absorbed + per_clear)
+            s.d_light[0, c] = all_of - per_absorbed * old[c]
+            s.d_light[1, c] = all_of - per_absorbed * young[c]
+        d_ln1pz, d_scale = per_cell * gather_gradient(rows, n_all, iz, fz, t.light, s, d_weight), 0.0
         own[:] = 0.0
-        if t.at_gas >= 0:
-            d_scale = gas_gradient(theta[i], ln1pz, h, t, rows, n, n_all, d_weight, own)
+        if t.gas.first >= 0:
+            d_scale = gas_gradient(theta[i], ln1pz, h, t.burst_ln_age, t.gas, rows, n, n_all, d_weight, own)
         d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, d_scale, own)
         for k in range(1, grad.shape[1]):
             grad[i, k] += own[k] * factor
-        d_ln1pz = d_ln1pz * factor + d_added + slope * total
-        d_ln1pz += transmit_gradient(theta[i], ln1pz, t, s, factor, grad[i])
+        d_ln1pz = d_ln1pz * factor + per_cell * d_added + slope * total
+        d_ln1pz += transmit_gradient(theta[i], ln1pz, iz, fz, per_cell, t.screen, s, factor, grad[i])
         grad[i, 0] = LN_10 * total
         grad_z[i] = d_ln1pz / (1.0 + redshift[i])

@@ -11,6 +11,7 @@ import numpy as np
 
 from popcat.forward.dust import LAWS, STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.forward.filters import FilterCurve
+from popcat.forward.gas import CONTINUUM_AA, continuum_samples, line_aa
 from popcat.forward.quadrature import Segment, hat_weights, lagrange_basis, make_segments
 from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
@@ -25,10 +26,14 @@ class BandColumns:
     """The columns of the tables of some bands.
 
     segments : (band, Segment) of the first columns. stepped : bands of the pairs of columns after them. bolometric :
-    segments in the rest frame; if there are any and the law has a step, a pair for it too.
+    segments in the rest frame; if there are any and the law has a step, a pair for it too. with_lines: rest-frame
+    columns, each a band of its own, of the luminosities of popcat.forward.gas.CONTINUUM_AA's lines, which no star
+    has, and of the mean L_lambda beside them.
     """
 
-    def __init__(self, curves: Sequence[FilterCurve], spectra, seen_at, law: str, bolometric: Sequence[Segment] = ()):
+    def __init__(self, curves: Sequence[FilterCurve], spectra, seen_at, law: str,
+                 bolometric: Sequence[Segment] = (), *, with_lines: bool = False):  # fmt: skip
+        self.n_filter, self.lines = len(curves), tuple(CONTINUUM_AA) if with_lines else ()
         self.segments = [(b, s) for b, curve in enumerate(curves)
                          for s in make_segments(curve, spectra, seen_at, NODE_TOLERANCE, law)]  # fmt: skip
         has_step = LAWS[law].step
@@ -39,12 +44,24 @@ class BandColumns:
     @property
     def node_aa(self) -> np.ndarray:
         """Observed wavelengths of the bands' nodes."""
-        return np.concatenate([s.nodes_aa for _, s in self.segments])
+        return np.concatenate([*(s.nodes_aa for _, s in self.segments), 2 * [line_aa(name) for name in self.lines]])
 
     @property
     def node_band(self) -> np.ndarray:
         """Their bands."""
-        return np.repeat([b for b, _ in self.segments], [len(s.nodes_aa) for _, s in self.segments])
+        of_filters = np.repeat([b for b, _ in self.segments], [len(s.nodes_aa) for _, s in self.segments])
+        return np.append(of_filters, np.arange(self.n_filter, self.n_band))
+
+    @property
+    def n_band(self) -> int:
+        """Bands, with those of the lines."""
+        return self.n_filter + 2 * len(self.lines)
+
+    @property
+    def of_lines(self) -> slice:
+        """The columns of the lines and of the light beside them."""
+        n = len(self.node_aa)
+        return slice(n - 2 * len(self.lines), n)
 
     @property
     def bolometric_aa(self) -> np.ndarray:
@@ -61,6 +78,11 @@ class BandColumns:
         """(n_wave, n) with light of the bands' columns = L @ weights at a redshift."""
         parts = [hat_weights(wave_rest, s.wave_aa, self.scale[b] * s.weight * s.basis, redshift)
                  for b, s in self.segments]  # fmt: skip
+        if self.lines:
+            parts.append(np.zeros((len(wave_rest), len(self.lines))))
+        for name in self.lines:
+            samples = continuum_samples(name)
+            parts.append(hat_weights(wave_rest, samples, np.full((1, len(samples)), 1.0 / len(samples)), 0.0))
         for band in self.stepped:
             own = [(s, self.scale[b]) for b, s in self.segments if b == band]
             parts.append(_step_weights(own, wave_rest, redshift))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from popcat.columns import parameter_fields
+from popcat.columns import component_properties, parameter_fields
 from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.forward.filters import FilterCurve, load_curve
@@ -38,8 +38,11 @@ from popcat.forward.table_arrays import kernel_tables
 from popcat.forward.tables import load_rest_tables, require_tables
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Filter, Survey
+from popcat.units import LSUN_ERG_S, PC_CM
 
 PROPERTY_NAMES = ("log_mstar", "log_sfr_100myr", "log_sfr_1gyr", "log_ssfr", "log_z_mw", "age_mw_gyr", "a_v")
+LIGHT_FLOOR = 1e-10
+"""Luminosities of dust and of lines are floored at this many Lsun per Msun formed, likewise."""
 SSFR_FLOOR = 1e-14
 """Star-formation rates are floored at this fraction of the formed mass per year, so a logarithm is never -inf."""
 _WINDOWS_GYR = (0.1, 1.0)
@@ -60,7 +63,9 @@ class Properties:
     def __init__(self, survey: Survey, ingredients: Ingredients):
         self.rest_frame = RestFrame(survey, ingredients)
         self.histories = self.rest_frame.histories
-        self.names = (*PROPERTY_NAMES, *(f"abs_mag_{item.name}" for item in survey.absolute_magnitudes))
+        magnitudes = tuple(f"abs_mag_{item.name}" for item in survey.absolute_magnitudes)
+        self.names = (*PROPERTY_NAMES, *component_properties(ingredients.components), *magnitudes)
+        self.components, self.cosmology = ingredients.components, ingredients.cosmology
         self._n_theta, self._z_range = ingredients.n_theta, survey.redshift_range
         edges, ages = ingredients.bins.edges_gyr, ingredients.grid.age_gyr
         self._whole = np.ascontiguousarray(row_weights(ingredients.bins, ages, edges[:-1],
@@ -80,9 +85,22 @@ class Properties:
         log_formed = theta[:, 0]
         log_mstar = log_formed + np.log10(out[:, 0])
         sfr = log_formed[:, None] + np.log10(np.maximum(out[:, 1:3], SSFR_FLOOR))
-        a_v, magnitudes = self.rest_frame(theta, redshift)
-        columns = (log_mstar, sfr[:, 0], sfr[:, 1], sfr[:, 1] - log_mstar, np.log10(out[:, 3]), out[:, 4], a_v)
-        return dict(zip(self.names, (*columns, *magnitudes.T), strict=True))
+        light = self.rest_frame.measure(theta, redshift)
+        columns = (log_mstar, sfr[:, 0], sfr[:, 1], sfr[:, 1] - log_mstar, np.log10(out[:, 3]), out[:, 4], light.a_v)
+        own = self._of_components(log_formed, redshift, light)
+        return dict(zip(self.names, (*columns, *own, *light.magnitudes(log_formed).T), strict=True))
+
+    def _of_components(self, log_formed, redshift, light: "RestLight") -> list[np.ndarray]:
+        """What `component_properties` names, each (n,)."""
+        columns = []
+        if self.components.dust_emission != "none":
+            columns.append(log_formed + np.log10(np.maximum(light.absorbed, LIGHT_FLOOR)))
+        if self.components.gas == "cloudy":
+            log_lum = log_formed + np.log10(np.maximum(light.lines.T, LIGHT_FLOOR)) + np.log10(LSUN_ERG_S)
+            modulus = self.cosmology.distance_modulus(redshift)
+            log_area = np.log10(4.0 * np.pi * (10.0 * PC_CM) ** 2) + 0.4 * modulus
+            columns += [*log_lum, *(log_lum - log_area), *(light.lines / light.beside).T]
+        return columns
 
 
 @kernel(inline="always")
@@ -153,6 +171,34 @@ def rest_frame_curves(survey: Survey) -> list[FilterCurve]:
     return [load_curve(item) for item in (V_BAND, *survey.absolute_magnitudes)]
 
 
+@dataclass(frozen=True)
+class RestLight:
+    """Light of galaxies in their rest frame, per Msun formed.
+
+    clear_v, seen_v : (n,) stars and gas in V, in nMgy at 10 pc, without dust and with it
+    bands : (n, n_filter) the survey's filters, likewise, with everything
+    absorbed : (n,) Lsun that dust absorbs, where its emission or a nucleus asks for it, else 0
+    lines, beside : (n, n_line) luminosities of popcat.forward.gas.CONTINUUM_AA's lines in Lsun and L_lambda of the
+        continuum beside them in Lsun / Angstrom, through the dust; no line where gas is no component
+    """
+
+    clear_v: np.ndarray
+    seen_v: np.ndarray
+    bands: np.ndarray
+    absorbed: np.ndarray
+    lines: np.ndarray
+    beside: np.ndarray
+
+    @property
+    def a_v(self) -> np.ndarray:
+        """Attenuation in V, (n,)."""
+        return -2.5 * np.log10(self.seen_v / self.clear_v)
+
+    def magnitudes(self, log_mstar_formed: np.ndarray) -> np.ndarray:
+        """Absolute AB magnitudes (n, n_filter), dust included."""
+        return 22.5 - 2.5 * (log_mstar_formed[:, None] + np.log10(self.bands))
+
+
 class RestFrame:
     """Rest-frame light under one galaxy model, for redshifts of one survey.
 
@@ -160,37 +206,30 @@ class RestFrame:
     >>> from popcat.survey import load_survey
     >>> from popcat.forward.ingredients import load_ingredients
     >>> theta = np.array([[10.5, 0.25, 0.25, 0.25, 0.25, 0.1, 1.0, -2.0, -2.0, 0.5, 0.3, -0.5]])
-    >>> a_v, magnitudes = RestFrame(load_survey("sdss"), load_ingredients(GalaxyModel()))(theta, np.array([0.1]))
-    >>> a_v.shape, magnitudes.shape
+    >>> light = RestFrame(load_survey("sdss"), load_ingredients(GalaxyModel())).measure(theta, np.array([0.1]))
+    >>> light.a_v.shape, light.bands.shape
     ((1,), (1, 3))
     """
 
     def __init__(self, survey: Survey, ingredients: Ingredients):
         self.ingredients, self.redshift_range = ingredients, survey.redshift_range
-        self.tables = load_rest_tables(survey, ingredients, rest_frame_curves(survey))
+        curves = rest_frame_curves(survey)
+        self.tables, self._n_filter = load_rest_tables(survey, ingredients, curves), len(curves)
         self.histories, self.kernel_tables = make_histories(ingredients), kernel_tables(self.tables, ingredients)
 
-    def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """a_v (n,), and absolute AB magnitudes (n, n_filter), dust included, of theta (n, d) at redshift (n,).
+    def measure(self, theta: np.ndarray, redshift: np.ndarray) -> RestLight:
+        """Light of theta (n, d) at redshift (n,).
 
         Raises PopcatError if a redshift is outside the survey's range or the shapes disagree.
-        """
-        light = self.light(theta, redshift)
-        a_v = -2.5 * np.log10(light[:, 1] / light[:, 0])
-        return a_v, 22.5 - 2.5 * (theta[:, :1] + np.log10(light[:, 3:]))
-
-    def light(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-        """nMgy at 10 pc per Msun formed, (n, 3 + n_filter): stars and gas in V without dust, and with it; what dust
-        absorbs, in Lsun, where dust emission or a nucleus asks for it; the survey's filters.
-
-        Raises PopcatError as a call does.
         """
         theta, redshift = check_theta(theta, redshift, self.ingredients.n_theta, self.redshift_range)
         order, t = nearly_ascending(redshift, self.redshift_range), self.kernel_tables
         flux, rest = np.zeros((len(theta), self.tables.n_band)), np.zeros((len(theta), 3))
         room = scratch(self.ingredients, t)
         flux_kernel(theta[order], redshift[order], self.histories, t, *room, True, flux, rest)
-        return in_place_of(order, np.column_stack([rest, flux[:, 1:]]))
+        flux, (clear_v, seen_v, absorbed) = in_place_of(order, flux), in_place_of(order, rest).T
+        lines, beside = np.split(flux[:, self._n_filter :], 2, axis=1)
+        return RestLight(clear_v, seen_v, flux[:, 1 : self._n_filter], absorbed, lines, beside)
 
 
 _MAX_FORWARDS = 4

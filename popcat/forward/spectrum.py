@@ -13,6 +13,7 @@ import numpy as np
 from popcat.errors import PopcatError
 from popcat.forward.components import Clear, attenuated, escaping, gas_of, through_dust, values
 from popcat.forward.filters import FilterCurve
+from popcat.forward.gas import CONTINUUM_AA, continuum_samples, gas_light, line_aa, line_columns, load_gas
 from popcat.forward.histories import point_weights, row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.galaxy_model import GalaxyModel
@@ -82,8 +83,30 @@ def clear_light(theta: np.ndarray, redshift: float, ingredients: Ingredients) ->
     if gas is not None:
         for young in (True, False):
             of = stars.young == young
-            light[young] += gas_of(stars.mass[of], stars.log_z[of], stars.age_weights[of], grid, *gas)
+            weights = gas_of(stars.mass[of], stars.log_z[of], stars.age_weights[of], grid, *gas)
+            light[young] += gas_light(load_gas(), weights, grid.wave_aa)
     return Clear(grid.wave_aa, light[False], light[True])
+
+
+def reference_lines(theta: np.ndarray, redshift: float, ingredients: Ingredients) -> tuple[np.ndarray, np.ndarray]:
+    """Luminosities in Lsun of the lines in popcat.forward.gas.CONTINUUM_AA, and L_lambda of the continuum beside them
+    in Lsun / Angstrom, (n_line,) each, through the dust.
+    """
+    stars, grid, nodes = population(theta, redshift, ingredients), ingredients.grid, line_columns(load_gas())
+    value = values(ingredients.components, theta[ingredients.n_history :])
+    assert value.gas is not None, "no gas"
+    through, light = escaping(grid, value.gas[1]), {}
+    for young in (True, False):
+        of = stars.young == young
+        ssps = zip(stars.age_weights[of], stars.log_z[of], strict=True)
+        spectra = [_ssp(grid, weights, log_z, through) for weights, log_z in ssps]
+        starlight = stars.mass[of] @ np.array(spectra).reshape(len(spectra), len(grid.wave_aa))
+        beside = [np.interp(continuum_samples(name), grid.wave_aa, starlight).mean() for name in CONTINUUM_AA]
+        weights = gas_of(stars.mass[of], stars.log_z[of], stars.age_weights[of], grid, *value.gas)
+        light[young] = np.tensordot(weights, nodes, axes=3) + np.append(np.zeros(len(beside)), beside)
+    wave = np.array(2 * [line_aa(name) for name in CONTINUUM_AA])
+    seen = 10.0 ** theta[0] * attenuated(Clear(wave, light[False], light[True]), ingredients.components.dust_law, value)
+    return seen[: len(CONTINUUM_AA)], seen[len(CONTINUUM_AA) :]
 
 
 def _ssp(grid, age_weights, log_z, through=None) -> np.ndarray:

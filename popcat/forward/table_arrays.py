@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from popcat.forward.agn import reddening
 from popcat.forward.dust import LAWS, R_V, bump, power_law_curve
 from popcat.forward.dust_emission import load_dust_emission
-from popcat.forward.agn import reddening
 from popcat.forward.gas import load_gas
 from popcat.forward.ingredients import Ingredients
 from popcat.forward.projection import STEP_NODES_AA
@@ -16,8 +16,55 @@ from popcat.forward.tables import BandTables
 _LN_0_8 = float(np.log(0.8))
 
 
+class Screen(NamedTuple):
+    """Dust in front of every column."""
+
+    curve: np.ndarray
+    """(n_z, 3, n_col): the law's smooth curve, the bump and the birth clouds' curve, at each node's rest wavelength."""
+    ln_node: np.ndarray
+    """(n_col,): logarithm of the ratio of a column's wavelength to 5500 A."""
+    moves: np.ndarray
+    """(n_col,): 1 where that is in the observed frame, 0 in the rest frame."""
+    step: np.ndarray
+    """(n_col,): 1 for the columns of the 6300 A step, else 0."""
+    law: int
+    n_shape: int
+    first: int
+    """theta's column of tau_bc; tau_ism and the law's n_shape own parameters follow."""
+
+
+class GasTable(NamedTuple):
+    """Rows of gas: popcat.forward.component_tables.GasRows."""
+
+    first: int
+    """theta's column of log_u; f_esc follows; -1 without."""
+    log_u: np.ndarray
+    row: int
+    """The first row."""
+    n_burst: int
+    n_sets: int
+    bin: int
+
+
+class Added(NamedTuple):
+    """Dust emission and the nucleus."""
+
+    emission: np.ndarray
+    """(n_z, 2, n_q, n_U, n_band), of no size without."""
+    q_pah: np.ndarray
+    ln_u_min: np.ndarray
+    power_law: np.ndarray
+    """(n_q, n_U): see popcat.forward.dust_emission.DustEmission."""
+    agn: np.ndarray
+    agn_curve: np.ndarray
+    """(n_z, n_col) each: light of the nucleus, and its optical depth per E(B-V) at each node's rest wavelength."""
+    first_emission: int
+    first_agn: int
+    """theta's columns of q_pah, u_min, gamma_dust and of log_f_agn, ebv_agn; -1 without."""
+
+
 class KernelTables(NamedTuple):
-    """BandTables as the kernels read them."""
+    """BandTables as the kernels read them. Kernels that are called, not inlined, get the part that they need."""
 
     ln1pz0: float
     cell: float
@@ -28,41 +75,13 @@ class KernelTables(NamedTuple):
     first_cut: int
     first_merged: int
     first_burst: int
-    first_gas: int
-    moves: np.ndarray
-    """(n_col,): 1 where a column's node is in the observed frame, 0 in the rest frame."""
-    step: np.ndarray
-    """(n_col,): 1 for the columns of the 6300 A step, else 0."""
-    node: np.ndarray
-    ln_node: np.ndarray
-    """(n_col,): wavelength of every column, and the logarithm of its ratio to 5500 A."""
     band: np.ndarray
     """(n_col,): band of every column."""
     first_all: int
     """From this column on light is all light, whatever its wavelength; n_col if no component asks for it."""
-    curve: np.ndarray
-    """(n_z, 3, n_col): the law's smooth curve, the bump and the birth clouds' curve, at each node's rest wavelength."""
-    law: int
-    n_shape: int
-    at_dust: int
-    """theta's column of tau_bc; tau_ism and the law's n_shape own parameters follow."""
-    at_gas: int
-    at_emission: int
-    at_agn: int
-    """The first of theta's columns of each component; -1 without."""
-    log_u: np.ndarray
-    n_gas_burst: int
-    n_gas_sets: int
-    gas_bin: int
-    emission: np.ndarray
-    """(n_z, 2, n_q, n_U, n_band), of no size without."""
-    q_pah: np.ndarray
-    ln_u_min: np.ndarray
-    power_law: np.ndarray
-    """(n_q, n_U): see popcat.forward.dust_emission.DustEmission."""
-    agn: np.ndarray
-    agn_curve: np.ndarray
-    """(n_z, n_col) each: light of the nucleus, and its optical depth per E(B-V) at each node's rest wavelength."""
+    screen: Screen
+    gas: GasTable
+    added: Added
 
 
 # Laws by what their own parameters do; see law_shape.
@@ -85,9 +104,8 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
     if n_all > 0 and law.step:
         step |= (column >= len(band) + n_all - n_step) & (column < len(band) + n_all)
     rest = node * np.exp(-tables.ln1pz[:, None] * moves)
-    curve = np.stack([law.smooth(rest), bump(rest), power_law_curve(rest, law.birth_cloud)], axis=1)
     at = [int(start) if part else -1 for start, part in zip(starts, components.parts, strict=True)]
-    n_u = len(load_gas().log_u)
+    log_u = load_gas().log_u
     return KernelTables(
         ln1pz0=float(tables.ln1pz[0]),
         cell=float(tables.ln1pz[1] - tables.ln1pz[0]),
@@ -97,30 +115,35 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
         first_cut=tables.first_cut,
         first_merged=tables.first_merged,
         first_burst=tables.first_burst,
-        first_gas=tables.first_gas,
-        moves=moves,
-        step=step.astype(float),
-        node=node,
-        ln_node=np.log(node / 5500.0),
         band=np.append(band, np.zeros(n_col - len(band), dtype=np.int64)),
-        first_all=len(band),
-        curve=curve,
-        law=_KINDS.get(components.dust_law, _NO_SHAPE),
-        n_shape=len(components.parts[0]) - 2,
-        at_dust=at[0],
-        at_gas=at[1],
-        at_emission=at[2],
-        at_agn=at[3],
-        log_u=load_gas().log_u,
-        n_gas_burst=tables.n_gas_burst,
-        n_gas_sets=tables.n_gas // (n_u + 1),
-        gas_bin=tables.gas_bin,
-        emission=np.asarray(tables.emission),
-        q_pah=dust.q_pah,
-        ln_u_min=np.log(dust.u_min),
-        power_law=dust.power_law,
-        agn=np.asarray(tables.agn),
-        agn_curve=reddening(rest) if len(tables.agn) else np.zeros((0, n_col)),
+        first_all=len(band) if n_all > 0 else n_col,
+        screen=Screen(
+            curve=np.stack([law.smooth(rest), bump(rest), power_law_curve(rest, law.birth_cloud)], axis=1),
+            ln_node=np.log(node / 5500.0),
+            moves=moves,
+            step=step.astype(float),
+            law=_KINDS.get(components.dust_law, _NO_SHAPE),
+            n_shape=len(components.parts[0]) - 2,
+            first=at[0],
+        ),
+        gas=GasTable(
+            first=at[1],
+            log_u=log_u,
+            row=tables.first_gas,
+            n_burst=tables.n_gas_burst,
+            n_sets=tables.n_gas // (len(log_u) + 1),
+            bin=tables.gas_bin,
+        ),
+        added=Added(
+            emission=np.asarray(tables.emission),
+            q_pah=dust.q_pah,
+            ln_u_min=np.log(dust.u_min),
+            power_law=dust.power_law,
+            agn=np.asarray(tables.agn),
+            agn_curve=reddening(rest) if len(tables.agn) else np.zeros((0, n_col)),
+            first_emission=at[2],
+            first_agn=at[3],
+        ),
     )
 
 
@@ -133,15 +156,15 @@ def redshift_cell(ln1pz, t):
 
 
 @kernel(inline="always")
-def law_shape(theta, t):
+def law_shape(theta, screen):
     """n, e and b of popcat.forward.dust.Law; and de/dn, db/dn, db/dbump_dust."""
-    first = t.at_dust + 2
-    if t.law == _NO_SHAPE:
+    first = screen.first + 2
+    if screen.law == _NO_SHAPE:
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     n = theta[first]
-    if t.law == _KRIEK_CONROY:
+    if screen.law == _KRIEK_CONROY:
         return n, 0.85 - 1.9 * n, 0.0, -1.9, 0.0, 0.0
-    if t.law == _SALIM:
+    if screen.law == _SALIM:
         tilted = (R_V + 1.0) * fast_exp(_LN_0_8 * n)
         return n, 0.0, theta[first + 1] * (tilted - R_V), 0.0, theta[first + 1] * _LN_0_8 * tilted, tilted - R_V
     return n, 0.0, 0.0, 0.0, 0.0, 0.0

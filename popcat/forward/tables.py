@@ -27,7 +27,7 @@ from popcat.forward.component_tables import (
     spectra,
 )
 from popcat.forward.filters import FilterCurve, load_curves
-from popcat.forward.gas import load_gas
+from popcat.forward.gas import line_columns, load_gas
 from popcat.forward.histories import point_weights, row_weights, straight_bins
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.projection import NODE_TOLERANCE, BandColumns, Projection
@@ -62,6 +62,7 @@ class BandTables:
     first_cut : the first bin that has a cut row
     node_aa, node_band : (n_node,) observed wavelength and band of the first n_node columns
     step_band : (n_step,) band of each following pair of columns, one pair a band that meets the 6300 A step
+    n_band : bands; in the rest frame, with gas, also one a line and one a continuum (popcat.forward.gas.line_columns)
     bolometric_aa : (n_all,) rest-frame wavelengths of the columns after those, whose light is in Lsun; the last two are
         a step's if the law of attenuation has one
     rest_frame : 1 if the light is not redshifted
@@ -158,14 +159,18 @@ def build_tables(
     wave, parts = spectra(ingredients)
     _check_coverage(curves, wave, seen_at)
     tests = wave, _test_spectra(ingredients.grid.age_gyr, parts[0])
-    columns = BandColumns(curves, tests, seen_at, components.dust_law, all_light(ingredients, tests))
+    bolometric, with_lines = all_light(ingredients, tests), rest_frame and components.gas == "cloudy"
+    columns = BandColumns(curves, tests, seen_at, components.dust_law, bolometric, with_lines=with_lines)
     ln1pz = redshift_nodes(z_range, REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ)
     at = np.zeros(len(ln1pz)) if rest_frame else np.expm1(ln1pz)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
     gas = gas_rows(ingredients, burst_from) if components.gas == "cloudy" else None
     project, light = Projection(wave, parts, columns), []
     for z, seen in zip(np.expm1(ln1pz), at, strict=True):
-        light.append(_rows(project(seen), bin_weights(ingredients, z_range, z), burst_from, gas))
+        native = project(seen)
+        if with_lines:
+            native[2][..., columns.of_lines] = line_columns(load_gas())
+        light.append(_rows(native, bin_weights(ingredients, z_range, z), burst_from, gas))
     n_col, only_one = light[0].shape[-1], at[:1] if rest_frame else at
     has_emission, has_agn = components.dust_emission != "none", components.agn != "none"
     return BandTables(
@@ -177,13 +182,13 @@ def build_tables(
         node_aa=columns.node_aa,
         node_band=columns.node_band,
         step_band=np.array(columns.stepped, dtype=np.int64),
-        n_band=len(curves),
+        n_band=columns.n_band,
         bolometric_aa=columns.bolometric_aa,
         rest_frame=int(rest_frame),
         n_gas=0 if gas is None else len(gas.of_gas) * (len(load_gas().log_u) + 1),
         n_gas_burst=0 if gas is None else gas.n_burst,
         gas_bin=0 if gas is None else gas_middle(ingredients),
-        emission=_every(len(at), emission_table(columns, len(curves), only_one if has_emission else at[:0])),
+        emission=_every(len(at), emission_table(columns, only_one if has_emission else at[:0])),
         agn=_every(len(at), agn_table(columns, n_col, only_one if has_agn else at[:0])),
     )
 

@@ -56,30 +56,31 @@ class TorchPhotometry(torch.nn.Module):
     def __init__(self, photometry: Photometry, *, dtype: torch.dtype = torch.float32):
         super().__init__()
         tables, h = photometry.kernel_tables, photometry.histories
+        screen, gas, added = tables.screen, tables.gas, tables.added
         self.n_band = photometry.tables.n_band
         self.n_z, self.n_metal, self.n_row, n_col = tables.light.shape
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
         self.ln1pz0, self.cell_width, self.first_all = tables.ln1pz0, tables.cell, tables.first_all
-        self.law, self.n_shape = LAWS[photometry.ingredients.components.dust_law], tables.n_shape
-        self.at_dust, self.at_gas, self.at_emission = tables.at_dust, tables.at_gas, tables.at_emission
-        self.at_agn, self.first_gas, self.gas_bin = tables.at_agn, tables.first_gas, tables.gas_bin
-        self.n_gas_sets, self.n_gas_burst = tables.n_gas_sets, tables.n_gas_burst
+        self.law, self.n_shape = LAWS[photometry.ingredients.components.dust_law], screen.n_shape
+        self.at_dust, self.at_gas, self.at_emission = screen.first, gas.first, added.first_emission
+        self.at_agn, self.first_gas, self.gas_bin = added.first_agn, gas.row, gas.bin
+        self.n_gas_sets, self.n_gas_burst = gas.n_sets, gas.n_burst
         self.n_sfh, n_slot = len(h.sfh_slots), self.n_whole + 1
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "light": tables.light.reshape(-1, n_col),
             "burst_ln_age": tables.burst_ln_age,
-            "ln_node": tables.ln_node,
-            "moves": tables.moves,
-            "step": tables.step,
-            "curve": tables.curve,
-            "log_u": tables.log_u,
-            "emission": tables.emission,
-            "q_pah": tables.q_pah,
-            "ln_u_min": tables.ln_u_min,
-            "power_law": tables.power_law,
-            "agn": np.stack([tables.agn, tables.agn_curve], axis=1),
+            "ln_node": screen.ln_node,
+            "moves": screen.moves,
+            "step": screen.step,
+            "curve": screen.curve,
+            "log_u": gas.log_u,
+            "emission": added.emission,
+            "q_pah": added.q_pah,
+            "ln_u_min": added.ln_u_min,
+            "power_law": added.power_law,
+            "agn": np.stack([added.agn, added.agn_curve], axis=1),
             "edges": h.edges[: n_slot + 1],
             "cumulative": h.cumulative[1 : n_slot + 1],
             "zh_mid": h.zh_mid[:, :n_slot],
@@ -119,39 +120,33 @@ class TorchPhotometry(torch.nn.Module):
         gamma = 10.0 ** theta[:, 3 + self.n_sfh : self.at_dust]
         row, formed, z = self._bins(beta, gamma, t_age, at_age)
         mass = formed * (1.0 - f_burst)[:, None]
-        is_young = (torch.arange(row.shape[1], device=row.device) < self.n_young).expand(row.shape)
-        parts = [(row, mass, z, is_young)]
-        burst = self._burst(t_burst, f_burst, gamma)
-        parts.append((*burst, (t_burst < self.birth_cloud_age)[:, None].expand(-1, 2)))
+        old = [(row[:, self.n_young :], mass[:, self.n_young :], z[:, self.n_young :])]
+        young = [(row[:, : self.n_young], mass[:, : self.n_young], z[:, : self.n_young])]
+        burst, in_clouds = self._burst(t_burst, f_burst, gamma), (t_burst < self.birth_cloud_age)[:, None]
+        either = [burst]
         if self.at_gas >= 0:
             rate = ((1.0 - f_burst) / (beta * at_age).sum(1))[:, None] * (beta @ self.sfh_line.T)
-            parts += self._gas(theta, rate, gamma @ self.zh_mid[:, self.gas_bin], burst, parts[-1][-1])
-        row, mass, z, is_young = (torch.cat([part[k] for part in parts], 1) for k in range(4))
-        old = self._sum(ln1pz, row, torch.where(is_young, 0.0, mass), z)
-        return old, self._sum(ln1pz, row, torch.where(is_young, mass, 0.0), z)
+            z_now = gamma @ self.zh_mid[:, self.gas_bin]
+            for k in range(self.n_gas_sets):
+                p = k if k < N_GAS_MOMENT else k - N_GAS_MOMENT - self.n_gas_burst
+                if p >= 0:
+                    (young if k < N_GAS_MOMENT else old).append(self._gas(theta, k, rate[:, p], z_now))
+                else:
+                    is_here = burst[0] == self.first_burst + k - N_GAS_MOMENT
+                    either.append(self._gas(theta, k, torch.where(is_here, burst[1], 0.0).sum(1), burst[2][:, 0]))
+        for row, mass, z in either:
+            old.append((row, torch.where(in_clouds, 0.0, mass), z))
+            young.append((row, torch.where(in_clouds, mass, 0.0), z))
+        rows = [[torch.cat(part, 1) for part in zip(*parts, strict=True)] for parts in (old, young)]
+        return self._sum(ln1pz, *rows[0]), self._sum(ln1pz, *rows[1])
 
-    def _gas(self, theta, rate, z_now, burst, burst_young) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Rows, masses, metallicities and whether in birth clouds, of the gas: popcat.forward.gas_rows."""
+    def _gas(self, theta, k, mass, z) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, masses and metallicities, (n, 3) each, of one set of the gas's rows: popcat.forward.gas_rows."""
         i, f_u = _cell(theta[:, self.at_gas].clamp(self.log_u[0], self.log_u[-1]), self.log_u)
-        f_esc, n_u, n_moment = theta[:, self.at_gas + 1], len(self.log_u), N_GAS_MOMENT
-        offset = torch.stack([i, i + 1, torch.full_like(i, n_u)], 1)
+        f_esc, n_u = theta[:, self.at_gas + 1], len(self.log_u)
+        row = self.first_gas + k * (n_u + 1) + torch.stack([i, i + 1, torch.full_like(i, n_u)], 1)
         share = torch.stack([(1.0 - f_esc) * (1.0 - f_u), (1.0 - f_esc) * f_u, f_esc], 1)
-
-        def rows(k, mass, z, is_young):
-            row = self.first_gas + k * (n_u + 1) + offset
-            return row, mass[:, None] * share, z[:, None].expand(-1, 3), is_young[:, None].expand(-1, 3)
-
-        parts = []
-        for k in range(self.n_gas_sets):
-            p = k if k < n_moment else k - n_moment - self.n_gas_burst
-            if p >= 0:
-                in_clouds = torch.full_like(i, k < n_moment, dtype=torch.bool)
-                parts.append(rows(k, rate[:, p], z_now, in_clouds))
-            else:
-                row, mass, z = burst
-                is_here = row == self.first_burst + k - n_moment
-                parts.append(rows(k, torch.where(is_here, mass, 0.0).sum(1), z[:, 0], burst_young[:, 0]))
-        return parts
+        return row, mass[:, None] * share, z[:, None].expand(-1, 3)
 
     def _bins(self, beta, gamma, t_age, at_age):
         """Row, formed fraction and metallicity of every time bin, (n, n_slot) each."""
@@ -195,8 +190,11 @@ class TorchPhotometry(torch.nn.Module):
     def _between(self, ln1pz, table) -> Tensor:
         """A table (n_z, ...) at the tables' redshifts, linear between: (n, ...)."""
         i, f = self._redshift_cell(ln1pz)
-        near, far = table[i], table[i + 1]
-        return near + f.reshape(-1, *(1,) * (near.dim() - 1)) * (far - near)
+        # a weighted embedding bag, because it keeps neither of the two for the way back
+        flat = torch.nn.functional.embedding_bag(
+            torch.stack([i, i + 1], 1), table.flatten(1), per_sample_weights=torch.stack([1.0 - f, f], 1), mode="sum"
+        )
+        return flat.reshape(-1, *table.shape[1:])
 
     def _redshift_cell(self, ln1pz) -> tuple[Tensor, Tensor]:
         x = (ln1pz - self.ln1pz0) / self.cell_width

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 
 from popcat import plots, rng
 from popcat.catalog.queries import Catalog
-from popcat.columns import PARAMETERS, PERCENTILES, REDSHIFT, property_fields, to_pandas
+from popcat.columns import PERCENTILES, REDSHIFT, parameter_fields, property_fields, quantity_fields, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, OBJECT_NAME
+from popcat.galaxy_model import GalaxyModel
 from popcat.plots.style import CORNER
 from popcat.survey import Survey
 
@@ -58,15 +59,19 @@ class Drawing:
     """What it takes to draw a galaxy's model: see `popcat.pages.build_report` for each."""
 
     survey: Survey
-    parameters: Mapping
+    galaxy_model: GalaxyModel
     curves: Sequence[tuple]
     forward: Callable
     spectrum: Callable | None
 
+    @property
+    def parameters(self) -> Mapping:
+        return parameter_fields(self.galaxy_model)
 
-def check_columns(catalog: Catalog, survey: Survey, parameters: Mapping = PARAMETERS) -> None:
+
+def check_columns(catalog: Catalog, survey: Survey, galaxy_model: GalaxyModel) -> None:
     """PopcatError if a catalogue is not one of posteriors of this survey."""
-    missing = [name for name in galaxy_columns(survey, parameters) if name not in catalog.columns]
+    missing = [name for name in galaxy_columns(survey, galaxy_model) if name not in catalog.columns]
     if missing:
         raise PopcatError(f"{catalog.path} is no posterior catalogue of the survey {survey.name}: it lacks "
                           f"{', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; check --survey")  # fmt: skip
@@ -91,16 +96,17 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return to_pandas(table)
 
 
-def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey, parameters: Mapping) -> list[dict]:
+def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey,
+                  galaxy_model: GalaxyModel) -> list[dict]:  # fmt: skip
     """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that is absent."""
     more = [name for name in (*CERTIFICATE, "n_bands", OBJECT_NAME) if name in catalog.columns]
-    return catalog.galaxies(object_ids, [*galaxy_columns(survey, parameters), *more])
+    return catalog.galaxies(object_ids, [*galaxy_columns(survey, galaxy_model), *more])
 
 
-def galaxy_columns(survey: Survey, parameters: Mapping) -> list[str]:
+def galaxy_columns(survey: Survey, galaxy_model: GalaxyModel) -> list[str]:
     """Columns that show one galaxy."""
     bands = [f"{kind}_{name}" for kind in ("flux", "flux_err") for name in survey.band_names]
-    names = (*parameters, *property_fields(survey), *REDSHIFT)
+    names = quantity_fields(survey, galaxy_model)
     quantiles = [f"{name}_p{q}" for name in names for q in PERCENTILES]
     draws = [f"{name}_draws" for name in names]
     scalars = ["object_id", "ra", "dec", "redshift", "status", "flags", "chi2_best", "worst_band"]
@@ -186,7 +192,7 @@ def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dic
     those of the corner plot, both in the order of their names.
     """
     survey, parameters = drawing.survey, drawing.parameters
-    fields = {**parameters, **property_fields(survey), **REDSHIFT}
+    fields = quantity_fields(survey, drawing.galaxy_model)
     corner = [*CORNER, *REDSHIFT]
     records = [_record(row, choice, survey, fields, corner) for row in rows]
     drawn = [i for i, row in enumerate(rows) if row["status"] == "ok"]
@@ -273,7 +279,7 @@ def _finite(value):
 def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
     """What the template shows of one galaxy in full."""
     survey, parameters, spectrum = drawing.survey, drawing.parameters, drawing.spectrum
-    derived = {**property_fields(survey), **REDSHIFT}
+    derived = {**property_fields(survey, drawing.galaxy_model), **REDSHIFT}
     fields = {**parameters, **derived}
     draws = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in fields}
     theta = np.column_stack([draws[name] for name in parameters])

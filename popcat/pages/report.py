@@ -9,7 +9,7 @@ from popcat import plots
 from popcat.catalog.manifest import CatalogManifest
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration import Calibration, read_calibration
-from popcat.columns import PERCENTILES, parameter_fields
+from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.forward.filters import load_curves
 from popcat.forward.properties import forward_for
@@ -121,24 +121,24 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     no galaxy has a posterior, or if one of `galaxies` is absent or has none.
     """
     output = Path(output)
-    parameters = parameter_fields(galaxy_model or GalaxyModel())
-    check_columns(catalog, survey, parameters)
+    galaxy_model = galaxy_model or GalaxyModel()
+    check_columns(catalog, survey, galaxy_model)
     counts = read_counts(catalog)
     ok = counts.frame[counts.frame["status"] == "ok"]
     if ok.empty:
         raise PopcatError(f'{catalog.path} has no galaxy with status "ok" among {counts.rows:,}: '
                           f"{_listing(counts.status)}; check the survey's columns and units")  # fmt: skip
-    drawing = Drawing(survey, parameters, curves, forward, spectrum)
+    drawing = Drawing(survey, galaxy_model, curves, forward, spectrum)
     near, n_groups = catalog.thinned(TABLE_GROUPS)
     scalars = read_scalars(near)
     first = _first(ok, scalars, None if galaxies is None else catalog.object_ids(galaxies))
-    in_full = _with_posterior(read_galaxies(catalog, list(first), survey, parameters) if galaxies is not None
-                              else read_galaxies(near, list(first), survey, parameters))  # fmt: skip
+    in_full = _with_posterior(read_galaxies(catalog, list(first), survey, galaxy_model) if galaxies is not None
+                              else read_galaxies(near, list(first), survey, galaxy_model))  # fmt: skip
     choice = choose_table(scalars, first)
-    others = read_galaxies(near, [item for item in choice.why if item not in first], survey, parameters)
+    others = read_galaxies(near, [item for item in choice.why if item not in first], survey, galaxy_model)
     records = panel_records([*in_full, *others], choice, drawing)
     provenance = _provenance(catalog)
-    badges = [] if calibration is None else run_badges(calibration, tuple(parameters))
+    badges = [] if calibration is None else run_badges(calibration, tuple(drawing.parameters))
     manifest = catalog.manifest if isinstance(catalog.manifest, CatalogManifest) else None
     reweighted = manifest is not None and manifest.prior is not None
     return write_page(
