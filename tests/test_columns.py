@@ -154,11 +154,11 @@ def test_parameters_are_those_of_the_default_model():
 
 def test_a_survey_without_absolute_magnitudes_has_none():
     bare = SURVEY.model_copy(update={"absolute_magnitudes": ()})
-    assert property_fields(bare) == PROPERTIES
+    assert property_fields(bare, GalaxyModel()) == PROPERTIES
     assert [name for name in posterior_schema(bare).names if name.startswith("abs_mag")] == []
 
 
 def test_an_absolute_magnitude_names_its_filter():
-    unit, text = property_fields(SURVEY)["abs_mag_r"]
+    unit, text = property_fields(SURVEY, GalaxyModel())["abs_mag_r"]
     assert unit == "mag"
     assert "sdss2010-r" in text

@@ -116,14 +116,20 @@ def transmit_gradient(theta, ln1pz, iz, fz, per_cell, screen, s, factor, grad):
         curve = tilted + b * drude
         from_young = v[c] * young[c] * light_young[c]
         seen = v[c] * old[c] * light[c] + from_young
-        # the step's columns are proportional to tau_ism, which may be zero
-        per_tau = v[c] * tilt * fast_exp(-tau_ism * curve) * (light[c] + fast_exp(-tau_bc * cloud) * light_young[c])
         d_curve = ((d_k + e * d_drude) * tilt + b * d_drude) * per_cell - n * moves[c] * tilted
         d_bc[c] = -cloud * from_young
-        d_ism[c] = -curve * seen - step[c] * per_tau
+        d_ism[c] = -curve * seen
         d_n[c] = step[c] * ln_tilt * seen - tau_ism * (tilted * ln_tilt + (e_n * tilt + b_n) * drude) * seen
         d_bump[c] = -tau_ism * b_bump * drude * seen
         d_ln1pz[c] = -tau_bc * d_cloud * per_cell * from_young - tau_ism * d_curve * seen
+    for c in range(_U(screen.first_step), _U(len(step))):
+        if step[c] > 0.0:
+            # proportional to tau_ism, which may be zero: what it is, divided by it
+            k, drude = near[0, c] + fz * (far[0, c] - near[0, c]), near[1, c] + fz * (far[1, c] - near[1, c])
+            cloud = near[2, c] + fz * (far[2, c] - near[2, c])
+            tilt = fast_exp(n * (ln_node[c] - moves[c] * ln1pz))
+            seen = fast_exp(-tau_ism * ((k + e * drude) * tilt + b * drude))
+            d_ism[c] -= v[c] * tilt * seen * (light[c] + fast_exp(-tau_bc * cloud) * light_young[c])
     first = screen.first
     grad[first] += factor * _sum(d_bc)
     grad[first + 1] += factor * _sum(d_ism)

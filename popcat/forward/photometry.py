@@ -30,7 +30,6 @@ from popcat.forward.tables import load_tables, most_rows
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
-
 # Unsigned indices, as in popcat.forward.light.
 _U = np.uint64
 

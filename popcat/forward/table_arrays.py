@@ -27,6 +27,8 @@ class Screen(NamedTuple):
     """(n_col,): 1 where that is in the observed frame, 0 in the rest frame."""
     step: np.ndarray
     """(n_col,): 1 for the columns of the 6300 A step, else 0."""
+    first_step: int
+    """The first column that may be one of those."""
     law: int
     n_shape: int
     first: int
@@ -122,6 +124,7 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
             ln_node=np.log(node / 5500.0),
             moves=moves,
             step=step.astype(float),
+            first_step=n_node,
             law=_KINDS.get(components.dust_law, _NO_SHAPE),
             n_shape=len(components.parts[0]) - 2,
             first=at[0],

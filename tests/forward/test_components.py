@@ -14,7 +14,6 @@ from popcat.forward.dust import LAWS
 from popcat.forward.dust_emission import dust_spectrum
 from popcat.forward.grid import LYMAN_LIMIT_AA
 from popcat.forward.ingredients import load_ingredients
-from popcat.forward.photometry import Photometry
 from popcat.forward.spectrum import (
     clear_light,
     observed_spectra,
@@ -168,13 +167,7 @@ def test_a_spectrum_by_name_has_them():
     assert np.all(bright[1:] > 50.0 * plain[1:])
 
 
-def test_tables_that_lack_them_are_refused(make_survey):
-    with pytest.raises(PopcatError, match="photometry is there for the default components alone"):
-        Photometry(make_survey(), FULL)
-
-
 REFUSED = {
-    "gas": (GalaxyModel(gas="cloudy"), 'expected gas = "grid", got gas = "cloudy"'),
     "redshifts": (GalaxyModel(priors={"redshift": {"family": "table", "x": [1.0, 2.0], "density": [1.0, 1.0]}}),
                   "priors.redshift: expected some of it between"),
 }  # fmt: skip
@@ -186,6 +179,16 @@ def test_a_model_that_cannot_be_simulated_leaves_no_folder(case, tmp_path):
     with pytest.raises(PopcatError, match=message):
         popcat.simulate("sdss", 10, output=tmp_path / "library", galaxy_model=galaxy_model, client="synchronous")
     assert not any(tmp_path.iterdir())
+
+
+def test_gas_of_a_bent_history_is_refused_in_one_line(tmp_path):
+    """Star formation that bends within the last 10 Myr, while gas shines."""
+    path, made = tmp_path / "bent.csv", tmp_path / "library"
+    path.write_text("lookback_gyr,sfh1,zh1\n0.0,1.0,1.0\n0.004,9.0,1.0\n13.0,1.0,1.0\n")
+    settings = GalaxyModel(gas="cloudy", bases=str(path), n_sfh_bases=1, n_metallicity_bases=1)
+    with pytest.raises(PopcatError, match='gas = "cloudy": expected bases of star formation that are straight lines'):
+        popcat.simulate("sdss", 10, output=made, galaxy_model=settings, client="synchronous")
+    assert not made.exists()
 
 
 def test_gas_beside_a_nebular_grid_is_refused():

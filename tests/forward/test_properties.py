@@ -7,6 +7,7 @@ from popcat.columns import PROPERTIES, property_fields
 from popcat.errors import PopcatError
 from popcat.forward.properties import PROPERTY_NAMES, SSFR_FLOOR, Properties
 from popcat.forward.spectrum import population
+from popcat.galaxy_model import GalaxyModel
 
 BURST, T_BURST = 5, 6
 
@@ -24,7 +25,8 @@ def surviving(model, age_weights, log_z):
 
 def test_the_names_are_those_of_the_schema(properties, survey, galaxy):
     assert tuple(PROPERTIES) == PROPERTY_NAMES
-    assert tuple(property_fields(survey)) == properties.names == tuple(properties(galaxy()[None], np.array([0.1])))
+    names = tuple(property_fields(survey, GalaxyModel()))
+    assert names == properties.names == tuple(properties(galaxy()[None], np.array([0.1])))
 
 
 @pytest.mark.parametrize("age", [0.02, 0.09, 0.5, 3.0, 12.0])

@@ -25,7 +25,8 @@ def rest(survey, model):
 
 def largest_error(rest, theta, redshift, curves):
     """Largest relative error of the light in any filter, V without dust first."""
-    light, clear = rest.light(theta, redshift), theta.copy()
+    found, clear = rest.measure(theta, redshift), theta.copy()
+    light = np.column_stack([found.clear_v, found.seen_v, found.bands])
     clear[:, -3:-1] = 0.0
     expected = np.column_stack([
         reference_rest_fluxes(clear, redshift, rest.ingredients, curves[:1]),

@@ -11,6 +11,7 @@ from popcat.forward import tables
 from popcat.forward.filters import load_curves
 from popcat.forward.grid import save_grid
 from popcat.forward.histories import straight_bins
+from popcat.forward.projection import N_LANE
 from popcat.forward.tables import bin_weights, build_tables, cut_bins, load_tables, redshift_nodes
 from popcat.galaxy_model import GalaxyModel
 
@@ -142,7 +143,7 @@ def test_moments_sum_the_straight_bins_on_both_sides_of_the_birth_clouds(model):
 def test_columns_fill_up_with_none_of_the_light(model, curves, survey):
     built = build_tables(survey.model_copy(update={"redshift_range": (0.1, 0.101)}), model, curves)
     used = len(built.node_aa) + 2 * len(built.step_band)
-    assert built.light.shape[3] % tables.N_LANE == 0
+    assert built.light.shape[3] % N_LANE == 0
     assert not built.light[..., used:].any()
 
 
