@@ -21,7 +21,7 @@ def all_light(s, first_all, step):
     """L_clear and L_abs of one galaxy, per Msun formed, of its columns from first_all on."""
     clear, left = 0.0, 0.0
     for c in range(_U(first_all), _U(len(step))):
-        clear += (1.0 - step[c]) * (s.light[c] + s.light_young[c])
+        clear += (1.0 - step[c]) * s.light[c] + (1.0 - step[c]) * s.light_young[c]
         left += s.old[c] * s.light[c] + s.young[c] * s.light_young[c]
     return clear, clear - left
 

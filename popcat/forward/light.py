@@ -166,7 +166,7 @@ def clear_light(s, t):
     for c in range(_U(t.first_all)):
         if t.band[c] == 0:
             # the columns of the step are not light but its weight with the step
-            clear += (1.0 - step[c]) * (s.light[c] + s.light_young[c])
+            clear += (1.0 - step[c]) * s.light[c] + (1.0 - step[c]) * s.light_young[c]
             seen += s.old[c] * s.light[c] + s.young[c] * s.light_young[c]
     return clear, seen
 
