@@ -10,6 +10,7 @@ numba has no vector exp without Intel's SVML, and a scalar one costs more than t
 the number's own bits into a power of two and a rest near one, and expand the rest.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -24,10 +25,14 @@ from numba.extending import intrinsic, overload
 from popcat.forward.dust import birth_cloud_curve, bump, bump_strength, calzetti_smooth
 from popcat.forward.filters import FilterCurve
 
+Medium = Callable[[np.ndarray, float], np.ndarray]
+"""Transmission at observed wavelengths (n,) between a galaxy at a redshift and us."""
 _N_FINE = 3000
 # The diffuse curve is floored at zero beyond 3.1 micron. That kink converges slowly: WISE bands take all of these.
 _MAX_NODES = 20
 _N_REDSHIFT = 7
+_MEDIUM_STEP = 0.1
+"""Redshifts are no wider apart where a medium absorbs: its breaks cross a band within some tenths."""
 # All over the prior: tau_ism, n_dust, tau_bc. What is hardest lies inside, just bright enough to count.
 _DUST = np.array(list(product((0.5, 1.0, 2.0, 3.0), (-2.0, -1.5, -1.0, -0.5, 0.0, 1.0), (0.0, 1.0, 3.0))))
 DARK = 1e-11
@@ -47,12 +52,15 @@ class Segment:
     basis: np.ndarray
 
 
-def make_segments(curve: FilterCurve, spectra, z_range, tolerance: float) -> list[Segment]:
+def make_segments(
+    curve: FilterCurve, spectra, z_range, tolerance: float, medium: Medium | None = None
+) -> list[Segment]:
     """Segments of a curve, each with as few nodes as keep hard attenuations of `spectra` within `tolerance`.
 
-    spectra is (wave_aa, (n, n_wave)), rest frame, the kinds of light that must be right anywhere in `z_range`.
+    spectra is (wave_aa, (n, n_wave)), rest frame, the kinds of light that must be right anywhere in `z_range`, seen
+    through `medium`.
     """
-    return [_make_segment(curve, low, high, spectra, z_range, tolerance) for low, high in curve.segments()]
+    return [_make_segment(curve, low, high, spectra, z_range, tolerance, medium) for low, high in curve.segments()]
 
 
 def gauss_nodes(x: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
@@ -98,11 +106,13 @@ def hat_weights(wave_rest: np.ndarray, wave_obs: np.ndarray, columns: np.ndarray
     return out
 
 
-def _make_segment(curve, low, high, spectra, z_range, tolerance) -> Segment:
+def _make_segment(curve, low, high, spectra, z_range, tolerance, medium) -> Segment:
     edges = np.linspace(low, high, _N_FINE + 1)
     wave = 0.5 * (edges[1:] + edges[:-1])
     weight = curve(wave) * wave * np.diff(edges)
-    cases = [_Case(wave, weight, z, spectra) for z in np.linspace(z_range[0], z_range[1], _N_REDSHIFT)]
+    is_clear = medium is None or np.all(medium(wave, z_range[1]) == 1.0)
+    n = _N_REDSHIFT if is_clear else max(_N_REDSHIFT, int(np.ceil((z_range[1] - z_range[0]) / _MEDIUM_STEP)) + 1)
+    cases = [_Case(wave, weight, z, spectra, medium) for z in np.linspace(z_range[0], z_range[1], n)]
     for n in range(2, _MAX_NODES + 1):
         nodes = gauss_nodes(wave, weight, n)
         basis = lagrange_basis(nodes, wave)
@@ -114,11 +124,12 @@ def _make_segment(curve, low, high, spectra, z_range, tolerance) -> Segment:
 class _Case:
     """Spectra of a segment behind all kinds of dust, at one redshift: light (n, n_fine), exact integrals (n, m)."""
 
-    def __init__(self, wave, weight, redshift, spectra):
+    def __init__(self, wave, weight, redshift, spectra, medium):
         self.redshift = redshift
-        self.light = np.stack([np.interp(wave / (1.0 + redshift), spectra[0], row) for row in spectra[1]]) * weight
+        emitted = np.stack([np.interp(wave / (1.0 + redshift), spectra[0], row) for row in spectra[1]]) * weight
+        self.light = emitted if medium is None else emitted * medium(wave, redshift)
         self.exact = self.light @ _attenuation(wave / (1.0 + redshift)).T
-        self.seen = self.exact > DARK * self.light.sum(axis=1, keepdims=True)
+        self.seen = self.exact > DARK * emitted.sum(axis=1, keepdims=True)
 
     def error(self, nodes, basis) -> float:
         """Largest relative error of the product integration with these nodes."""

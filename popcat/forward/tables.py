@@ -19,8 +19,9 @@ from popcat.files import cache_folder, folder_atomic
 from popcat.forward.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.histories import point_weights, row_weights, straight_bins
+from popcat.forward.igm import is_seen
 from popcat.forward.ingredients import Ingredients, load_ingredients
-from popcat.forward.quadrature import Segment, hat_weights, lagrange_basis, make_segments
+from popcat.forward.quadrature import Medium, Segment, hat_weights, lagrange_basis, make_segments
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
@@ -129,13 +130,14 @@ def build_tables(
     Raises PopcatError, naming band and redshift, where the grid does not cover a filter.
     """
     z_range, grid = survey.redshift_range, ingredients.grid
-    seen_at = (0.0, 0.0) if rest_frame else z_range
+    seen_at = _seen_at(survey, rest_frame)
     _check_coverage(curves, grid.wave_aa, seen_at)
-    spectra = _test_spectra(ingredients)
-    segments = [(b, s) for b, c in enumerate(curves) for s in make_segments(c, spectra, seen_at, NODE_TOLERANCE)]
+    spectra, medium = _test_spectra(ingredients), _medium(ingredients, curves, seen_at)
+    segments = [(b, s) for b, curve in enumerate(curves)
+                for s in make_segments(curve, spectra, seen_at, NODE_TOLERANCE, medium)]  # fmt: skip
     scale = np.array([_to_nmgy(curve) for curve in curves])
     stepped = [b for b, curve in enumerate(curves) if _meets_step(curve, seen_at)]
-    columns = _Columns(segments, stepped, scale)
+    columns = _Columns(segments, stepped, scale, medium)
     ln1pz = redshift_nodes(z_range, REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
     project, light = _Projection(grid, columns), []
@@ -156,6 +158,10 @@ def build_tables(
     )
 
 
+def _seen_at(survey: Survey, rest_frame: bool) -> tuple[float, float]:
+    return (0.0, 0.0) if rest_frame else survey.redshift_range
+
+
 class _Projection:
     """Light of the grid in every column, (n_Z, n_age, n_col) float32, at a redshift."""
 
@@ -168,7 +174,7 @@ class _Projection:
         if self._last[0] != redshift:
             weights = self.columns.weights(self.wave_aa, redshift)
             used = np.flatnonzero(weights.any(axis=1))
-            span = slice(used[0], used[-1] + 1)
+            span = slice(used[0], used[-1] + 1) if len(used) else slice(0)
             light = self._flat[:, span] @ weights[span].astype(np.float32)
             self._last = redshift, light.reshape(*self.shape, -1)
         return self._last[1]
@@ -177,14 +183,16 @@ class _Projection:
 class _Columns:
     """The columns of the tables as integrals over observed wavelength."""
 
-    def __init__(self, segments: list[tuple[int, Segment]], stepped: list[int], scale: np.ndarray):
-        self.segments, self.stepped, self.scale = segments, stepped, scale
+    def __init__(self, segments: list[tuple[int, Segment]], stepped: list[int], scale: np.ndarray,
+                 medium: Medium | None):  # fmt: skip
+        self.segments, self.stepped, self.scale, self.medium = segments, stepped, scale, medium
 
     def weights(self, wave_rest: np.ndarray, redshift: float) -> np.ndarray:
         """(n_wave, n_col) with light = L @ weights at a redshift."""
         parts = []
         for band, s in self.segments:
-            parts.append(hat_weights(wave_rest, s.wave_aa, self.scale[band] * s.weight * s.basis, redshift))
+            weight = self._weight(s, redshift)
+            parts.append(hat_weights(wave_rest, s.wave_aa, self.scale[band] * weight * s.basis, redshift))
         parts += [self._step(band, wave_rest, redshift) for band in self.stepped]
         used = sum(part.shape[1] for part in parts)
         return np.concatenate([*parts, np.zeros((len(wave_rest), -used % N_LANE))], axis=1)
@@ -194,9 +202,19 @@ class _Columns:
         for b, s in self.segments:
             if b == band:
                 rest = s.wave_aa / (1.0 + redshift)
-                step = s.weight * calzetti_step(rest) * lagrange_basis(STEP_NODES_AA, rest)
+                step = self._weight(s, redshift) * calzetti_step(rest) * lagrange_basis(STEP_NODES_AA, rest)
                 total += hat_weights(wave_rest, s.wave_aa, self.scale[b] * step, redshift)
         return total
+
+    def _weight(self, segment: Segment, redshift: float) -> np.ndarray:
+        """T w dw at a segment's wavelengths, behind the medium."""
+        return segment.weight if self.medium is None else segment.weight * self.medium(segment.wave_aa, redshift)
+
+
+def _medium(ingredients: Ingredients, curves, z_range) -> Medium | None:
+    """The intergalactic medium's transmission; None where no band sees any of it, as in the rest frame."""
+    is_clear = ingredients.igm == "none" or not any(is_seen(curve.wave_aa[0], z_range[1]) for curve in curves)
+    return None if is_clear else ingredients.transmission
 
 
 def _to_nmgy(curve: FilterCurve) -> float:
@@ -273,6 +291,9 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
         "rest_frame": rest_frame,
         "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
     }
+    # tables of before have no such entry, and where no band sees the medium they are the same
+    if _medium(ingredients, curves, _seen_at(survey, rest_frame)) is not None:
+        rest["igm"] = ingredients.igm
     digest.update(json.dumps(rest, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -23,7 +23,7 @@ from popcat.errors import PopcatError
 from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
-from popcat.galaxy_model import GalaxyModel
+from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
 from popcat.posterior.posterior import Posterior
 from popcat.prior import make_prior
 from popcat.run.client import Where
@@ -77,7 +77,7 @@ class LibraryManifest(Manifest):
     EXPECTED: ClassVar[str] = "a library, a folder that `popcat simulate` wrote"
 
     survey: Survey
-    galaxy_model: GalaxyModel
+    galaxy_model: RecordedGalaxyModel
     noise: Noise
     seed: int
     grid: str
