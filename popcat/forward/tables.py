@@ -16,6 +16,7 @@ import numpy as np
 from popcat.caches import can_be_made
 from popcat.errors import PopcatError
 from popcat.files import cache_folder, folder_atomic
+from popcat.forward.coverage import check_coverage
 from popcat.forward.dust import STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.histories import point_weights, row_weights, straight_bins
@@ -131,7 +132,7 @@ def build_tables(
     """
     z_range, grid = survey.redshift_range, ingredients.grid
     seen_at = _seen_at(survey, rest_frame)
-    _check_coverage(curves, grid.wave_aa, seen_at)
+    check_coverage(curves, grid.wave_aa, seen_at)
     spectra, medium = _test_spectra(ingredients), _medium(ingredients, curves, seen_at)
     segments = [(b, s) for b, curve in enumerate(curves)
                 for s in make_segments(curve, spectra, seen_at, NODE_TOLERANCE, medium)]  # fmt: skip
@@ -231,17 +232,6 @@ def _test_spectra(ingredients: Ingredients):
     """Young, middle-aged and old light of a middling metallicity."""
     weights = point_weights(ingredients.grid.age_gyr, [0.005, 0.3, 3.0, 12.0])
     return ingredients.grid.wave_aa, weights @ ingredients.grid.lum[len(ingredients.grid.lum) // 2]
-
-
-def _check_coverage(curves, wave_aa, z_range) -> None:
-    for curve in curves:
-        low, high = curve.wave_aa[0] / (1.0 + z_range[1]), curve.wave_aa[-1] / (1.0 + z_range[0])
-        for edge, z, beyond in ((low, z_range[1], low < wave_aa[0]), (high, z_range[0], high > wave_aa[-1])):
-            if beyond:
-                raise PopcatError(
-                    f'band "{curve.name}" at redshift {z:g} needs {edge:.0f} A in the rest frame; the SSP grid covers '
-                    f"{wave_aa[0]:.0f} to {wave_aa[-1]:.0f} A: choose another redshift_range or grid"
-                )
 
 
 def load_tables(survey: Survey, settings: GalaxyModel) -> tuple[BandTables, Ingredients]:
