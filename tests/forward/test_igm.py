@@ -193,6 +193,21 @@ def test_all_light_of_a_galaxy_goes_through_the_medium(settings):
     np.testing.assert_allclose(broad[0], broad[1] * through, rtol=1e-12)
 
 
+@pytest.mark.parametrize("redshift", [3.0, 6.0])
+def test_a_lyman_alpha_line_of_the_gas_loses_what_lies_below_its_wavelength(redshift):
+    model = GalaxyModel(gas="cloudy")
+    seen, emitted = (load_ingredients(model.model_copy(update={"igm": igm})) for igm in ("inoue_2014", "none"))
+    names = make_prior(model).names
+    young = dict.fromkeys(names, 0.0) | {"log_mstar_formed": 10.0, "beta1": 1.0, "f_burst": 1.0, "t_burst": 0.01,
+                                         "log_gamma1": -2.0, "log_gamma2": -2.0, "log_u": -2.5}  # fmt: skip
+    some, no = (np.array([(young | {"f_esc": f_esc})[name] for name in names]) for f_esc in (0.0, 1.0))
+    wave = np.linspace(1195.0, 1236.0, 40_001) * (1.0 + redshift)
+    gas = [observed_spectrum(some, redshift, of, wave)[1] - observed_spectrum(no, redshift, of, wave)[1]
+           for of in (seen, emitted)]  # fmt: skip
+    below = transmission(np.array([1215.0 * (1.0 + redshift)]), redshift)[0]
+    assert np.trapezoid(gas[0]) / np.trapezoid(gas[1]) == pytest.approx(0.5 * (1.0 + below), abs=0.05)
+
+
 def errors(photometry, theta, redshift, none):
     """Relative errors of fluxes above 1e-8 of the brightest one without dust and medium."""
     curves = load_curves(photometry.survey)
