@@ -10,8 +10,9 @@ between the nodes, Calzetti's law and a power law, dust at nodes of the mixtures
 beyond which bagpipes 1.3.6 mislabels its intensities. Its Calzetti law has the step at 6300 A and turns over at 1200 A;
 popcat's is smooth, so the power law is what tests the rest.
 
-bagpipes takes out what the intergalactic medium absorbs (Inoue et al. 2014), popcat does not: bands that look below
-Lyman alpha differ by it, and are not counted.
+Both take out what the intergalactic medium absorbs (Inoue et al. 2014). Bands that hold the Lyman alpha line are not
+counted: bagpipes absorbs all of the line, popcat the half of it that lies below its own wavelength. Nor are bands below
+it with Calzetti's law.
 """
 
 import tempfile
@@ -25,6 +26,7 @@ from popcat.forward.components import Components
 from popcat.forward.engines.files import vacuum_wavelength
 from popcat.forward.filters import load_curve
 from popcat.forward.grid import load_grid
+from popcat.forward.igm import LYMAN_ALPHA_AA
 from popcat.forward.spectrum import reference_fluxes
 from popcat.survey import Filter
 
@@ -38,7 +40,6 @@ BANDS = {**{name: f"lsst2023-{name}" for name in "ugrizy"}, **{name: f"Euclid-{n
          "pacs100": "herschel_pacs_100", "spire250": "herschel_spire_250"}  # fmt: skip
 FAINT = 1e-6
 """Of the brightest band: with less light a band is not counted."""
-LYMAN_ALPHA_AA = 1215.67
 MAGNITUDES_PER_TAU = 2.5 / np.log(10.0)
 # (metallicity in solar, log U, law, tau_ism, q_PAH, U_min, gamma)
 CASES = {
@@ -69,7 +70,7 @@ def _largest(ratios: Iterable[float | None]) -> float | None:
 
 
 def bagpipes_agreement_by_redshift(folder: Path) -> dict[str, dict[float, dict[str, float | None]]]:
-    """case -> redshift -> band -> relative difference; None where hardly any light is left or the medium takes some."""
+    """case -> redshift -> band -> relative difference; None where hardly any light is left, or it is not counted."""
     curves = [load_curve(Filter(name=name, filter=known)) for name, known in BANDS.items()]
     return {name: of_case(curves, folder, *case) for name, case in CASES.items()}
 
@@ -91,8 +92,9 @@ def of_case(curves, folder, z_solar, log_u, law, tau, q_pah, u_min, gamma) -> di
     for z in REDSHIFTS:
         theirs.update({**galaxy, "redshift": z})
         expected, found = fluxes(theirs), reference_fluxes(theta[None], [z], model, curves)[0]
-        clear = [curve.wave_aa[0] > LYMAN_ALPHA_AA * (1.0 + z) for curve in curves]
-        counted = clear & (expected > FAINT * expected.max())
+        clear, below = ([curve.wave_aa[end] * sign > LYMAN_ALPHA_AA * (1.0 + z) * sign for curve in curves]
+                        for end, sign in ((0, 1), (-1, -1)))  # fmt: skip
+        counted = (np.array(clear) | (np.array(below) & (law != "calzetti"))) & (expected > FAINT * expected.max())
         rows[z] = {band: float(found[i] / expected[i] - 1.0) if counted[i] else None for i, band in enumerate(BANDS)}
     return rows
 

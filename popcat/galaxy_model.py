@@ -1,6 +1,7 @@
 """The galaxy model's settings. Its prior is made of them in popcat.prior."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -19,7 +20,9 @@ LAW_PARAMETERS = {
 _GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
 _DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
 _AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
-_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn")
+_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm")
+_BEFORE = {"igm": "none"}
+"""What those that came later were before, where that is not their default."""
 
 
 class GalaxyModel(Displayed, Settings):
@@ -55,6 +58,8 @@ class GalaxyModel(Displayed, Settings):
     """Emission of what dust absorbs: none, or Draine & Li 2007 with q_pah, u_min and gamma_dust."""
     agn: Literal["none", "temple_2021"] = "none"
     """Active nucleus: none, or disc and hot dust of Temple et al. 2021, log_f_agn of the light, reddened by ebv_agn."""
+    igm: Literal["inoue_2014", "none"] = "inoue_2014"
+    """Absorption by the intergalactic medium below rest-frame Lyman alpha: Inoue et al. 2014, or none."""
     cosmology: str = "Planck13"
     """Name of an astropy.cosmology realisation."""
     beta: Literal["flat", "provabgs_warped"] = "flat"
@@ -79,10 +84,11 @@ class GalaxyModel(Displayed, Settings):
     def _later(self) -> set[str]:
         """Settings that came later and are what they were before."""
         fields = type(self).model_fields
-        return {name for name in _LATER if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
+        before = {name: fields[name].get_default(call_default_factory=True) for name in _LATER} | _BEFORE
+        return {name for name in _LATER if getattr(self, name) == before[name]}
 
     def _facts(self) -> dict[str, object]:
-        hidden = self._later | {"priors"}
+        hidden = self._later - set(_BEFORE) | {"priors"}
         found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
         return found | {f"prior of {name}": one.family for name, one in self.priors.items()}
 
@@ -95,6 +101,22 @@ class GalaxyModel(Displayed, Settings):
         """
         parts = component_parameters(self.dust_law, self.gas, self.dust_emission, self.agn)
         return tuple(name for part in parts for name in part)
+
+
+def as_recorded(written: Any) -> Any:
+    """Settings as a library, a trained posterior or a catalogue records them, with what was not yet a setting then.
+
+    A record without `igm` is of a model without the intergalactic medium. A user's own file is not a record: there the
+    defaults stand.
+
+    >>> GalaxyModel.model_validate(as_recorded({"gas": "cloudy"})).igm, GalaxyModel().igm
+    ('none', 'inoue_2014')
+    """
+    return _BEFORE | dict(written) if isinstance(written, Mapping) else written
+
+
+RecordedGalaxyModel = Annotated[GalaxyModel, pydantic.BeforeValidator(as_recorded)]
+"""The galaxy model in a record: its type in every pydantic model of what popcat writes."""
 
 
 def component_parameters(dust_law: str, gas: str, dust_emission: str, agn: str) -> tuple[tuple[str, ...], ...]:

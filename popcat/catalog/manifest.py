@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from popcat.catalog.training_check import TrainingCheck
 from popcat.errors import PopcatError
 from popcat.files import footer_sha256, read_small, sha256_of
-from popcat.galaxy_model import GalaxyModel
+from popcat.galaxy_model import RecordedGalaxyModel
 from popcat.survey import Survey
 
 META = "_popcat"
@@ -152,7 +152,7 @@ class CatalogRecord(BaseModel):
     model_config = ConfigDict(strict=True)
 
     survey: Survey
-    galaxy_model: GalaxyModel
+    galaxy_model: RecordedGalaxyModel
     posterior: PosteriorRecord
     draws: int = Field(ge=1)
     seed: int

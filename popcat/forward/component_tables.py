@@ -24,6 +24,13 @@ N_GAS_MOMENT = 2
 _TAIL_AA = np.geomspace(1.0, 2e7, 1200)
 
 
+def wavelengths(ingredients: Ingredients) -> np.ndarray:
+    """Rest-frame wavelengths of light: those of the stars, and to 2 mm where dust shines."""
+    wave = ingredients.grid.wave_aa
+    emits = ingredients.components.dust_emission != "none"
+    return np.append(wave, _TAIL_AA[wave[-1] * 1.001 < _TAIL_AA]) if emits else wave
+
+
 def spectra(ingredients: Ingredients) -> tuple[np.ndarray, list[np.ndarray]]:
     """Wavelengths, and the spectra of stars (n_Z, n_age, n_wave) of which tables are made; where gas is a component,
     also the ionising light that it takes (n_Z, n_ionising, n_wave) and its own (n_Z, n_gas_age, n_U, n_wave).
@@ -38,12 +45,10 @@ def spectra(ingredients: Ingredients) -> tuple[np.ndarray, list[np.ndarray]]:
         nodes = np.eye(gas.lines[..., 0].size).reshape(-1, *gas.lines.shape[:3])
         light = np.stack([gas_light(gas, node, wave) for node in nodes]).reshape(*gas.lines.shape[:3], -1)
         parts = [grid.lum - taken * young[:, None], taken[:, young], light]
-    if components.dust_emission == "none":
-        return wave, parts
+    whole = wavelengths(ingredients)
     # beyond their last wavelength stars shine as Rayleigh and Jeans have it (popcat.forward.components.Clear)
-    tail = _TAIL_AA[wave[-1] * 1.001 < _TAIL_AA]
-    falling = (wave[-1] / tail) ** 4
-    return np.append(wave, tail), [np.concatenate([one, one[..., -1:] * falling], axis=-1) for one in parts]
+    falling = (wave[-1] / whole[len(wave) :]) ** 4
+    return whole, [np.concatenate([one, one[..., -1:] * falling], axis=-1) for one in parts]
 
 
 def all_light(ingredients: Ingredients, test_spectra) -> list[Segment]:
@@ -124,7 +129,7 @@ def emission_table(columns: BandColumns, redshifts: np.ndarray) -> np.ndarray:
             rest = s.wave_aa / (1.0 + z)
             inside = (rest >= table.wave_aa[0]) & (rest <= table.wave_aa[-1])
             if inside.any():
-                weight = columns.scale[band] * s.weight * inside
+                weight = columns.weight(band, s, z) * inside
                 out[i, :, band] += (flat @ hat_weights(table.wave_aa, s.wave_aa, weight[None], z))[:, 0]
     return out.reshape(len(redshifts), *table.lum.shape[:-1], columns.n_band).astype(np.float32)
 
@@ -133,8 +138,7 @@ def agn_table(columns: BandColumns, n_col: int, redshifts: np.ndarray) -> np.nda
     """Unreddened light of the nucleus in every column, per Lsun of its disc: (n_z, n_col); none in those of steps."""
     out = np.zeros((len(redshifts), n_col))
     for i, z in enumerate(redshifts):
-        light = [columns.scale[b] * (s.basis @ (s.weight * agn_spectrum(s.wave_aa / (1.0 + z))))
-                 for b, s in columns.segments]  # fmt: skip
+        light = [s.basis @ (columns.weight(b, s, z) * agn_spectrum(s.wave_aa / (1.0 + z))) for b, s in columns.segments]
         of_nodes = np.concatenate(light)
         out[i, : len(of_nodes)] = of_nodes
     return out

@@ -10,6 +10,7 @@ from popcat.forward.cosmology import CosmologyTable, cosmology_table
 from popcat.forward.gas import check_stars, load_gas
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.histories import Bases, TimeBins, model_bases, time_bins
+from popcat.forward.igm import jumps_aa, transmission
 from popcat.galaxy_model import GalaxyModel
 
 
@@ -23,6 +24,7 @@ class Ingredients:
     cosmology: CosmologyTable
     birth_cloud_age_gyr: float
     components: Components = field(default_factory=Components)
+    igm: str = "inoue_2014"
 
     @property
     def n_history(self) -> int:
@@ -33,6 +35,14 @@ class Ingredients:
     def n_theta(self) -> int:
         """Number of parameters: theta's columns."""
         return self.n_history + len(self.components.names)
+
+    def transmission(self, wave_obs_aa: np.ndarray, redshift: float) -> np.ndarray:
+        """Fraction of a galaxy's light that reaches us through the intergalactic medium, (n_wave,)."""
+        return np.ones(np.shape(wave_obs_aa)) if self.igm == "none" else transmission(wave_obs_aa, redshift)
+
+    def jumps_aa(self, redshift: float) -> np.ndarray:
+        """Observed wavelengths at which `transmission` jumps."""
+        return np.empty(0) if self.igm == "none" else jumps_aa(redshift)
 
     def require_stars(self, z_max: float) -> None:
         """PopcatError if no basis has formed stars by the redshift z_max: no history could be scaled to its mass.
@@ -58,4 +68,5 @@ def load_ingredients(settings: GalaxyModel) -> Ingredients:
         cosmology=cosmology_table(settings.cosmology),
         birth_cloud_age_gyr=settings.birth_cloud_age_gyr,
         components=components,
+        igm=settings.igm,
     )

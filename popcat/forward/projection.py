@@ -12,7 +12,7 @@ import numpy as np
 from popcat.forward.dust import LAWS, STEP_HIGH_AA, STEP_LOW_AA, calzetti_step
 from popcat.forward.filters import FilterCurve
 from popcat.forward.gas import CONTINUUM_AA, continuum_samples, line_aa
-from popcat.forward.quadrature import Segment, hat_weights, lagrange_basis, make_segments
+from popcat.forward.quadrature import Medium, Segment, hat_weights, lagrange_basis, make_segments
 from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 
 NODE_TOLERANCE = 2e-4
@@ -31,11 +31,11 @@ class BandColumns:
     has, and of the mean L_lambda beside them.
     """
 
-    def __init__(self, curves: Sequence[FilterCurve], spectra, seen_at, law: str,
+    def __init__(self, curves: Sequence[FilterCurve], spectra, seen_at, law: str, medium: Medium | None = None,
                  bolometric: Sequence[Segment] = (), *, with_lines: bool = False):  # fmt: skip
-        self.n_filter, self.lines = len(curves), tuple(CONTINUUM_AA) if with_lines else ()
+        self.medium, self.n_filter, self.lines = medium, len(curves), tuple(CONTINUUM_AA) if with_lines else ()
         self.segments = [(b, s) for b, curve in enumerate(curves)
-                         for s in make_segments(curve, spectra, seen_at, NODE_TOLERANCE, law)]  # fmt: skip
+                         for s in make_segments(curve, spectra, seen_at, NODE_TOLERANCE, medium, law)]  # fmt: skip
         has_step = LAWS[law].step
         self.stepped = [b for b, curve in enumerate(curves) if has_step and _meets_step(curve, seen_at)]
         self.scale = np.array([_to_nmgy(curve) for curve in curves])
@@ -74,9 +74,14 @@ class BandColumns:
         """Columns that hold light."""
         return len(self.node_aa) + len(STEP_NODES_AA) * len(self.stepped) + len(self.bolometric_aa)
 
+    def weight(self, band: int, segment: Segment, redshift: float) -> np.ndarray:
+        """What light at a segment's wavelengths counts in its band, behind the medium: nMgy at 10 pc of Lsun / A."""
+        through = 1.0 if self.medium is None else self.medium(segment.wave_aa, redshift)
+        return self.scale[band] * segment.weight * through
+
     def of_bands(self, wave_rest: np.ndarray, redshift: float) -> np.ndarray:
         """(n_wave, n) with light of the bands' columns = L @ weights at a redshift."""
-        parts = [hat_weights(wave_rest, s.wave_aa, self.scale[b] * s.weight * s.basis, redshift)
+        parts = [hat_weights(wave_rest, s.wave_aa, self.weight(b, s, redshift) * s.basis, redshift)
                  for b, s in self.segments]  # fmt: skip
         if self.lines:
             parts.append(np.zeros((len(wave_rest), len(self.lines))))
@@ -84,7 +89,7 @@ class BandColumns:
             samples = continuum_samples(name)
             parts.append(hat_weights(wave_rest, samples, np.full((1, len(samples)), 1.0 / len(samples)), 0.0))
         for band in self.stepped:
-            own = [(s, self.scale[b]) for b, s in self.segments if b == band]
+            own = [(s, self.weight(b, s, redshift)) for b, s in self.segments if b == band]
             parts.append(_step_weights(own, wave_rest, redshift))
         return np.concatenate(parts, axis=1)
 
@@ -92,16 +97,16 @@ class BandColumns:
         """(n_wave, n) of the bolometric columns, likewise; light in Lsun."""
         parts = [hat_weights(wave_rest, s.wave_aa, s.weight * s.basis, 0.0) for s in self.bolometric]
         if self.bolometric_step:
-            parts.append(_step_weights([(s, 1.0) for s in self.bolometric], wave_rest, 0.0))
+            parts.append(_step_weights([(s, s.weight) for s in self.bolometric], wave_rest, 0.0))
         return np.concatenate([*parts, np.empty((len(wave_rest), 0))], axis=1)
 
 
 def _step_weights(segments, wave_rest, redshift) -> np.ndarray:
     total = np.zeros((len(wave_rest), len(STEP_NODES_AA)))
-    for s, scale in segments:
+    for s, weight in segments:
         rest = s.wave_aa / (1.0 + redshift)
-        step = s.weight * calzetti_step(rest) * lagrange_basis(STEP_NODES_AA, rest)
-        total += hat_weights(wave_rest, s.wave_aa, scale * step, redshift)
+        step = weight * calzetti_step(rest) * lagrange_basis(STEP_NODES_AA, rest)
+        total += hat_weights(wave_rest, s.wave_aa, step, redshift)
     return total
 
 

@@ -20,7 +20,9 @@ import numpy as np
 from popcat.columns import component_properties, parameter_fields
 from popcat.display import listed
 from popcat.errors import PopcatError
-from popcat.forward.filters import FilterCurve, load_curve
+from popcat.forward.component_tables import wavelengths
+from popcat.forward.coverage import check_coverage
+from popcat.forward.filters import FilterCurve, load_curve, load_curves
 from popcat.forward.histories import row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.lookups import (
@@ -289,12 +291,14 @@ def forward_hashes(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, str]:
     """
     found = load_ingredients(galaxy_model)
     require_tables(survey, found)
-    curves = [load_curve(band) for band in (*survey.bands, *survey.absolute_magnitudes)]
+    bands, absolute = load_curves(survey), [load_curve(one) for one in survey.absolute_magnitudes]
+    check_coverage(bands, wavelengths(found), survey.redshift_range)
+    check_coverage(absolute, wavelengths(found), (0.0, 0.0))
     return {
         "grid": found.grid.content_hash(),
         "bases": _hash(found.bases.lookback_gyr, found.bases.sfh, found.bases.zh),
         "cosmology": _hash(*found.cosmology.arrays_to(survey.redshift_range[1])),
-        "filters": _hash(*(values for curve in curves for values in (curve.wave_aa, curve.response))),
+        "filters": _hash(*(values for curve in (*bands, *absolute) for values in (curve.wave_aa, curve.response))),
     }
 
 

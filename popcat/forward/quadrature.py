@@ -10,6 +10,7 @@ numba has no vector exp without Intel's SVML, and a scalar one costs more than t
 the number's own bits into a power of two and a rest near one, and expand the rest.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
@@ -24,6 +25,8 @@ from numba.extending import intrinsic, overload
 from popcat.forward.dust import smooth_attenuation
 from popcat.forward.filters import FilterCurve
 
+Medium = Callable[[np.ndarray, float], np.ndarray]
+"""Transmission at observed wavelengths (n,) between a galaxy at a redshift and us."""
 _N_FINE = 3000
 # The diffuse curve is floored at zero beyond 3.1 micron. That kink converges slowly: WISE bands take all of these.
 _MAX_NODES = 20
@@ -39,6 +42,8 @@ _SHAPES: dict[str, tuple[tuple[float, ...], ...]] = {
 }
 _BOLOMETRIC_AA = (1300.0, 1800.0, 2600.0, 3700.0, 6000.0, 14000.0, 31000.0)
 _BOLOMETRIC_TOLERANCE = 3e-4
+_MEDIUM_STEP = 0.1
+"""Redshifts are no wider apart where a medium absorbs: its breaks cross a band within some tenths."""
 DARK = 1e-11
 """Where less than this fraction of a segment's light comes through, nobody sees how wrong it is."""
 
@@ -56,17 +61,22 @@ class Segment:
     basis: np.ndarray
 
 
-def make_segments(curve: FilterCurve, spectra, z_range, tolerance: float, law: str = "kriek_conroy") -> list[Segment]:
+def make_segments(
+    curve: FilterCurve, spectra, z_range, tolerance: float, medium: Medium | None = None, law: str = "kriek_conroy"
+) -> list[Segment]:
     """Segments of a curve, each with as few nodes as keep hard attenuations of `spectra` within `tolerance`.
 
-    spectra is (wave_aa, (n, n_wave)), rest frame, the kinds of light that must be right anywhere in `z_range`.
+    spectra is (wave_aa, (n, n_wave)), rest frame, the kinds of light that must be right anywhere in `z_range`, seen
+    through `medium`.
     """
     out = []
     for low, high in curve.segments():
         edges = np.linspace(low, high, _N_FINE + 1)
         wave = 0.5 * (edges[1:] + edges[:-1])
         weight = curve(wave) * wave * np.diff(edges)
-        cases = [_Case(wave, weight, z, spectra, law) for z in np.linspace(z_range[0], z_range[1], _N_REDSHIFT)]
+        is_clear = medium is None or np.all(medium(wave, z_range[1]) == 1.0)
+        n = _N_REDSHIFT if is_clear else max(_N_REDSHIFT, int(np.ceil((z_range[1] - z_range[0]) / _MEDIUM_STEP)) + 1)
+        cases = [_Case(wave, weight, z, spectra, law, medium) for z in np.linspace(z_range[0], z_range[1], n)]
         out.append(_fewest_nodes(wave, weight, lambda case, *rule: case.error(*rule), cases, tolerance))
     return out
 
@@ -140,10 +150,11 @@ def _fewest_nodes(wave, weight, error, cases, tolerance) -> Segment:
 class _Case:
     """Spectra of a segment behind all kinds of dust, at one redshift: light (n, n_fine), exact integrals (n, m)."""
 
-    def __init__(self, wave, weight, redshift, spectra, law):
+    def __init__(self, wave, weight, redshift, spectra, law, medium=None):
         self.wave, self.weight, self.redshift, self.law = wave, weight, redshift, law
-        self.light = np.stack([np.interp(wave / (1.0 + redshift), spectra[0], row) for row in spectra[1]]) * weight
-        self.clear = self.light.sum(axis=1, keepdims=True)
+        emitted = np.stack([np.interp(wave / (1.0 + redshift), spectra[0], row) for row in spectra[1]]) * weight
+        self.clear = emitted.sum(axis=1, keepdims=True)
+        self.light = emitted if medium is None else emitted * medium(wave, redshift)
         self.exact = self.light @ _attenuation(wave / (1.0 + redshift), law).T
         self.seen = self.exact > DARK * self.clear
 

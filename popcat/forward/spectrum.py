@@ -124,8 +124,15 @@ def observed_spectrum(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Observed wavelength (Angstrom) and flux density f_nu in nMgy, at the grid's wavelengths or at `wave_aa`.
 
-    f_lambda = L(w / (1 + z)) / (4 pi d_L^2 (1 + z)); f_nu = f_lambda w^2 / c.
+    f_lambda = L(w / (1 + z)) T(w, z) / (4 pi d_L^2 (1 + z)), T the transmission of the intergalactic medium;
+    f_nu = f_lambda w^2 / c.
     """
+    wave, f_nu = _unabsorbed(theta, redshift, ingredients, wave_aa)
+    return wave, f_nu * ingredients.transmission(wave, redshift)
+
+
+def _unabsorbed(theta, redshift, ingredients, wave_aa=None):
+    """`observed_spectrum` before the intergalactic medium."""
     wave = ingredients.grid.wave_aa * (1.0 + redshift) if wave_aa is None else wave_aa
     dist_cm = float(ingredients.cosmology.luminosity_distance(redshift)) * 1e6 * PC_CM
     lum = rest_spectrum(theta, redshift, ingredients, wave / (1.0 + redshift))
@@ -134,8 +141,9 @@ def observed_spectrum(
 
 
 def sampling(curve: FilterCurve, redshift: float, ingredients: Ingredients) -> np.ndarray:
-    """Observed wavelengths for an integral over a band: the grid's, the curve's, and 4,000 between."""
-    inside = ingredients.grid.wave_aa * (1.0 + redshift)
+    """Observed wavelengths for an integral over a band: the grid's, the curve's, 4,000 between, both sides of jumps."""
+    jumps = np.outer(ingredients.jumps_aa(redshift), [1.0 - 1e-9, 1.0 + 1e-9]).ravel()
+    inside = np.concatenate([ingredients.grid.wave_aa * (1.0 + redshift), jumps])
     inside = inside[(inside > curve.wave_aa[0]) & (inside < curve.wave_aa[-1])]
     return np.unique(np.concatenate([inside, curve.wave_aa, np.linspace(curve.wave_aa[0], curve.wave_aa[-1], 4001)]))
 
@@ -218,11 +226,11 @@ def spectrum(
         raise PopcatError(f"sigma_v_km_s must not be negative, got {sigma_v_km_s}")
     if sigma_v_km_s == 0.0:
         return Spectrum(*observed_spectrum(row, redshift, ingredients, wave_aa))
-    wave, f_nu = observed_spectrum(row, redshift, ingredients)
+    wave, f_nu = _unabsorbed(row, redshift, ingredients)
     out = wave if wave_aa is None else np.asarray(wave_aa, dtype=float)
     # f_lambda is what is linear between the grid's wavelengths
     f_lambda = broaden(wave, f_nu / wave**2, sigma_v_km_s)
-    return Spectrum(out, np.interp(out, wave, f_lambda) * out**2)
+    return Spectrum(out, np.interp(out, wave, f_lambda) * out**2 * ingredients.transmission(out, redshift))
 
 
 def broaden(wave_aa: np.ndarray, flux: np.ndarray, sigma_v_km_s: float) -> np.ndarray:
@@ -315,10 +323,10 @@ def _between(log_z_abs: np.ndarray, stars: Population) -> tuple[np.ndarray, np.n
 
 
 def _observed(old, young, theta, redshift, ingredients, grid_wave, wave_aa):
-    """f_nu in nMgy from the light of old and young stars in Lsun / A per Msun: dust, distance, units."""
+    """f_nu in nMgy from the light of old and young stars in Lsun / A per Msun: dust, distance, medium, units."""
     wave = wave_aa / (1.0 + redshift)
     components, last = ingredients.components, theta[ingredients.n_history :]
     lum = attenuated(Clear(grid_wave, old, young).at(wave), components.dust_law, values(components, last))
     dist_cm = float(ingredients.cosmology.luminosity_distance(redshift)) * 1e6 * PC_CM
     scale = 10.0 ** theta[0] * LSUN_ERG_S / (4.0 * np.pi * dist_cm**2 * (1.0 + redshift))
-    return scale * lum * wave_aa**2 / C_AA_S / NMGY_FNU
+    return scale * lum * wave_aa**2 / C_AA_S / NMGY_FNU * ingredients.transmission(wave_aa, redshift)

@@ -26,11 +26,14 @@ from popcat.forward.component_tables import (
     n_gas_bins,
     spectra,
 )
+from popcat.forward.coverage import check_coverage
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.gas import line_columns, load_gas
 from popcat.forward.histories import point_weights, row_weights, straight_bins
+from popcat.forward.igm import is_seen
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.projection import NODE_TOLERANCE, BandColumns, Projection
+from popcat.forward.quadrature import Medium
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
@@ -155,12 +158,13 @@ def build_tables(
     Raises PopcatError, naming band and redshift, where the grid does not cover a filter.
     """
     z_range, grid, components = survey.redshift_range, ingredients.grid, ingredients.components
-    seen_at = (0.0, 0.0) if rest_frame else z_range
+    seen_at = _seen_at(survey, rest_frame)
     wave, parts = spectra(ingredients)
-    _check_coverage(curves, wave, seen_at)
+    check_coverage(curves, wave, seen_at)
     tests = wave, _test_spectra(ingredients.grid.age_gyr, parts[0])
     bolometric, with_lines = all_light(ingredients, tests), rest_frame and components.gas == "cloudy"
-    columns = BandColumns(curves, tests, seen_at, components.dust_law, bolometric, with_lines=with_lines)
+    medium = _medium(ingredients, curves, seen_at)
+    columns = BandColumns(curves, tests, seen_at, components.dust_law, medium, bolometric, with_lines=with_lines)
     ln1pz = redshift_nodes(z_range, REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ)
     at = np.zeros(len(ln1pz)) if rest_frame else np.expm1(ln1pz)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
@@ -204,22 +208,19 @@ def _rows(native: list[np.ndarray], of_bins: np.ndarray, burst_from: int, gas: "
 def _every(n: int, table: np.ndarray) -> np.ndarray:
     """A table at each of n redshifts, of which one that is the same at all has the first alone."""
     return np.repeat(table, n, axis=0) if len(table) == 1 else table
+def _seen_at(survey: Survey, rest_frame: bool) -> tuple[float, float]:
+    return (0.0, 0.0) if rest_frame else survey.redshift_range
+
+
+def _medium(ingredients: Ingredients, curves, z_range) -> Medium | None:
+    """The intergalactic medium's transmission; None where no band sees any of it, as in the rest frame."""
+    is_clear = ingredients.igm == "none" or not any(is_seen(curve.wave_aa[0], z_range[1]) for curve in curves)
+    return None if is_clear else ingredients.transmission
 
 
 def _test_spectra(age_gyr: np.ndarray, stars: np.ndarray) -> np.ndarray:
     """Young, middle-aged and old light of a middling metallicity, of SSPs (n_Z, n_age, n_wave)."""
     return point_weights(age_gyr, [0.005, 0.3, 3.0, 12.0]) @ stars[len(stars) // 2]
-
-
-def _check_coverage(curves, wave_aa, z_range) -> None:
-    for curve in curves:
-        low, high = curve.wave_aa[0] / (1.0 + z_range[1]), curve.wave_aa[-1] / (1.0 + z_range[0])
-        for edge, z, beyond in ((low, z_range[1], low < wave_aa[0]), (high, z_range[0], high > wave_aa[-1])):
-            if beyond:
-                raise PopcatError(
-                    f'band "{curve.name}" at redshift {z:g} needs {edge:.0f} A in the rest frame; the SSP grid covers '
-                    f"{wave_aa[0]:.0f} to {wave_aa[-1]:.0f} A: choose another redshift_range or grid"
-                )
 
 
 def load_tables(survey: Survey, settings: GalaxyModel) -> tuple[BandTables, Ingredients]:
@@ -271,6 +272,9 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
         "components": asdict(ingredients.components),
         "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
     }
+    # tables of before have no such entry, and where no band sees the medium they are the same
+    if _medium(ingredients, curves, _seen_at(survey, rest_frame)) is not None:
+        rest["igm"] = ingredients.igm
     digest.update(json.dumps(rest, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from popcat.checks.flags import rows_to_fit
 from popcat.checks.training_check import check_training
 from popcat.errors import PopcatError
+from popcat.forward.coverage import lacking
+from popcat.galaxy_model import GalaxyModel
 from popcat.inference.partition import pieces_of
 from popcat.inference.rows import hopeless
 from popcat.io.inspection import Inspection, inspect_catalog
@@ -24,7 +26,8 @@ def check_survey(
 
     A sample of the galaxies is compared with the training set of a posterior (popcat.checks.training_check), by default
     of an embedded one that was trained for the survey's bands, if there is one. Where no galaxy can have a posterior,
-    `inferable` is 0, and the first of the `remarks` says why.
+    `inferable` is 0, and the first of the `remarks` says why. Without a posterior a remark says which bands see light
+    that the default galaxy model lacks (popcat.forward.coverage).
 
     Raises PopcatError if the catalogue does not fit the survey, or the survey's bands are not the posterior's.
 
@@ -37,8 +40,10 @@ def check_survey(
     survey = load_survey(survey)
     found = inspect_catalog(source, survey)
     posterior = _embedded_for(survey) if posterior is None else posterior
-    if posterior is None and found.inferable:
-        return found  # there is nothing to compare with, and nothing to explain
+    if posterior is None:
+        found = replace(found, remarks=(*found.remarks, *lacking(survey, GalaxyModel())))
+        if found.inferable:
+            return found  # there is nothing to compare with, and nothing to explain
     chunks = plan_chunks(source, columns=catalog_columns(survey))
     pieces = pieces_of([chunk.stop - chunk.start for chunk in chunks], rows_to_fit(found.rows))
     frame = read_pieces([[chunk] for chunk in chunks], pieces, survey)

@@ -19,6 +19,7 @@ from popcat.catalog.manifest import CatalogManifest, is_output, read_run
 from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
 from popcat.flows.sampler import stacking_weights
+from popcat.forward.coverage import require_light
 from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, check_noise, default_noise, noise_of, read_noise
 from popcat.forward.photometry import Photometry
@@ -188,6 +189,7 @@ def fit_population(
     else:
         survey = with_curves(load_survey(survey or "sdss"))
         galaxy_model = settings_of(GalaxyModel, galaxy_model, "galaxy-model")
+        require_light(survey, galaxy_model)
         is_noise = settings.error_floors == "scatter"
         frame = read_catalog(source, survey if is_noise else survey.without_error_floors()).compute()
         own = None if noise is None else noise_of(noise, survey)

@@ -22,7 +22,7 @@ from popcat.errors import PopcatError
 from popcat.files import read_json, require_sha256, sha256_of, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.forward.noise import Noise, check_noise
-from popcat.galaxy_model import GalaxyModel
+from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, draw, log_density, log_standard_normal
@@ -57,7 +57,7 @@ class Description(pydantic.BaseModel):
     format: int = _FORMAT
     survey: Survey
     # "model" in older files
-    galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
+    galaxy_model: RecordedGalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
     noise: Noise
     cuts: tuple[dict, ...]
     route: str

@@ -23,7 +23,7 @@ from popcat.flows.training import History, fit_loss
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import forward_hashes
-from popcat.galaxy_model import GalaxyModel
+from popcat.galaxy_model import GalaxyModel, as_recorded
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.distance import Galaxies, Scaling, WassersteinLoss
 from popcat.population.fitted import Member
@@ -161,9 +161,9 @@ def read_job(output: Path) -> Job:
     cuts = Cuts(survey.band_names, tuple(Cut(**cut) for cut in stored["cuts"]))
     scaling = None if stored["scaling"] is None else Scaling.from_dict(stored["scaling"])
     settings = PopulationSettings.model_validate(stored["settings"])
-    return Job(survey, GalaxyModel.model_validate(stored["galaxy_model"]), noise, cuts, settings, stored["route"],
-               galaxies, draws,
-               scaling, start, _digest(stored))  # fmt: skip
+    galaxy_model = GalaxyModel.model_validate(as_recorded(stored["galaxy_model"]))
+    return Job(survey, galaxy_model, noise, cuts, settings, stored["route"], galaxies, draws, scaling, start,
+               _digest(stored))  # fmt: skip
 
 
 def _digest(stored: dict) -> str:

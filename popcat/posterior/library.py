@@ -20,10 +20,11 @@ from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
+from popcat.forward.coverage import require_light
 from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
-from popcat.galaxy_model import GalaxyModel
+from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
 from popcat.posterior.posterior import Posterior
 from popcat.prior import make_prior
 from popcat.run.client import Where
@@ -77,7 +78,7 @@ class LibraryManifest(Manifest):
     EXPECTED: ClassVar[str] = "a library, a folder that `popcat simulate` wrote"
 
     survey: Survey
-    galaxy_model: GalaxyModel
+    galaxy_model: RecordedGalaxyModel
     noise: Noise
     seed: int
     grid: str
@@ -295,6 +296,7 @@ def simulate(
     survey, galaxy_model = with_curves(load_survey(survey)), settings_of(GalaxyModel, galaxy_model, "galaxy-model")
     noise = noise_of(noise, survey)
     make_prior(galaxy_model).redshift_law(survey.redshift_range)  # said now, before a folder is begun
+    require_light(survey, galaxy_model)
     if output is not None:
         how = How(client, workers, progress, check, log, performance_report)
         return _write_library(Path(output), label, survey, n, galaxy_model, noise, seed, rows_per_partition, how)

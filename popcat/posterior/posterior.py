@@ -33,7 +33,7 @@ from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation, chi2_of
-from popcat.galaxy_model import GalaxyModel
+from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
 from popcat.posterior.features import Features, draw_redshift
 from popcat.posterior.support import Support, support_from_file, support_to_bytes
 from popcat.prior import Prior, make_prior
@@ -59,7 +59,7 @@ class _Description(pydantic.BaseModel):
     format: int
     survey: Survey
     # "model" in format 2
-    galaxy_model: GalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
+    galaxy_model: RecordedGalaxyModel = pydantic.Field(validation_alias=pydantic.AliasChoices("galaxy_model", "model"))
     noise: Noise
     features: dict
     redshift_features: dict

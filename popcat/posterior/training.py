@@ -23,6 +23,7 @@ from popcat.flows.piecewise import PiecewiseShape, train_piecewise
 from popcat.flows.sampler import member_settings
 from popcat.flows.settings import Training
 from popcat.flows.training import History, mean_log_prob, train_flow
+from popcat.forward.coverage import require_light
 from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.plots import loss_curve, save_figure
@@ -249,7 +250,8 @@ def train(
     (popcat.run.client.connect): one member, or little work, is trained in this process. Workers must see the library
     and `output` under the same paths; those with the resource GPU, where there are any, train on it.
 
-    Raises PopcatError if the library is not one, `output` already holds something else, or a member fails.
+    Raises PopcatError if the library is not one, its galaxy model lacks light that its survey sees, `output` already
+    holds something else, or a member fails.
 
     >>> from popcat import simulate
     >>> library = simulate("sdss", 4000, output="library_to_train_on", client="synchronous")
@@ -260,6 +262,7 @@ def train(
     how = How(client, workers, progress, log=log)
     how.verify()
     folder, settings = open_library(library), settings_of(Training, settings, "training")
+    require_light(folder.survey, folder.galaxy_model)
     output = Path(output).absolute()
     with alone(output / LEASE, output):
         _require_new(output)
