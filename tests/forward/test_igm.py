@@ -234,9 +234,10 @@ def test_band_tables_hold_the_medium(draw, none, name, z_range, p99):
 @pytest.mark.parametrize("band", range(6), ids="ugrizy".__getitem__)
 def test_nodes_of_a_wide_range_of_redshifts_do_between_those_they_were_chosen_at(model, band):
     """LSST from redshift 0.5 to 6, where Lyman alpha and the limit cross most bands."""
-    light, curve = tables._test_spectra(model), load_curves(load_survey("lsst"))[band]
+    stars, curve = tables._test_spectra(model.grid.age_gyr, model.grid.lum), load_curves(load_survey("lsst"))[band]
+    light = model.grid.wave_aa, stars
     for segment in make_segments(curve, light, (0.5, 6.0), tables.NODE_TOLERANCE, model.transmission):
-        cases = [quadrature._Case(segment.wave_aa, segment.weight, z, light, model.transmission)
+        cases = [quadrature._Case(segment.wave_aa, segment.weight, z, light, "kriek_conroy", model.transmission)
                  for z in np.linspace(0.5, 6.0, 56)]  # fmt: skip
         assert max(case.error(segment.nodes_aa, segment.basis) for case in cases) < 1e-3
 

@@ -1,5 +1,7 @@
 """The reference against physics done by other means."""
 
+from dataclasses import replace
+
 import astropy.cosmology
 import astropy.units as u
 import numpy as np
@@ -22,7 +24,8 @@ from popcat.forward.spectrum import (
 
 @pytest.mark.parametrize("redshift", [0.001, 0.1, 0.6])
 def test_a_flux_density_is_what_astropy_makes_of_luminosity_and_distance(model, galaxy, redshift):
-    """f_lambda = L / (4 pi d_L^2 (1 + z)): inverse-square law, and the stretch of the wavelength."""
+    """f_lambda = L / (4 pi d_L^2 (1 + z)): inverse-square law, and the stretch of the wavelength; no medium between."""
+    model = replace(model, igm="none")
     lum = rest_spectrum(galaxy(), redshift, model) * u.L_sun / u.AA
     wave, flux = observed_spectrum(galaxy(), redshift, model)
     distance = astropy.cosmology.Planck13.luminosity_distance(redshift)
@@ -33,7 +36,8 @@ def test_a_flux_density_is_what_astropy_makes_of_luminosity_and_distance(model, 
 
 
 def test_light_is_conserved_on_its_way(model, galaxy):
-    """The observed bolometric flux times 4 pi d_L^2 is the luminosity."""
+    """The observed bolometric flux times 4 pi d_L^2 is the luminosity, where no medium takes any of it."""
+    model = replace(model, igm="none")
     redshift, wave_rest = 0.3, model.grid.wave_aa
     lum = np.trapezoid(rest_spectrum(galaxy(), redshift, model), wave_rest) * u.L_sun
     wave, flux = observed_spectrum(galaxy(), redshift, model)
