@@ -19,6 +19,8 @@ from torch import Tensor
 from popcat.forward.dust import BUMP_CENTRE_AA, BUMP_WIDTH_AA, NORM, R_V, STEP_HIGH_AA
 from popcat.forward.lookups import LN_10
 from popcat.forward.photometry import Photometry
+from popcat.forward.sfh_laws import FractionalLaw
+from popcat.forward.torch_sfh import cell_of, make_masses
 
 
 class TorchPhotometry(torch.nn.Module):
@@ -50,6 +52,7 @@ class TorchPhotometry(torch.nn.Module):
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
         self.ln1pz0, self.cell_width, self.n_node = tables.ln1pz0, tables.step, int(tables.moves.sum())
         self.n_sfh, n_slot = len(h.sfh_slots), self.n_whole + 1
+        self.masses, self.in_fractions = make_masses(h.law, self.n_sfh, dtype), isinstance(h.law, FractionalLaw)
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "light": tables.light.reshape(-1, n_col),
@@ -84,7 +87,7 @@ class TorchPhotometry(torch.nn.Module):
         gamma = 10.0 ** theta[:, 3 + self.n_sfh : -3]
         row, formed, z = self._bins(beta, gamma, t_age, at_age)
         mass = formed * (1.0 - f_burst)[:, None]
-        burst_row, burst_mass, burst_z = self._burst(t_burst, f_burst, gamma)
+        burst_row, burst_mass, burst_z = self._burst(t_burst, f_burst, gamma, t_age)
         is_young = (t_burst < self.birth_cloud_age)[:, None]
         old = self._sum(
             ln1pz,
@@ -104,32 +107,43 @@ class TorchPhotometry(torch.nn.Module):
         """Row, formed fraction and metallicity of every time bin, (n, n_slot) each."""
         total = (beta * at_age).sum(1, keepdim=True)
         is_whole = self.edges[1:] < t_age[:, None]
-        above = torch.where(is_whole, beta @ self.cumulative.T, total)
-        formed = torch.diff(above, dim=1, prepend=torch.zeros_like(total)) / total
+        if self.masses is None:
+            above = torch.where(is_whole, beta @ self.cumulative.T, total)
+            formed = torch.diff(above, dim=1, prepend=torch.zeros_like(total)) / total
+        else:
+            mass = self.masses(beta, torch.minimum(self.edges, t_age[:, None]), t_age)
+            formed = mass / mass.sum(1, keepdim=True)
         slot = torch.arange(is_whole.shape[1], device=t_age.device)
         last = is_whole.sum(1, keepdim=True)
         row = torch.where(slot < last, slot, torch.where(slot == last, self.n_whole + slot - self.first_cut, 0))
         middle = 0.5 * (self.edges[last[:, 0]] + t_age)
-        z = torch.where(slot == last, self._time_metallicity(gamma, middle)[:, None], gamma @ self.zh_mid)
+        z = gamma @ self.zh_mid if not self.in_fractions else self._bin_metallicity(gamma, t_age)
+        z = torch.where(slot == last, self._time_metallicity(gamma, middle, t_age)[:, None], z)
         return row, formed, z
 
-    def _burst(self, t_burst, f_burst, gamma):
+    def _burst(self, t_burst, f_burst, gamma, t_age):
         """Rows, masses and metallicities of the two ages that bracket the burst, (n, 2) each."""
         ln_t = torch.log(t_burst).clamp(self.burst_ln_age[0], self.burst_ln_age[-1])
-        i, f = _cell(ln_t, self.burst_ln_age)
+        i, f = cell_of(ln_t, self.burst_ln_age)
         row = self.first_burst + torch.stack([i, i + 1], 1)
         mass = f_burst[:, None] * torch.stack([1.0 - f, f], 1)
-        return row, mass, self._time_metallicity(gamma, t_burst)[:, None].expand(-1, 2)
+        return row, mass, self._time_metallicity(gamma, t_burst, t_age)[:, None].expand(-1, 2)
 
-    def _time_metallicity(self, gamma, t):
-        i, f = _cell(t, self.zh_time)
+    def _time_metallicity(self, gamma, t, t_age):
+        i, f = cell_of(t / t_age if self.in_fractions else t, self.zh_time)
         bases = self.zh_value[i] * (1.0 - f)[:, None] + self.zh_value[i + 1] * f[:, None]
         return (gamma * bases).sum(1)
+
+    def _bin_metallicity(self, gamma, t_age):
+        """Metallicity at the midpoint of every time bin, (n, n_slot), of a history in fractions of t_age."""
+        i, f = cell_of((0.5 * (self.edges[1:] + self.edges[:-1]) / t_age[:, None]).clamp(max=1.0), self.zh_time)
+        return sum(gamma[:, k, None] * (self.zh_value[i, k] * (1.0 - f) + self.zh_value[i + 1, k] * f)
+                   for k in range(gamma.shape[1]))  # fmt: skip
 
     def _sum(self, ln1pz, row, mass, z) -> Tensor:
         """Light of rows, linear in redshift and in ln Z: (n, n_col)."""
         ln_z = torch.log(z.clamp(min=torch.exp(self.ln_z[0] - 1.0))).clamp(self.ln_z[0], self.ln_z[-1])
-        q, fq = _cell(ln_z, self.ln_z)
+        q, fq = cell_of(ln_z, self.ln_z)
         x = (ln1pz - self.ln1pz0) / self.cell_width
         i = x.detach().long().clamp(0, self.n_z - 2)
         fz = (x - i)[:, None]
@@ -160,12 +174,6 @@ def _smooth_curve(wave, e_bump) -> Tensor:
     w2 = (wave / BUMP_CENTRE_AA) ** 2
     width = (BUMP_WIDTH_AA / BUMP_CENTRE_AA) ** 2 * w2
     return k + e_bump * width / ((w2 - 1.0) ** 2 + width) / R_V
-
-
-def _cell(x, nodes) -> tuple[Tensor, Tensor]:
-    """Index and fraction of x between ascending nodes."""
-    i = (torch.searchsorted(nodes, x.detach().contiguous(), right=True) - 1).clamp(0, len(nodes) - 2)
-    return i, (x - nodes[i]) / (nodes[i + 1] - nodes[i])
 
 
 def _interpolate(x, table, step) -> Tensor:
