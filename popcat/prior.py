@@ -22,7 +22,7 @@ REDSHIFT = "redshift"
 """What `GalaxyModel.priors` calls the redshift."""
 _BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
 _HISTORY = {
-    "age_fraction": (0.01, 1.0), "log_tau_fraction": (-2.0, 1.0), "peak_fraction": (0.01, 1.5),
+    "age_fraction": (0.01, 1.0), "log_tau_fraction": (-2.0, 1.0), "peak_fraction": (0.01, 1.0),
     "fwhm_fraction": (0.01, 2.0), "log_falling_slope": (-2.0, 3.0), "log_rising_slope": (-2.0, 3.0),
     "turnover_fraction": (0.01, 1.0),
 }  # fmt: skip
@@ -195,7 +195,13 @@ def make_prior(settings: GalaxyModel) -> Prior:
                               f"{did_you_mean(tie.to, [*laws, *fixed])}")
     if not laws:
         raise PopcatError("priors: every parameter is fixed or tied: expected at least one that is free")
-    return Prior(names, weights, laws, fixed, tied, redshift)
+    prior = Prior(names, weights, laws, fixed, tied, redshift)
+    for name in _HISTORY.keys() & own.keys():
+        (low, high), (first, last) = prior.bounds(name), own[name]
+        if not first <= low <= high <= last:
+            raise PopcatError(f"priors.{name}: expected no more than {first:g} to {last:g}, where the star-formation "
+                              f"history is known to form stars in time, got {low:g} to {high:g}")
+    return prior
 
 
 @lru_cache(maxsize=16)

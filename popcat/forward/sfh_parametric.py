@@ -105,15 +105,17 @@ def _normal(z):
 def _lognormal_prepare(law, beta):
     ratio = beta[1] / beta[0]
     sigma = math.asinh(0.5 * ratio) / _WIDTH
-    return beta[0], ratio, sigma, math.log(beta[0]) + sigma * sigma
+    mean = math.log(beta[0]) + sigma * sigma
+    return beta[0], ratio, sigma, mean, 1.0 if mean < 0.0 else 0.0
 
 
 def _lognormal_primitive(law, p, time):
+    # counted from the end of time if half of the stars have formed, else from the beginning
     if time <= 0.0:
-        return -1.0
+        return -p[4]
     z = (math.log(time) - p[3]) / p[2]
     tail = 0.5 * math.erfc(abs(z) * math.sqrt(0.5))
-    return -tail if z > 0.0 else tail - 1.0
+    return -tail if z > 0.0 else tail - p[4]
 
 
 @kernel(inline="always")

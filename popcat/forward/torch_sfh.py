@@ -75,9 +75,9 @@ class LognormalMasses(ParametricMasses):
     def formed(self, column, time):
         sigma = torch.asinh(0.5 * column[1] / column[0]) / (2.0 * math.log(2.0)) ** 0.5
         z = (torch.log(time.clamp(min=1e-30)) - torch.log(column[0]) - sigma**2) / sigma
-        # from the end that is nearer, so that small masses keep their digits
+        # counted from the end of time if half of the stars have formed, so that small masses keep their digits
         tail = 0.5 * torch.erfc(z.abs() * 0.5**0.5)
-        return torch.where(z > 0.0, -tail, tail - 1.0)
+        return torch.where(z > 0.0, -tail, torch.where(z[:, :1] > 0.0, tail - 1.0, tail))
 
 
 class DoublePowerLawMasses(ParametricMasses):
