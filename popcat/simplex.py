@@ -117,6 +117,14 @@ class NoWeights:
     n_free: int = 0
     names: tuple[str, ...] = ()
 
+    def from_unit(self, u: np.ndarray) -> np.ndarray:
+        """None, (n, 0), of u (n, 0)."""
+        return np.empty((len(u), 0))
+
+    def to_unit(self, weights: np.ndarray) -> np.ndarray:
+        """The inverse."""
+        return np.empty((len(weights), 0))
+
     def log_density(self, weights: np.ndarray) -> np.ndarray:
         """0, of weights (..., 0)."""
         return np.zeros(weights.shape[:-1])

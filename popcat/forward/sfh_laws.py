@@ -69,8 +69,9 @@ def make_law(history: History | None) -> Law | None:
         return StepsLaw(history.by_mass)
     if isinstance(history, DoublePowerLaw):
         return double_power_law()
-    formulae = {DelayedTau: DelayedTauLaw, Lognormal: LognormalLaw}
-    return None if history is None else formulae[type(history)]()
+    if isinstance(history, DelayedTau):
+        return DelayedTauLaw()
+    return LognormalLaw() if isinstance(history, Lognormal) else None
 
 
 def is_law(law: types.Type, *kinds: type) -> bool:
