@@ -160,9 +160,8 @@ class Catalog(Displayed):
 
     def describe(self) -> pd.DataFrame:
         """Type, unit, UCD and description of each column, from the file itself."""
-        schema = self.dataset.schema
-        frame = pd.DataFrame(column_list(schema), columns=["name", "type", "unit", "ucd", "description"])
-        return frame.assign(type=[str(kind) for kind in schema.types]).set_index("name").rename_axis("column")
+        of = self.dataset.schema
+        return pd.DataFrame(column_list(of)).assign(type=[*map(str, of.types)]).set_index("name").rename_axis("column")
 
     def to_pandas(self, columns: Sequence[str] | None = None, where: Where = None) -> pd.DataFrame:
         """Chosen columns of chosen rows, in memory.
@@ -265,7 +264,8 @@ class Catalog(Displayed):
         ((low, high), or a pair of them), or what the medians span, widened. A column without draws, such as a
         flux, counts where it is. Row groups are streamed, so memory does not grow with the catalogue.
         """
-        sources = [self._source(name) for name in (names := [x] if y is None else [x, y])]
+        names = [x] if y is None else [x, y]
+        sources = [self._source(name) for name in names]
         edges = [self._edges(name, one, span, where) for name, one, span in paired(names, bins, range_)]
         mass, galaxies = np.zeros([len(edge) - 1 for edge in edges]), 0
         for batch in self.batches(sources, where):
