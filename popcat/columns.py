@@ -19,6 +19,13 @@ from popcat.ucds import ucd_of
 _MEANING = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
     "beta": ("1", "weight of star-formation-history basis {}"),
+    "age_fraction": ("1", "time since star formation began over the age of the universe"),
+    "log_tau_fraction": ("log10(1)", "tau of the delayed star-formation history over the age of the universe"),
+    "peak_fraction": ("1", "cosmic time of the peak of star formation over the age of the universe"),
+    "fwhm_fraction": ("1", "full width at half maximum of star formation in time over the age of the universe"),
+    "log_falling_slope": ("log10(1)", "falling slope alpha of the double power law of star formation"),
+    "log_rising_slope": ("log10(1)", "rising slope beta of the double power law of star formation"),
+    "turnover_fraction": ("1", "cosmic time tau of the double power law's turnover over the age of the universe"),
     "f_burst": ("1", "fraction of the mass formed in one burst; none where t_burst exceeds the universe's age"),
     "t_burst": ("Gyr", "lookback time of the burst"),
     "log_gamma": ("log10(1)", "weight of metallicity-history basis {}"),

@@ -8,6 +8,7 @@ import pydantic
 from popcat.display import Displayed
 from popcat.distributions import AnyFamily
 from popcat.settings import Settings, ascending
+from popcat.simplex import weight_names
 
 LAW_PARAMETERS = {
     "kriek_conroy": ("n_dust",),
@@ -20,9 +21,21 @@ LAW_PARAMETERS = {
 _GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
 _DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
 _AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
-_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm")
+_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm", "history")
 _BEFORE = {"igm": "none"}
 """What those that came later were before, where that is not their default."""
+OF_BASES = ("lookback", "fractional")
+"""Histories that are mixtures of bases."""
+STEPS = ("continuity", "continuity_bursty", "dirichlet")
+"""Histories of steps in lookback time; their number is n_sfh_bases."""
+HISTORY_PARAMETERS = {
+    "delayed_tau": ("age_fraction", "log_tau_fraction"),
+    "lognormal": ("peak_fraction", "fwhm_fraction"),
+    "double_power_law": ("log_falling_slope", "log_rising_slope", "turnover_fraction"),
+}
+"""Parametric histories, and their parameters."""
+_N_BASES = {"fractional": 6, **dict.fromkeys(STEPS, 7)}
+"""Numbers of bases or steps of histories, where none is given."""
 
 
 class GalaxyModel(Displayed, Settings):
@@ -31,11 +44,20 @@ class GalaxyModel(Displayed, Settings):
     grid: str = "bc03_miles"
     """Name of an embedded SSP grid, "bc03_miles" or with nebular emission "bc03_miles_nebular", or the path of one that
     `popcat ssp build` wrote."""
+    history: Literal[
+        "lookback", "fractional", "continuity", "continuity_bursty", "dirichlet", "delayed_tau", "lognormal",
+        "double_power_law",
+    ] = "lookback"  # fmt: skip
+    """Star-formation history. Mixtures of the bases: in "lookback" time, or in fractions of the age of the universe
+    ("fractional"). Steps in lookback time: "continuity" (Leja et al. 2019) and "continuity_bursty" (Tacchella et al.
+    2022), whose weights are star-formation rates, or "dirichlet", whose weights are fractions of the mass. Or a formula
+    (Carnall et al. 2018, 2019) whose times are fractions of the age of the universe."""
     bases: str = "popcat"
     """"popcat" (embedded), "provabgs" (from an installed provabgs), a CSV file of any number of bases, or a folder of
-    files named as the published ones."""
+    files named as the published ones. Of a history without bases it gives metallicities alone."""
     n_sfh_bases: int = pydantic.Field(default=4, ge=1)
-    """Number of star-formation-history bases that `bases` holds."""
+    """Number of star-formation-history bases that `bases` holds, 6 in those of "fractional"; or of steps, 7 by default
+    and at least 4."""
     n_metallicity_bases: int = pydantic.Field(default=2, ge=1)
     """Number of metallicity-history bases that `bases` holds."""
     metallicity: Literal["evolving", "constant"] = "evolving"
@@ -70,9 +92,21 @@ class GalaxyModel(Displayed, Settings):
     """Priors (popcat.distributions) by parameter, "beta" for all SFH weights, and "redshift". What is not named is
     uniform in its range, and the weights are as `beta` says."""
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _number_of_bases(cls, given):
+        number = _N_BASES.get(str(given.get("history"))) if isinstance(given, dict) else None
+        return given if number is None else {"n_sfh_bases": number, **given}
+
     @pydantic.model_validator(mode="after")
     def _consistent(self):
         ascending("log_mstar_formed", *self.log_mstar_formed)
+        if self.history in STEPS and self.n_sfh_bases < 4:
+            raise ValueError(f'history "{self.history}" needs at least 4 steps, got n_sfh_bases = {self.n_sfh_bases}')
+        if self.history != "lookback" and self.beta != "flat":
+            raise ValueError(f'beta "{self.beta}" is for history "lookback", got "{self.history}": leave beta out')
+        if self.history in HISTORY_PARAMETERS and self.n_sfh_bases != 4:
+            raise ValueError(f'history "{self.history}" has no bases: leave n_sfh_bases out, got {self.n_sfh_bases}')
         return self
 
     @pydantic.model_serializer(mode="wrap")
@@ -91,6 +125,15 @@ class GalaxyModel(Displayed, Settings):
         hidden = self._later - set(_BEFORE) | {"priors"}
         found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
         return found | {f"prior of {name}": one.family for name, one in self.priors.items()}
+
+    @property
+    def history_parameters(self) -> tuple[str, ...]:
+        """The parameters of the star-formation history: theta's columns after the mass.
+
+        >>> GalaxyModel(history="lognormal").history_parameters
+        ('peak_fraction', 'fwhm_fraction')
+        """
+        return HISTORY_PARAMETERS.get(self.history) or weight_names(self.n_sfh_bases)
 
     @property
     def component_parameters(self) -> tuple[str, ...]:

@@ -15,12 +15,17 @@ from scipy.special import ndtr, ndtri
 
 from popcat.distributions import AnyFamily, Continuity, Dirichlet, Fixed, Law, LogUniform, Spread, Tied, Uniform, Volume
 from popcat.errors import PopcatError, did_you_mean
-from popcat.galaxy_model import GalaxyModel
-from popcat.simplex import WEIGHTS, Ratios, Stick, weight_names, weights_prior
+from popcat.galaxy_model import HISTORY_PARAMETERS, GalaxyModel
+from popcat.simplex import WEIGHTS, NoWeights, Ratios, Stick, weight_names, weights_prior
 
 REDSHIFT = "redshift"
 """What `GalaxyModel.priors` calls the redshift."""
 _BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
+_HISTORY = {
+    "age_fraction": (0.01, 1.0), "log_tau_fraction": (-2.0, 1.0), "peak_fraction": (0.01, 1.0),
+    "fwhm_fraction": (0.01, 2.0), "log_falling_slope": (-2.0, 3.0), "log_rising_slope": (-2.0, 3.0),
+    "turnover_fraction": (0.01, 1.0),
+}  # fmt: skip
 _DUST = {"tau_bc": (0.0, 3.0), "tau_ism": (0.0, 3.0), "n_dust": (-2.0, 1.0)}
 _COMPONENTS = {
     "bump_dust": (0.0, 5.0), "log_u": (-4.0, -1.0), "f_esc": (0.0, 1.0), "q_pah": (0.47, 4.58), "u_min": (0.1, 25.0),
@@ -33,6 +38,8 @@ _FAMILIES: dict[str, AnyFamily] = {
     "gamma_dust": LogUniform(family="log_uniform"),
 }  # fmt: skip
 """Families of those that are not uniform unless told so."""
+_CONTINUITY = {"continuity": 0.3, "continuity_bursty": 1.0}
+"""Scale of the continuity prior of the steps' star-formation rates."""
 # The embedded and the published metallicity bases peak near 3: the weights reach 1.5e-2, a metallicity itself 4.5e-2,
 # the range of MIST either way.
 _LOG_GAMMA = (float(np.log10(4.5e-5)), float(np.log10(1.5e-2)))
@@ -50,7 +57,7 @@ class Prior:
     """
 
     names: tuple[str, ...]
-    weights: Stick | Ratios
+    weights: Stick | Ratios | NoWeights
     laws: Mapping[str, Law]
     fixed: Mapping[str, float]
     tied: Mapping[str, Tied]
@@ -72,7 +79,7 @@ class Prior:
             if name in self.laws:
                 yield name, slice(at, at + 1)
                 at += 1
-            elif name == self.weights.names[0]:
+            elif name in self.weights.names[:1]:
                 yield WEIGHTS, slice(at, at + self.weights.n_free)
                 at += self.weights.n_free
 
@@ -130,8 +137,10 @@ class Prior:
 
     def contains(self, theta: np.ndarray, *, tolerance: float = 1e-9) -> np.ndarray:
         """Whether each theta lies inside the prior's support, (n,) bool; `tolerance` allows for rounding."""
-        weights = theta[:, self._weights]
-        inside = np.all(weights >= 0.0, axis=1) & (np.abs(weights.sum(axis=1) - 1.0) < tolerance)
+        inside = np.ones(len(theta), dtype=bool)
+        if self.weights.names:
+            weights = theta[:, self._weights]
+            inside &= np.all(weights >= 0.0, axis=1) & (np.abs(weights.sum(axis=1) - 1.0) < tolerance)
         for name, values in zip(self.names, theta.T, strict=True):
             if name not in self.weights.names:
                 low, high = self.bounds(name)
@@ -147,7 +156,8 @@ class Prior:
 
     def weights_of(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
         """SFH weights (..., n_weight) of draws by name, each (...)."""
-        return np.stack([np.asarray(draws[name], dtype=float) for name in self.weights.names], axis=-1)
+        columns = [np.asarray(draws[name], dtype=float) for name in self.weights.names]
+        return np.stack(columns, axis=-1) if columns else np.empty((*np.shape(draws[self.names[0]]), 0))
 
     @property
     def _weights(self) -> slice:
@@ -163,13 +173,13 @@ def make_prior(settings: GalaxyModel) -> Prior:
 
     Raises PopcatError for a prior of an unknown parameter, and for one that cannot be that parameter's.
     """
-    shape = settings.n_sfh_bases, settings.n_metallicity_bases, settings.metallicity
-    names = parameter_names(*shape, settings.component_parameters)
-    own = {name: _own_range(name, settings) for name in names if not name.startswith(WEIGHTS)}
+    names = parameter_names(settings.history_parameters, settings.n_metallicity_bases, settings.metallicity,
+                            settings.component_parameters)  # fmt: skip
+    weights = _weights(settings)
+    own = {name: _own_range(name, settings) for name in names if name not in weights.names}
     given: dict[str, AnyFamily] = {name: family for name, family in _FAMILIES.items() if name in own}
     given |= settings.priors
-    of_weights, n = given.pop(WEIGHTS, None), settings.n_sfh_bases
-    weights = _default_weights(settings) if of_weights is None else weights_prior(f"priors.{WEIGHTS}", of_weights, n)
+    given.pop(WEIGHTS, None)
     redshift = given.pop(REDSHIFT, Uniform())
     if unknown := [name for name in given if name not in own]:
         raise PopcatError(f'priors: no parameter "{unknown[0]}": {did_you_mean(unknown[0], [*own, WEIGHTS, REDSHIFT])}')
@@ -185,7 +195,13 @@ def make_prior(settings: GalaxyModel) -> Prior:
                               f"{did_you_mean(tie.to, [*laws, *fixed])}")
     if not laws:
         raise PopcatError("priors: every parameter is fixed or tied: expected at least one that is free")
-    return Prior(names, weights, laws, fixed, tied, redshift)
+    prior = Prior(names, weights, laws, fixed, tied, redshift)
+    for name in _HISTORY.keys() & own.keys():
+        (low, high), (first, last) = prior.bounds(name), own[name]
+        if not first <= low <= high <= last:
+            raise PopcatError(f"priors.{name}: expected no more than {first:g} to {last:g}, where the star-formation "
+                              f"history is known to form stars in time, got {low:g} to {high:g}")
+    return prior
 
 
 @lru_cache(maxsize=16)
@@ -221,26 +237,39 @@ def law_in(where: str, name: str, family, low: float, high: float) -> Law:
     return law
 
 
-def _default_weights(settings: GalaxyModel) -> Stick:
+def _weights(settings: GalaxyModel) -> Stick | Ratios | NoWeights:
+    where = f"priors.{WEIGHTS}"
+    if settings.history in HISTORY_PARAMETERS:
+        if WEIGHTS in settings.priors:
+            raise PopcatError(f'{where}: history "{settings.history}" has no weights: expected priors of '
+                              f"{', '.join(settings.history_parameters)}")
+        return NoWeights()
+    if WEIGHTS in settings.priors:
+        return weights_prior(where, settings.priors[WEIGHTS], settings.n_sfh_bases)
+    if settings.history in _CONTINUITY:
+        family = Continuity(family="continuity", scale=_CONTINUITY[settings.history])
+        return weights_prior(where, family, settings.n_sfh_bases)
     n = settings.n_sfh_bases - 1
     return Stick((1.0,) * n, tuple(float(b) for b in range(n, 0, -1)) if settings.beta == "flat" else (1.0,) * n)
 
 
 def _own_range(name: str, settings: GalaxyModel) -> tuple[float, float]:
     """The range of a parameter whose prior names none."""
-    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_BURST, **_DUST, **_COMPONENTS}
+    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_HISTORY, **_BURST, **_DUST,
+             **_COMPONENTS}  # fmt: skip
     if name == "n_dust":
         return _SLOPES.get(settings.dust_law, _DUST[name])
     return known.get(name, _LOG_GAMMA)
 
 
 def parameter_names(
-    n_sfh: int = 4, n_zh: int = 2, metallicity: str = "evolving", components: tuple[str, ...] = tuple(_DUST)
+    history: tuple[str, ...] = weight_names(4), n_zh: int = 2, metallicity: str = "evolving",
+    components: tuple[str, ...] = tuple(_DUST),
 ) -> tuple[str, ...]:
-    """The parameters of a model with so many bases and these components, in the order of theta's columns.
+    """The parameters of a model with this history, so many metallicity bases and these components, as theta's columns.
 
-    >>> parameter_names(n_sfh=1, metallicity="constant")
+    >>> parameter_names(("beta1",), metallicity="constant")
     ('log_mstar_formed', 'beta1', 'f_burst', 't_burst', 'log_z', 'tau_bc', 'tau_ism', 'n_dust')
     """
     metals = ["log_z"] if metallicity == "constant" else [f"log_gamma{k + 1}" for k in range(n_zh)]
-    return ("log_mstar_formed", *weight_names(n_sfh), *_BURST, *metals, *components)
+    return ("log_mstar_formed", *history, *_BURST, *metals, *components)

@@ -110,6 +110,26 @@ class Ratios:
         return self.law.inside(log_weight[..., :-1] - log_weight[..., 1:])
 
 
+@dataclass(frozen=True)
+class NoWeights:
+    """Of a history that has no weights."""
+
+    n_free: int = 0
+    names: tuple[str, ...] = ()
+
+    def from_unit(self, u: np.ndarray) -> np.ndarray:
+        """None, (n, 0), of u (n, 0)."""
+        return np.empty((len(u), 0))
+
+    def to_unit(self, weights: np.ndarray) -> np.ndarray:
+        """The inverse."""
+        return np.empty((len(weights), 0))
+
+    def log_density(self, weights: np.ndarray) -> np.ndarray:
+        """0, of weights (..., 0)."""
+        return np.zeros(weights.shape[:-1])
+
+
 def weight_names(n: int) -> tuple[str, ...]:
     """Names of n SFH weights.
 
@@ -124,6 +144,8 @@ def weights_prior(where: str, family: object, n: int) -> Stick | Ratios:
 
     Raises PopcatError for a family that is not of weights, or of another number of them.
     """
+    if n == 0:
+        raise PopcatError(f"{where}: the star-formation history has no weights: expected priors of its parameters")
     if isinstance(family, Continuity):
         law = StudentT(family="student_t", df=family.df, scale=family.scale)
         return Ratios(n - 1, Law(law, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))

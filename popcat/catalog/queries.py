@@ -6,13 +6,12 @@
 >>> catalog.stack("log_mstar", "log_ssfr", bins=(40, 40))  # doctest: +SKIP
 
 Everything is read by columns and row groups, so a question costs what it asks about, not the catalogue's size.
-Whatever reads a posterior catalogue, in popcat too, opens it here.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,7 +36,8 @@ from popcat.catalog.draws import (
 from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
 from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
-from popcat.columns import to_pandas
+from popcat.catalog.star_formation import StarFormationDraws, star_formation_draws
+from popcat.columns import column_list, to_pandas
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, parse
@@ -108,8 +108,8 @@ class Catalog(Displayed):
             }
             facts |= made.training_check.facts if made.training_check else {}
             facts |= {"prior": f"another one; reweighted from {made.reweighted_from}"} if made.prior else {}
-        facts |= {"columns": f"{len(self.columns)}"}
-        return facts | ({"quantities": listed(self.quantities)} if self.quantities else {})
+        quantities = {"quantities": listed(self.quantities)} if self.quantities else {}
+        return facts | {"columns": f"{len(self.columns)}"} | quantities
 
     def require_manifest(self) -> CatalogManifest:
         """The manifest; PopcatError for anything but what `popcat infer` and `popcat reweight` write."""
@@ -160,8 +160,8 @@ class Catalog(Displayed):
 
     def describe(self) -> pd.DataFrame:
         """Type, unit, UCD and description of each column, from the file itself."""
-        rows = [{"column": field.name, "type": str(field.type), **_texts(field)} for field in self.dataset.schema]
-        return pd.DataFrame(rows, columns=["column", "type", "unit", "ucd", "description"]).set_index("column")
+        of = self.dataset.schema
+        return pd.DataFrame(column_list(of)).assign(type=[*map(str, of.types)]).set_index("name").rename_axis("column")
 
     def to_pandas(self, columns: Sequence[str] | None = None, where: Where = None) -> pd.DataFrame:
         """Chosen columns of chosen rows, in memory.
@@ -207,6 +207,13 @@ class Catalog(Displayed):
         frame = {key: np.repeat(table[key].to_numpy()[rows], lengths) for key in keys}
         frame = {**frame, "draw": (np.arange(len(first)) - first).astype(np.int32)}  # fmt: skip
         return pd.DataFrame(frame | {name: flat for name, (*_, flat) in found.items()})
+
+    def sfh(self, ids: Ids, lookback_gyr: "Sequence[float] | None" = None) -> StarFormationDraws:
+        """Star-formation rates of some galaxies in bins of lookback time, and when their mass formed, draw by draw.
+
+        Raises PopcatError as `draws` and `require_manifest` do, and if the bases have changed since.
+        """
+        return star_formation_draws(self.path, self.require_manifest(), partial(self.draws, ids), lookback_gyr)
 
     def galaxies(self, ids: Ids, columns: Sequence[str] | None = None) -> list[dict]:
         """Rows of some galaxies, in the order of `ids`: plain values by column, draws as arrays (k,), None for null.
@@ -332,8 +339,7 @@ class Catalog(Displayed):
 
     def _edges(self, name: str, bins, span, where: Where) -> np.ndarray:
         """Edges as given, or so many bins of a range, which defaults to what the medians (or the values) span."""
-        edges = given_edges(name, bins)
-        if edges is not None:
+        if (edges := given_edges(name, bins)) is not None:
             return edges
         if span is None:
             median = f"{name}_p50"
@@ -342,8 +348,3 @@ class Catalog(Displayed):
         if span is None:
             raise PopcatError(f"{self.path}: no galaxy with {name} passes, so its range is unknown; give range_")
         return np.linspace(span[0], span[1], bins + 1)
-
-
-def _texts(field: pa.Field) -> dict[str, str]:
-    metadata = field.metadata or {}
-    return {key: metadata.get(key.encode(), b"").decode() for key in ("unit", "ucd", "description")}

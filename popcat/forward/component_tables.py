@@ -1,8 +1,9 @@
 """What band tables hold of gas, dust emission and a nucleus, beside the light of stars.
 
-Gas is rows: the rate of star formation is a straight line over the last 10 Myr, S0 + S1 t, so that what shines is two
-moments in time of the emission of young stars at every ionisation parameter, and two of the ionising starlight that
-escapes. Dust emission is one table of band fluxes per luminosity absorbed; the nucleus, one of light in the columns.
+Gas is rows: the rate of star formation over the last 10 Myr is a straight line, S0 + S1 t, or, where a history moves
+with the age of the universe, taken for the line with its mass and mean time. So what shines is two moments in time of
+the emission of young stars at every ionisation parameter, and two of the ionising starlight that escapes. Dust emission
+is one table of band fluxes per luminosity absorbed; the nucleus, one of light in the columns.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from popcat.forward.agn import agn_spectrum
 from popcat.forward.dust_emission import load_dust_emission
 from popcat.forward.gas import Gas, age_weights, gas_light, load_gas
 from popcat.forward.grid import LYMAN_LIMIT_AA, ionises
-from popcat.forward.histories import row_weights, straight_bins
+from popcat.forward.histories import row_weights
 from popcat.forward.ingredients import Ingredients
 from popcat.forward.projection import BandColumns
 from popcat.forward.quadrature import Segment, bolometric_segments, hat_weights
@@ -102,8 +103,8 @@ def n_gas_bins(ingredients: Ingredients, gas: Gas) -> int:
     bins, ages = ingredients.bins, ingredients.grid.age_gyr
     shares = row_weights(bins, ages, bins.edges_gyr[:-1], bins.edges_gyr[1:]) @ age_weights(gas, ages)
     n = int(np.flatnonzero(shares.any(axis=1))[-1]) + 1
-    straight = straight_bins(ingredients.bases, bins.edges_gyr)
-    if straight < n:
+    straight = ingredients.n_straight
+    if ingredients.moving is None and straight < n:
         raise PopcatError(f'gas = "cloudy": expected bases of star formation that are straight lines over the last '
                           f'{1e3 * bins.edges_gyr[n]:.3g} Myr, while gas shines; "{ingredients.bases.name}" are for '
                           f"{1e3 * bins.edges_gyr[straight]:.3g} Myr")  # fmt: skip

@@ -20,13 +20,14 @@ import numpy as np
 
 from popcat.errors import PopcatError
 from popcat.files import package_folder
-from popcat.galaxy_model import GalaxyModel
+from popcat.galaxy_model import OF_BASES, GalaxyModel
 
 _FILE = "NMF_2basis_{kind}_components_nowgt_lin_Nc{n}.txt"
 _TIMES = "sfh_t_int.txt"
 # The released code takes its four star-formation bases in this order; any other number keeps that of its file.
 _PUBLISHED_ORDER = [2, 0, 1, 3]
 _T_MAX_GYR = 14.5
+_FRACTIONAL = "bases_fractional.csv"
 _MOST_BASES = 16
 
 
@@ -85,13 +86,14 @@ def straight_bins(bases: Bases, edges_gyr: np.ndarray) -> int:
 
 
 @lru_cache(maxsize=8)
-def load_bases(name: str = "popcat") -> Bases:
+def load_bases(name: str = "popcat", *, fractional: bool = False) -> Bases:
     """Bases by name: "popcat" (embedded), "provabgs" (an installed provabgs package), a folder of files named as the
     published ones, or a CSV file of popcat's own layout.
 
     The folder holds sfh_t_int.txt, NMF_2basis_SFH_components_nowgt_lin_Nc{n}.txt of n rows and its like with Z for
     SFH, each for one number n. The CSV file has the columns lookback_gyr, sfh1 to sfh{n}, zh1 to zh{m}, and may begin
-    with lines of comment (#).
+    with lines of comment (#). With `fractional`, times are fractions of the age of the universe, from 0 to 1; "popcat"
+    are bases of that kind then, and only CSV files hold others.
 
     Raises PopcatError if they cannot be found or read.
 
@@ -99,17 +101,25 @@ def load_bases(name: str = "popcat") -> Bases:
     4
     """
     if name == "popcat":
-        return _from_csv(name, files("popcat") / "data" / "bases.csv")
+        return _from_csv(name, files("popcat") / "data" / (_FRACTIONAL if fractional else "bases.csv"), fractional)
+    path = Path(name)
+    if fractional and not path.is_file():
+        raise PopcatError(f'bases "{name}": history "fractional" needs a CSV file whose lookback_gyr is a fraction of '
+                          'the age of the universe, or "popcat": set bases')
     if name == "provabgs":
         return _published(name, _provabgs_folder())
-    path = Path(name)
-    return _from_csv(name, path) if path.is_file() else _published(name, path)
+    return _from_csv(name, path, fractional) if path.is_file() else _published(name, path)
 
 
 def model_bases(settings: GalaxyModel) -> Bases:
-    """The bases that the model settings name; with constant metallicity, one basis of it that is 1 at all times."""
-    bases = load_bases(settings.bases)
-    for kind, found, wanted in (("sfh", len(bases.sfh), settings.n_sfh_bases),
+    """The bases that the model settings name; with constant metallicity, one basis of it that is 1 at all times.
+
+    Those of a history that is not made of them are of metallicity alone.
+    """
+    bases = load_bases(settings.bases, fractional=settings.history == "fractional")
+    if settings.history not in OF_BASES:
+        bases = replace(bases, sfh=np.zeros((len(settings.history_parameters), len(bases.lookback_gyr))))
+    for kind, found, wanted in (("sfh", len(bases.sfh), len(settings.history_parameters)),
                                 ("metallicity", len(bases.zh), settings.n_metallicity_bases)):  # fmt: skip
         if found != wanted:
             raise PopcatError(f'bases "{settings.bases}" hold {found} {kind} bases, but the galaxy model says '
@@ -119,7 +129,7 @@ def model_bases(settings: GalaxyModel) -> Bases:
     return bases
 
 
-def _from_csv(name: str, path) -> Bases:
+def _from_csv(name: str, path, fractional: bool = False) -> Bases:
     try:
         rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
         header = [column.strip() for column in rows[0].split(",")]
@@ -131,7 +141,8 @@ def _from_csv(name: str, path) -> Bases:
     if header != expected or min(n_sfh, n_zh) < 1 or table.shape[:1] != (len(header),):
         raise PopcatError(f"bases {path}: expected the columns lookback_gyr, sfh1 ... and zh1 ..., in this order, got "
                           f"{', '.join(header)}")
-    return _extended(f"{path}", name, table[0], table[1 : 1 + n_sfh], table[1 + n_sfh :])
+    end = 1.0 if fractional else _T_MAX_GYR
+    return _extended(f"{path}", name, table[0], table[1 : 1 + n_sfh], table[1 + n_sfh :], end)
 
 
 def _published(name: str, folder: Path) -> Bases:
@@ -170,25 +181,27 @@ def _provabgs_folder() -> Path:
     return package_folder("provabgs", missing) / "dat"
 
 
-def _extended(where, name, time, sfh, zh) -> Bases:
-    """Extrapolated linearly to t = 0 and 14.5 Gyr, star formation no further than to zero."""
-    _check(where, time, sfh, zh)
+def _extended(where, name, time, sfh, zh, end=_T_MAX_GYR) -> Bases:
+    """Extrapolated linearly to t = 0 and the end of time, 14.5 Gyr, star formation no further than to zero."""
+    _check(where, time, sfh, zh, end)
 
     def ends(row):
         low = row[0] - (row[1] - row[0]) / (time[1] - time[0]) * time[0]
-        high = row[-1] + (row[-1] - row[-2]) / (time[-1] - time[-2]) * (_T_MAX_GYR - time[-1])
+        high = row[-1] + (row[-1] - row[-2]) / (time[-1] - time[-2]) * (end - time[-1])
         inner = row if time[0] > 0 else row[1:]
-        return np.concatenate([[low], inner, [high]])
+        return np.concatenate([[low], inner if time[-1] < end else inner[:-1], [high]])
 
-    nodes = np.concatenate([[0.0], time if time[0] > 0 else time[1:], [_T_MAX_GYR]])
+    nodes = ends(time)
+    nodes[[0, -1]] = 0.0, end
     return Bases(name, nodes, np.maximum([ends(r) for r in sfh], 0.0), np.array([ends(r) for r in zh]))
 
 
-def _check(where, time, sfh, zh) -> None:
+def _check(where, time, sfh, zh, end) -> None:
     """PopcatError for tables that are no bases."""
-    if not (len(time) > 1 and np.all(np.diff(time) > 0) and time[0] >= 0 and time[-1] < _T_MAX_GYR):
+    unit, reaches = (" Gyr", time[-1] < end) if end == _T_MAX_GYR else (" of the age of the universe", time[-1] <= end)
+    if not (len(time) > 1 and np.all(np.diff(time) > 0) and time[0] >= 0 and reaches):
         raise PopcatError(f"bases {where}: expected lookback times that ascend (in files named as the published ones, "
-                          f"descend) between 0 and {_T_MAX_GYR:g} Gyr, got {time[0]:g} to {time[-1]:g}")
+                          f"descend) between 0 and {end:g}{unit}, got {time[0]:g} to {time[-1]:g}")
     if max(len(sfh), len(zh)) > _MOST_BASES:
         raise PopcatError(f"bases {where}: expected at most {_MOST_BASES} of a kind, got {len(sfh)} and {len(zh)}")
     if not (np.all(np.isfinite(zh)) and np.all(sfh >= 0.0) and np.all(sfh.max(axis=1) > 0.0)):
@@ -221,9 +234,11 @@ class TimeBins:
         return 0.5 * (self.edges_gyr[1:] + self.edges_gyr[:-1])
 
 
-def time_bins(binning: str, birth_cloud_age_gyr: float, bins_per_dex: int = 10) -> TimeBins:
+def time_bins(
+    binning: str, birth_cloud_age_gyr: float, bins_per_dex: int = 10, breaks_gyr: tuple[float, ...] = ()
+) -> TimeBins:
     """The bins of a model. With "average", birth_cloud_age_gyr becomes an edge; with "midpoint", a bin is young if
-    its midpoint is.
+    its midpoint is. `breaks_gyr`, of the history, are edges too.
 
     >>> bins = time_bins("average", 0.1)
     >>> len(bins.mid_gyr), float(bins.edges_gyr[bins.n_young])
@@ -233,8 +248,15 @@ def time_bins(binning: str, birth_cloud_age_gyr: float, bins_per_dex: int = 10) 
     edges = np.concatenate([[0.0], 10.0 ** (log_yr - 9.0), [_END_GYR]])
     if binning == "average" and birth_cloud_age_gyr > 0.0:
         edges = np.union1d(edges, [birth_cloud_age_gyr])
+    edges = _with_edges(edges, breaks_gyr)
     age = edges[:-1] if binning == "average" else 0.5 * (edges[1:] + edges[:-1])
     return TimeBins(edges, int(np.sum(age < birth_cloud_age_gyr)), binning)
+
+
+def _with_edges(edges, wanted) -> np.ndarray:
+    """Edges and those wanted that are none of them, to rounding: a bin of no width has no light."""
+    new = [one for one in wanted if not np.any(np.isclose(edges, one, rtol=1e-6, atol=0.0))]
+    return np.union1d(edges, new) if new else edges
 
 
 def row_weights(bins: TimeBins, age_gyr: np.ndarray, low, high) -> np.ndarray:

@@ -9,8 +9,9 @@ from popcat.forward.components import Components
 from popcat.forward.cosmology import CosmologyTable, cosmology_table
 from popcat.forward.gas import check_stars, load_gas
 from popcat.forward.grid import SSPGrid, load_grid
-from popcat.forward.histories import Bases, TimeBins, model_bases, time_bins
+from popcat.forward.histories import Bases, TimeBins, model_bases, straight_bins, time_bins
 from popcat.forward.igm import jumps_aa, transmission
+from popcat.forward.sfh import Fractional, History, Lookback, make_history
 from popcat.galaxy_model import GalaxyModel
 
 
@@ -25,11 +26,33 @@ class Ingredients:
     birth_cloud_age_gyr: float
     components: Components = field(default_factory=Components)
     igm: str = "inoue_2014"
+    moving: History | None = None
+    """The star-formation history where it is no mixture of `bases` in lookback time."""
+
+    @property
+    def history(self) -> History:
+        """The star-formation history."""
+        return Lookback(self.bases) if self.moving is None else self.moving
+
+    @property
+    def n_sfh(self) -> int:
+        """Number of theta's columns of the star-formation history, which follow the mass."""
+        return len(self.bases.sfh)
+
+    @property
+    def n_straight(self) -> int:
+        """The first time bins in which all histories are straight lines, at every redshift."""
+        return 0 if self.moving is not None else straight_bins(self.bases, self.bins.edges_gyr)
+
+    def metallicity(self, gamma: np.ndarray, lookback_gyr: np.ndarray, t_age: float) -> np.ndarray:
+        """Absolute metallicity of stars formed at lookback times of any shape, not yet clipped; gamma is (n_zh,)."""
+        unit = t_age if isinstance(self.moving, Fractional) else 1.0
+        return self.bases.metallicity(gamma, lookback_gyr / unit)
 
     @property
     def n_history(self) -> int:
         """Number of theta's columns before those of the components: mass, history, burst, metallicity."""
-        return len(self.bases.sfh) + len(self.bases.zh) + 3
+        return self.n_sfh + len(self.bases.zh) + 3
 
     @property
     def n_theta(self) -> int:
@@ -49,6 +72,8 @@ class Ingredients:
 
         A basis that alone has none there takes no part.
         """
+        if self.moving is not None:  # which form stars in a universe of any age
+            return
         youngest = float(self.cosmology.age(z_max))
         if not np.any(self.bases.cumulative_sfh(youngest) > 0.0):
             raise PopcatError(f'bases "{self.bases.name}": expected some star formation within the last '
@@ -61,12 +86,16 @@ def load_ingredients(settings: GalaxyModel) -> Ingredients:
     grid, components = load_grid(settings.grid), Components.of(settings)
     if components.gas == "cloudy":
         check_stars(grid, load_gas())
+    bases = model_bases(settings)
+    history = make_history(settings, bases)
+    clouds = settings.binning, settings.birth_cloud_age_gyr
     return Ingredients(
         grid=grid,
-        bases=model_bases(settings),
-        bins=time_bins(settings.binning, settings.birth_cloud_age_gyr, settings.bins_per_dex),
+        bases=bases,
+        bins=time_bins(*clouds, settings.bins_per_dex, history.breaks_gyr),
         cosmology=cosmology_table(settings.cosmology),
         birth_cloud_age_gyr=settings.birth_cloud_age_gyr,
         components=components,
         igm=settings.igm,
+        moving=None if isinstance(history, Lookback) else history,
     )

@@ -1,12 +1,14 @@
 """What kernels look up of a galaxy model: histories, ages and distances as arrays, and interpolation in them."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from popcat.forward.histories import first_line, straight_bins
+from popcat.forward.histories import first_line
 from popcat.forward.ingredients import Ingredients
 from popcat.forward.quadrature import fast_exp, kernel, kernel_overload, with_item
+from popcat.forward.sfh_laws import FractionalLaw, Law, column_mixture, is_law, make_law, mixture
 from popcat.forward.tables import N_MOMENT
 
 LN_10 = float(np.log(10.0))
@@ -44,57 +46,37 @@ class Histories(NamedTuple):
     zh_slots: tuple[float, ...]
     """Zeros, one a basis. The length of a tuple is part of its type: kernels are compiled for the numbers of bases,
     and their loops over bases are unrolled."""
+    law: Law | None
+    """The star-formation history where it is not `cumulative` and its like: these are of no use then."""
 
 
 def make_histories(ingredients: Ingredients) -> Histories:
     """Arrays for the kernels from a galaxy model."""
     edges, bases, cosmology = ingredients.bins.edges_gyr, ingredients.bases, ingredients.cosmology
-    mid, n_merged = ingredients.bins.mid_gyr, straight_bins(bases, edges)
+    mid, n_merged = ingredients.bins.mid_gyr, ingredients.n_straight
+    fixed = bases if ingredients.moving is None else replace(bases, sfh=np.zeros_like(bases.sfh))
     return Histories(
         edges=edges,
-        cumulative=np.ascontiguousarray(bases.cumulative_sfh(edges).T),
+        cumulative=np.ascontiguousarray(fixed.cumulative_sfh(edges).T),
         zh_mid=np.stack([np.interp(mid, bases.lookback_gyr, z) for z in bases.zh]),
         zh_time=bases.lookback_gyr,
         zh_value=np.ascontiguousarray(bases.zh.T),
         n_young=ingredients.bins.n_young,
         birth_cloud_age=ingredients.birth_cloud_age_gyr,
-        formed=np.ascontiguousarray(np.diff(bases.cumulative_sfh(edges), axis=1)),
+        formed=np.ascontiguousarray(np.diff(fixed.cumulative_sfh(edges), axis=1)),
         mid=mid,
         n_merged=n_merged if n_merged > 2 * N_MOMENT else 0,
-        sfh_line=first_line(bases),
+        sfh_line=first_line(fixed),
         ln_z=ingredients.grid.log_z_abs * LN_10,
         per_cell=1.0 / np.diff(ingredients.grid.log_z_abs * LN_10),
         ln1pz_max=cosmology.ln1pz_max,
         age=cosmology.age_gyr,
         dist_ratio_mpc=cosmology.dist_ratio_mpc,
-        cumulative_at_age=np.ascontiguousarray(bases.cumulative_sfh(cosmology.age_gyr).T),
+        cumulative_at_age=np.ascontiguousarray(fixed.cumulative_sfh(cosmology.age_gyr).T),
         sfh_slots=(0.0,) * len(bases.sfh),
         zh_slots=(0.0,) * len(bases.zh),
+        law=make_law(ingredients.moving),
     )
-
-
-def mixture(weights, bases):
-    """sum_k weights[k] bases[k] over a tuple of weights: no loop, so that a loop around it can be vectorised."""
-    return sum(w * basis for w, basis in zip(weights, bases, strict=True))
-
-
-@kernel_overload(mixture)
-def _mixture(weights, bases):
-    if len(weights) == 1:
-        return lambda weights, bases: weights[0] * bases[0]
-    return lambda weights, bases: mixture(weights[:-1], bases) + weights[-1] * bases[len(weights) - 1]
-
-
-def column_mixture(weights, table, j):
-    """sum_k weights[k] table[k, j] over a tuple of weights."""
-    return sum(w * table[k, j] for k, w in enumerate(weights))
-
-
-@kernel_overload(column_mixture)
-def _column_mixture(weights, table, j):
-    if len(weights) == 1:
-        return lambda weights, table, j: weights[0] * table[0, j]
-    return lambda weights, table, j: column_mixture(weights[:-1], table, j) + weights[-1] * table[len(weights) - 1, j]
 
 
 @kernel(inline="always")
@@ -155,6 +137,61 @@ def time_metallicity(gamma, zh_time, zh_value, t):
 
 
 @kernel(inline="always")
+def time_gradient(gamma, zh_time, zh_value, t, d_z, at_zh, grad):
+    """Add the gradient of `time_metallicity` to that in the weights, from grad[at_zh] on; return that in the time."""
+    i = min(max(np.searchsorted(zh_time, t, side="right") - 1, 0), len(zh_time) - 2)
+    width = zh_time[i + 1] - zh_time[i]
+    f = (t - zh_time[i]) / width
+    slope = 0.0
+    for k in range(len(gamma)):
+        low, high = zh_value[i, k], zh_value[i + 1, k]
+        slope += gamma[k] * (high - low)
+        grad[at_zh + k] += d_z * (low * (1.0 - f) + high * f)
+    return d_z * slope / width
+
+
+def in_unit(law, t, t_age):
+    """A lookback time in the unit of the metallicity history's, Gyr or the age of the universe, and its derivatives."""
+
+
+@kernel_overload(in_unit)
+def _in_unit(law, t, t_age):
+    if is_law(law, FractionalLaw):
+        return lambda law, t, t_age: (t / t_age, 1.0 / t_age, -t / (t_age * t_age))
+    return lambda law, t, t_age: (t, 1.0, 0.0)
+
+
+def bin_metallicity(law, gamma, zh_mid, j, zh_time, zh_value, mid, t_age):
+    """Metallicity at the midpoint of a whole time bin."""
+
+
+@kernel_overload(bin_metallicity)
+def _bin_metallicity(law, gamma, zh_mid, j, zh_time, zh_value, mid, t_age):
+    if is_law(law, FractionalLaw):
+        return lambda law, gamma, zh_mid, j, zh_time, zh_value, mid, t_age: time_metallicity(gamma, zh_time, zh_value,
+                                                                                              mid[j] / t_age)
+    return lambda law, gamma, zh_mid, j, zh_time, zh_value, mid, t_age: column_mixture(gamma, zh_mid, j)
+
+
+def metallicity_gradient(law, gamma, h, j, t_age, d_z, at_zh, grad):
+    """Add the gradient of `bin_metallicity` to that in the weights; return that in t_age."""
+
+
+@kernel_overload(metallicity_gradient)
+def _metallicity_gradient(law, gamma, h, j, t_age, d_z, at_zh, grad):
+    def fixed(law, gamma, h, j, t_age, d_z, at_zh, grad):
+        for k in range(len(gamma)):
+            grad[at_zh + k] += d_z * h.zh_mid[k, j]
+        return 0.0
+
+    def moving(law, gamma, h, j, t_age, d_z, at_zh, grad):
+        t, _, by_age = in_unit(law, h.mid[j], t_age)
+        return by_age * time_gradient(gamma, h.zh_time, h.zh_value, t, d_z, at_zh, grad)
+
+    return moving if is_law(law, FractionalLaw) else fixed
+
+
+@kernel(inline="always")
 def metal_cell(z, ln_z, per_cell):
     """Cell and fraction of a metallicity, clipped to the grid's."""
     if z <= 0.0:
@@ -166,13 +203,16 @@ def metal_cell(z, ln_z, per_cell):
 
 
 @kernel(inline="always")
-def universe(ln1pz, h, theta):
-    """Position in the cosmology's tables, age of the universe, and the SFH's integral over it."""
-    age, at_age = h.age, h.cumulative_at_age
-    x = ln1pz / h.ln1pz_max * (len(age) - 1)
-    i = min(max(int(x), 0), len(age) - 2)
-    f = x - i
-    total = 0.0
-    for k in range(len(h.sfh_slots)):
-        total += theta[1 + k] * (at_age[i, k] * (1.0 - f) + at_age[i + 1, k] * f)
-    return x, age[i] * (1.0 - f) + age[i + 1] * f, total
+def universe(ln1pz, h):
+    """Position in the cosmology's tables, and age of the universe."""
+    x = ln1pz / h.ln1pz_max * (len(h.age) - 1)
+    return x, lookup(x, h.age)
+
+
+@kernel(inline="always")
+def last_bin(t_age, start, edges):
+    """The time bin that the age of the universe cuts, which is `start` or a later one."""
+    last = start
+    while edges[last + 1] < t_age:
+        last += 1
+    return last

@@ -130,7 +130,7 @@ def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, rest):
         iz, fz = redshift_cell(ln1pz, t)
         n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
         if t.gas.first >= 0:
-            n = fill_gas(theta[i], ln1pz, h, t.burst_ln_age, t.gas, rows, n, False)
+            n = fill_gas(theta[i], ln1pz, h, t.first_cut, t.burst_ln_age, t.gas, rows, n, False)
         gather(rows, n, iz, fz, t, s)
         transmit(theta[i], ln1pz, iz, fz, t.screen, s)
         factor, _ = distance_factor(theta[i, 0], ln1pz, h)
@@ -156,7 +156,7 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, gra
         n, n_merged = fill_rows(theta[i], ln1pz, h, t, rows)
         n_all = n
         if t.gas.first >= 0:
-            n_all = fill_gas(theta[i], ln1pz, h, t.burst_ln_age, t.gas, rows, n, True)
+            n_all = fill_gas(theta[i], ln1pz, h, t.first_cut, t.burst_ln_age, t.gas, rows, n, True)
         gather(rows, n_all, iz, fz, t, s)
         transmit(theta[i], ln1pz, iz, fz, t.screen, s)
         factor, slope = distance_factor(theta[i, 0], ln1pz, h)
@@ -181,11 +181,13 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, gra
             all_of = (1.0 - step[c]) * (per_absorbed + per_clear)
             s.d_light[0, c] = all_of - per_absorbed * old[c]
             s.d_light[1, c] = all_of - per_absorbed * young[c]
-        d_ln1pz, d_scale = per_cell * gather_gradient(rows, n_all, iz, fz, t.light, s, d_weight), 0.0
+        d_ln1pz, d_gas = per_cell * gather_gradient(rows, n_all, iz, fz, t.light, s, d_weight), (0.0, 0.0, 0.0)
         own[:] = 0.0
         if t.gas.first >= 0:
-            d_scale = gas_gradient(theta[i], ln1pz, h, t.burst_ln_age, t.gas, rows, n, n_all, d_weight, own)
-        d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, d_scale, own)
+            d_gas = gas_gradient(
+                theta[i], ln1pz, h, t.first_cut, t.burst_ln_age, t.gas, rows, n, n_all, d_weight, own
+            )
+        d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, d_gas, own)
         for k in range(1, grad.shape[1]):
             grad[i, k] += own[k] * factor
         d_ln1pz = d_ln1pz * factor + per_cell * d_added + slope * total

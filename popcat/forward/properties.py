@@ -27,6 +27,8 @@ from popcat.forward.histories import row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.lookups import (
     burst,
+    in_unit,
+    last_bin,
     make_histories,
     metal_cell,
     sfh_weights,
@@ -36,6 +38,7 @@ from popcat.forward.lookups import (
 )
 from popcat.forward.photometry import Photometry, check_theta, flux_kernel, in_place_of, nearly_ascending, scratch
 from popcat.forward.quadrature import kernel
+from popcat.forward.sfh_kernels import all_formed, formed_by_end, window_masses
 from popcat.forward.table_arrays import kernel_tables
 from popcat.forward.tables import load_rest_tables, require_tables
 from popcat.galaxy_model import GalaxyModel
@@ -48,6 +51,7 @@ LIGHT_FLOOR = 1e-10
 SSFR_FLOOR = 1e-14
 """Star-formation rates are floored at this fraction of the formed mass per year, so a logarithm is never -inf."""
 _WINDOWS_GYR = (0.1, 1.0)
+_WINDOW_ENDS = np.array([0.0, *_WINDOWS_GYR, np.inf])
 
 
 class Properties:
@@ -75,6 +79,7 @@ class Properties:
         self._mstar = np.ascontiguousarray(ingredients.grid.mstar.T)
         self._ln_age = np.log(ages)
         self._windows = np.ascontiguousarray(ingredients.bases.cumulative_sfh(np.array(_WINDOWS_GYR)).T)
+        self._n_bin = len(edges) - 1
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
         """Properties by name (`names`), each (n,) float64, of theta (n, d) at redshift (n,).
@@ -83,7 +88,8 @@ class Properties:
         """
         theta, redshift = check_theta(theta, redshift, self._n_theta, self._z_range)
         out = np.empty((len(theta), 5))
-        _properties_kernel(theta, redshift, self.histories, self._whole, self._mstar, self._ln_age, self._windows, out)
+        tables = self.histories, self._whole, self._mstar, self._ln_age, self._windows
+        _properties_kernel(theta, redshift, *tables, np.empty(self._n_bin), np.empty(1 + len(_WINDOWS_GYR)), out)
         log_formed = theta[:, 0]
         log_mstar = log_formed + np.log10(out[:, 0])
         sfr = log_formed[:, None] + np.log10(np.maximum(out[:, 1:3], SSFR_FLOOR))
@@ -117,26 +123,23 @@ def _surviving(table, ln_age, ln_t, iq, fq):
 
 
 @kernel()
-def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
+def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed, recent, out):
     """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
     for n in range(len(theta)):
-        _, t_age, total = universe(np.log1p(redshift[n]), h, theta[n])
+        x, t_age = universe(np.log1p(redshift[n]), h)
         beta, gamma = sfh_weights(theta[n], h), zh_weights(theta[n], h)
         f_burst, t_burst = burst(theta[n], t_age, h)
+        last = last_bin(t_age, 0, h.edges)
+        total = all_formed(h.law, beta, x, h.cumulative_at_age, t_age, h.edges, last, formed)
         scale = (1.0 - f_burst) / total
         survived, mean_z, mean_age, below = 0.0, 0.0, 0.0, 0.0
-        j = 0
-        while True:
-            is_whole = h.edges[j + 1] < t_age
-            above = total
-            if is_whole:
-                above = 0.0
-                for i in range(len(beta)):
-                    above += beta[i] * h.cumulative[j + 1, i]
+        for j in range(last + 1):
+            is_whole = j < last
+            above = formed_by_end(h.law, beta, h.cumulative, j, below, formed) if is_whole else total
             upper = h.edges[j + 1] if is_whole else t_age
             mid = 0.5 * (h.edges[j] + upper)
             mass = scale * (above - below)
-            z = time_metallicity(gamma, h.zh_time, h.zh_value, mid)
+            z = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, mid, t_age)[0])
             iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             if is_whole:
                 survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
@@ -146,17 +149,12 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, out):
             mean_z += mass * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])
             mean_age += mass * mid
             below = above
-            j += 1
-            if not is_whole:
-                break
+        window_masses(h.law, beta, t_age, windows, _WINDOW_ENDS, recent)
         for w in range(2):
-            formed = 0.0
-            for i in range(len(beta)):
-                formed += beta[i] * windows[w, i]
-            recent = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
-            out[n, 1 + w] = (scale * formed + recent) / (_WINDOWS_GYR[w] * 1e9)
+            burst_mass = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
+            out[n, 1 + w] = (scale * min(recent[1 + w], total) + burst_mass) / (_WINDOWS_GYR[w] * 1e9)
         if f_burst > 0.0:
-            z = time_metallicity(gamma, h.zh_time, h.zh_value, t_burst)
+            z = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, t_burst, t_age)[0])
             iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             survived += f_burst * _surviving(mstar, ln_age, np.log(t_burst), iq, fq)
             mean_z += f_burst * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])

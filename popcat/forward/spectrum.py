@@ -38,18 +38,18 @@ def population(theta: np.ndarray, redshift: float, ingredients: Ingredients) -> 
     theta is in the order of popcat.columns.parameter_fields. A burst older than the universe has no mass (f_burst = 0).
     """
     t_age = float(ingredients.cosmology.age(redshift))
-    n_sfh = len(ingredients.bases.sfh)
+    n_sfh = ingredients.n_sfh
     beta, (f_burst, t_burst) = theta[1 : 1 + n_sfh], theta[1 + n_sfh : 3 + n_sfh]
     gamma = 10.0 ** theta[3 + n_sfh : ingredients.n_history]
     f_burst = f_burst if t_burst <= t_age else 0.0
     edges = ingredients.bins.edges_gyr
     edges = np.append(edges[edges < t_age], t_age)
-    formed = beta @ np.diff(ingredients.bases.cumulative_sfh(edges), axis=1)
+    formed = ingredients.history.masses(beta, edges, t_age)
     mid = 0.5 * (edges[1:] + edges[:-1])
     ages = ingredients.grid.age_gyr
     weights = row_weights(ingredients.bins, ages, edges[:-1], edges[1:])
     age = np.append(mid, t_burst)
-    z_abs = np.clip(ingredients.bases.metallicity(gamma, age), ingredients.grid.z_abs[0], ingredients.grid.z_abs[-1])
+    z_abs = ingredients.metallicity(gamma, age, t_age).clip(ingredients.grid.z_abs[0], ingredients.grid.z_abs[-1])
     return Population(
         mass=np.append((1.0 - f_burst) * formed / formed.sum(), f_burst),
         age_gyr=age,

@@ -18,18 +18,32 @@ import numpy as np
 
 from popcat.forward.lookups import (
     LN_10,
+    bin_metallicity,
     burst,
-    column_mixture,
+    in_unit,
+    last_bin,
     lookup_slope,
     metal_cell,
-    mixture,
+    metallicity_gradient,
     node_cell,
     sfh_weights,
+    time_gradient,
     time_metallicity,
     universe,
     zh_weights,
 )
 from popcat.forward.quadrature import fast_log, kernel
+from popcat.forward.sfh_kernels import (
+    add_bin_gradient,
+    all_formed,
+    bin_formed,
+    cut_formed,
+    formed_so_far,
+    history_gradient,
+    recent_gradient,
+    recent_share,
+)
+from popcat.forward.sfh_laws import column_mixture, mixture
 from popcat.forward.tables import N_MOMENT
 
 MERGE_LN_Z = 0.05
@@ -54,12 +68,14 @@ class Rows(NamedTuple):
     z: np.ndarray
     """Metallicity, before it is clipped to the grid's."""
     fraction: np.ndarray
+    d_formed: np.ndarray
+    """Gradient in `formed`."""
 
 
 def make_rows(n: int, dtype) -> Rows:
     """Room for n rows, with weights of this type."""
-    index, real = np.zeros((2, n), np.int64), np.zeros((3, n))
-    return Rows(index[0], index[1], np.zeros(n, bool), np.zeros((2, n), dtype), real[0], real[1], real[2])
+    index, real = np.zeros((2, n), np.int64), np.zeros((4, n))
+    return Rows(index[0], index[1], np.zeros(n, bool), np.zeros((2, n), dtype), *real)
 
 
 @kernel(inline="always")
@@ -107,17 +123,19 @@ def _merge(beta, gamma, scale, t_age, h, t, rows):
 @kernel(inline="always")
 def fill_rows(theta, ln1pz, h, t, rows):
     """Rows of one galaxy, per Msun formed: their number, and that of the bins merged; a possible burst comes last."""
-    _, t_age, total = universe(ln1pz, h, theta)
+    x, t_age = universe(ln1pz, h)
     beta, gamma = sfh_weights(theta, h), zh_weights(theta, h)
     f_burst, t_burst = burst(theta, t_age, h)
+    last = last_bin(t_age, t.first_cut, h.edges)
+    total = all_formed(h.law, beta, x, h.cumulative_at_age, t_age, h.edges, last, rows.formed)
     scale = (1.0 - f_burst) / total
     n_merged = _merge(beta, gamma, scale, t_age, h, t, rows)
     shift = n_merged - 2 * N_MOMENT if n_merged > 0 else 0
-    n = _fill_bins(beta, gamma, total, scale, t_age, n_merged, shift, h, t, rows)
+    n = _fill_bins(beta, gamma, total, scale, t_age, n_merged, shift, last, h, t, rows)
     if t_burst > t_age:
         return n, n_merged
     row, metal, young, weight, z, fraction = rows.row, rows.cell, rows.young, rows.weight, rows.z, rows.fraction
-    z_burst = time_metallicity(gamma, h.zh_time, h.zh_value, t_burst)
+    z_burst = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, t_burst, t_age)[0])
     q, f = metal_cell(z_burst, h.ln_z, h.per_cell)
     age, f_age, _ = burst_age(t_burst, t.burst_ln_age)
     first, is_young = t.first_burst + age, t_burst < h.birth_cloud_age
@@ -132,23 +150,21 @@ def fill_rows(theta, ln1pz, h, t, rows):
 
 
 @kernel(inline="always")
-def _fill_bins(beta, gamma, total, scale, t_age, start, shift, h, t, rows):
+def _fill_bins(beta, gamma, total, scale, t_age, start, shift, last, h, t, rows):
     """Rows of the time bins from `start` on, the last one cut at the age of the universe: the number of rows so far."""
     edges, cumulative, by_basis, zh = h.edges, h.cumulative, h.formed, h.zh_mid
     row, young, formed, z, n_young = rows.row, rows.young, rows.formed, rows.z, h.n_young
-    last = t.first_cut
-    while edges[last + 1] < t_age:
-        last += 1
     first, n = _U(start - shift), _U(last + 1 - shift)
     skip = _U(shift)
     for i in range(first, n):
         j = i + skip
-        formed[i] = column_mixture(beta, by_basis, j)
-        z[i] = column_mixture(gamma, zh, j)
+        formed[i] = bin_formed(h.law, beta, by_basis, j, formed)
+        z[i] = bin_metallicity(h.law, gamma, zh, j, h.zh_time, h.zh_value, h.mid, t_age)
         row[i] = j
         young[i] = j < n_young
-    formed[n - 1] = total - mixture(beta, cumulative[last])
-    z[n - 1] = time_metallicity(gamma, h.zh_time, h.zh_value, 0.5 * (edges[last] + t_age))
+    formed[n - 1] = cut_formed(h.law, beta, cumulative, last, total, formed)
+    middle, _, _ = in_unit(h.law, 0.5 * (edges[last] + t_age), t_age)
+    z[n - 1] = time_metallicity(gamma, h.zh_time, h.zh_value, middle)
     row[n - 1] = t.n_whole + last - t.first_cut
     _weigh(scale, first, n, h, rows)
     return last + 1 - shift
@@ -176,54 +192,51 @@ def _weigh(scale, first, n, h, rows):
 
 
 @kernel(inline="always")
-def rows_gradient(theta, ln1pz, h, t, rows, n, n_merged, d_weight, d_scale, grad):
-    """Gradient in the history that d_weight (2, n) = df / dweight and d_scale = df / dscale imply; return df / dln1pz.
+def rows_gradient(theta, ln1pz, h, t, rows, n, n_merged, d_weight, d_gas, grad):
+    """Gradient in the history that d_weight (2, n) = df / dweight implies, and d_gas; return df / dln1pz.
 
-    grad (n_theta,) comes full of zeros, or with what popcat.forward.gas_rows has added; d_scale is 0 or from there.
+    d_gas : of popcat.forward.gas_rows, in value and slope of the recent star-formation rate and in t_age. grad
+    (n_theta,) comes full of zeros, or with what popcat.forward.gas_rows has added.
     """
-    x, t_age, total = universe(ln1pz, h, theta)
+    x, t_age = universe(ln1pz, h)
     beta, gamma = sfh_weights(theta, h), zh_weights(theta, h)
     f_burst, t_burst = burst(theta, t_age, h)
     at_burst = 1 + len(beta)
     at_zh = at_burst + 2
     has_burst = t_burst <= t_age
-    scale = (1.0 - f_burst) / total
     n_bin = n - 2 if has_burst else n
-    d_scale += _merged_gradient(beta, gamma, scale, h, rows, n_merged, d_weight, grad)
     first = 2 * N_MOMENT if n_merged > 0 else 0
     last = n_bin - 1 - first + n_merged
-    d_mass, d_z = 0.0, 0.0
-    by_basis, zh_mid, cumulative, per_cell = h.formed, h.zh_mid, h.cumulative, h.per_cell
+    total = formed_so_far(h.law, beta, x, h.cumulative_at_age, last, rows.formed)
+    scale = (1.0 - f_burst) / total
+    d_scale = _merged_gradient(beta, gamma, scale, h, rows, n_merged, d_weight, grad)
+    d_scale += recent_gradient(h.law, beta, scale, d_gas, h.sfh_line, grad)
+    d_mass, d_z, d_t_age = 0.0, 0.0, d_gas[2]
+    by_basis, per_cell, d_formed = h.formed, h.per_cell, rows.d_formed
     formed, fraction, z, metal = rows.formed, rows.fraction, rows.z, rows.cell
     for i in range(first, n_bin):
         f, j = fraction[i], i - first + n_merged
-        d_mass = d_weight[0, i] * (1.0 - f) + d_weight[1, i] * f
+        d_mass = d_weight[0, i] * (1.0 - f) + d_weight[1, i] * f + recent_share(h.law, d_gas, t.gas.moments, h.mid, j)
         d_z = scale * formed[i] * (d_weight[1, i] - d_weight[0, i]) * metal_slope(z[i], metal[i], f, per_cell)
         d_scale += d_mass * formed[i]
         if j < last:
-            for k in range(len(beta)):
-                grad[1 + k] += scale * d_mass * by_basis[k, j]
-            for k in range(len(gamma)):
-                grad[at_zh + k] += d_z * zh_mid[k, j]
-    for k in range(len(beta)):
-        grad[1 + k] -= scale * d_mass * cumulative[last, k]
-    slope = time_gradient(gamma, h, 0.5 * (h.edges[last] + t_age), d_z, grad)
-    per_ln1pz = (len(h.age) - 1) / h.ln1pz_max
-    d_ln1pz = slope * 0.5 * lookup_slope(x, h.age) * per_ln1pz
+            add_bin_gradient(h.law, beta, scale * d_mass, by_basis, j, d_formed, grad)
+            d_t_age += metallicity_gradient(h.law, gamma, h, j, t_age, d_z, at_zh, grad)
+    middle, by_time, by_age = in_unit(h.law, 0.5 * (h.edges[last] + t_age), t_age)
+    d_t_age += time_gradient(gamma, h.zh_time, h.zh_value, middle, d_z, at_zh, grad) * (0.5 * by_time + by_age)
     if has_burst:
         d_f_burst, d_t_burst, d_z = _burst_gradient(f_burst, t_burst, n_bin, h, t, rows, d_weight)
+        since, by_time, by_age = in_unit(h.law, t_burst, t_age)
+        d_since = time_gradient(gamma, h.zh_time, h.zh_value, since, d_z, at_zh, grad)
         grad[at_burst] += d_f_burst - d_scale / total
-        grad[at_burst + 1] += d_t_burst + time_gradient(gamma, h, t_burst, d_z, grad)
+        grad[at_burst + 1] += d_t_burst + d_since * by_time
+        d_t_age += d_since * by_age
     for k in range(len(gamma)):
         grad[at_zh + k] *= gamma[k] * LN_10
-    d_total = scale * d_mass - d_scale * scale / total
-    i = min(max(int(x), 0), len(h.age) - 2)
-    at_age = h.cumulative_at_age
-    for k in range(len(beta)):
-        low, high = at_age[i, k], at_age[i + 1, k]
-        grad[1 + k] += d_total * (low + (high - low) * (x - i))
-        d_ln1pz += d_total * beta[k] * (high - low) * per_ln1pz
-    return d_ln1pz
+    per_ln1pz = (len(h.age) - 1) / h.ln1pz_max
+    d_ln1pz, age_slope = d_t_age * lookup_slope(x, h.age) * per_ln1pz, lookup_slope(x, h.age) * per_ln1pz
+    d_all = d_scale * scale / total
+    return history_gradient(h.law, beta, x, h, t_age, age_slope, last, scale * d_mass, d_all, d_formed, d_ln1pz, grad)
 
 
 @kernel(inline="always")
@@ -266,18 +279,3 @@ def _merged_gradient(beta, gamma, scale, h, rows, n_merged, d_weight, grad):
     for k in range(len(gamma)):
         grad[3 + len(beta) + k] += d_z_a * zh_mid[k, 0] + d_z_b * zh_mid[k, last]
     return s0 * d_s0 + s1 * d_s1
-
-
-@kernel(inline="always")
-def time_gradient(gamma, h, t, d_z, grad):
-    """Add the gradient of the metallicity at a time to that in the bases' weights; return that in the time."""
-    time, value = h.zh_time, h.zh_value
-    i = min(max(np.searchsorted(time, t, side="right") - 1, 0), len(time) - 2)
-    width = time[i + 1] - time[i]
-    f = (t - time[i]) / width
-    slope = 0.0
-    for k in range(len(gamma)):
-        low, high = value[i, k], value[i + 1, k]
-        slope += gamma[k] * (high - low)
-        grad[3 + len(h.sfh_slots) + k] += d_z * (low * (1.0 - f) + high * f)
-    return d_z * slope / width

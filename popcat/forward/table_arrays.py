@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from popcat.forward.agn import reddening
+from popcat.forward.component_tables import n_gas_bins
 from popcat.forward.dust import LAWS, R_V, bump, power_law_curve
 from popcat.forward.dust_emission import load_dust_emission
 from popcat.forward.gas import load_gas
@@ -35,6 +36,16 @@ class Screen(NamedTuple):
     """theta's column of tau_bc; tau_ism and the law's n_shape own parameters follow."""
 
 
+class Moments(NamedTuple):
+    """The straight line with the mass and the mean time of what formed in the first n_bin bins: value a m + b s and
+    slope b m + c s of m = sum_j formed_j and s = sum_j formed_j t_j."""
+
+    n_bin: int
+    a: float
+    b: float
+    c: float
+
+
 class GasTable(NamedTuple):
     """Rows of gas: popcat.forward.component_tables.GasRows."""
 
@@ -46,6 +57,7 @@ class GasTable(NamedTuple):
     n_burst: int
     n_sets: int
     bin: int
+    moments: Moments
 
 
 class Added(NamedTuple):
@@ -136,6 +148,7 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
             n_burst=tables.n_gas_burst,
             n_sets=tables.n_gas // (len(log_u) + 1),
             bin=tables.gas_bin,
+            moments=_moments(ingredients),
         ),
         added=Added(
             emission=np.asarray(tables.emission),
@@ -148,6 +161,15 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
             first_agn=at[3],
         ),
     )
+
+
+def _moments(ingredients: Ingredients) -> Moments:
+    if ingredients.components.gas != "cloudy":
+        return Moments(0, 0.0, 0.0, 0.0)
+    n = n_gas_bins(ingredients, load_gas())
+    width, mid = np.diff(ingredients.bins.edges_gyr)[:n], ingredients.bins.mid_gyr[:n]
+    (a, b), (_, c) = np.linalg.inv([[(width * mid ** (p + q)).sum() for q in range(2)] for p in range(2)])
+    return Moments(n, float(a), float(b), float(c))
 
 
 @kernel(inline="always")

@@ -29,7 +29,7 @@ from popcat.forward.component_tables import (
 from popcat.forward.coverage import check_coverage
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.gas import line_columns, load_gas
-from popcat.forward.histories import point_weights, row_weights, straight_bins
+from popcat.forward.histories import point_weights, row_weights
 from popcat.forward.igm import is_seen
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.projection import NODE_TOLERANCE, BandColumns, Projection
@@ -135,7 +135,7 @@ def bin_weights(ingredients: Ingredients, z_range, redshift: float) -> np.ndarra
 
 def _moments(ingredients: Ingredients):
     """sum_j width_j t_j^p L_j over the merged bins: young stars, then old ones, (N_MOMENT, n_age) each."""
-    n = straight_bins(ingredients.bases, ingredients.bins.edges_gyr)
+    n = ingredients.n_straight
     width, mid = np.diff(ingredients.bins.edges_gyr)[:n], ingredients.bins.mid_gyr[:n]
     young = np.arange(n) < ingredients.bins.n_young
     powers = width * mid ** np.arange(N_MOMENT)[:, None]
@@ -265,7 +265,7 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
         "grid": ingredients.grid.content_hash(),
         "edges": ingredients.bins.edges_gyr.tolist(),
         "binning": ingredients.bins.binning,
-        "young_bins": [ingredients.bins.n_young, straight_bins(ingredients.bases, ingredients.bins.edges_gyr)],
+        "young_bins": [ingredients.bins.n_young, ingredients.n_straight],
         "cosmology": cosmology,
         "redshift_range": survey.redshift_range,
         "rest_frame": rest_frame,

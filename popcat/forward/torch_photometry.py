@@ -21,6 +21,8 @@ from popcat.forward.dust import LAWS
 from popcat.forward.dust_emission import power_law_share
 from popcat.forward.lookups import LN_10
 from popcat.forward.photometry import Photometry
+from popcat.forward.sfh_laws import FractionalLaw
+from popcat.forward.torch_sfh import cell_of, make_masses
 
 
 class TorchPhotometry(torch.nn.Module):
@@ -47,7 +49,7 @@ class TorchPhotometry(torch.nn.Module):
     zh_mid: Tensor
     zh_time: Tensor
     zh_value: Tensor
-    sfh_line: Tensor
+    to_rate: Tensor
     ln_z: Tensor
     universe: Tensor
     universe_step: Tensor
@@ -67,6 +69,10 @@ class TorchPhotometry(torch.nn.Module):
         self.at_agn, self.first_gas, self.gas_bin = added.first_agn, gas.row, gas.bin
         self.n_gas_sets, self.n_gas_burst = gas.n_sets, gas.n_burst
         self.n_sfh, n_slot = len(h.sfh_slots), self.n_whole + 1
+        self.masses, self.in_fractions = make_masses(h.law, self.n_sfh, dtype), isinstance(h.law, FractionalLaw)
+        # of the masses in the bins that light up gas, value and slope of their straight line
+        n, a, b, c = gas.moments
+        to_rate = np.stack([a + b * h.mid[:n], b + c * h.mid[:n]], axis=1)
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "light": tables.light.reshape(-1, n_col),
@@ -86,7 +92,7 @@ class TorchPhotometry(torch.nn.Module):
             "zh_mid": h.zh_mid[:, :n_slot],
             "zh_time": h.zh_time,
             "zh_value": h.zh_value,
-            "sfh_line": h.sfh_line,
+            "to_rate": to_rate,
             "ln_z": h.ln_z,
             "universe": universe,
             "universe_step": np.diff(universe, axis=0),
@@ -122,11 +128,11 @@ class TorchPhotometry(torch.nn.Module):
         mass = formed * (1.0 - f_burst)[:, None]
         old = [(row[:, self.n_young :], mass[:, self.n_young :], z[:, self.n_young :])]
         young = [(row[:, : self.n_young], mass[:, : self.n_young], z[:, : self.n_young])]
-        burst, in_clouds = self._burst(t_burst, f_burst, gamma), (t_burst < self.birth_cloud_age)[:, None]
+        burst, in_clouds = self._burst(t_burst, f_burst, gamma, t_age), (t_burst < self.birth_cloud_age)[:, None]
         either = [burst]
         if self.at_gas >= 0:
-            rate = ((1.0 - f_burst) / (beta * at_age).sum(1))[:, None] * (beta @ self.sfh_line.T)
-            z_now = gamma @ self.zh_mid[:, self.gas_bin]
+            recent = mass[:, : self.to_rate.shape[0]]
+            rate, z_now = recent @ self.to_rate, z[:, self.gas_bin]
             for k in range(self.n_gas_sets):
                 p = k if k < N_GAS_MOMENT else k - N_GAS_MOMENT - self.n_gas_burst
                 if p >= 0:
@@ -142,7 +148,7 @@ class TorchPhotometry(torch.nn.Module):
 
     def _gas(self, theta, k, mass, z) -> tuple[Tensor, Tensor, Tensor]:
         """Rows, masses and metallicities, (n, 3) each, of one set of the gas's rows: popcat.forward.gas_rows."""
-        i, f_u = _cell(theta[:, self.at_gas].clamp(self.log_u[0], self.log_u[-1]), self.log_u)
+        i, f_u = cell_of(theta[:, self.at_gas].clamp(self.log_u[0], self.log_u[-1]), self.log_u)
         f_esc, n_u = theta[:, self.at_gas + 1], len(self.log_u)
         row = self.first_gas + k * (n_u + 1) + torch.stack([i, i + 1, torch.full_like(i, n_u)], 1)
         share = torch.stack([(1.0 - f_esc) * (1.0 - f_u), (1.0 - f_esc) * f_u, f_esc], 1)
@@ -152,32 +158,43 @@ class TorchPhotometry(torch.nn.Module):
         """Row, formed fraction and metallicity of every time bin, (n, n_slot) each."""
         total = (beta * at_age).sum(1, keepdim=True)
         is_whole = self.edges[1:] < t_age[:, None]
-        above = torch.where(is_whole, beta @ self.cumulative.T, total)
-        formed = torch.diff(above, dim=1, prepend=torch.zeros_like(total)) / total
+        if self.masses is None:
+            above = torch.where(is_whole, beta @ self.cumulative.T, total)
+            formed = torch.diff(above, dim=1, prepend=torch.zeros_like(total)) / total
+        else:
+            mass = self.masses(beta, torch.minimum(self.edges, t_age[:, None]), t_age)
+            formed = mass / mass.sum(1, keepdim=True)
         slot = torch.arange(is_whole.shape[1], device=t_age.device)
         last = is_whole.sum(1, keepdim=True)
         row = torch.where(slot < last, slot, torch.where(slot == last, self.n_whole + slot - self.first_cut, 0))
         middle = 0.5 * (self.edges[last[:, 0]] + t_age)
-        z = torch.where(slot == last, self._time_metallicity(gamma, middle)[:, None], gamma @ self.zh_mid)
+        z = gamma @ self.zh_mid if not self.in_fractions else self._bin_metallicity(gamma, t_age)
+        z = torch.where(slot == last, self._time_metallicity(gamma, middle, t_age)[:, None], z)
         return row, formed, z
 
-    def _burst(self, t_burst, f_burst, gamma):
+    def _burst(self, t_burst, f_burst, gamma, t_age):
         """Rows, masses and metallicities of the two ages that bracket the burst, (n, 2) each."""
         ln_t = torch.log(t_burst).clamp(self.burst_ln_age[0], self.burst_ln_age[-1])
-        i, f = _cell(ln_t, self.burst_ln_age)
+        i, f = cell_of(ln_t, self.burst_ln_age)
         row = self.first_burst + torch.stack([i, i + 1], 1)
         mass = f_burst[:, None] * torch.stack([1.0 - f, f], 1)
-        return row, mass, self._time_metallicity(gamma, t_burst)[:, None].expand(-1, 2)
+        return row, mass, self._time_metallicity(gamma, t_burst, t_age)[:, None].expand(-1, 2)
 
-    def _time_metallicity(self, gamma, t):
-        i, f = _cell(t, self.zh_time)
+    def _time_metallicity(self, gamma, t, t_age):
+        i, f = cell_of(t / t_age if self.in_fractions else t, self.zh_time)
         bases = self.zh_value[i] * (1.0 - f)[:, None] + self.zh_value[i + 1] * f[:, None]
         return (gamma * bases).sum(1)
+
+    def _bin_metallicity(self, gamma, t_age):
+        """Metallicity at the midpoint of every time bin, (n, n_slot), of a history in fractions of t_age."""
+        i, f = cell_of((0.5 * (self.edges[1:] + self.edges[:-1]) / t_age[:, None]).clamp(max=1.0), self.zh_time)
+        return sum(gamma[:, k, None] * (self.zh_value[i, k] * (1.0 - f) + self.zh_value[i + 1, k] * f)
+                   for k in range(gamma.shape[1]))  # fmt: skip
 
     def _sum(self, ln1pz, row, mass, z) -> Tensor:
         """Light of rows, linear in redshift and in ln Z: (n, n_col)."""
         ln_z = torch.log(z.clamp(min=torch.exp(self.ln_z[0] - 1.0))).clamp(self.ln_z[0], self.ln_z[-1])
-        q, fq = _cell(ln_z, self.ln_z)
+        q, fq = cell_of(ln_z, self.ln_z)
         i, fz = self._redshift_cell(ln1pz)
         fz = fz[:, None]
         low = (i[:, None] * self.n_metal + q) * self.n_row + row
@@ -214,8 +231,8 @@ class TorchPhotometry(torch.nn.Module):
     def _emission(self, theta, ln1pz) -> Tensor:
         """Band fluxes of dust per luminosity absorbed, (n, n_band)."""
         q, u_min, gamma = theta[:, self.at_emission : self.at_emission + 3].T
-        i, f = _cell(q.clamp(self.q_pah[0], self.q_pah[-1]), self.q_pah)
-        j, g = _cell(torch.log(u_min).clamp(self.ln_u_min[0], self.ln_u_min[-1]), self.ln_u_min)
+        i, f = cell_of(q.clamp(self.q_pah[0], self.q_pah[-1]), self.q_pah)
+        j, g = cell_of(torch.log(u_min).clamp(self.ln_u_min[0], self.ln_u_min[-1]), self.ln_u_min)
         k, h = self._redshift_cell(ln1pz)
         bands, ratio = torch.zeros(2, len(q), self.n_band).to(theta), torch.zeros_like(q)
         for a, x in ((i, 1.0 - f), (i + 1, f)):
@@ -231,12 +248,6 @@ class TorchPhotometry(torch.nn.Module):
         log_f_agn, ebv_agn = theta[:, self.at_agn, None], theta[:, self.at_agn + 1, None]
         light, tau = self._between(ln1pz, self.agn).unbind(1)
         return torch.exp(LN_10 * log_f_agn) * ((light * torch.exp(-ebv_agn * tau)) @ self.to_band)
-
-
-def _cell(x, nodes) -> tuple[Tensor, Tensor]:
-    """Index and fraction of x between ascending nodes."""
-    i = (torch.searchsorted(nodes, x.detach().contiguous(), right=True) - 1).clamp(0, len(nodes) - 2)
-    return i, (x - nodes[i]) / (nodes[i + 1] - nodes[i])
 
 
 def _interpolate(x, table, step) -> Tensor:

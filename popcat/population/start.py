@@ -31,6 +31,7 @@ from scipy.stats import beta, gamma, truncnorm
 
 from popcat.errors import PopcatError
 from popcat.forward.photometry import Photometry
+from popcat.forward.sfh import Fractional, Lookback
 from popcat.population.distance import Galaxies
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, Synthesis
@@ -52,10 +53,15 @@ def start_prior(name: str, space: Space, photometry: Photometry) -> LogRatio:
     """A function of theta (n, d) and redshift (n,): ln of the start's prior over the training prior, (n,), up to a
     constant. `name` is "physical", "wide", "flat" (the training prior), or a TOML file as `popcat reweight` reads it.
 
-    Raises PopcatError if there is no such file or it does not fit the galaxy model.
+    Raises PopcatError if there is no such file or it does not fit the galaxy model, or for "physical" and a history
+    that is no mixture of bases.
     """
     if name == FLAT:
         return lambda theta, redshift: np.zeros(len(theta))
+    history = photometry.ingredients.history
+    if name == PHYSICAL and not isinstance(history, Lookback | Fractional):
+        raise PopcatError(f'start_prior "{PHYSICAL}": expected a history that is a mixture of bases, got '
+                          f'{type(history).__name__}: set start_prior = "{WIDE}" or "{FLAT}", or name a file')
     if name in (PHYSICAL, WIDE):
         prior = PhysicalPrior.of(space, photometry)
         return prior if name == PHYSICAL else prior.wide
@@ -82,7 +88,9 @@ class PhysicalPrior:
     def of(cls, space: Space, photometry: Photometry) -> "PhysicalPrior":
         z = np.linspace(*space.redshift_range, 2000)
         distance = 10.0 ** (photometry.ingredients.cosmology.distance_modulus(z) / 5.0) / (1.0 + z)
-        young = photometry.ingredients.bases.cumulative_sfh(np.array([1.0])).ravel()
+        t_age = float(photometry.ingredients.cosmology.age(space.redshift_range[0]))
+        unit = t_age if isinstance(photometry.ingredients.history, Fractional) else 1.0
+        young = photometry.ingredients.bases.cumulative_sfh(np.array([1.0 / unit])).ravel()
         return cls(space, 1 + int(np.argmax(young)), z, np.log(np.gradient(distance**3, z)))
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
