@@ -32,6 +32,8 @@ LYMAN_ALPHA_AA = 1215.67
 _LAF_EDGES, _DLA_EDGES = (2.2, 5.7), (3.0,)
 """1 + redshift where the numbers of absorbers change their evolution."""
 _LAF_POWERS, _DLA_POWERS = (1.2, 3.7, 5.5), (2.0, 3.0)
+_N_PART = 32
+"""Parts of a bin that a jump crosses."""
 # (c_k, q_k); then (a_k, b_k, r_k)
 _LAF_CONTINUUM = ((-0.3248, -0.9), (2.545e-2, 1.6), (5.221e-4, 3.4))
 _DLA_CONTINUUM = ((0.2113, 0.07661, 2.0), (4.696e-2, 1.779e-2, 3.0))
@@ -93,6 +95,23 @@ def transmission(wave_obs_aa: np.ndarray, redshift: float) -> np.ndarray:
     tau = _series(wave, redshift, lines.wave_aa, lines.laf, _LAF_EDGES, _LAF_POWERS)
     tau += _series(wave, redshift, lines.wave_aa, lines.dla, _DLA_EDGES, _DLA_POWERS)
     return np.exp(-tau - _continuum(wave / LYMAN_LIMIT_AA, 1.0 + redshift))
+
+
+def mean_transmission(wave_obs_aa: np.ndarray, redshift: float) -> np.ndarray:
+    """`transmission` averaged over bins: wave_obs_aa (n_wave,) are the midpoints of bins of one width.
+
+    It matters where a jump lies within a bin, above all the one at Lyman alpha, where gas has its line.
+
+    >>> wave = np.array([2430.0, 2432.0])
+    >>> bool(transmission(wave, 1.0)[0] < mean_transmission(wave, 1.0)[0] < 1.0)
+    True
+    """
+    through, width = transmission(wave_obs_aa, redshift), wave_obs_aa[1] - wave_obs_aa[0]
+    inside = np.floor((jumps_aa(redshift) - wave_obs_aa[0]) / width + 0.5)
+    crossed = np.unique(inside[(inside >= 0) & (inside < len(wave_obs_aa))].astype(int))
+    parts = wave_obs_aa[crossed, None] + width * ((np.arange(_N_PART) + 0.5) / _N_PART - 0.5)
+    through[crossed] = transmission(parts, redshift).mean(axis=1)
+    return through
 
 
 def _series(wave, redshift, line_aa, strength, edges, powers):

@@ -10,7 +10,7 @@ from popcat.forward.cosmology import CosmologyTable, cosmology_table
 from popcat.forward.gas import check_stars, load_gas
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.histories import Bases, TimeBins, model_bases, straight_bins, time_bins
-from popcat.forward.igm import jumps_aa, transmission
+from popcat.forward.igm import jumps_aa, mean_transmission, transmission
 from popcat.forward.sfh import Fractional, History, Lookback, make_history
 from popcat.galaxy_model import GalaxyModel
 
@@ -62,6 +62,10 @@ class Ingredients:
     def transmission(self, wave_obs_aa: np.ndarray, redshift: float) -> np.ndarray:
         """Fraction of a galaxy's light that reaches us through the intergalactic medium, (n_wave,)."""
         return np.ones(np.shape(wave_obs_aa)) if self.igm == "none" else transmission(wave_obs_aa, redshift)
+
+    def mean_transmission(self, wave_obs_aa: np.ndarray, redshift: float) -> np.ndarray:
+        """Its mean over bins of one width around wavelengths (n_wave,)."""
+        return np.ones(np.shape(wave_obs_aa)) if self.igm == "none" else mean_transmission(wave_obs_aa, redshift)
 
     def jumps_aa(self, redshift: float) -> np.ndarray:
         """Observed wavelengths at which `transmission` jumps."""

@@ -215,7 +215,7 @@ def _seen_at(survey: Survey, rest_frame: bool) -> tuple[float, float]:
 def _medium(ingredients: Ingredients, curves, z_range) -> Medium | None:
     """The intergalactic medium's transmission; None where no band sees any of it, as in the rest frame."""
     is_clear = ingredients.igm == "none" or not any(is_seen(curve.wave_aa[0], z_range[1]) for curve in curves)
-    return None if is_clear else ingredients.transmission
+    return None if is_clear else ingredients.mean_transmission
 
 
 def _test_spectra(age_gyr: np.ndarray, stars: np.ndarray) -> np.ndarray:
