@@ -161,7 +161,7 @@ def build_tables(
     seen_at = _seen_at(survey, rest_frame)
     wave, parts = spectra(ingredients)
     check_coverage(curves, wave, seen_at)
-    tests = wave, _test_spectra(ingredients.grid.age_gyr, parts[0])
+    tests = wave, _test_spectra(ingredients.grid.age_gyr, *parts)
     bolometric, with_lines = all_light(ingredients, tests), rest_frame and components.gas == "cloudy"
     medium = _medium(ingredients, curves, seen_at)
     columns = BandColumns(curves, tests, seen_at, components.dust_law, medium, bolometric, with_lines=with_lines)
@@ -218,9 +218,13 @@ def _medium(ingredients: Ingredients, curves, z_range) -> Medium | None:
     return None if is_clear else ingredients.mean_transmission
 
 
-def _test_spectra(age_gyr: np.ndarray, stars: np.ndarray) -> np.ndarray:
-    """Young, middle-aged and old light of a middling metallicity, of SSPs (n_Z, n_age, n_wave)."""
-    return point_weights(age_gyr, [0.005, 0.3, 3.0, 12.0]) @ stars[len(stars) // 2]
+def _test_spectra(age_gyr: np.ndarray, stars: np.ndarray, *gas: np.ndarray) -> np.ndarray:
+    """Young, middle-aged and old light of a middling metallicity, of SSPs (n_Z, n_age, n_wave); and young light with
+    that of gas (popcat.forward.component_tables.spectra), whose lines see the attenuation at one wavelength.
+    """
+    middle = len(stars) // 2
+    found = point_weights(age_gyr, [0.005, 0.3, 3.0, 12.0]) @ stars[middle]
+    return found if not gas else np.concatenate([found, found[0] + gas[1][middle].mean(axis=0)])
 
 
 def load_tables(survey: Survey, settings: GalaxyModel) -> tuple[BandTables, Ingredients]:
