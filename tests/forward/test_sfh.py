@@ -15,6 +15,7 @@ from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.forward.sfh import DelayedTau, DoublePowerLaw, Lognormal, Steps
 from popcat.forward.sfh_kernels import all_formed, rate_now, rate_now_gradient
+from popcat.forward.sfh_parametric import double_power_law
 from popcat.forward.spectrum import population, reference_fluxes
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.galaxy_model import HISTORY_PARAMETERS, GalaxyModel
@@ -205,6 +206,11 @@ def test_the_lognormal_history_has_its_peak_and_width():
 def test_the_double_power_law_has_its_slopes():
     rate = DoublePowerLaw().rate(np.array([0.3, 0.6, 0.1]), np.array([1e-5, 1e-4, 1e2, 1e3]))
     assert np.diff(np.log10(rate))[[0, 2]] == pytest.approx([10.0**0.6, -(10.0**0.3)], rel=1e-6)
+
+
+def test_the_series_of_the_double_power_law_is_good_to_1e_12():
+    x = np.linspace(0.0, 1.0, 1001)
+    np.testing.assert_allclose(np.polyval(double_power_law().coefficient[::-1], x) * (1.0 + x), 1.0, atol=1e-12)
 
 
 def test_steps_lie_as_published():
