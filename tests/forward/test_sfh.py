@@ -24,23 +24,24 @@ from popcat.survey import load_survey
 
 MIXTURES = ["fractional", "continuity", "continuity_bursty", "dirichlet"]
 MOVING = [*MIXTURES, *HISTORY_PARAMETERS]
-REDSHIFTS = [0.1, 1.0, 3.0, 6.0]
+REDSHIFTS = [0.1, 1.0, 3.0, 6.0, 12.0]
 
 
 @pytest.fixture(scope="module")
 def case():
-    """(history, redshift) -> photometry in z and Ks next to that redshift, theta (80, d) and redshift (80,)."""
+    """(history, redshift) -> photometry in H and Ks next to that redshift, theta (80, d) and redshift (80,)."""
     known, wide = {}, load_survey("galex_sdss_2mass")
 
     def function(history, redshift):
         if (history, redshift) not in known:
-            bands = tuple(band for band in wide.bands if band.name in ("z", "Ks"))
-            selection = wide.selection.model_copy(update={"band": "z"})
+            bands = tuple(band for band in wide.bands if band.name in ("H", "Ks"))
+            selection = wide.selection.model_copy(update={"band": "H"})
             near = wide.model_copy(update={"redshift_range": (redshift - 0.01, redshift + 0.01), "bands": bands,
                                            "absolute_magnitudes": (), "selection": selection})  # fmt: skip
             photometry = Photometry(near, GalaxyModel(history=history))
             rng, prior = np.random.default_rng(3), make_prior(GalaxyModel(history=history))
             theta = prior.from_unit(rng.random((80, prior.n_unconstrained)))
+            theta[:, -1] = np.maximum(theta[:, -1], -1.0)  # what the dust leaves of the far ultraviolet is not at stake
             known[history, redshift] = photometry, theta, rng.uniform(redshift - 0.009, redshift + 0.009, 80)
         return known[history, redshift]
 
@@ -295,6 +296,7 @@ def test_models_of_before_are_written_as_they_were():
         model = GalaxyModel(history=history)
         assert GalaxyModel.model_validate_json(model.model_dump_json()) == model
         assert list(parameter_fields(model))[1:-7] == list(model.history_parameters)
+    assert parameter_fields(GalaxyModel(history="dirichlet"))["beta2"][1].startswith("fraction of the mass")
 
 
 def test_the_default_history_compiles_to_tables_alone(photometry):
