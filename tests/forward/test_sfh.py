@@ -13,7 +13,7 @@ from popcat.forward.histories import load_bases
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
-from popcat.forward.sfh import DelayedTau, DoublePowerLaw, Lognormal, Steps
+from popcat.forward.sfh import DelayedTau, DoublePowerLaw, Lognormal, Steps, make_history
 from popcat.forward.sfh_kernels import all_formed, rate_now, rate_now_gradient
 from popcat.forward.sfh_parametric import double_power_law
 from popcat.forward.spectrum import population, reference_fluxes
@@ -207,6 +207,26 @@ def test_the_lognormal_history_has_its_peak_and_width():
 def test_the_double_power_law_has_its_slopes():
     rate = DoublePowerLaw().rate(np.array([0.3, 0.6, 0.1]), np.array([1e-5, 1e-4, 1e2, 1e3]))
     assert np.diff(np.log10(rate))[[0, 2]] == pytest.approx([10.0**0.6, -(10.0**0.3)], rel=1e-6)
+
+
+# Star-formation rates in Msun / yr of bagpipes 1.3.6 at z = 1 (star_formation_history.py), 1e10 Msun formed, at these
+# lookback times in Gyr: delayed, age 4 and tau 1 Gyr; lognormal, tmax 3 and fwhm 2; dblplaw, tau 3, alpha 5, beta 2.
+BAGPIPES_AGE, BAGPIPES_GYR = 5.751646943448282, np.array([0.05011872, 0.59910094, 1.99526231, 3.50751874])
+BAGPIPES = {
+    "delayed_tau": ([4.0 / BAGPIPES_AGE, -np.log10(BAGPIPES_AGE)], [0.8373116, 1.2482936, 2.9725266, 3.3130083]),
+    "lognormal": ([3.0 / BAGPIPES_AGE, 2.0 / BAGPIPES_AGE], [0.3264223, 0.7080048, 3.3840401, 2.7213066]),
+    "double_power_law": ([np.log10(5.0), np.log10(2.0), 3.0 / BAGPIPES_AGE],
+                         [0.3008668, 0.4935179, 2.0300745, 3.7317492]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("history", BAGPIPES)
+def test_formulae_are_those_of_bagpipes(history):
+    parameters, expected = BAGPIPES[history]
+    found = make_history(GalaxyModel(history=history), load_bases("popcat"))
+    formed = found.masses(np.array(parameters), np.array([0.0, BAGPIPES_AGE]), BAGPIPES_AGE)[0]
+    rates = found.rates(np.array(parameters), BAGPIPES_GYR, BAGPIPES_AGE)
+    np.testing.assert_allclose(10.0 * rates / formed, expected, rtol=1e-5)
 
 
 def test_the_series_of_the_double_power_law_is_good_to_1e_12():
