@@ -1,10 +1,10 @@
 """How well time bins stand for continuous histories: fluxes with 10 (PROVABGS), 20 and 40 bins a dex against 100.
 
-In a bin all stars have the bin's mean light and the metallicity at its middle, whatever the history does inside. Two
-families, without bursts, from the prior: the default bases, and bases as steep as popcat takes them, delayed
-exponentials t exp(-t / tau) of tau = 0.1, 0.3, 1 and 3 Gyr that begin 1, 4, 8 and 12 Gyr ago, of which one has nearly
-all stars (Dirichlet of concentration 0.1). Everything else is the slow reference popcat.forward.spectrum, so that the
-differences are of the bins alone.
+In a bin all stars have the bin's mean light and the metallicity at its middle, whatever the history does inside.
+Families without bursts, from the prior: the default bases; bases as steep as popcat takes them, delayed exponentials
+t exp(-t / tau) of tau = 0.1, 0.3, 1 and 3 Gyr that begin 1, 4, 8 and 12 Gyr ago, of which one has nearly all stars
+(Dirichlet of concentration 0.1); and every other setting of `history`. Everything else is the slow reference
+popcat.forward.spectrum, so that the differences are of the bins alone.
 """
 
 import tempfile
@@ -22,6 +22,8 @@ from popcat.survey import load_survey
 from environment import conclude, parser, print_table
 
 EXACT, COARSE = 100, (10, 20, 40)
+HISTORIES = ("fractional", "continuity", "continuity_bursty", "dirichlet", "delayed_tau", "lognormal",
+             "double_power_law")  # fmt: skip
 TAU_GYR, START_GYR = (0.1, 0.3, 1.0, 3.0), (1.0, 4.0, 8.0, 12.0)
 
 
@@ -31,21 +33,24 @@ def main():
     arguments = arguments.parse_args()
     survey = load_survey("sdss")
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for name, bases in (("default", "popcat"), ("steep", str(_steep(Path(folder)))))
-                for row in differences(name, bases, survey, arguments.galaxies)]  # fmt: skip
+        one = {"beta": {"family": "dirichlet", "concentration": [0.1] * 4}}
+        families = {"default": {}, "steep": {"bases": str(_steep(Path(folder))), "priors": one}}
+        families |= {name: {"history": name} for name in HISTORIES}
+        rows = [row for name, settings in families.items()
+                for row in differences(name, settings, survey, arguments.galaxies)]  # fmt: skip
     print_table(rows, f"Relative difference of fluxes to those with {EXACT} bins a dex")
     conclude(arguments.json, {"time_bins": rows})
 
 
-def differences(name: str, bases: str, survey, n: int) -> list[dict]:
+def differences(name: str, settings: dict, survey, n: int) -> list[dict]:
     """Root mean square and largest difference in u and r, a row a number of bins."""
     curves = load_curves(survey)
-    one = {"beta": {"family": "dirichlet", "concentration": [0.1] * 4}} if name == "steep" else {}
-    prior = make_prior(GalaxyModel(bases=bases, priors=one | {"f_burst": {"family": "fixed", "value": 0.0}}))
+    settings = settings | {"priors": settings.get("priors", {}) | {"f_burst": {"family": "fixed", "value": 0.0}}}
+    prior = make_prior(GalaxyModel(**settings))
     random = np.random.default_rng(1)
     theta = prior.from_unit(random.uniform(size=(n, prior.n_unconstrained)))
     redshift = random.uniform(*survey.redshift_range, n)
-    models = {each: load_ingredients(GalaxyModel(bases=bases, bins_per_dex=each)) for each in (*COARSE, EXACT)}
+    models = {each: load_ingredients(GalaxyModel(**settings | {"bins_per_dex": each})) for each in (*COARSE, EXACT)}
     flux = {each: reference_fluxes(theta, redshift, model, curves) for each, model in models.items()}
     rows = []
     for each in COARSE:

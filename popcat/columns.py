@@ -5,6 +5,7 @@ Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantil
 
 import hashlib
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 import pyarrow as pa
@@ -42,6 +43,12 @@ _MEANING = {
     "log_f_agn": ("log10(1)", "luminosity of the accretion disc, 0.1 to 1 micron, over that of stars and gas"),
     "ebv_agn": ("mag", "reddening E(B-V) of the nucleus"),
 }
+_RATE = {"beta": ("1", "star-formation rate in step {} of lookback time, over the sum of all steps'")}
+_STEPS = {
+    "continuity": _RATE, "continuity_bursty": _RATE,
+    "dirichlet": {"beta": ("1", "fraction of the mass, burst apart, formed in step {} of lookback time")},
+}  # fmt: skip
+"""Meanings of their own of histories of steps."""
 
 
 def parameter_fields(galaxy_model: GalaxyModel) -> dict[str, tuple[str, str]]:
@@ -50,15 +57,15 @@ def parameter_fields(galaxy_model: GalaxyModel) -> dict[str, tuple[str, str]]:
     >>> list(parameter_fields(GalaxyModel(metallicity="constant")))[5:8]
     ['f_burst', 't_burst', 'log_z']
     """
-    return _fields(make_prior(galaxy_model).names)
+    return _fields(make_prior(galaxy_model).names, _STEPS.get(galaxy_model.history, {}))
 
 
-def _fields(names) -> dict[str, tuple[str, str]]:
-    """Unit and meaning by name; bases are numbered."""
+def _fields(names, others=MappingProxyType({})) -> dict[str, tuple[str, str]]:
+    """Unit and meaning by name; bases are numbered. `others` have another meaning."""
     fields = {}
     for name in names:
         kind = name.rstrip("0123456789")
-        unit, meaning = _MEANING[kind]
+        unit, meaning = others.get(kind) or _MEANING[kind]
         fields[name] = (unit, meaning.format(name.removeprefix(kind)))
     return fields
 

@@ -66,8 +66,8 @@ class GalaxyModel(Displayed, Settings):
     binning: Literal["average", "midpoint"] = "average"
     """SSP averaged over each time bin, or at its midpoint as in the published PROVABGS code."""
     bins_per_dex: int = pydantic.Field(default=10, ge=5, le=100)
-    """Time bins a factor of ten in lookback time, from 1 Myr on: 10 as in PROVABGS; more for bases with steep histories
-    (benchmarks/time_bins.py says what that gains), at so much more table and time."""
+    """Time bins a factor of ten in lookback time, from 1 Myr on: 10 as in PROVABGS; more for steep histories, 20 or
+    40 for formulae (benchmarks/time_bins.py says what that gains), at so much more table and time."""
     birth_cloud_age_gyr: float = pydantic.Field(default=0.1, ge=0.0)
     """Stars younger than this are behind tau_bc: 0.1 in the SEDflow paper, 0.01 in its released code."""
     gas: Literal["grid", "cloudy"] = "grid"

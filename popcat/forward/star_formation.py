@@ -17,7 +17,7 @@ from popcat.forward.sfh_kernels import all_formed, bin_formed, cut_formed
 _END_GYR = 14.5
 """Beyond the age of the universe."""
 EDGES_GYR = tuple(np.concatenate([[0.0], np.geomspace(0.01, 13.8, 64)]).round(6).tolist())
-"""Edges of the bins where none are given: 8% of the lookback time wide, the first 10 Myr."""
+"""Edges of the bins where none are given: 12% of the lookback time wide, the first 10 Myr."""
 _FINE_GYR = np.union1d(np.geomspace(1e-3, _END_GYR, 400), np.linspace(0.0, _END_GYR, 400))
 
 

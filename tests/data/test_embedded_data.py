@@ -7,12 +7,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from popcat.data.derive import bases as derive_bases
+from popcat.data.derive import bases_fractional
 from popcat.data.derive import galaxies as derive_galaxies
 from popcat.survey import load_survey
 
 DATA = files("popcat") / "data"
 SFH = ("sfh1", "sfh2", "sfh3", "sfh4")
 ZH = ("zh1", "zh2")
+
+
+def test_fractional_bases_are_what_their_script_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["bases_fractional.py", "-o", str(tmp_path / "b.csv")])
+    bases_fractional.main()
+    assert (tmp_path / "b.csv").read_bytes() == (DATA / "bases_fractional.csv").read_bytes()
 
 
 @pytest.fixture(scope="module")

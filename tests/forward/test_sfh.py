@@ -13,8 +13,9 @@ from popcat.forward.histories import load_bases
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
-from popcat.forward.sfh import DelayedTau, DoublePowerLaw, Lognormal, Steps
+from popcat.forward.sfh import DelayedTau, DoublePowerLaw, Lognormal, Steps, make_history
 from popcat.forward.sfh_kernels import all_formed, rate_now, rate_now_gradient
+from popcat.forward.sfh_parametric import double_power_law
 from popcat.forward.spectrum import population, reference_fluxes
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.galaxy_model import HISTORY_PARAMETERS, GalaxyModel
@@ -23,23 +24,24 @@ from popcat.survey import load_survey
 
 MIXTURES = ["fractional", "continuity", "continuity_bursty", "dirichlet"]
 MOVING = [*MIXTURES, *HISTORY_PARAMETERS]
-REDSHIFTS = [0.1, 1.0, 3.0, 6.0]
+REDSHIFTS = [0.1, 1.0, 3.0, 6.0, 12.0]
 
 
 @pytest.fixture(scope="module")
 def case():
-    """(history, redshift) -> photometry in z and Ks next to that redshift, theta (80, d) and redshift (80,)."""
+    """(history, redshift) -> photometry in H and Ks next to that redshift, theta (80, d) and redshift (80,)."""
     known, wide = {}, load_survey("galex_sdss_2mass")
 
     def function(history, redshift):
         if (history, redshift) not in known:
-            bands = tuple(band for band in wide.bands if band.name in ("z", "Ks"))
-            selection = wide.selection.model_copy(update={"band": "z"})
+            bands = tuple(band for band in wide.bands if band.name in ("H", "Ks"))
+            selection = wide.selection.model_copy(update={"band": "H"})
             near = wide.model_copy(update={"redshift_range": (redshift - 0.01, redshift + 0.01), "bands": bands,
                                            "absolute_magnitudes": (), "selection": selection})  # fmt: skip
             photometry = Photometry(near, GalaxyModel(history=history))
             rng, prior = np.random.default_rng(3), make_prior(GalaxyModel(history=history))
             theta = prior.from_unit(rng.random((80, prior.n_unconstrained)))
+            theta[:, -1] = np.maximum(theta[:, -1], -1.0)  # what the dust leaves of the far ultraviolet is not at stake
             known[history, redshift] = photometry, theta, rng.uniform(redshift - 0.009, redshift + 0.009, 80)
         return known[history, redshift]
 
@@ -207,6 +209,31 @@ def test_the_double_power_law_has_its_slopes():
     assert np.diff(np.log10(rate))[[0, 2]] == pytest.approx([10.0**0.6, -(10.0**0.3)], rel=1e-6)
 
 
+# Star-formation rates in Msun / yr of bagpipes 1.3.6 at z = 1 (star_formation_history.py), 1e10 Msun formed, at these
+# lookback times in Gyr: delayed, age 4 and tau 1 Gyr; lognormal, tmax 3 and fwhm 2; dblplaw, tau 3, alpha 5, beta 2.
+BAGPIPES_AGE, BAGPIPES_GYR = 5.751646943448282, np.array([0.05011872, 0.59910094, 1.99526231, 3.50751874])
+BAGPIPES = {
+    "delayed_tau": ([4.0 / BAGPIPES_AGE, -np.log10(BAGPIPES_AGE)], [0.8373116, 1.2482936, 2.9725266, 3.3130083]),
+    "lognormal": ([3.0 / BAGPIPES_AGE, 2.0 / BAGPIPES_AGE], [0.3264223, 0.7080048, 3.3840401, 2.7213066]),
+    "double_power_law": ([np.log10(5.0), np.log10(2.0), 3.0 / BAGPIPES_AGE],
+                         [0.3008668, 0.4935179, 2.0300745, 3.7317492]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("history", BAGPIPES)
+def test_formulae_are_those_of_bagpipes(history):
+    parameters, expected = BAGPIPES[history]
+    found = make_history(GalaxyModel(history=history), load_bases("popcat"))
+    formed = found.masses(np.array(parameters), np.array([0.0, BAGPIPES_AGE]), BAGPIPES_AGE)[0]
+    rates = found.rates(np.array(parameters), BAGPIPES_GYR, BAGPIPES_AGE)
+    np.testing.assert_allclose(10.0 * rates / formed, expected, rtol=1e-5)
+
+
+def test_the_series_of_the_double_power_law_is_good_to_1e_12():
+    x = np.linspace(0.0, 1.0, 1001)
+    np.testing.assert_allclose(np.polyval(double_power_law().coefficient[::-1], x) * (1.0 + x), 1.0, atol=1e-12)
+
+
 def test_steps_lie_as_published():
     """Leja et al. 2019: 30 and 100 Myr, the last from 0.85 of the age of the universe, equal in ln t between."""
     edges = Steps(7, by_mass=False).edges(13.0)
@@ -289,6 +316,7 @@ def test_models_of_before_are_written_as_they_were():
         model = GalaxyModel(history=history)
         assert GalaxyModel.model_validate_json(model.model_dump_json()) == model
         assert list(parameter_fields(model))[1:-7] == list(model.history_parameters)
+    assert parameter_fields(GalaxyModel(history="dirichlet"))["beta2"][1].startswith("fraction of the mass")
 
 
 def test_the_default_history_compiles_to_tables_alone(photometry):

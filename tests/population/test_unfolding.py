@@ -73,6 +73,21 @@ def test_the_starts_draws_and_its_density_agree(any_model):
         assert mean == pytest.approx(chosen[(chosen > low) & (chosen < high)].mean(), abs=0.35 * chosen.std())
 
 
+@pytest.mark.parametrize("history", ["fractional", "continuity", "delayed_tau"])
+def test_a_start_knows_the_history(history):
+    survey, model = load_survey("sdss"), GalaxyModel(history=history)
+    narrow = survey.model_copy(update={"redshift_range": (0.1, 0.12)})
+    space, photometry = Space(make_prior(model), narrow.redshift_range), Photometry(narrow, model)
+    theta, _, log_weight = sample_start("wide", 500, space, photometry, np.random.default_rng(0))
+    assert space.prior.contains(theta).all() and np.isfinite(log_weight).all()
+    if history == "fractional":
+        assert PhysicalPrior.of(space, photometry).youngest == 1
+        assert np.isfinite(sample_start("physical", 500, space, photometry, np.random.default_rng(0))[2]).all()
+    else:
+        with pytest.raises(PopcatError, match='start_prior "physical": expected a history that is a mixture of bases'):
+            sample_start("physical", 500, space, photometry, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("others", [2, 3, 5])
 @pytest.mark.parametrize("a", [0.2, 2.0])
 def test_young_stars_have_their_law_whatever_the_number_of_bases(others, a):
