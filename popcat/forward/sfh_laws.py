@@ -30,8 +30,6 @@ from popcat.forward.sfh_parametric import (
     LognormalLaw,
     double_power_law,
     parametric_gradient,
-    parametric_line,
-    parametric_line_gradient,
     parametric_masses,
 )
 
@@ -111,14 +109,6 @@ def masses_gradient(law, beta, t_age, edges, last, d_mass, grad):
     """Gradient of `masses`: added to grad[1:]; that in t_age is returned."""
 
 
-def rate_line(law, beta, t_age):
-    """Value and slope of the star-formation rate at lookback time 0, in the masses' unit per Gyr, and per Gyr^2."""
-
-
-def rate_line_gradient(law, beta, t_age, d_value, d_slope, grad):
-    """Gradient of `rate_line`, as that of `masses_gradient`."""
-
-
 def _fractional_masses(law, beta, t_age, edges, last, mass):
     node, i, below = law.node, 0, 0.0
     for j in range(last + 1):
@@ -146,19 +136,6 @@ def _fractional_gradient(law, beta, t_age, edges, last, d_mass, grad):
         if j < last:
             d_t_age -= d_above * (mixture(beta, law.value[i]) + x * mixture(beta, law.slope[i])) * u / t_age
     return d_t_age
-
-
-def _fractional_line(law, beta, t_age):
-    return mixture(beta, law.value[0]) / t_age, mixture(beta, law.slope[0]) / t_age**2
-
-
-def _fractional_line_gradient(law, beta, t_age, d_value, d_slope, grad):
-    value, slope = 0.0, 0.0
-    for k in range(len(beta)):
-        value += beta[k] * law.value[0, k]
-        slope += beta[k] * law.slope[0, k]
-        grad[1 + k] += d_value * law.value[0, k] / t_age + d_slope * law.slope[0, k] / t_age**2
-    return -d_value * value / t_age**2 - 2.0 * d_slope * slope / t_age**3
 
 
 @kernel(inline="always")
@@ -244,20 +221,10 @@ def _leave_step(law, k, rate, d_rate, width, widens, grad):
     return -d_rate * rate / width * widens
 
 
-def _steps_line(law, beta, t_age):
-    end, _ = _step_edge(1, len(beta), 0.0, 1.0, t_age)
-    return _step_rate(law.by_mass, beta[0], end), 0.0
-
-
-def _steps_line_gradient(law, beta, t_age, d_value, d_slope, grad):
-    end, moves = _step_edge(1, len(beta), 0.0, 1.0, t_age)
-    return _leave_step(law, 0, _step_rate(law.by_mass, beta[0], end), d_value, end, moves, grad)
-
-
 _KERNELS = {
-    FractionalLaw: (_fractional_masses, _fractional_gradient, _fractional_line, _fractional_line_gradient),
-    StepsLaw: (_steps_masses, _steps_gradient, _steps_line, _steps_line_gradient),
-} | dict.fromkeys(PARAMETRIC, (parametric_masses, parametric_gradient, parametric_line, parametric_line_gradient))
+    FractionalLaw: (_fractional_masses, _fractional_gradient),
+    StepsLaw: (_steps_masses, _steps_gradient),
+} | dict.fromkeys(PARAMETRIC, (parametric_masses, parametric_gradient))
 
 
 def _kernel_of(law, which: int):
@@ -272,13 +239,3 @@ def _masses(law, beta, t_age, edges, last, mass):
 @kernel_overload(masses_gradient)
 def _masses_gradient(law, beta, t_age, edges, last, d_mass, grad):
     return _kernel_of(law, 1)
-
-
-@kernel_overload(rate_line)
-def _rate_line(law, beta, t_age):
-    return _kernel_of(law, 2)
-
-
-@kernel_overload(rate_line_gradient)
-def _rate_line_gradient(law, beta, t_age, d_value, d_slope, grad):
-    return _kernel_of(law, 3)

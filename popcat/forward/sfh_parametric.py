@@ -60,14 +60,6 @@ def slopes(law, p, time):
     """Derivatives of G: in T, and in the history's columns of theta."""
 
 
-def present(law, p):
-    """dG / dT at T = 1, and its derivative in T."""
-
-
-def present_slopes(law, p):
-    """Derivatives of both in the history's columns of theta: a tuple each."""
-
-
 def _delayed_prepare(law, beta):
     return beta[0], fast_exp(-_LN_10 * beta[1])
 
@@ -81,19 +73,6 @@ def _delayed_slopes(law, p, time):
     x = max(time - 1.0 + p[0], 0.0) * p[1]
     rate = x * fast_exp(-x)
     return rate * p[1], rate * p[1], -_LN_10 * rate * x
-
-
-def _delayed_present(law, p):
-    x = p[0] * p[1]
-    return x * fast_exp(-x) * p[1], (1.0 - x) * fast_exp(-x) * p[1] ** 2
-
-
-def _delayed_present_slopes(law, p):
-    x = p[0] * p[1]
-    left, per = fast_exp(-x), p[1]
-    of_rate = (1.0 - x) * left * per**2, -_LN_10 * (2.0 - x) * x * left * per
-    of_slope = (x - 2.0) * left * per**3, -_LN_10 * ((x - 2.0) * x + 2.0 * (1.0 - x)) * left * per**2
-    return of_rate, of_slope
 
 
 @kernel(inline="always")
@@ -133,22 +112,6 @@ def _lognormal_slopes(law, p, time):
     s_peak, s_width, m_peak, m_width = _lognormal_by_column(p)
     density = _normal(z) / p[2]
     return density / time, -density * (m_peak + z * s_peak), -density * (m_width + z * s_width)
-
-
-def _lognormal_present(law, p):
-    z = -p[3] / p[2]
-    rate = _normal(z) / p[2]
-    return rate, -rate * (z / p[2] + 1.0)
-
-
-def _lognormal_present_slopes(law, p):
-    z = -p[3] / p[2]
-    rate, steep = _normal(z) / p[2], z / p[2] + 1.0
-    s_peak, s_width, m_peak, m_width = _lognormal_by_column(p)
-    z_peak, z_width = -(m_peak + z * s_peak) / p[2], -(m_width + z * s_width) / p[2]
-    r_peak, r_width = -rate * (z * z_peak + s_peak / p[2]), -rate * (z * z_width + s_width / p[2])
-    steep_peak, steep_width = (z_peak - z * s_peak / p[2]) / p[2], (z_width - z * s_width / p[2]) / p[2]
-    return (r_peak, r_width), (-r_peak * steep - rate * steep_peak, -r_width * steep - rate * steep_width)
 
 
 # With q = (alpha + beta) ln(T / tau) and a = (beta + 1) / (alpha + beta), dG / dq = e^(a q) / (1 + e^q), whose
@@ -248,38 +211,11 @@ def _double_slopes(law, p, time):
     return (rate * both / time if time > 0.0 else 0.0), by_falling, by_rising, -rate * both / tau
 
 
-def _double_present(law, p):
-    _, rising, tau, both, a = p
-    q = -both * math.log(tau)
-    after = 1.0 / (1.0 + fast_exp(-q))
-    rate = both * fast_exp((a - 1.0) * q) * after
-    return rate, rate * (rising - both * after)
-
-
-def _double_present_slopes(law, p):
-    falling, rising, tau, both, a = p
-    x = -math.log(tau)
-    q = both * x
-    after = 1.0 / (1.0 + fast_exp(-q))
-    turns = after * (1.0 - after)
-    rate, steep = both * fast_exp((a - 1.0) * q) * after, rising - both * after
-    ln_falling = _LN_10 * falling * (1.0 / both - after * x)
-    ln_rising = _LN_10 * rising * (1.0 / both + x - after * x)
-    ln_tau = -(rising + 1.0 - both * after) / tau
-    s_falling = -_LN_10 * falling * (after + both * turns * x)
-    s_rising = _LN_10 * rising * (1.0 - after - both * turns * x)
-    s_tau = both * both * turns / tau
-    of_slope = (rate * (ln_falling * steep + s_falling), rate * (ln_rising * steep + s_rising),
-                rate * (ln_tau * steep + s_tau))  # fmt: skip
-    return (rate * ln_falling, rate * ln_rising, rate * ln_tau), of_slope
-
-
 _KERNELS = {
-    DelayedTauLaw: (_delayed_prepare, _delayed_primitive, _delayed_slopes, _delayed_present, _delayed_present_slopes),
-    LognormalLaw: (_lognormal_prepare, _lognormal_primitive, _lognormal_slopes, _lognormal_present,
-                   _lognormal_present_slopes),
-    DoublePowerLawLaw: (_double_prepare, _double_primitive, _double_slopes, _double_present, _double_present_slopes),
-}  # fmt: skip
+    DelayedTauLaw: (_delayed_prepare, _delayed_primitive, _delayed_slopes),
+    LognormalLaw: (_lognormal_prepare, _lognormal_primitive, _lognormal_slopes),
+    DoublePowerLawLaw: (_double_prepare, _double_primitive, _double_slopes),
+}
 PARAMETRIC = tuple(_KERNELS)
 
 
@@ -296,16 +232,6 @@ def _primitive(law, p, time):
 @kernel_overload(slopes)
 def _slopes(law, p, time):
     return _KERNELS[law.instance_class][2]
-
-
-@kernel_overload(present)
-def _present(law, p):
-    return _KERNELS[law.instance_class][3]
-
-
-@kernel_overload(present_slopes)
-def _present_slopes(law, p):
-    return _KERNELS[law.instance_class][4]
 
 
 def parametric_masses(law, beta, t_age, edges, last, mass):
@@ -330,17 +256,3 @@ def parametric_gradient(law, beta, t_age, edges, last, d_mass, grad):
         if j <= last:
             d_t_age += d_primitive * slope[0] * since / t_age
     return d_t_age
-
-
-def parametric_line(law, beta, t_age):
-    rate, slope = present(law, prepare(law, beta))
-    return rate / t_age, -slope / t_age**2
-
-
-def parametric_line_gradient(law, beta, t_age, d_value, d_slope, grad):
-    p = prepare(law, beta)
-    rate, slope = present(law, p)
-    of_rate, of_slope = present_slopes(law, p)
-    for k in range(len(beta)):
-        grad[1 + k] += d_value * of_rate[k] / t_age - d_slope * of_slope[k] / t_age**2
-    return -d_value * rate / t_age**2 + 2.0 * d_slope * slope / t_age**3

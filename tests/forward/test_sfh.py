@@ -14,7 +14,6 @@ from popcat.forward.ingredients import load_ingredients
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.forward.sfh import DelayedTau, DoublePowerLaw, Lognormal, Steps, make_history
-from popcat.forward.sfh_kernels import all_formed, rate_now, rate_now_gradient
 from popcat.forward.sfh_parametric import double_power_law
 from popcat.forward.spectrum import population, reference_fluxes
 from popcat.forward.torch_photometry import TorchPhotometry
@@ -123,50 +122,6 @@ def test_properties_agree_with_the_population_and_the_history(case, history, red
             formed = (1.0 - f_burst) * mass[0] / mass.sum() + (f_burst if t_burst < window else 0.0)
             rate = max(formed / (window * 1e9), 1e-14)
             assert 10.0 ** (out[name][i] - row[0]) == pytest.approx(rate, rel=1e-9)
-
-
-@numba.njit
-def now(h, beta, t_age):
-    return rate_now(h.law, beta, h.sfh_line, t_age)
-
-
-@numba.njit
-def whole(h, beta, t_age):
-    x = np.searchsorted(-h.age, -t_age)
-    return all_formed(h.law, beta, float(x), h.cumulative_at_age, h.age[x], np.array([0.0, 99.0]), 0, np.zeros(1))
-
-
-@numba.njit
-def now_gradient(h, beta, t_age, d_value, d_slope, grad):
-    return rate_now_gradient(h.law, beta, h.sfh_line, t_age, d_value, d_slope, grad)
-
-
-@pytest.mark.parametrize("history", ["lookback", *MOVING])
-def test_the_rate_now_is_that_of_the_reference_and_has_its_gradient(case, history):
-    photometry, theta, z = case(history, 3.0)
-    model, h = photometry.ingredients, photometry.histories
-    for row, t_age in zip(theta[:10], model.cosmology.age(z), strict=False):
-        beta, t_age = tuple(row[1 : 1 + model.n_sfh].tolist()), float(t_age)
-        t_age = float(h.age[np.searchsorted(-h.age, -t_age)])
-        value, slope = now(h, beta, t_age)
-        unit = model.history.masses(np.array(beta), np.array([0.0, t_age]), t_age)[0] / whole(h, beta, t_age)
-        low, high = model.history.rates(np.array(beta), np.array([0.0, 1e-6]), t_age) / unit
-        assert value == pytest.approx(low, rel=1e-9)
-        assert slope == pytest.approx((high - low) / 1e-6, rel=1e-4, abs=1e-6 * value)
-        grad = np.zeros(len(row))
-        d_age = now_gradient(h, beta, t_age, 2.0, -0.3, grad)
-
-        def combined(beta, t_age):
-            one, two = now(h, tuple(beta), t_age)
-            return 2.0 * one - 0.3 * two
-
-        size = abs(2.0 * value) + abs(0.3 * slope) + 1e-3
-        assert d_age == pytest.approx((combined(beta, t_age + 1e-6) - combined(beta, t_age - 1e-6)) / 2e-6,
-                                      rel=1e-6, abs=1e-6 * size)  # fmt: skip
-        for k in range(model.n_sfh):
-            step = 1e-6 * np.eye(model.n_sfh)[k]
-            change = combined((beta + step).tolist(), t_age) - combined((beta - step).tolist(), t_age)
-            assert grad[1 + k] == pytest.approx(change / 2e-6, rel=1e-6, abs=1e-6 * size)
 
 
 @pytest.mark.parametrize("history", ["lookback", *MOVING])
