@@ -20,13 +20,9 @@ _N_TERM = 16
 class DelayedTauLaw(NamedTuple):
     """T e^(-T / tau) since the onset."""
 
-    n_column: int = 2
-
 
 class LognormalLaw(NamedTuple):
     """Gaussian in ln T."""
-
-    n_column: int = 2
 
 
 class DoublePowerLawLaw(NamedTuple):
