@@ -7,7 +7,7 @@ from torch import Tensor
 
 from popcat.forward.sfh import FIRST_STEPS_GYR, LAST_STEP
 from popcat.forward.sfh_laws import FractionalLaw, Law, StepsLaw
-from popcat.forward.sfh_parametric import DelayedTauLaw, DoublePowerLawLaw, LognormalLaw
+from popcat.forward.sfh_parametric import ENDS, DelayedTauLaw, DoublePowerLawLaw, LognormalLaw
 
 
 class Masses(torch.nn.Module):
@@ -90,7 +90,7 @@ class DoublePowerLawMasses(ParametricMasses):
         alpha, beta = 10.0 ** column[0], 10.0 ** column[1]
         a = (beta + 1.0) / (alpha + beta)
         q = (alpha + beta) * torch.log(time.clamp(min=1e-30) / column[2])
-        before, after, ends = q.clamp(max=0.0), q.clamp(min=0.0), alpha > 1.01
+        before, after, ends = q.clamp(max=0.0), q.clamp(min=0.0), alpha > ENDS
         early, left, late = torch.zeros_like(q), torch.zeros_like(q), torch.zeros_like(q)
         for k, coefficient in enumerate(self.coefficient):
             early = early + coefficient * torch.exp((a + k) * before) / (a + k)

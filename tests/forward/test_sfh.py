@@ -328,6 +328,9 @@ def test_models_of_before_are_written_as_they_were():
         model = GalaxyModel(history=history)
         assert GalaxyModel.model_validate_json(model.model_dump_json()) == model
         assert list(parameter_fields(model))[1:-7] == list(model.history_parameters)
+        few = GalaxyModel(history=history, bins_per_dex=10)
+        assert GalaxyModel.model_validate_json(few.model_dump_json()) == few
+        assert history not in HISTORY_PARAMETERS or model.bins_per_dex >= 20
     assert parameter_fields(GalaxyModel(history="dirichlet"))["beta2"][1].startswith("fraction of the mass")
 
 
