@@ -35,7 +35,8 @@ HISTORY_PARAMETERS = {
 }
 """Parametric histories, and their parameters."""
 _N_BASES = {"fractional": 6, **dict.fromkeys(STEPS, 7)}
-"""Numbers of bases or steps of histories, where none is given."""
+_BINS_PER_DEX = {"continuity_bursty": 20, "delayed_tau": 20, "lognormal": 20, "double_power_law": 40}
+"""Defaults of histories for which they are not those of bases in lookback time."""
 
 
 class GalaxyModel(Displayed, Settings):
@@ -66,8 +67,9 @@ class GalaxyModel(Displayed, Settings):
     binning: Literal["average", "midpoint"] = "average"
     """SSP averaged over each time bin, or at its midpoint as in the published PROVABGS code."""
     bins_per_dex: int = pydantic.Field(default=10, ge=5, le=100)
-    """Time bins a factor of ten in lookback time, from 1 Myr on: 10 as in PROVABGS; more for steep histories, 20 or
-    40 for formulae (benchmarks/time_bins.py says what that gains), at so much more table and time."""
+    """Time bins a factor of ten in lookback time, from 1 Myr on: 10 as in PROVABGS; more for bases with steep histories
+    (benchmarks/time_bins.py says what that gains), at so much more table and time. 20 by default for
+    "continuity_bursty", "delayed_tau" and "lognormal", 40 for "double_power_law"."""
     birth_cloud_age_gyr: float = pydantic.Field(default=0.1, ge=0.0)
     """Stars younger than this are behind tau_bc: 0.1 in the SEDflow paper, 0.01 in its released code."""
     gas: Literal["grid", "cloudy"] = "grid"
@@ -94,9 +96,11 @@ class GalaxyModel(Displayed, Settings):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _number_of_bases(cls, given):
-        number = _N_BASES.get(str(given.get("history"))) if isinstance(given, dict) else None
-        return given if number is None else {"n_sfh_bases": number, **given}
+    def _defaults_of_history(cls, given):
+        if not isinstance(given, dict):
+            return given
+        history, tables = str(given.get("history")), {"n_sfh_bases": _N_BASES, "bins_per_dex": _BINS_PER_DEX}
+        return {name: table[history] for name, table in tables.items() if history in table} | given
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
@@ -117,9 +121,9 @@ class GalaxyModel(Displayed, Settings):
     @property
     def _later(self) -> set[str]:
         """Settings that came later and are what they were before."""
-        fields = type(self).model_fields
+        fields, own = type(self).model_fields, {"bins_per_dex"} if self.history in _BINS_PER_DEX else set()
         before = {name: fields[name].get_default(call_default_factory=True) for name in _LATER} | _BEFORE
-        return {name for name in _LATER if getattr(self, name) == before[name]}
+        return {name for name in _LATER if name not in own and getattr(self, name) == before[name]}
 
     def _facts(self) -> dict[str, object]:
         hidden = self._later - set(_BEFORE) | {"priors"}

@@ -11,7 +11,7 @@ from popcat.forward.sfh_laws import column_mixture, masses, masses_gradient, mix
 
 
 def all_formed(law, beta, x, at_age, t_age, edges, last, formed):
-    """Mass formed by t_age; but for bases in lookback time `formed`, of the bins 0 to `last`, is filled too.
+    """Mass formed by t_age. A history that moves also fills `formed`, the mass in the time bins 0 to `last`.
 
     x is the position in the cosmology's tables, at_age (n, n_sfh) the integral of bases in lookback time there.
     """
@@ -56,7 +56,7 @@ def _cut_formed(law, beta, cumulative, last, total, formed):
 
 
 def formed_so_far(law, beta, x, at_age, last, formed):
-    """What `all_formed` returned, which filled `formed`."""
+    """What `all_formed` returned, from the `formed` that it filled."""
 
 
 @kernel_overload(formed_so_far)

@@ -15,18 +15,16 @@ from popcat.forward.quadrature import fast_exp, kernel, kernel_overload
 _LN_10 = float(np.log(10.0))
 _WIDTH = float(np.sqrt(2.0 * np.log(2.0)))
 _N_TERM = 16
+ENDS = 1.01
+"""A double power law that falls faster than this has formed a finite mass by the end of time, and not a huge one."""
 
 
 class DelayedTauLaw(NamedTuple):
     """T e^(-T / tau) since the onset."""
 
-    n_column: int = 2
-
 
 class LognormalLaw(NamedTuple):
     """Gaussian in ln T."""
-
-    n_column: int = 2
 
 
 class DoublePowerLawLaw(NamedTuple):
@@ -37,7 +35,7 @@ class DoublePowerLawLaw(NamedTuple):
 
 
 def double_power_law() -> DoublePowerLawLaw:
-    """The law with its coefficients, good to 6^-n_term."""
+    """The law with its coefficients, good to 5.8^-n_term."""
     d = (3.0 + np.sqrt(8.0)) ** _N_TERM
     d = 0.5 * (d + 1.0 / d)
     b, c, found = -1.0, -d, []
@@ -122,13 +120,12 @@ def _lognormal_slopes(law, p, time):
 def _double_prepare(law, beta):
     falling, rising, tau = fast_exp(_LN_10 * beta[0]), fast_exp(_LN_10 * beta[1]), beta[2]
     both = falling + rising
-    return falling, rising, tau, both, (rising + 1.0) / both
-
-
-@kernel(inline="always")
-def _double_ends(p):
-    """Whether the mass formed by the end of time is finite, far enough from not being so."""
-    return p[0] > 1.01
+    a = (rising + 1.0) / both
+    whole, by_a = _double_early(law.coefficient, a, 0.0)
+    if falling > ENDS:
+        sine, cosine = math.sin(math.pi * a), math.cos(math.pi * a)
+        whole, by_a = math.pi / sine, -((math.pi / sine) ** 2) * cosine
+    return falling, rising, tau, both, a, whole, by_a
 
 
 @kernel(inline="always")
@@ -178,25 +175,21 @@ def _double_late(coefficient, a, q):
 @kernel(inline="always")
 def _double_primitive_and_slope(coefficient, p, time):
     """G, its derivative in a, that in q, and ln(T / tau)."""
-    a, ends = p[4], _double_ends(p)
-    angle = math.pi * a
-    whole, whole_by_a = 0.0, 0.0
-    if ends:
-        whole, whole_by_a = math.pi / math.sin(angle), -math.pi**2 * math.cos(angle) / math.sin(angle) ** 2
+    a, ends, whole, whole_by_a = p[4], p[0] > ENDS, p[5], p[6]
+    before, before_by_a = (whole, whole_by_a) if ends else (0.0, 0.0)
     if time <= 0.0:
-        return -whole, -whole_by_a, 0.0, 0.0
+        return -before, -before_by_a, 0.0, 0.0
     x = math.log(time / p[2])
     q = p[3] * x
     if q <= 0.0:
         formed, by_a = _double_early(coefficient, a, q)
-        return formed - whole, by_a - whole_by_a, fast_exp(a * q) / (1.0 + fast_exp(q)), x
+        return formed - before, by_a - before_by_a, fast_exp(a * q) / (1.0 + fast_exp(q)), x
     rate = fast_exp((a - 1.0) * q) / (1.0 + fast_exp(-q))
     if ends:
         left, by_a = _double_left(coefficient, a, q)
         return -left, -by_a, rate, x
-    late, late_by_a = _double_late(coefficient, a, q)
-    early, early_by_a = _double_early(coefficient, a, 0.0)
-    return early + late, early_by_a + late_by_a, rate, x
+    late, by_a = _double_late(coefficient, a, q)
+    return whole + late, whole_by_a + by_a, rate, x
 
 
 def _double_primitive(law, p, time):
@@ -205,7 +198,7 @@ def _double_primitive(law, p, time):
 
 def _double_slopes(law, p, time):
     _, by_a, rate, x = _double_primitive_and_slope(law.coefficient, p, time)
-    falling, rising, tau, both, a = p
+    falling, rising, tau, both, a, _, _ = p
     by_falling = _LN_10 * falling * (rate * x - by_a * a / both)
     by_rising = _LN_10 * rising * (rate * x + by_a * (1.0 - a) / both)
     return (rate * both / time if time > 0.0 else 0.0), by_falling, by_rising, -rate * both / tau

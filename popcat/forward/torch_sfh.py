@@ -7,7 +7,7 @@ from torch import Tensor
 
 from popcat.forward.sfh import FIRST_STEPS_GYR, LAST_STEP
 from popcat.forward.sfh_laws import FractionalLaw, Law, StepsLaw
-from popcat.forward.sfh_parametric import DelayedTauLaw, DoublePowerLawLaw, LognormalLaw
+from popcat.forward.sfh_parametric import ENDS, DelayedTauLaw, DoublePowerLawLaw, LognormalLaw
 
 
 class Masses(torch.nn.Module):
@@ -57,8 +57,9 @@ class StepsMasses(Masses):
 
 class ParametricMasses(Masses):
     def forward(self, beta, edges, t_age):
-        formed = self.formed(beta.T[:, :, None], (1.0 - edges / t_age[:, None]).clamp(min=0.0))
-        return -torch.diff(formed, dim=1)
+        # in double precision: the youngest bins are short differences of long times
+        time = (1.0 - edges.double() / t_age.double()[:, None]).clamp(min=0.0)
+        return -torch.diff(self.formed(beta.double().T[:, :, None], time), dim=1).to(beta)
 
     def formed(self, column: Tensor, time: Tensor) -> Tensor:
         """The primitive of the rate, (n, n_edge), of columns (n_column, n, 1) at cosmic times over the age."""
@@ -81,17 +82,15 @@ class LognormalMasses(ParametricMasses):
 
 
 class DoublePowerLawMasses(ParametricMasses):
-    coefficient: Tensor
-
-    def __init__(self, law: DoublePowerLawLaw, dtype: torch.dtype):
+    def __init__(self, law: DoublePowerLawLaw):
         super().__init__()
-        self.register_buffer("coefficient", torch.tensor(law.coefficient, dtype=dtype))
+        self.coefficient = law.coefficient.tolist()
 
     def formed(self, column, time):
         alpha, beta = 10.0 ** column[0], 10.0 ** column[1]
         a = (beta + 1.0) / (alpha + beta)
         q = (alpha + beta) * torch.log(time.clamp(min=1e-30) / column[2])
-        before, after, ends = q.clamp(max=0.0), q.clamp(min=0.0), alpha > 1.01
+        before, after, ends = q.clamp(max=0.0), q.clamp(min=0.0), alpha > ENDS
         early, left, late = torch.zeros_like(q), torch.zeros_like(q), torch.zeros_like(q)
         for k, coefficient in enumerate(self.coefficient):
             early = early + coefficient * torch.exp((a + k) * before) / (a + k)
@@ -118,7 +117,7 @@ def make_masses(law: Law | None, n_sfh: int, dtype: torch.dtype) -> Masses | Non
     if isinstance(law, StepsLaw):
         return StepsMasses(n_sfh, law.by_mass)
     if isinstance(law, DoublePowerLawLaw):
-        return DoublePowerLawMasses(law, dtype)
+        return DoublePowerLawMasses(law)
     return {DelayedTauLaw: DelayedTauMasses, LognormalLaw: LognormalMasses}[type(law)]() if law is not None else None
 
 

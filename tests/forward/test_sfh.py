@@ -23,6 +23,7 @@ from popcat.survey import load_survey
 
 MIXTURES = ["fractional", "continuity", "continuity_bursty", "dirichlet"]
 MOVING = [*MIXTURES, *HISTORY_PARAMETERS]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 REDSHIFTS = [0.1, 1.0, 3.0, 6.0, 12.0]
 
 
@@ -91,18 +92,29 @@ def test_every_derivative_agrees_with_finite_differences(precise, history, redsh
         assert np.max((np.abs(0.5 * (left + right) - exact[:, column]) / size)[smooth]) < tolerance
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("redshift", REDSHIFTS)
 @pytest.mark.parametrize("history", MOVING)
-def test_the_torch_twin_agrees(precise, history, redshift):
+def test_the_torch_twin_agrees(precise, history, redshift, device):
     photometry, theta, z, v = precise(history, redshift)
     flux, grad, grad_z = photometry.flux_vjp(theta, z, v)
-    inputs = torch.tensor(theta, requires_grad=True), torch.tensor(z, requires_grad=True)
-    twin = TorchPhotometry(photometry, dtype=torch.float64)(*inputs)
-    torch.sum(torch.tensor(v) * twin).backward()
+    inputs = [torch.tensor(x, device=device, requires_grad=True) for x in (theta, z)]
+    twin = TorchPhotometry(photometry, dtype=torch.float64).to(device)(*inputs)
+    torch.sum(torch.tensor(v, device=device) * twin).backward()
+    found, by_theta, by_z = (x.detach().cpu().numpy() for x in (twin, inputs[0].grad, inputs[1].grad))
     size = np.sum(np.abs(v * flux), axis=1)
-    np.testing.assert_allclose(twin.detach().numpy(), flux, rtol=1e-9)
-    assert np.max(np.abs(inputs[0].grad.numpy() - grad) / (size[:, None] + np.abs(grad))) < 1e-9
-    assert np.max(np.abs(inputs[1].grad.numpy() - grad_z) / (size + np.abs(grad_z))) < 1e-9
+    np.testing.assert_allclose(found, flux, rtol=1e-9)
+    assert np.max(np.abs(by_theta - grad) / (size[:, None] + np.abs(grad))) < 1e-9
+    assert np.max(np.abs(by_z - grad_z) / (size + np.abs(grad_z))) < 1e-9
+
+
+@pytest.mark.parametrize("history", MOVING)
+def test_the_torch_twin_is_good_in_single_precision_too(case, history):
+    photometry, theta, z = case(history, 3.0)
+    twin = TorchPhotometry(photometry)
+    with torch.no_grad():
+        flux = twin(torch.tensor(theta).to(twin.light), torch.tensor(z).to(twin.light)).numpy()
+    assert np.quantile(np.abs(flux / photometry.flux(theta, z) - 1.0), 0.95) < 1e-4
 
 
 @pytest.mark.parametrize("redshift", [0.1, 6.0])
@@ -271,6 +283,9 @@ def test_models_of_before_are_written_as_they_were():
         model = GalaxyModel(history=history)
         assert GalaxyModel.model_validate_json(model.model_dump_json()) == model
         assert list(parameter_fields(model))[1:-7] == list(model.history_parameters)
+        few = GalaxyModel(history=history, bins_per_dex=10)
+        assert GalaxyModel.model_validate_json(few.model_dump_json()) == few
+        assert history not in HISTORY_PARAMETERS or model.bins_per_dex >= 20
     assert parameter_fields(GalaxyModel(history="dirichlet"))["beta2"][1].startswith("fraction of the mass")
 
 
