@@ -103,7 +103,7 @@ def test_every_derivative_agrees_with_finite_differences(made, name):
             sides.append((np.sum(v * photometry.flux(moved, z), axis=1) - here) / (sign * step))
         size = np.sum(np.abs(v * flux), axis=1) + np.abs(exact)
         smooth = np.abs(sides[1] - sides[0]) < 2e-5 * size
-        assert np.mean(smooth) > 0.95
+        assert np.mean(smooth) > 0.9
         assert np.max(np.abs(0.5 * (sides[0] + sides[1]) - exact)[smooth] / size[smooth]) < 1e-5
     photometry.kernel_tables = single
 
