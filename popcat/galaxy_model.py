@@ -21,8 +21,8 @@ LAW_PARAMETERS = {
 _GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
 _DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
 _AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
-_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm", "history")
-_BEFORE = {"igm": "none"}
+_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm", "history", "remnants")
+_BEFORE = {"igm": "none", "remnants": "none"}
 """What those that came later were before, where that is not their default."""
 OF_BASES = ("lookback", "fractional")
 """Histories that are mixtures of bases."""
@@ -82,6 +82,9 @@ class GalaxyModel(Displayed, Settings):
     """Active nucleus: none, or disc and hot dust of Temple et al. 2021, log_f_agn of the light, reddened by ebv_agn."""
     igm: Literal["inoue_2014", "none"] = "inoue_2014"
     """Absorption by the intergalactic medium below rest-frame Lyman alpha: Inoue et al. 2014, or none."""
+    remnants: Literal["renzini_ciotti_1993", "none"] = "renzini_ciotti_1993"
+    """Mass of white dwarfs, neutron stars and black holes in log_mstar, where the surviving mass of the SSP grid does
+    not hold them: by Renzini & Ciotti 1993, as in FSPS, or none."""
     cosmology: str = "Planck13"
     """Name of an astropy.cosmology realisation."""
     beta: Literal["flat", "provabgs_warped"] = "flat"
@@ -149,8 +152,8 @@ class GalaxyModel(Displayed, Settings):
 def as_recorded(written: Any) -> Any:
     """Settings as a library, a trained posterior or a catalogue records them, with what was not yet a setting then.
 
-    A record without `igm` is of a model without the intergalactic medium. A user's own file is not a record: there the
-    defaults stand.
+    A record without `igm` is of a model without the intergalactic medium, and one without `remnants` of a model whose
+    surviving mass is that of the SSP grid. A user's own file is not a record: there the defaults stand.
 
     >>> GalaxyModel.model_validate(as_recorded({"gas": "cloudy"})).igm, GalaxyModel().igm
     ('none', 'inoue_2014')

@@ -11,6 +11,7 @@ from popcat.forward.gas import check_stars, load_gas
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.histories import Bases, TimeBins, model_bases, straight_bins, time_bins
 from popcat.forward.igm import jumps_aa, mean_transmission, transmission
+from popcat.forward.remnants import added_remnants
 from popcat.forward.sfh import Fractional, History, Lookback, make_history
 from popcat.galaxy_model import GalaxyModel
 
@@ -28,6 +29,13 @@ class Ingredients:
     igm: str = "inoue_2014"
     moving: History | None = None
     """The star-formation history where it is no mixture of `bases` in lookback time."""
+    remnants: "np.ndarray | float" = 0.0
+    """(n_Z, n_age) mass of remnants per Msun formed that the grid's surviving mass lacks."""
+
+    @property
+    def mstar(self) -> np.ndarray:
+        """Surviving mass (n_Z, n_age) of the grid's SSPs per Msun formed, with what `remnants` adds."""
+        return self.grid.mstar + self.remnants
 
     @property
     def history(self) -> History:
@@ -102,4 +110,5 @@ def load_ingredients(settings: GalaxyModel) -> Ingredients:
         components=components,
         igm=settings.igm,
         moving=None if isinstance(history, Lookback) else history,
+        remnants=added_remnants(grid, settings.remnants),
     )
