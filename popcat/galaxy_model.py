@@ -21,9 +21,19 @@ LAW_PARAMETERS = {
 _GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
 _DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
 _AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
-_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm", "history", "remnants")
+_LATER = (
+    "priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm", "history", "remnants",
+    "metallicity_range", "metallicity_nodes", "preset",
+)  # fmt: skip
 _BEFORE = {"igm": "none", "remnants": "none"}
 """What those that came later were before, where that is not their default."""
+PRESETS = {
+    "provabgs": {
+        "bases": "provabgs", "binning": "midpoint", "birth_cloud_age_gyr": 0.01, "metallicity_range": (4.5e-5, 0.045),
+        "remnants": "renzini_ciotti_1993", "igm": "none",
+    },
+}  # fmt: skip
+"""Settings that a preset stands for."""
 OF_BASES = ("lookback", "fractional")
 """Histories that are mixtures of bases."""
 STEPS = ("continuity", "continuity_bursty", "dirichlet")
@@ -41,6 +51,10 @@ _N_BASES = {"fractional": 6, **dict.fromkeys(STEPS, 7)}
 class GalaxyModel(Displayed, Settings):
     """The galaxy model: stellar populations, bases, discretisation, dust, cosmology, prior ranges."""
 
+    preset: Literal["provabgs"] | None = None
+    """Settings of a published model in place of the defaults; what else is set stands. "provabgs" is the released code
+    of PROVABGS (Hahn et al. 2023) but for its stars: its bases, time bins and birth clouds, metallicities of MIST
+    (4.5e-5 to 0.045), remnants as in FSPS, no intergalactic medium. A model holds these settings, not the name."""
     grid: str = "bc03_miles"
     """Name of an embedded SSP grid, "bc03_miles" or with nebular emission "bc03_miles_nebular", or the path of one that
     `popcat ssp build` wrote."""
@@ -63,6 +77,13 @@ class GalaxyModel(Displayed, Settings):
     metallicity: Literal["evolving", "constant"] = "evolving"
     """A mixture of the metallicity bases, or one metallicity for all stars of a galaxy (the parameter log_z, as in
     PopSED): then the metallicity bases play no part."""
+    metallicity_range: tuple[float, float] | None = None
+    """Absolute metallicities between which stars are taken, as far as the SSP grid goes; those beyond have the nearest.
+    By default the grid's."""
+    metallicity_nodes: int = pydantic.Field(default=1, ge=1, le=16)
+    """Nodes a step of the SSP grid in metallicity: 1 are the grid's own, between which light is linear in ln Z; 4 put
+    three more between, by a monotone cubic of ln L in ln Z (benchmarks/metal_interpolation.py says what that gains),
+    with so much larger band tables."""
     binning: Literal["average", "midpoint"] = "average"
     """SSP averaged over each time bin, or at its midpoint as in the published PROVABGS code."""
     bins_per_dex: int = pydantic.Field(default=10, ge=5, le=100)
@@ -97,13 +118,24 @@ class GalaxyModel(Displayed, Settings):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _number_of_bases(cls, given):
+    def _defaults(cls, given):
+        """Of the preset, and the number of bases."""
+        if isinstance(given, dict) and given.get("preset") in PRESETS:
+            given = PRESETS[given["preset"]] | given
+            del given["preset"]
         number = _N_BASES.get(str(given.get("history"))) if isinstance(given, dict) else None
         return given if number is None else {"n_sfh_bases": number, **given}
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
         ascending("log_mstar_formed", *self.log_mstar_formed)
+        if self.metallicity_range is not None:
+            if self.metallicity_range[0] <= 0.0:
+                raise ValueError(f"metallicity_range must be above 0, got {self.metallicity_range[0]:g}")
+            ascending("metallicity_range", *self.metallicity_range)
+        if self.gas == "cloudy" and (self.metallicity_nodes > 1 or self.metallicity_range is not None):
+            raise ValueError('gas "cloudy" is there for the SSP grid\'s own metallicities: leave metallicity_nodes and '
+                             'metallicity_range out, or take gas = "grid"')  # fmt: skip
         if self.history in STEPS and self.n_sfh_bases < 4:
             raise ValueError(f'history "{self.history}" needs at least 4 steps, got n_sfh_bases = {self.n_sfh_bases}')
         if self.history != "lookback" and self.beta != "flat":

@@ -11,6 +11,7 @@ from popcat.forward.gas import check_stars, load_gas
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.histories import Bases, TimeBins, model_bases, straight_bins, time_bins
 from popcat.forward.igm import jumps_aa, mean_transmission, transmission
+from popcat.forward.metallicities import with_metallicities
 from popcat.forward.remnants import added_remnants
 from popcat.forward.sfh import Fractional, History, Lookback, make_history
 from popcat.galaxy_model import GalaxyModel
@@ -98,6 +99,7 @@ def load_ingredients(settings: GalaxyModel) -> Ingredients:
     grid, components = load_grid(settings.grid), Components.of(settings)
     if components.gas == "cloudy":
         check_stars(grid, load_gas())
+    grid = with_metallicities(grid, nodes=settings.metallicity_nodes, z_range=settings.metallicity_range)
     bases = model_bases(settings)
     history = make_history(settings, bases)
     clouds = settings.binning, settings.birth_cloud_age_gyr
