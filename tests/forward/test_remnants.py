@@ -69,6 +69,7 @@ def grid():
 
 def test_nothing_is_left_before_stars_die_and_more_the_later(grid):
     added = added_remnants(grid, RELATION)
+    assert np.all(added[:, grid.age_gyr < 2.5e-3] < 0.0135)
     assert np.all(added[:, 0] < 5e-4) and np.all(added[grid.mstar == 1.0] == 0.0)
     assert np.all(np.diff(added, axis=1)[np.diff(grid.mstar, axis=1) <= 0.0] >= 0.0)
     assert np.all(grid.mstar + added <= 1.0)
