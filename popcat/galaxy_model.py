@@ -152,13 +152,16 @@ class GalaxyModel(Displayed, Settings):
     @property
     def _later(self) -> set[str]:
         """Settings that came later and are what they were before."""
-        fields = type(self).model_fields
-        before = {name: fields[name].get_default(call_default_factory=True) for name in _LATER} | _BEFORE
+        before = self._defaults_of_later() | _BEFORE
         return {name for name in _LATER if getattr(self, name) == before[name]}
 
+    def _defaults_of_later(self) -> dict[str, object]:
+        fields = type(self).model_fields
+        return {name: fields[name].get_default(call_default_factory=True) for name in _LATER}
+
     def _facts(self) -> dict[str, object]:
-        hidden = self._later - set(_BEFORE) | {"priors"}
-        found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
+        usual = {name for name, value in self._defaults_of_later().items() if getattr(self, name) == value}
+        found = {name: getattr(self, name) for name in type(self).model_fields if name not in usual | {"priors"}}
         return found | {f"prior of {name}": one.family for name, one in self.priors.items()}
 
     @property
