@@ -3,11 +3,11 @@
 `--provabgs FILE --bases FOLDER`: the published PROVABGS emulator (Hahn et al. 2023: FSPS with MIST and MILES, Chabrier
 IMF), from a file of its spectra `lum` (n, n_wave) in Lsun/A for 1e10 Msun formed at `wave_aa` (vacuum, rest frame),
 with `beta`, `gamma`, `tau_bc`, `tau_ism`, `n_dust`, `redshift` and `surviving_fraction`, no bursts; and the published
-bases. As published, SSPs are taken at the bins' midpoints and birth clouds last 10 Myr; 100 Myr, popcat's default, is
-beside it.
+bases. The galaxy model is popcat's preset "provabgs"; birth clouds of 100 Myr, popcat's default, are beside it.
 
 Magnitudes are popcat's less the emulator's, in the observed frame through SDSS's filters: median over the spectra, and
-half the width of the central 68%. `log_mstar_dex` is the median of log10 of the ratio of surviving masses.
+half the width of the central 68%; `u-r` also of the fifth that is poorest in metals, by mass, and of the richest.
+`log_mstar_dex` is the median of log10 of the ratio of surviving masses.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ def main():
 
 def provabgs(published: dict, bases: str, cloud_gyr: float) -> dict:
     """Differences in magnitude, in colour, and in surviving mass."""
-    model = GalaxyModel(bases=bases, binning="midpoint", birth_cloud_age_gyr=cloud_gyr)
+    model = GalaxyModel(preset="provabgs", bases=bases, birth_cloud_age_gyr=cloud_gyr)
     survey, ingredients = load_survey("sdss"), load_ingredients(model)
     n = len(published["redshift"])
     theta = np.column_stack([
@@ -58,11 +58,15 @@ def provabgs(published: dict, bases: str, cloud_gyr: float) -> dict:
                             for lum, z in zip(spectra, published["redshift"], strict=True)])
                   for spectra in (ours, published["lum"].astype(float))]  # fmt: skip
     difference = dict(zip(survey.band_names, (magnitudes[0] - magnitudes[1]).T, strict=True))
-    surviving = Properties(survey, ingredients)(theta, published["redshift"])["log_mstar"] - 10.0
+    derived = Properties(survey, ingredients)(theta, published["redshift"])
+    surviving, ends = derived["log_mstar"] - 10.0, np.percentile(derived["log_z_mw"], [20, 80])
+    tilt, metals = difference["u"] - difference["r"], derived["log_z_mw"]
     return {
         "median_mag": {band: float(np.median(values)) for band, values in difference.items()},
         "scatter_mag": {band: float(np.diff(np.percentile(one, [16, 84]))[0] / 2) for band, one in difference.items()},
         "colours": {f"{a}-{b}": float(np.median(difference[a] - difference[b])) for a, b in COLOURS},
+        "by_metals": {"u-r, metal-poor": float(np.median(tilt[metals < ends[0]])),
+                      "u-r, metal-rich": float(np.median(tilt[metals > ends[1]]))},
         "log_mstar_dex": float(np.median(surviving - np.log10(published["surviving_fraction"]))),
     }
 
@@ -75,7 +79,7 @@ def _magnitudes(wave_aa, lum, redshift, curves) -> list[float]:
 
 
 def _flat(each: dict) -> dict[str, float]:
-    return {**each["median_mag"], **each["colours"], "log_mstar_dex": each["log_mstar_dex"]}
+    return {**each["median_mag"], **each["colours"], **each["by_metals"], "log_mstar_dex": each["log_mstar_dex"]}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ median of a posterior. What else is expected of popcat - kcorrect:
 - IMF: kcorrect's templates are BC03 with Chabrier (2003), popcat's embedded grid is BC03+MILES with Kroupa (2001):
   +0.03 dex for the same light (log10 of 0.66 / 0.61, Madau & Dickinson 2014).
 - Remnants: kcorrect's surviving mass has them (its oldest template keeps 0.52 of what formed; living stars alone would
-  be 0.40). Where popcat's grid counts living stars only, its masses are smaller by about 0.1 dex when stars are old.
+  be 0.40). The embedded posterior's are of living stars (`remnants = "none"`): smaller by about 0.1 dex when old.
 - The prior: five optical bands leave dust, age and metallicity degenerate, and the published priors (tau_ism uniform on
   0 to 3, n_dust on -2 to 1) allow dustier, heavier galaxies than any kcorrect template. `other_priors` says what the
   comparison would be under narrower ones: each galaxy's draws re-weighted, nothing fitted again.

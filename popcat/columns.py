@@ -74,7 +74,7 @@ PARAMETERS = _fields(parameter_names())
 """The parameters of the default galaxy model, in the order of theta's columns: unit and meaning."""
 
 PROPERTIES = {
-    "log_mstar": ("log10(Msun)", "surviving stellar mass (living stars; with remnants if the SSP grid counts them)"),
+    "log_mstar": ("log10(Msun)", "surviving stellar mass (living stars and remnants)"),
     "log_sfr_100myr": ("log10(Msun/yr)", "star-formation rate averaged over the last 0.1 Gyr"),
     "log_sfr_1gyr": ("log10(Msun/yr)", "star-formation rate averaged over the last 1 Gyr"),
     "log_ssfr": ("log10(1/yr)", "log_sfr_1gyr - log_mstar"),
@@ -83,6 +83,8 @@ PROPERTIES = {
     "a_v": ("mag", "attenuation of the galaxy's light in rest-frame V"),
 }
 """Derived for every posterior draw, whatever the survey: unit and meaning."""
+_AS_IN_THE_GRID = "surviving stellar mass (living stars; with remnants if the SSP grid counts them)"
+"""Meaning of log_mstar where the galaxy model adds no remnants."""
 
 REDSHIFT = {"redshift": ("1", "redshift: as given, within its error, or inferred from the photometry")}
 
@@ -129,7 +131,10 @@ def property_fields(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, tupl
         f"abs_mag_{item.name}": ("mag", f"rest-frame absolute AB magnitude in {item.filter}, dust included")
         for item in survey.absolute_magnitudes
     }
-    return {**PROPERTIES, **component_properties(galaxy_model), **magnitudes}
+    found = {**PROPERTIES, **component_properties(galaxy_model), **magnitudes}
+    if galaxy_model.remnants == "none":
+        found["log_mstar"] = (found["log_mstar"][0], _AS_IN_THE_GRID)
+    return found
 
 
 def quantity_fields(survey: Survey, galaxy_model: GalaxyModel) -> dict[str, tuple[str, str]]:

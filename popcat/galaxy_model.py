@@ -21,9 +21,19 @@ LAW_PARAMETERS = {
 _GAS_PARAMETERS = {"grid": (), "cloudy": ("log_u", "f_esc")}
 _DUST_EMISSION_PARAMETERS = {"none": (), "draine_li_2007": ("q_pah", "u_min", "gamma_dust")}
 _AGN_PARAMETERS = {"none": (), "temple_2021": ("log_f_agn", "ebv_agn")}
-_LATER = ("priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm", "history")
-_BEFORE = {"igm": "none"}
+_LATER = (
+    "priors", "bins_per_dex", "gas", "dust_law", "dust_emission", "agn", "igm", "history", "remnants",
+    "metallicity_range", "metallicity_nodes", "preset",
+)  # fmt: skip
+_BEFORE = {"igm": "none", "remnants": "none"}
 """What those that came later were before, where that is not their default."""
+PRESETS = {
+    "provabgs": {
+        "bases": "provabgs", "binning": "midpoint", "birth_cloud_age_gyr": 0.01, "metallicity_range": (4.5e-5, 0.045),
+        "remnants": "renzini_ciotti_1993", "igm": "none",
+    },
+}  # fmt: skip
+"""Settings that a preset stands for."""
 OF_BASES = ("lookback", "fractional")
 """Histories that are mixtures of bases."""
 STEPS = ("continuity", "continuity_bursty", "dirichlet")
@@ -42,6 +52,10 @@ _BINS_PER_DEX = {"continuity_bursty": 20, "delayed_tau": 20, "lognormal": 20, "d
 class GalaxyModel(Displayed, Settings):
     """The galaxy model: stellar populations, bases, discretisation, dust, cosmology, prior ranges."""
 
+    preset: Literal["provabgs"] | None = None
+    """Settings of a published model in place of the defaults; what else is set stands. "provabgs" is the released code
+    of PROVABGS (Hahn et al. 2023) but for its stars: its bases, time bins and birth clouds, metallicities of MIST
+    (4.5e-5 to 0.045), remnants as in FSPS, no intergalactic medium. A model holds these settings, not the name."""
     grid: str = "bc03_miles"
     """Name of an embedded SSP grid, "bc03_miles" or with nebular emission "bc03_miles_nebular", or the path of one that
     `popcat ssp build` wrote."""
@@ -64,6 +78,13 @@ class GalaxyModel(Displayed, Settings):
     metallicity: Literal["evolving", "constant"] = "evolving"
     """A mixture of the metallicity bases, or one metallicity for all stars of a galaxy (the parameter log_z, as in
     PopSED): then the metallicity bases play no part."""
+    metallicity_range: tuple[float, float] | None = None
+    """Absolute metallicities between which stars are taken, as far as the SSP grid goes; those beyond have the nearest.
+    By default the grid's."""
+    metallicity_nodes: int = pydantic.Field(default=1, ge=1, le=16)
+    """Nodes a step of the SSP grid in metallicity: 1 are the grid's own, between which light is linear in ln Z; 4 put
+    three more between, by a monotone cubic of ln L in ln Z (benchmarks/metal_interpolation.py says what that gains),
+    with so much larger band tables."""
     binning: Literal["average", "midpoint"] = "average"
     """SSP averaged over each time bin, or at its midpoint as in the published PROVABGS code."""
     bins_per_dex: int = pydantic.Field(default=10, ge=5, le=100)
@@ -84,6 +105,9 @@ class GalaxyModel(Displayed, Settings):
     """Active nucleus: none, or disc and hot dust of Temple et al. 2021, log_f_agn of the light, reddened by ebv_agn."""
     igm: Literal["inoue_2014", "none"] = "inoue_2014"
     """Absorption by the intergalactic medium below rest-frame Lyman alpha: Inoue et al. 2014, or none."""
+    remnants: Literal["renzini_ciotti_1993", "none"] = "renzini_ciotti_1993"
+    """Mass of white dwarfs, neutron stars and black holes in log_mstar, where the surviving mass of the SSP grid does
+    not hold them: by Renzini & Ciotti 1993, as in FSPS, or none."""
     cosmology: str = "Planck13"
     """Name of an astropy.cosmology realisation."""
     beta: Literal["flat", "provabgs_warped"] = "flat"
@@ -96,15 +120,26 @@ class GalaxyModel(Displayed, Settings):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _defaults_of_history(cls, given):
+    def _defaults(cls, given):
+        """Of the preset and of the history."""
         if not isinstance(given, dict):
             return given
+        if given.get("preset") in PRESETS:
+            given = PRESETS[given["preset"]] | given
+            del given["preset"]
         history, tables = str(given.get("history")), {"n_sfh_bases": _N_BASES, "bins_per_dex": _BINS_PER_DEX}
         return {name: table[history] for name, table in tables.items() if history in table} | given
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
         ascending("log_mstar_formed", *self.log_mstar_formed)
+        if self.metallicity_range is not None:
+            if self.metallicity_range[0] <= 0.0:
+                raise ValueError(f"metallicity_range must be above 0, got {self.metallicity_range[0]:g}")
+            ascending("metallicity_range", *self.metallicity_range)
+        if self.gas == "cloudy" and (self.metallicity_nodes > 1 or self.metallicity_range is not None):
+            raise ValueError('gas "cloudy" is there for the SSP grid\'s own metallicities: leave metallicity_nodes and '
+                             'metallicity_range out, or take gas = "grid"')  # fmt: skip
         if self.history in STEPS and self.n_sfh_bases < 4:
             raise ValueError(f'history "{self.history}" needs at least 4 steps, got n_sfh_bases = {self.n_sfh_bases}')
         if self.history != "lookback" and self.beta != "flat":
@@ -121,13 +156,17 @@ class GalaxyModel(Displayed, Settings):
     @property
     def _later(self) -> set[str]:
         """Settings that came later and are what they were before."""
-        fields, own = type(self).model_fields, {"bins_per_dex"} if self.history in _BINS_PER_DEX else set()
-        before = {name: fields[name].get_default(call_default_factory=True) for name in _LATER} | _BEFORE
+        own = {"bins_per_dex"} if self.history in _BINS_PER_DEX else set()
+        before = self._defaults_of_later() | _BEFORE
         return {name for name in _LATER if name not in own and getattr(self, name) == before[name]}
 
+    def _defaults_of_later(self) -> dict[str, object]:
+        fields = type(self).model_fields
+        return {name: fields[name].get_default(call_default_factory=True) for name in _LATER}
+
     def _facts(self) -> dict[str, object]:
-        hidden = self._later - set(_BEFORE) | {"priors"}
-        found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
+        usual = {name for name, value in self._defaults_of_later().items() if getattr(self, name) == value}
+        found = {name: getattr(self, name) for name in type(self).model_fields if name not in usual | {"priors"}}
         return found | {f"prior of {name}": one.family for name, one in self.priors.items()}
 
     @property
@@ -153,8 +192,8 @@ class GalaxyModel(Displayed, Settings):
 def as_recorded(written: Any) -> Any:
     """Settings as a library, a trained posterior or a catalogue records them, with what was not yet a setting then.
 
-    A record without `igm` is of a model without the intergalactic medium. A user's own file is not a record: there the
-    defaults stand.
+    A record without `igm` is of a model without the intergalactic medium, and one without `remnants` of a model whose
+    surviving mass is that of the SSP grid. A user's own file is not a record: there the defaults stand.
 
     >>> GalaxyModel.model_validate(as_recorded({"gas": "cloudy"})).igm, GalaxyModel().igm
     ('none', 'inoue_2014')

@@ -5,8 +5,10 @@ import pytest
 from scipy.stats import kstest
 
 from popcat.columns import PARAMETERS, parameter_fields
-from popcat.galaxy_model import GalaxyModel
+from popcat.errors import PopcatError
+from popcat.galaxy_model import GalaxyModel, as_recorded
 from popcat.prior import make_prior
+from popcat.settings import settings_of
 
 N, N_UNCONSTRAINED = 20_000, 11
 BOUNDS = {
@@ -187,3 +189,28 @@ def test_a_constant_metallicity_is_uniform_in_its_logarithm():
     u = np.random.default_rng(6).uniform(size=(N, prior.n_unconstrained))
     low, high = np.log10(4.5e-5), np.log10(4.5e-2)
     assert kstest(prior.from_unit(u)[:, 7], "uniform", args=(low, high - low)).pvalue > 1e-3
+
+
+def test_the_preset_of_provabgs_sets_what_is_published_and_what_is_given_stands():
+    model = GalaxyModel(preset="provabgs")
+    assert (model.bases, model.binning, model.birth_cloud_age_gyr) == ("provabgs", "midpoint", 0.01)
+    assert (model.igm, model.remnants, model.metallicity_range) == ("none", "renzini_ciotti_1993", (4.5e-5, 0.045))
+    assert (model.dust_law, model.cosmology, model.n_sfh_bases, model.beta) == ("kriek_conroy", "Planck13", 4, "flat")
+    given = GalaxyModel(preset="provabgs", bases="folder", igm="inoue_2014", metallicity_range=None)
+    assert (given.bases, given.igm, given.metallicity_range) == ("folder", "inoue_2014", None)
+    assert given.birth_cloud_age_gyr == 0.01
+
+
+def test_a_model_is_written_as_its_settings_not_as_its_preset():
+    model = GalaxyModel(preset="provabgs", metallicity_range=None)
+    assert model.preset is None and "preset" not in model.model_dump()
+    assert GalaxyModel.model_validate(as_recorded(model.model_dump())) == model
+    assert model == GalaxyModel(bases="provabgs", binning="midpoint", birth_cloud_age_gyr=0.01, igm="none")
+
+
+def test_a_preset_is_read_from_a_file_and_an_unknown_one_is_refused(tmp_path):
+    (tmp_path / "m.toml").write_text('preset = "provabgs"\nbases = "here"\n')
+    assert settings_of(GalaxyModel, tmp_path / "m.toml", "galaxy model").bases == "here"
+    (tmp_path / "m.toml").write_text('preset = "prospector"\n')
+    with pytest.raises(PopcatError, match="preset: Input should be 'provabgs'"):
+        settings_of(GalaxyModel, tmp_path / "m.toml", "galaxy model")

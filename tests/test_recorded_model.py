@@ -1,4 +1,5 @@
-"""A galaxy model in a record: it comes back as it was, and one of before the medium could be set is without it."""
+"""A galaxy model in a record: it comes back as it was, and one of before the medium or remnants could be set is without
+them."""
 
 import json
 
@@ -27,22 +28,24 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("igm", ["inoue_2014", "none"])
-def test_a_galaxy_model_comes_back_from_a_record_as_it_was(igm):
-    model = GalaxyModel(igm=igm, dust_law="calzetti")
+@pytest.mark.parametrize("remnants", ["renzini_ciotti_1993", "none"])
+def test_a_galaxy_model_comes_back_from_a_record_as_it_was(igm, remnants):
+    model = GalaxyModel(igm=igm, remnants=remnants, dust_law="calzetti")
     record = Record(galaxy_model=model)
     assert Record.model_validate_json(record.model_dump_json()) == record
     assert GalaxyModel.model_validate(as_recorded(model.model_dump(mode="json"))) == model
 
 
-def test_a_record_of_before_is_of_a_model_without_the_medium_and_is_written_as_it_was():
+def test_a_record_of_before_is_of_a_model_without_medium_and_remnants_and_is_written_as_it_was():
     read = Record.model_validate_json(json.dumps({"galaxy_model": BEFORE})).galaxy_model
-    assert read.igm == "none"
+    assert (read.igm, read.remnants) == ("none", "none")
     assert json.loads(read.model_dump_json()) == BEFORE
-    assert "igm                  none" in repr(read)
+    assert "igm                  none" in repr(read) and "remnants             none" in repr(read)
 
 
-def test_a_users_own_settings_of_before_have_the_medium():
-    assert GalaxyModel.model_validate(BEFORE).igm == "inoue_2014"
+def test_a_users_own_settings_of_before_have_the_medium_and_remnants():
+    read = GalaxyModel.model_validate(BEFORE)
+    assert (read.igm, read.remnants) == ("inoue_2014", "renzini_ciotti_1993")
 
 
 @pytest.mark.parametrize("kind", [CatalogRecord, CatalogManifest, LibraryManifest, Description, _Description])
@@ -52,7 +55,7 @@ def test_every_kind_of_record_reads_it_so(kind):
 
 
 @pytest.mark.parametrize("name", ["sdss", "sdss_nebular", "galex_sdss_2mass"])
-def test_embedded_posteriors_are_without_the_medium(name):
-    posterior = load_posterior(name)
-    assert posterior.galaxy_model.igm == "none"
-    assert "igm" not in posterior.galaxy_model.model_dump()
+def test_embedded_posteriors_are_without_medium_and_remnants(name):
+    galaxy_model = load_posterior(name).galaxy_model
+    assert (galaxy_model.igm, galaxy_model.remnants) == ("none", "none")
+    assert not {"igm", "remnants"} & set(galaxy_model.model_dump())

@@ -35,6 +35,8 @@ class SSPGrid(Displayed):
     lum : (n_Z, n_age, n_wave) luminosity in Lsun / Angstrom / Msun formed
     mstar : (n_Z, n_age) surviving mass per Msun formed
     provenance : what made it: engine, source, IMF, whether mstar holds remnants, ...
+    made_of : names the grid in place of its numbers, where these were computed from another's: machines differ in the
+        last digits
 
     Between grid points L is linear in ln Z and in ln t; younger than the first age it is constant.
     """
@@ -45,6 +47,7 @@ class SSPGrid(Displayed):
     lum: np.ndarray
     mstar: np.ndarray
     provenance: dict = field(default_factory=dict)
+    made_of: str = ""
 
     def __post_init__(self):
         n_z, n_age, n_wave = len(self.log_z_abs), len(self.log_age_yr), len(self.wave_aa)
@@ -70,8 +73,10 @@ class SSPGrid(Displayed):
         return 10.0**self.log_z_abs
 
     def content_hash(self) -> str:
-        """SHA-256 of the numbers: names the grid in caches and artifacts."""
-        digest = hashlib.sha256()
+        """SHA-256 of the numbers, or of `made_of`: names the grid in caches and artifacts."""
+        digest = hashlib.sha256(self.made_of.encode())
+        if self.made_of:
+            return digest.hexdigest()
         for name in _ARRAYS:
             array = np.ascontiguousarray(getattr(self, name))
             digest.update(f"{name}{array.dtype.str}{array.shape}".encode())

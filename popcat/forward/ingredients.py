@@ -11,6 +11,8 @@ from popcat.forward.gas import check_stars, load_gas
 from popcat.forward.grid import SSPGrid, load_grid
 from popcat.forward.histories import Bases, TimeBins, model_bases, straight_bins, time_bins
 from popcat.forward.igm import jumps_aa, mean_transmission, transmission
+from popcat.forward.metallicities import with_metallicities
+from popcat.forward.remnants import added_remnants
 from popcat.forward.sfh import Fractional, History, Lookback, make_history
 from popcat.galaxy_model import GalaxyModel
 
@@ -28,6 +30,13 @@ class Ingredients:
     igm: str = "inoue_2014"
     moving: History | None = None
     """The star-formation history where it is no mixture of `bases` in lookback time."""
+    remnants: "np.ndarray | float" = 0.0
+    """(n_Z, n_age) mass of remnants per Msun formed that the grid's surviving mass lacks."""
+
+    @property
+    def mstar(self) -> np.ndarray:
+        """Surviving mass (n_Z, n_age) of the grid's SSPs per Msun formed, with what `remnants` adds."""
+        return self.grid.mstar + self.remnants
 
     @property
     def history(self) -> History:
@@ -90,6 +99,7 @@ def load_ingredients(settings: GalaxyModel) -> Ingredients:
     grid, components = load_grid(settings.grid), Components.of(settings)
     if components.gas == "cloudy":
         check_stars(grid, load_gas())
+    grid = with_metallicities(grid, nodes=settings.metallicity_nodes, z_range=settings.metallicity_range)
     bases = model_bases(settings)
     history = make_history(settings, bases)
     clouds = settings.binning, settings.birth_cloud_age_gyr
@@ -102,4 +112,5 @@ def load_ingredients(settings: GalaxyModel) -> Ingredients:
         components=components,
         igm=settings.igm,
         moving=None if isinstance(history, Lookback) else history,
+        remnants=added_remnants(grid, settings.remnants),
     )

@@ -75,8 +75,8 @@ class Properties:
         self._n_theta, self._z_range = ingredients.n_theta, survey.redshift_range
         edges, ages = ingredients.bins.edges_gyr, ingredients.grid.age_gyr
         self._whole = np.ascontiguousarray(row_weights(ingredients.bins, ages, edges[:-1],
-                                                       edges[1:]) @ ingredients.grid.mstar.T)
-        self._mstar = np.ascontiguousarray(ingredients.grid.mstar.T)
+                                                       edges[1:]) @ ingredients.mstar.T)
+        self._mstar = np.ascontiguousarray(ingredients.mstar.T)
         self._ln_age = np.log(ages)
         self._windows = np.ascontiguousarray(ingredients.bases.cumulative_sfh(np.array(_WINDOWS_GYR)).T)
         self._n_bin = len(edges) - 1

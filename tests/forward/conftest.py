@@ -64,7 +64,7 @@ def small_grid():
     slope = 0.4 * (log_age - 8.0)[None, :, None] + 0.2 * (log_z + 2.5)[:, None, None]
     lum = 10.0 ** (-4.0 - 0.8 * (log_age[None, :, None] - 8.0)) * (wave / 5000.0) ** slope
     mstar = np.broadcast_to(np.linspace(1.0, 0.5, 9), (3, 9)) + 0.01 * np.arange(3)[:, None]
-    return SSPGrid(log_age, log_z, wave, lum, mstar, {"engine": "test"})
+    return SSPGrid(log_age, log_z, wave, lum, mstar, {"engine": "test", "mstar_has_remnants": True})
 
 
 @pytest.fixture

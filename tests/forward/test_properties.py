@@ -19,7 +19,7 @@ def properties(survey, model):
 
 def surviving(model, age_weights, log_z):
     """Surviving fraction of SSPs: linear in ln Z between the grid's metallicities."""
-    by_z = age_weights @ model.grid.mstar.T
+    by_z = age_weights @ model.mstar.T
     return np.array([np.interp(z, model.grid.log_z_abs, row) for z, row in zip(log_z, by_z, strict=True)])
 
 
@@ -34,7 +34,7 @@ def test_a_pure_burst_has_its_own_age_metallicity_and_surviving_mass(properties,
     theta = galaxy({BURST: 1.0, T_BURST: age})
     out = properties(theta[None], np.array([0.01]))
     z_abs = np.clip(model.bases.metallicity(10.0 ** theta[7:9], age), *model.grid.z_abs[[0, -1]])
-    kept = [np.interp(np.log(age), np.log(model.grid.age_gyr), row) for row in model.grid.mstar]
+    kept = [np.interp(np.log(age), np.log(model.grid.age_gyr), row) for row in model.mstar]
     expected = np.interp(np.log10(z_abs), model.grid.log_z_abs, kept)
     assert out["age_mw_gyr"][0] == pytest.approx(age)
     assert out["log_z_mw"][0] == pytest.approx(np.log10(z_abs))

@@ -163,8 +163,8 @@ def read_dsps(path: "str | Path | None" = None, *, mstar: "np.ndarray | None" = 
     """A grid from a file of DSPS: log10 Z (absolute), log10 age / Gyr, Angstrom (vacuum), Lsun/Hz/Msun formed.
 
     L_lambda = L_nu c / lambda^2. The files hold no surviving mass: it is `surviving_mass` of each age, good to 0.02
-    for a Chabrier IMF and the same at every metallicity, unless `mstar`, (n_Z, n_age), is given. Emission lines that a
-    file may hold are left out.
+    for a Chabrier IMF and the same at every metallicity, unless `mstar`, (n_Z, n_age), is given; then galaxy models
+    need remnants = "none", for nobody says whether it holds remnants. Emission lines that a file may hold are left out.
 
     Raises PopcatError if the file is missing or not in that layout.
     """
