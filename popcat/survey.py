@@ -215,22 +215,29 @@ def embedded_surveys() -> list[str]:
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
+OTHER_NAMES = {"desi_legacy": "legacy_sweep"}
+"""Other names of embedded surveys, by which they are usual elsewhere."""
+
+
 def load_survey(survey: "str | Path | Survey") -> Survey:
-    """A survey by the name of an embedded one or by the path of a TOML file.
+    """A survey by the name of an embedded one, or another usual name of it, or by the path of a TOML file.
 
     Raises PopcatError if there is no such survey or the file does not describe one.
 
     >>> load_survey("sdss").band_names
     ('u', 'g', 'r', 'i', 'z')
+    >>> load_survey("desi_legacy").name
+    'legacy_sweep'
     """
     if isinstance(survey, Survey):
         return survey
-    if str(survey) in embedded_surveys():
-        return parse_toml(Survey, files("popcat") / "data" / "surveys" / f"{survey}.toml")
+    name = OTHER_NAMES.get(str(survey), str(survey))
+    if name in embedded_surveys():
+        return parse_toml(Survey, files("popcat") / "data" / "surveys" / f"{name}.toml")
     path = Path(survey)
     if not path.is_file():
         raise PopcatError(
             f'no survey "{survey}": expected a TOML file or an embedded name; '
-            f"{did_you_mean(str(survey), embedded_surveys())}"
+            f"{did_you_mean(str(survey), [*embedded_surveys(), *OTHER_NAMES])}"
         )
     return parse_toml(Survey, path)

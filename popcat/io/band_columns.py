@@ -172,7 +172,7 @@ def _classified(column: FluxColumn, words: list[str], catalogue: Catalogue | Non
     measured, variants, extra, bands = "", 0, [], []
     for word in words:
         lower, stem = word.lower(), word.lower().strip("0123456789")
-        quantity, glued = _quantity(lower, stem)
+        quantity, glued = (None, "") if _is_numbered(word) else _quantity(lower, stem)  # f087 is no flux
         if quantity and column.quantity in (None, quantity):  # g_psfflux_flux says it twice
             column = replace(column, quantity=quantity)
             measured = lower if lower in table["measured"] else glued or measured
@@ -219,8 +219,11 @@ def _facility(word: str) -> Facility | None:
 
 
 def _is_band(word: str) -> bool:
-    return word.lower() in {band.lower() for band in conventions().bands} or any(
-        named(one.name, word) for one in conventions().numbered)  # fmt: skip
+    return word.lower() in {band.lower() for band in conventions().bands} or _is_numbered(word)
+
+
+def _is_numbered(word: str) -> bool:
+    return any(named(one.name, word) for one in conventions().numbered)
 
 
 def _of_facility(column: FluxColumn, catalogue: Catalogue | None, header_facility: Facility | None) -> FluxColumn:

@@ -192,7 +192,7 @@ def embedded_like(columns: Iterable[str]) -> tuple[str, list[str]] | None:
     for name in embedded_surveys():
         survey = load_survey(name)
         photometry = [text for band in survey.bands for text in (band.flux, band.flux_err, band.flux_ivar) if text]
-        if {base_name(text) for text in photometry} <= columns:
+        if {base_name(source) for text in photometry for source in sources_of(text, ())} <= columns:
             sources = (source for text in catalog_columns(survey) for source in sources_of(text, ()))
             wanted = dict.fromkeys(base_name(source) for source in sources)
             if set(sources_of(survey.columns.object_id, ())) <= columns:
@@ -209,9 +209,10 @@ def ebv_coefficient(facility: Facility | None, band: str, filter_: str) -> float
     """A / E(B-V) of a band: the table's, else that of an embedded survey with the same filter."""
     if facility is not None and band in facility.ebv:
         return facility.ebv[band]
-    bands = (one for survey in _embedded().values() for one in survey.bands)
+    bands = (one for survey in _embedded().values() for one in survey.bands if one.filter == filter_)
+    names = conventions().columns["ebv"]
     return next((one.extinction_factor for one in bands
-                 if one.filter == filter_ and (one.extinction or "").lower() == "ebv"), None)  # fmt: skip
+                 if any(named(name, one.extinction or "") for name in names)), None)  # fmt: skip
 
 
 def embedded_band(filter_: str, like: str | None) -> Band | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from popcat.display import listed
 from popcat.errors import PopcatError
-from popcat.expressions import base_name, quoted_name
+from popcat.expressions import base_name, quoted_name, sources_of
 from popcat.files import write_bytes_atomic
 from popcat.io.band_columns import BandColumns, FluxColumn, find_bands
 from popcat.io.chunks import Field
@@ -191,7 +191,8 @@ class _Draft:
         if like := embedded_like(self.fields):
             lacks = f" It also wants {', '.join(like[1])}, which the file lacks." if like[1] else ""
             own = {base_name(one.columns.best.name) for one in self.bands}
-            fluxes = dict.fromkeys(base_name(band.flux) for band in load_survey(like[0]).bands)
+            sources = (source for band in load_survey(like[0]).bands for source in sources_of(band.flux, ()))
+            fluxes = dict.fromkeys(map(base_name, sources))
             reads = "has these flux columns" if set(fluxes) <= own else f"reads {listed(list(fluxes))} of this file"
             lines.append(f'# The embedded survey "{like[0]}" {reads}.{lacks}')
         return "".join(f"{line}\n" for line in lines)

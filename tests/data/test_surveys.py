@@ -29,6 +29,8 @@ LIKE = {"legacy_sweep": "legacy", "nsa_v0": "sdss", "nsa_v1": "sdss", "sdss_casj
 """Other columns of the same bands."""
 OTHER_ERRORS = {"sdss_nebular": "sdss"}
 """The same bands and columns with other error floors."""
+PUBLIC = ["cosmos2020", "euclid", "euclid_des", "hsc", "jwst_nircam", "kids_viking", "lsst_deep", "roman"]
+"""Tested in test_public_surveys.py."""
 SAMPLE = files("popcat") / "data" / "galaxies_sdss.parquet"
 
 
@@ -39,7 +41,7 @@ def galaxies():
 
 
 def test_these_are_the_embedded_surveys():
-    assert embedded_surveys() == sorted([*SURVEYS, *LIKE, *OTHER_ERRORS])
+    assert embedded_surveys() == sorted([*SURVEYS, *LIKE, *OTHER_ERRORS, *PUBLIC])
 
 
 @pytest.mark.parametrize(("name", "model"), LIKE.items())

@@ -218,9 +218,9 @@ def test_asinh_magnitudes_of_sdss_have_their_softening(tmp_path):
 
 
 def test_extinction_is_used_where_its_coefficient_is_known(tmp_path):
-    text, survey = draft(tmp_path, CATALOGUES["COSMOS2020"][0])
+    text, survey = draft(tmp_path, CATALOGUES["COSMOS2020"][0] | fluxes("SC_{}_FLUX: V", "SC_{}_FLUXERR"))
     factors = {band.name: band.extinction_factor for band in survey.bands if band.extinction == "EBV"}
-    assert factors == {"g": 3.24, "hscy": 1.075, "uvistaY": 0.994, "Ks": 0.308}
+    assert factors == {"u": 4.159, "ustar": 4.053, "g": 3.24, "hscy": 1.075, "uvistaY": 0.994, "Ks": 0.308}
     assert '# CHECK: no extinction_factor is known here, A / E(B-V) of this filter; with it, extinction = "EBV"' in text
     assert {band.extinction for band in draft(tmp_path, CATALOGUES["HSC-SSP"][0])[1].bands} == {"a_g", "a_y"}
     assert draft(tmp_path, CATALOGUES["DES"][0])[1].bands[0].extinction_factor == 3.237
