@@ -126,20 +126,21 @@ def emission_table(columns: BandColumns, redshifts: np.ndarray) -> np.ndarray:
     flat = table.lum.reshape(-1, len(table.wave_aa))
     out = np.zeros((len(redshifts), len(flat), columns.n_band))
     for i, z in enumerate(redshifts):
-        for band, s in columns.segments:
-            rest = s.wave_aa / (1.0 + z)
-            inside = (rest >= table.wave_aa[0]) & (rest <= table.wave_aa[-1])
-            if inside.any():
-                weight = columns.weight(band, s, z) * inside
-                out[i, :, band] += (flat @ hat_weights(table.wave_aa, s.wave_aa, weight[None], z))[:, 0]
+        for band, segments in enumerate(columns.segments):
+            for s in segments:
+                rest = s.wave_aa / (1.0 + z)
+                inside = (rest >= table.wave_aa[0]) & (rest <= table.wave_aa[-1])
+                if inside.any():
+                    weight = columns.weight(band, s, z) * inside
+                    out[i, :, band] += (flat @ hat_weights(table.wave_aa, s.wave_aa, weight[None], z))[:, 0]
     return out.reshape(len(redshifts), *table.lum.shape[:-1], columns.n_band).astype(np.float32)
 
 
-def agn_table(columns: BandColumns, n_col: int, redshifts: np.ndarray) -> np.ndarray:
+def agn_table(columns: BandColumns, redshifts: np.ndarray) -> np.ndarray:
     """Unreddened light of the nucleus in every column, per Lsun of its disc: (n_z, n_col); none in those of steps."""
-    out = np.zeros((len(redshifts), n_col))
+    out = np.zeros((len(redshifts), len(columns.band)))
     for i, z in enumerate(redshifts):
-        light = [s.basis @ (columns.weight(b, s, z) * agn_spectrum(s.wave_aa / (1.0 + z))) for b, s in columns.segments]
-        of_nodes = np.concatenate(light)
-        out[i, : len(of_nodes)] = of_nodes
+        for band, segments in enumerate(columns.segments):
+            light = [s.basis @ (columns.weight(band, s, z) * agn_spectrum(s.wave_aa / (1.0 + z))) for s in segments]
+            out[i, (columns.band == band) & (columns.step == 0.0)] = np.concatenate(light)
     return out

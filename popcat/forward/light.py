@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from popcat.forward.compression import CELLS
 from popcat.forward.lookups import LN_10, lookup, lookup_slope
 from popcat.forward.quadrature import fast_exp, kernel
-from popcat.forward.table_arrays import law_shape
+from popcat.forward.table_arrays import KernelTables, law_shape
 
 # Unsigned indices: a signed one may be negative, which numba wraps around, and that keeps loops from being vectorised.
 _U = np.uint64
@@ -30,51 +31,81 @@ class Columns(NamedTuple):
     """(5, n_col): gradient in tau_bc, tau_ism, n_dust, bump_dust and ln(1 + z), column by column."""
     d_light: np.ndarray
     """(2, n_col) in the tables' type: gradient of the light of old and young stars."""
+    weight: np.ndarray
+    d_weight: np.ndarray
+    """(2, K): weights of the tables' components, of old and of young stars, and the gradient in them."""
 
 
-def make_columns(n: int, dtype) -> Columns:
-    """Room for the n columns of one galaxy, with light of this type."""
-    light, real = np.zeros((4, n), dtype), np.zeros((8, n))
-    return Columns(light[0], light[1], real[0], real[1], real[2], real[3:], light[2:])
+def make_columns(t: KernelTables) -> Columns:
+    """Room for the columns of one galaxy."""
+    n, dtype = len(t.band), t.coefficient.dtype
+    # the last eight of a band's columns may reach beyond the last column
+    light, real = np.zeros((4, n + 8), dtype), np.zeros((8, n))
+    of = np.zeros((4, t.coefficient.shape[3]), dtype)
+    return Columns(light[0], light[1], real[0], real[1], real[2], real[3:], light[2:], of[:2], of[2:])
 
 
 @kernel(inline="always")
 def gather(rows, n, iz, fz, t, s):
     """Sum the light of a galaxy's rows, linear in redshift, into s.light and s.light_young."""
+    table, block = t.coefficient, _U(iz // CELLS)
+    old, young = s.weight[0], s.weight[1]
     s.light[:] = 0.0
     s.light_young[:] = 0.0
-    table, z0, z1 = t.light, _U(iz), _U(iz + 1)
-    near, far = table.dtype.type(1.0 - fz), table.dtype.type(fz)
+    s.weight[:] = 0.0
     for i in range(n):
-        target = s.light_young if rows.young[i] else s.light
+        target = young if rows.young[i] else old
         q0, q1, r = _U(rows.cell[i]), _U(rows.cell[i] + 1), _U(rows.row[i])
         low, high = rows.weight[0, i], rows.weight[1, i]
-        a, b, c, d = near * low, near * high, far * low, far * high
         for k in range(_U(table.shape[3])):
-            target[k] += a * table[z0, q0, r, k] + b * table[z0, q1, r, k] + (
-                c * table[z1, q0, r, k] + d * table[z1, q1, r, k]
-            )
+            target[k] += low * table[block, q0, r, k] + high * table[block, q1, r, k]
+    at_z0, at_z1 = t.component[block, _U(iz % CELLS)], t.component[block, _U(iz % CELLS + 1)]
+    near, far = table.dtype.type(1.0 - fz), table.dtype.type(fz)
+    light, light_young, start, first, groups = s.light, s.light_young, t.start, t.first, t.groups
+    at = _U(0)
+    for b in range(_U(len(first))):
+        for r in range(_U(start[b]), _U(start[b + 1])):
+            a, c, e, f = near * old[r], far * old[r], near * young[r], far * young[r]
+            for g in range(_U(groups[b])):
+                column = _U(first[b]) + _U(8) * g
+                for k in range(_U(8)):
+                    light[column + k] += a * at_z0[at + k] + c * at_z1[at + k]
+                    light_young[column + k] += e * at_z0[at + k] + f * at_z1[at + k]
+                at += _U(8)
 
 
 @kernel(fastmath={"reassoc", "contract", "nsz"})
-def gather_gradient(rows, n, iz, fz, table, s, d_weight):
+def gather_gradient(rows, n, iz, fz, coefficient, component, start, first, groups, s, d_weight):
     """d_weight (2, n) from s.d_light; the gradient in the fraction between the tables' redshifts is returned."""
-    z0, z1 = _U(iz), _U(iz + 1)
-    zero = table.dtype.type(0.0)
-    d_fz = 0.0
+    block = _U(iz // CELLS)
+    at_z0, at_z1 = component[block, _U(iz % CELLS)], component[block, _U(iz % CELLS + 1)]
+    zero = coefficient.dtype.type(0.0)
+    near, far = coefficient.dtype.type(1.0 - fz), coefficient.dtype.type(fz)
+    d_old, d_young, old, young, d_of = s.d_light[0], s.d_light[1], s.weight[0], s.weight[1], s.d_weight
+    d_fz, at = 0.0, _U(0)
+    for b in range(_U(len(first))):
+        for r in range(_U(start[b]), _U(start[b + 1])):
+            o0, o1, y0, y1 = zero, zero, zero, zero
+            for g in range(_U(groups[b])):
+                column = _U(first[b]) + _U(8) * g
+                for k in range(_U(8)):
+                    o0 += d_old[column + k] * at_z0[at + k]
+                    o1 += d_old[column + k] * at_z1[at + k]
+                    y0 += d_young[column + k] * at_z0[at + k]
+                    y1 += d_young[column + k] * at_z1[at + k]
+                at += _U(8)
+            d_of[0, r] = near * o0 + far * o1
+            d_of[1, r] = near * y0 + far * y1
+            d_fz += old[r] * (o1 - o0) + young[r] * (y1 - y0)
     for i in range(n):
-        d_light = s.d_light[1 if rows.young[i] else 0]
+        d_own = d_of[1 if rows.young[i] else 0]
         q0, q1, r = _U(rows.cell[i]), _U(rows.cell[i] + 1), _U(rows.row[i])
-        a, b, c, d = zero, zero, zero, zero
-        for k in range(_U(table.shape[3])):
-            g = d_light[k]
-            a += g * table[z0, q0, r, k]
-            b += g * table[z0, q1, r, k]
-            c += g * table[z1, q0, r, k]
-            d += g * table[z1, q1, r, k]
-        d_weight[0, i] = (1.0 - fz) * a + fz * c
-        d_weight[1, i] = (1.0 - fz) * b + fz * d
-        d_fz += rows.weight[0, i] * (c - a) + rows.weight[1, i] * (d - b)
+        a, b = zero, zero
+        for k in range(_U(coefficient.shape[3])):
+            a += d_own[k] * coefficient[block, q0, r, k]
+            b += d_own[k] * coefficient[block, q1, r, k]
+        d_weight[0, i] = a
+        d_weight[1, i] = b
     return d_fz
 
 
@@ -122,7 +153,7 @@ def transmit_gradient(theta, ln1pz, iz, fz, per_cell, screen, s, factor, grad):
         d_n[c] = step[c] * ln_tilt * seen - tau_ism * (tilted * ln_tilt + (e_n * tilt + b_n) * drude) * seen
         d_bump[c] = -tau_ism * b_bump * drude * seen
         d_ln1pz[c] = -tau_bc * d_cloud * per_cell * from_young - tau_ism * d_curve * seen
-    for c in range(_U(screen.first_step), _U(len(step))):
+    for c in range(_U(len(step))):
         if step[c] > 0.0:
             # proportional to tau_ism, which may be zero: what it is, divided by it
             k, drude = near[0, c] + fz * (far[0, c] - near[0, c]), near[1, c] + fz * (far[1, c] - near[1, c])

@@ -90,7 +90,7 @@ class Photometry:
 
 def scratch(ingredients: Ingredients, t: KernelTables) -> tuple[Rows, Columns]:
     """Room for one galaxy, new for each call: calls may run in threads."""
-    return make_rows(most_rows(ingredients), t.light.dtype), make_columns(t.light.shape[3], t.light.dtype)
+    return make_rows(most_rows(ingredients), t.coefficient.dtype), make_columns(t)
 
 
 def check_theta(theta, redshift, n_theta, z_range) -> tuple[np.ndarray, np.ndarray]:
@@ -181,7 +181,10 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, gra
             all_of = (1.0 - step[c]) * (per_absorbed + per_clear)
             s.d_light[0, c] = all_of - per_absorbed * old[c]
             s.d_light[1, c] = all_of - per_absorbed * young[c]
-        d_ln1pz, d_gas = per_cell * gather_gradient(rows, n_all, iz, fz, t.light, s, d_weight), (0.0, 0.0, 0.0)
+        d_fz = gather_gradient(
+            rows, n_all, iz, fz, t.coefficient, t.component, t.start, t.first, t.groups, s, d_weight
+        )
+        d_ln1pz, d_gas = per_cell * d_fz, (0.0, 0.0, 0.0)
         own[:] = 0.0
         if t.gas.first >= 0:
             d_gas = gas_gradient(

@@ -6,6 +6,7 @@ from the Lyman limit up, after those of the bands: weight one instead of a filte
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,61 +19,52 @@ from popcat.units import C_AA_S, LSUN_ERG_S, NMGY_FNU, PC_CM
 NODE_TOLERANCE = 2e-4
 STEP_NODES_AA = STEP_LOW_AA + (STEP_HIGH_AA - STEP_LOW_AA) * np.array([0.12, 0.62])
 """Rest-frame nodes of the attenuation inside the 6300 A step, where the step is large."""
-N_LANE = 16
-"""Columns come in multiples of this, so that vector instructions leave no rest."""
 
 
 class BandColumns:
-    """The columns of the tables of some bands.
+    """The columns of the tables of some bands, those of a band one after the other: nodes, then those of the step.
 
-    segments : (band, Segment) of the first columns. stepped : bands of the pairs of columns after them. bolometric :
-    segments in the rest frame; if there are any and the law has a step, a pair for it too. with_lines: rest-frame
-    columns, each a band of its own, of the luminosities of popcat.forward.gas.CONTINUUM_AA's lines, which no star
-    has, and of the mean L_lambda beside them.
+    with_lines: rest-frame columns, each a band of its own, of the luminosities of popcat.forward.gas.CONTINUUM_AA's
+    lines, which no star has, and of the mean L_lambda beside them. bolometric : segments in the rest frame, whose
+    columns come last, as a band of their own; if there are any and the law has a step, a pair for it too.
+
+    Attributes
+    ----------
+    wave_aa, band, step : (n_col,) wavelength, observed or of a step's node in the rest frame; band; 1 for a step's
+    first_all : the first bolometric column
     """
 
     def __init__(self, curves: Sequence[FilterCurve], spectra, seen_at, law: str, medium: Medium | None = None,
                  bolometric: Sequence[Segment] = (), *, with_lines: bool = False):  # fmt: skip
-        self.medium, self.n_filter, self.lines = medium, len(curves), tuple(CONTINUUM_AA) if with_lines else ()
-        self.segments = [(b, s) for b, curve in enumerate(curves)
-                         for s in make_segments(curve, spectra, seen_at, NODE_TOLERANCE, medium, law)]  # fmt: skip
-        has_step = LAWS[law].step
-        self.stepped = [b for b, curve in enumerate(curves) if has_step and _meets_step(curve, seen_at)]
+        self.medium, self.lines = medium, tuple(CONTINUUM_AA) if with_lines else ()
+        self.segments = [make_segments(curve, spectra, seen_at, NODE_TOLERANCE, medium, law) for curve in curves]
         self.scale = np.array([_to_nmgy(curve) for curve in curves])
-        self.bolometric, self.bolometric_step = list(bolometric), bool(bolometric) and has_step
-
-    @property
-    def node_aa(self) -> np.ndarray:
-        """Observed wavelengths of the bands' nodes."""
-        return np.concatenate([*(s.nodes_aa for _, s in self.segments), 2 * [line_aa(name) for name in self.lines]])
-
-    @property
-    def node_band(self) -> np.ndarray:
-        """Their bands."""
-        of_filters = np.repeat([b for b, _ in self.segments], [len(s.nodes_aa) for _, s in self.segments])
-        return np.append(of_filters, np.arange(self.n_filter, self.n_band))
+        self.stepped = [LAWS[law].step and _meets_step(curve, seen_at) for curve in curves]
+        self.bolometric, self.bolometric_step = list(bolometric), bool(bolometric) and LAWS[law].step
+        groups = [(own, stepped) for own, stepped in zip(self.segments, self.stepped, strict=True)]
+        points = [(np.array([line_aa(name)]), np.zeros(1)) for name in 2 * self.lines]
+        parts = [*(_columns(*group) for group in groups), *points]
+        self.first_all = sum(len(wave) for wave, _ in parts)
+        if self.bolometric:
+            parts.append(_columns(self.bolometric, self.bolometric_step))
+        self.wave_aa, self.step = (np.concatenate(one) for one in zip(*parts, strict=True))
+        self.band = np.repeat(np.arange(len(parts)), [len(wave) for wave, _ in parts])
 
     @property
     def n_band(self) -> int:
-        """Bands, with those of the lines."""
-        return self.n_filter + 2 * len(self.lines)
+        """Bands, with those of the lines, without that of all light."""
+        return len(self.segments) + 2 * len(self.lines)
+
+    @property
+    def bands(self) -> list[slice]:
+        """The columns of every band, all light's the last."""
+        ends = np.append(np.flatnonzero(np.diff(self.band, prepend=-1)), len(self.band)).tolist()
+        return [slice(first, last) for first, last in pairwise(ends)]
 
     @property
     def of_lines(self) -> slice:
         """The columns of the lines and of the light beside them."""
-        n = len(self.node_aa)
-        return slice(n - 2 * len(self.lines), n)
-
-    @property
-    def bolometric_aa(self) -> np.ndarray:
-        """Rest-frame wavelengths of the bolometric nodes, those of the step among them."""
-        steps = [STEP_NODES_AA] if self.bolometric_step else []
-        return np.concatenate([*(s.nodes_aa for s in self.bolometric), *steps, np.empty(0)])
-
-    @property
-    def n_used(self) -> int:
-        """Columns that hold light."""
-        return len(self.node_aa) + len(STEP_NODES_AA) * len(self.stepped) + len(self.bolometric_aa)
+        return slice(self.first_all - 2 * len(self.lines), self.first_all)
 
     def weight(self, band: int, segment: Segment, redshift: float) -> np.ndarray:
         """What light at a segment's wavelengths counts in its band, behind the medium: nMgy at 10 pc of Lsun / A."""
@@ -80,17 +72,18 @@ class BandColumns:
         return self.scale[band] * segment.weight * through
 
     def of_bands(self, wave_rest: np.ndarray, redshift: float) -> np.ndarray:
-        """(n_wave, n) with light of the bands' columns = L @ weights at a redshift."""
-        parts = [hat_weights(wave_rest, s.wave_aa, self.weight(b, s, redshift) * s.basis, redshift)
-                 for b, s in self.segments]  # fmt: skip
+        """(n_wave, n) with light of the columns before first_all = L @ weights at a redshift."""
+        parts = []
+        for band, (segments, stepped) in enumerate(zip(self.segments, self.stepped, strict=True)):
+            own = [(s, self.weight(band, s, redshift)) for s in segments]
+            parts += [hat_weights(wave_rest, s.wave_aa, weight * s.basis, redshift) for s, weight in own]
+            if stepped:
+                parts.append(_step_weights(own, wave_rest, redshift))
         if self.lines:
             parts.append(np.zeros((len(wave_rest), len(self.lines))))
         for name in self.lines:
             samples = continuum_samples(name)
             parts.append(hat_weights(wave_rest, samples, np.full((1, len(samples)), 1.0 / len(samples)), 0.0))
-        for band in self.stepped:
-            own = [(s, self.weight(b, s, redshift)) for b, s in self.segments if b == band]
-            parts.append(_step_weights(own, wave_rest, redshift))
         return np.concatenate(parts, axis=1)
 
     def of_all_light(self, wave_rest: np.ndarray) -> np.ndarray:
@@ -99,6 +92,13 @@ class BandColumns:
         if self.bolometric_step:
             parts.append(_step_weights([(s, s.weight) for s in self.bolometric], wave_rest, 0.0))
         return np.concatenate([*parts, np.empty((len(wave_rest), 0))], axis=1)
+
+
+def _columns(segments: Sequence[Segment], stepped: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Wavelength of every column, and whether it is of the step."""
+    nodes = np.concatenate([s.nodes_aa for s in segments])
+    return (np.append(nodes, STEP_NODES_AA if stepped else []),
+            np.append(np.zeros(len(nodes)), np.ones(len(STEP_NODES_AA) if stepped else 0)))  # fmt: skip
 
 
 def _step_weights(segments, wave_rest, redshift) -> np.ndarray:
@@ -117,9 +117,7 @@ class Projection:
         self.wave_aa, self.columns = wave_aa, columns
         self._shapes = [one.shape[:-1] for one in spectra]
         self._flat = [one.reshape(-1, len(wave_aa)).astype(np.float32) for one in spectra]
-        all_light = columns.of_all_light(wave_aa).astype(np.float32)
-        empty = np.zeros((len(wave_aa), -columns.n_used % N_LANE), dtype=np.float32)
-        self._rest = [flat @ np.concatenate([all_light, empty], axis=1) for flat in self._flat]
+        self._rest = [flat @ columns.of_all_light(wave_aa).astype(np.float32) for flat in self._flat]
         self._last: tuple[float, list[np.ndarray]] = (np.nan, [])
 
     def __call__(self, redshift: float) -> list[np.ndarray]:

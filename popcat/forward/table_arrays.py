@@ -6,6 +6,7 @@ import numpy as np
 
 from popcat.forward.agn import reddening
 from popcat.forward.component_tables import n_gas_bins
+from popcat.forward.compression import CELLS
 from popcat.forward.dust import LAWS, R_V, bump, power_law_curve
 from popcat.forward.dust_emission import load_dust_emission
 from popcat.forward.gas import load_gas
@@ -28,8 +29,6 @@ class Screen(NamedTuple):
     """(n_col,): 1 where that is in the observed frame, 0 in the rest frame."""
     step: np.ndarray
     """(n_col,): 1 for the columns of the 6300 A step, else 0."""
-    first_step: int
-    """The first column that may be one of those."""
     law: int
     n_shape: int
     first: int
@@ -83,7 +82,16 @@ class KernelTables(NamedTuple):
     ln1pz0: float
     cell: float
     """Width of a redshift cell in ln(1 + z)."""
-    light: np.ndarray
+    n_cell: int
+    coefficient: np.ndarray
+    """(n_block, n_Z, n_row, K)."""
+    component: np.ndarray
+    """(n_block, cells + 1, n): see popcat.forward.compression.Blocks."""
+    start: np.ndarray
+    first: np.ndarray
+    groups: np.ndarray
+    """(n_group + 1,), (n_group,), (n_group,): first component, first column and eights of columns of every band, and of
+    all light."""
     burst_ln_age: np.ndarray
     n_whole: int
     first_cut: int
@@ -98,6 +106,7 @@ class KernelTables(NamedTuple):
     added: Added
 
 
+_N_LANE = 16
 # Laws by what their own parameters do; see law_shape.
 _NO_SHAPE, _KRIEK_CONROY, _SALIM, _SLOPE = 0, 1, 2, 3
 _KINDS = {"kriek_conroy": _KRIEK_CONROY, "salim": _SALIM, "charlot_fall": _SLOPE}
@@ -105,38 +114,39 @@ _KINDS = {"kriek_conroy": _KRIEK_CONROY, "salim": _SALIM, "charlot_fall": _SLOPE
 
 def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
     """Flat arrays for the kernels."""
-    n_node, n_step, n_all = len(tables.node_aa), len(STEP_NODES_AA), len(tables.bolometric_aa)
-    components, dust, n_col = ingredients.components, load_dust_emission(), tables.light.shape[3]
+    components, dust = ingredients.components, load_dust_emission()
     law, starts = LAWS[components.dust_law], np.cumsum([0, *map(len, components.parts)])[:4] + ingredients.n_history
-    # columns that fill up have no light, wherever they are
-    empty = np.full(n_col - n_node - n_step * len(tables.step_band) - n_all, STEP_NODES_AA[0])
-    node = np.concatenate([tables.node_aa, np.tile(STEP_NODES_AA, len(tables.step_band)), tables.bolometric_aa, empty])
-    band = np.concatenate([tables.node_band, np.repeat(tables.step_band, n_step)])
-    column = np.arange(n_col)
-    moves = (column < n_node) * (1.0 - tables.rest_frame)
-    step = (column >= n_node) & (column < len(band))
-    if n_all > 0 and law.step:
-        step |= (column >= len(band) + n_all - n_step) & (column < len(band) + n_all)
+    bands = np.append(np.flatnonzero(np.diff(tables.column_band, prepend=-1)), len(tables.column_band))
+    # so many that vector instructions leave no rest: of no light, wherever they are
+    empty = -len(tables.column_aa) % _N_LANE
+    node = np.append(tables.column_aa, np.full(empty, STEP_NODES_AA[0]))
+    step, band = np.append(tables.column_step, np.zeros(empty)), np.append(tables.column_band, np.zeros(empty, int))
+    moves = (step == 0.0) & (np.arange(len(node)) < tables.first_all) & (not tables.rest_frame)
     rest = node * np.exp(-tables.ln1pz[:, None] * moves)
+    agn = np.pad(np.asarray(tables.agn), ((0, 0), (0, len(node) - tables.agn.shape[1])))
     at = [int(start) if part else -1 for start, part in zip(starts, components.parts, strict=True)]
     log_u = load_gas().log_u
     return KernelTables(
         ln1pz0=float(tables.ln1pz[0]),
         cell=float(tables.ln1pz[1] - tables.ln1pz[0]),
-        light=tables.light,
+        n_cell=len(tables.ln1pz) - 1,
+        coefficient=tables.coefficient,
+        component=tables.component,
+        start=tables.start,
+        first=bands[:-1],
+        groups=(np.diff(bands) + 7) // 8,
         burst_ln_age=tables.burst_ln_age,
         n_whole=tables.n_whole,
         first_cut=tables.first_cut,
         first_merged=tables.first_merged,
         first_burst=tables.first_burst,
-        band=np.append(band, np.zeros(n_col - len(band), dtype=np.int64)),
-        first_all=len(band) if n_all > 0 else n_col,
+        band=np.where(np.arange(len(node)) < tables.first_all, band, 0),
+        first_all=tables.first_all if tables.first_all < len(tables.column_aa) else len(node),
         screen=Screen(
             curve=np.stack([law.smooth(rest), bump(rest), power_law_curve(rest, law.birth_cloud)], axis=1),
             ln_node=np.log(node / 5500.0),
-            moves=moves,
-            step=step.astype(float),
-            first_step=n_node,
+            moves=moves.astype(float),
+            step=step,
             law=_KINDS.get(components.dust_law, _NO_SHAPE),
             n_shape=len(components.parts[0]) - 2,
             first=at[0],
@@ -155,8 +165,8 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
             q_pah=dust.q_pah,
             ln_u_min=np.log(dust.u_min),
             power_law=dust.power_law,
-            agn=np.asarray(tables.agn),
-            agn_curve=reddening(rest) if len(tables.agn) else np.zeros((0, n_col)),
+            agn=agn,
+            agn_curve=reddening(rest) if len(agn) else np.zeros((0, len(node))),
             first_emission=at[2],
             first_agn=at[3],
         ),
@@ -172,11 +182,24 @@ def _moments(ingredients: Ingredients) -> Moments:
     return Moments(n, float(a), float(b), float(c))
 
 
+def whole_components(t: KernelTables) -> np.ndarray:
+    """Every component in every column, (n_block (cells + 1) K, n_col): zero in those of other bands."""
+    n_col, n_block = len(t.band), len(t.component)
+    out = np.zeros((n_block, CELLS + 1, t.coefficient.shape[3], n_col + 8), dtype=t.component.dtype)
+    at = 0
+    for b, first in enumerate(t.first):
+        width = 8 * t.groups[b]
+        for r in range(t.start[b], t.start[b + 1]):
+            out[:, :, r, first : first + width] = t.component[:, :, at : at + width]
+            at += width
+    return out[..., :n_col].reshape(-1, n_col)
+
+
 @kernel(inline="always")
 def redshift_cell(ln1pz, t):
     """Index and fraction between the tables' redshifts."""
     x = (ln1pz - t.ln1pz0) / t.cell
-    i = min(max(int(x), 0), t.light.shape[0] - 2)
+    i = min(max(int(x), 0), t.n_cell - 1)
     return i, x - i
 
 

@@ -26,6 +26,7 @@ from popcat.forward.component_tables import (
     n_gas_bins,
     spectra,
 )
+from popcat.forward.compression import CELLS, TOLERANCE, Blocks
 from popcat.forward.coverage import check_coverage
 from popcat.forward.filters import FilterCurve, load_curves
 from popcat.forward.gas import line_columns, load_gas
@@ -47,7 +48,8 @@ N_MOMENT = 3
 """Moments in time of the light of the merged bins."""
 _MOST_GAS_SETS = 6
 """Of three rows each: two moments behind birth clouds and two outside, and two ages around a burst."""
-_FORMAT = 4
+_FORMAT = 5
+_MAPPED = ("coefficient", "component", "emission")
 _NAME_CACHE = "name a writable folder in the environment variable POPCAT_CACHE"
 
 
@@ -58,16 +60,14 @@ class BandTables:
     Attributes
     ----------
     ln1pz : (n_z,) uniform redshift nodes
-    light : (n_z, n_Z, n_row, n_col) float32, rows: `n_whole` whole bins, cut bins, moments of the young bins merged
-        (popcat.forward.stars), ages of the burst, and `n_gas` of the gas (popcat.forward.component_tables.GasRows);
-        columns of no light at the end fill up to 16
+    coefficient, component, start : light in every row and column, compressed (popcat.forward.compression.Blocks), with
+        coefficient (n_block, n_Z, n_row, K). Rows: `n_whole` whole bins, cut bins, moments of the young bins merged
+        (popcat.forward.stars), ages of the burst, and `n_gas` of the gas (popcat.forward.component_tables.GasRows)
     burst_ln_age : (n_burst_age,) ln Gyr
     first_cut : the first bin that has a cut row
-    node_aa, node_band : (n_node,) observed wavelength and band of the first n_node columns
-    step_band : (n_step,) band of each following pair of columns, one pair a band that meets the 6300 A step
+    column_aa, column_band, column_step, first_all : the columns, as in popcat.forward.projection.BandColumns; the light
+        of those from first_all on, whose wavelengths are of the rest frame, is in Lsun
     n_band : bands; in the rest frame, with gas, also one a line and one a continuum (popcat.forward.gas.line_columns)
-    bolometric_aa : (n_all,) rest-frame wavelengths of the columns after those, whose light is in Lsun; the last two are
-        a step's if the law of attenuation has one
     rest_frame : 1 if the light is not redshifted
     n_gas, n_gas_burst, gas_bin : rows of gas, how many of the burst's ages have such rows, and the time bin of whose
         metallicity the gas is
@@ -75,15 +75,17 @@ class BandTables:
     """
 
     ln1pz: np.ndarray
-    light: np.ndarray
+    coefficient: np.ndarray
+    component: np.ndarray
+    start: np.ndarray
     burst_ln_age: np.ndarray
     n_whole: int
     first_cut: int
-    node_aa: np.ndarray
-    node_band: np.ndarray
-    step_band: np.ndarray
+    column_aa: np.ndarray
+    column_band: np.ndarray
+    column_step: np.ndarray
+    first_all: int
     n_band: int
-    bolometric_aa: np.ndarray
     rest_frame: int
     n_gas: int
     n_gas_burst: int
@@ -93,12 +95,12 @@ class BandTables:
 
     @property
     def megabytes(self) -> float:
-        return (self.light.nbytes + self.emission.nbytes) / 1e6
+        return sum(one.nbytes for one in (self.coefficient, self.component, self.emission, self.agn)) / 1e6
 
     @property
     def first_gas(self) -> int:
         """The first row of gas."""
-        return self.light.shape[2] - self.n_gas
+        return self.coefficient.shape[2] - self.n_gas
 
     @property
     def first_burst(self) -> int:
@@ -169,31 +171,35 @@ def build_tables(
     at = np.zeros(len(ln1pz)) if rest_frame else np.expm1(ln1pz)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
     gas = gas_rows(ingredients, burst_from) if components.gas == "cloudy" else None
-    project, light = Projection(wave, parts, columns), []
+    project, blocks = Projection(wave, parts, columns), Blocks(columns.bands, len(ln1pz))
     for z, seen in zip(np.expm1(ln1pz), at, strict=True):
         native = project(seen)
         if with_lines:
             native[2][..., columns.of_lines] = line_columns(load_gas())
-        light.append(_rows(native, bin_weights(ingredients, z_range, z), burst_from, gas))
-    n_col, only_one = light[0].shape[-1], at[:1] if rest_frame else at
+        light = _rows(native, bin_weights(ingredients, z_range, z), burst_from, gas)
+        blocks.add(light.reshape(-1, light.shape[-1]))
+    coefficient, component, start = blocks.tables()
+    only_one = at[:1] if rest_frame else at
     has_emission, has_agn = components.dust_emission != "none", components.agn != "none"
     return BandTables(
         ln1pz=ln1pz,
-        light=np.stack(light),
+        coefficient=coefficient.reshape(len(coefficient), len(light), -1, coefficient.shape[-1]),
+        component=component,
+        start=start,
         burst_ln_age=np.log(grid.age_gyr[burst_from:]),
         n_whole=cut_bins(ingredients, z_range)[1],
         first_cut=cut_bins(ingredients, z_range)[0],
-        node_aa=columns.node_aa,
-        node_band=columns.node_band,
-        step_band=np.array(columns.stepped, dtype=np.int64),
+        column_aa=columns.wave_aa,
+        column_band=columns.band,
+        column_step=columns.step,
+        first_all=columns.first_all,
         n_band=columns.n_band,
-        bolometric_aa=columns.bolometric_aa,
         rest_frame=int(rest_frame),
         n_gas=0 if gas is None else len(gas.of_gas) * (len(load_gas().log_u) + 1),
         n_gas_burst=0 if gas is None else gas.n_burst,
         gas_bin=0 if gas is None else gas_middle(ingredients),
         emission=_every(len(at), emission_table(columns, only_one if has_emission else at[:0])),
-        agn=_every(len(at), agn_table(columns, n_col, only_one if has_agn else at[:0])),
+        agn=_every(len(at), agn_table(columns, only_one if has_agn else at[:0])),
     )
 
 
@@ -274,7 +280,7 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
         "redshift_range": survey.redshift_range,
         "rest_frame": rest_frame,
         "components": asdict(ingredients.components),
-        "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR],
+        "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR, TOLERANCE, CELLS],
     }
     # tables of before have no such entry, and where no band sees the medium they are the same
     if _medium(ingredients, curves, _seen_at(survey, rest_frame)) is not None:
@@ -298,7 +304,7 @@ def _store(tables: BandTables, folder: Path) -> None:
 def _open(folder: Path) -> BandTables:
     """Memory-mapped, so that workers of one machine share the pages."""
     def read(name):
-        value = np.load(folder / f"{name}.npy", mmap_mode="c" if name == "light" else None, allow_pickle=False)
+        value = np.load(folder / f"{name}.npy", mmap_mode="c" if name in _MAPPED else None, allow_pickle=False)
         return np.asarray(value) if value.ndim else int(value)
 
     return BandTables(**{name: read(name) for name in BandTables.__dataclass_fields__})

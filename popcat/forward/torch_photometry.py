@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from popcat.forward.component_tables import N_GAS_MOMENT
+from popcat.forward.compression import CELLS
 from popcat.forward.dust import LAWS
 from popcat.forward.dust_emission import power_law_share
 from popcat.forward.lookups import LN_10
 from popcat.forward.photometry import Photometry
 from popcat.forward.sfh_laws import FractionalLaw
+from popcat.forward.table_arrays import whole_components
 from popcat.forward.torch_sfh import cell_of, make_masses
 
 
@@ -32,7 +34,8 @@ class TorchPhotometry(torch.nn.Module):
     outside the survey's range the tables are extrapolated.
     """
 
-    light: Tensor
+    coefficient: Tensor
+    component: Tensor
     burst_ln_age: Tensor
     ln_node: Tensor
     moves: Tensor
@@ -60,7 +63,8 @@ class TorchPhotometry(torch.nn.Module):
         tables, h = photometry.kernel_tables, photometry.histories
         screen, gas, added = tables.screen, tables.gas, tables.added
         self.n_band = photometry.tables.n_band
-        self.n_z, self.n_metal, self.n_row, n_col = tables.light.shape
+        self.n_cell, n_col = tables.n_cell, len(tables.band)
+        self.n_metal, self.n_row, self.n_component = tables.coefficient.shape[1:]
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
         self.ln1pz0, self.cell_width, self.first_all = tables.ln1pz0, tables.cell, tables.first_all
@@ -75,7 +79,8 @@ class TorchPhotometry(torch.nn.Module):
         to_rate = np.stack([a + b * h.mid[:n], b + c * h.mid[:n]], axis=1)
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
-            "light": tables.light.reshape(-1, n_col),
+            "coefficient": tables.coefficient.reshape(-1, self.n_component),
+            "component": whole_components(tables),
             "burst_ln_age": tables.burst_ln_age,
             "ln_node": screen.ln_node,
             "moves": screen.moves,
@@ -196,26 +201,25 @@ class TorchPhotometry(torch.nn.Module):
         ln_z = torch.log(z.clamp(min=torch.exp(self.ln_z[0] - 1.0))).clamp(self.ln_z[0], self.ln_z[-1])
         q, fq = cell_of(ln_z, self.ln_z)
         i, fz = self._redshift_cell(ln1pz)
-        fz = fz[:, None]
-        low = (i[:, None] * self.n_metal + q) * self.n_row + row
-        far = self.n_metal * self.n_row
-        index = torch.cat([low, low + self.n_row, low + far, low + far + self.n_row], 1)
-        near_q, far_q = mass * (1.0 - fq), mass * fq
-        weight = torch.cat([near_q * (1.0 - fz), far_q * (1.0 - fz), near_q * fz, far_q * fz], 1)
-        return torch.nn.functional.embedding_bag(index, self.light, per_sample_weights=weight, mode="sum")
+        block, cell = i // CELLS, i % CELLS
+        low = (block[:, None] * self.n_metal + q) * self.n_row + row
+        index, weight = torch.cat([low, low + self.n_row], 1), torch.cat([mass * (1.0 - fq), mass * fq], 1)
+        of = _bag(index, self.coefficient, weight)
+        first = (block * (CELLS + 1) + cell)[:, None] * self.n_component
+        near = first + torch.arange(self.n_component, device=row.device)
+        weight = torch.cat([of * (1.0 - fz)[:, None], of * fz[:, None]], 1)
+        return _bag(torch.cat([near, near + self.n_component], 1), self.component, weight)
 
     def _between(self, ln1pz, table) -> Tensor:
         """A table (n_z, ...) at the tables' redshifts, linear between: (n, ...)."""
         i, f = self._redshift_cell(ln1pz)
         # a weighted embedding bag, because it keeps neither of the two for the way back
-        flat = torch.nn.functional.embedding_bag(
-            torch.stack([i, i + 1], 1), table.flatten(1), per_sample_weights=torch.stack([1.0 - f, f], 1), mode="sum"
-        )
+        flat = _bag(torch.stack([i, i + 1], 1), table.flatten(1), torch.stack([1.0 - f, f], 1))
         return flat.reshape(-1, *table.shape[1:])
 
     def _redshift_cell(self, ln1pz) -> tuple[Tensor, Tensor]:
         x = (ln1pz - self.ln1pz0) / self.cell_width
-        i = x.detach().long().clamp(0, self.n_z - 2)
+        i = x.detach().long().clamp(0, self.n_cell - 1)
         return i, x - i
 
     def _transmission(self, theta, ln1pz) -> tuple[Tensor, Tensor]:
@@ -248,6 +252,11 @@ class TorchPhotometry(torch.nn.Module):
         log_f_agn, ebv_agn = theta[:, self.at_agn, None], theta[:, self.at_agn + 1, None]
         light, tau = self._between(ln1pz, self.agn).unbind(1)
         return torch.exp(LN_10 * log_f_agn) * ((light * torch.exp(-ebv_agn * tau)) @ self.to_band)
+
+
+def _bag(index, table, weight) -> Tensor:
+    """sum_j weight[:, j] table[index[:, j]], which keeps no row of the table for the way back."""
+    return torch.nn.functional.embedding_bag(index, table, per_sample_weights=weight, mode="sum")
 
 
 def _interpolate(x, table, step) -> Tensor:
