@@ -12,7 +12,7 @@ import numpy as np
 
 from popcat.forward.compression import CELLS
 from popcat.forward.lookups import LN_10, lookup, lookup_slope
-from popcat.forward.quadrature import fast_exp, kernel
+from popcat.forward.quadrature import fast_exp, kernel, sum_eight
 from popcat.forward.table_arrays import KernelTables, law_shape
 
 # Unsigned indices: a signed one may be negative, which numba wraps around, and that keeps loops from being vectorised.
@@ -31,6 +31,10 @@ class Columns(NamedTuple):
     """(5, n_col): gradient in tau_bc, tau_ism, n_dust, bump_dust and ln(1 + z), column by column."""
     d_light: np.ndarray
     """(2, n_col) in the tables' type: gradient of the light of old and young stars."""
+    both: np.ndarray
+    """(2, n_col): light and light_young."""
+    change: np.ndarray
+    """(2, n_col), likewise: light at the tables' next redshift less that at the one before."""
     weight: np.ndarray
     d_weight: np.ndarray
     """(2, K): weights of the tables' components, of old and of young stars, and the gradient in them."""
@@ -40,9 +44,10 @@ def make_columns(t: KernelTables) -> Columns:
     """Room for the columns of one galaxy."""
     n, dtype = len(t.band), t.coefficient.dtype
     # the last eight of a band's columns may reach beyond the last column
-    light, real = np.zeros((4, n + 8), dtype), np.zeros((8, n))
-    of = np.zeros((4, t.coefficient.shape[3]), dtype)
-    return Columns(light[0], light[1], real[0], real[1], real[2], real[3:], light[2:], of[:2], of[2:])
+    light, real = np.zeros((6, n + 8), dtype), np.zeros((8, n))
+    of = np.zeros((4, t.coefficient.shape[3] + 8), dtype)
+    both = light[:2], light[4:], of[:2], of[2:]
+    return Columns(light[0], light[1], real[0], real[1], real[2], real[3:], light[2:4], *both)
 
 
 @kernel(inline="always")
@@ -59,44 +64,33 @@ def gather(rows, n, iz, fz, t, s):
         low, high = rows.weight[0, i], rows.weight[1, i]
         for k in range(_U(table.shape[3])):
             target[k] += low * table[block, q0, r, k] + high * table[block, q1, r, k]
-    at_z0, at_z1 = t.component[block, _U(iz % CELLS)], t.component[block, _U(iz % CELLS + 1)]
-    near, far = table.dtype.type(1.0 - fz), table.dtype.type(fz)
-    light, light_young, start, first, groups = s.light, s.light_young, t.start, t.first, t.groups
-    at = _U(0)
-    for b in range(_U(len(first))):
-        for r in range(_U(start[b]), _U(start[b + 1])):
-            a, c, e, f = near * old[r], far * old[r], near * young[r], far * young[r]
-            for g in range(_U(groups[b])):
-                column = _U(first[b]) + _U(8) * g
-                for k in range(_U(8)):
-                    light[column + k] += a * at_z0[at + k] + c * at_z1[at + k]
-                    light_young[column + k] += e * at_z0[at + k] + f * at_z1[at + k]
-                at += _U(8)
+    component, _, start, first, groups, _ = t.components
+    at_z0, at_z1 = component[block, _U(iz % CELLS)], component[block, _U(iz % CELLS + 1)]
+    _expand(s.weight, at_z0, at_z1, 1.0 - fz, fz, start, first, groups, s.both)
+
+
+@kernel(inline="always")
+def _expand(weight, at_z0, at_z1, near, far, start, first, groups, light):
+    """Light (2, n_col) of old and young stars, of weights (2, K) of components: near at_z0 + far at_z1 of them."""
+    near, far, at = weight.dtype.type(near), weight.dtype.type(far), _U(0)
+    for b in range(_U(len(first) - 1)):
+        low, high, stride = _U(start[b]), _U(start[b + 1]), _U(8) * _U(groups[b])
+        for g in range(_U(groups[b])):
+            eight = _U(8) * g
+            sum_eight(light, _U(first[b]) + eight, weight, low, high, at_z0, at_z1, at + eight, stride, near, far)
+        at += stride * (high - low)
 
 
 @kernel(fastmath={"reassoc", "contract", "nsz"})
-def gather_gradient(rows, n, iz, fz, coefficient, component, start, first, groups, s, d_weight):
-    """d_weight (2, n) from s.d_light; the gradient in the fraction between the tables' redshifts is returned."""
-    block = _U(iz // CELLS)
-    at_z0, at_z1 = component[block, _U(iz % CELLS)], component[block, _U(iz % CELLS + 1)]
-    zero = coefficient.dtype.type(0.0)
-    near, far = coefficient.dtype.type(1.0 - fz), coefficient.dtype.type(fz)
-    d_old, d_young, old, young, d_of = s.d_light[0], s.d_light[1], s.weight[0], s.weight[1], s.d_weight
-    d_fz, at = 0.0, _U(0)
-    for b in range(_U(len(first))):
-        for r in range(_U(start[b]), _U(start[b + 1])):
-            o0, o1, y0, y1 = zero, zero, zero, zero
-            for g in range(_U(groups[b])):
-                column = _U(first[b]) + _U(8) * g
-                for k in range(_U(8)):
-                    o0 += d_old[column + k] * at_z0[at + k]
-                    o1 += d_old[column + k] * at_z1[at + k]
-                    y0 += d_young[column + k] * at_z0[at + k]
-                    y1 += d_young[column + k] * at_z1[at + k]
-                at += _U(8)
-            d_of[0, r] = near * o0 + far * o1
-            d_of[1, r] = near * y0 + far * y1
-            d_fz += old[r] * (o1 - o0) + young[r] * (y1 - y0)
+def gather_gradient(rows, n, iz, fz, coefficient, components, s, d_weight):
+    """d_weight (2, n) from s.d_light; the gradient in the fraction between the tables' redshifts is returned.
+
+    components : of KernelTables, component, turned, start, first and their groups.
+    """
+    component, turned, start, first, groups, turned_groups = components
+    block, cell = _U(iz // CELLS), _U(iz % CELLS)
+    zero, d_light, d_of = coefficient.dtype.type(0.0), s.d_light, s.d_weight
+    _expand(d_light, turned[block, cell], turned[block, cell + _U(1)], 1.0 - fz, fz, first, start, turned_groups, d_of)
     for i in range(n):
         d_own = d_of[1 if rows.young[i] else 0]
         q0, q1, r = _U(rows.cell[i]), _U(rows.cell[i] + 1), _U(rows.row[i])
@@ -106,6 +100,10 @@ def gather_gradient(rows, n, iz, fz, coefficient, component, start, first, group
             b += d_own[k] * coefficient[block, q1, r, k]
         d_weight[0, i] = a
         d_weight[1, i] = b
+    _expand(s.weight, component[block, cell], component[block, cell + _U(1)], -1.0, 1.0, start, first, groups, s.change)
+    d_fz = zero
+    for c in range(_U(s.change.shape[1])):
+        d_fz += d_light[0, c] * s.change[0, c] + d_light[1, c] * s.change[1, c]
     return d_fz
 
 

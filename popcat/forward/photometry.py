@@ -181,9 +181,7 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, gra
             all_of = (1.0 - step[c]) * (per_absorbed + per_clear)
             s.d_light[0, c] = all_of - per_absorbed * old[c]
             s.d_light[1, c] = all_of - per_absorbed * young[c]
-        d_fz = gather_gradient(
-            rows, n_all, iz, fz, t.coefficient, t.component, t.start, t.first, t.groups, s, d_weight
-        )
+        d_fz = gather_gradient(rows, n_all, iz, fz, t.coefficient, t.components, s, d_weight)
         d_ln1pz, d_gas = per_cell * d_fz, (0.0, 0.0, 0.0)
         own[:] = 0.0
         if t.gas.first >= 0:

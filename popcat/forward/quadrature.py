@@ -19,6 +19,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic, overload
 
@@ -214,6 +215,60 @@ def _bits(typing_context, x):
 def _from_bits(typing_context, x):
     """The float64 of an int64's bits."""
     return types.float64(types.int64), lambda _, builder, __, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+_CONTRACT = ("contract",)
+
+
+def _all_eight(context, builder, kind, value):
+    """A vector of eight times one number."""
+    vector, index = ir.VectorType(context.get_value_type(kind), 8), ir.IntType(32)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(index, 0))
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(index, 8), [0] * 8))
+
+
+def _between(context, builder, kind, near, far, arrays, at):
+    """near a[at : at + 8] + far b[at : at + 8] of two arrays of one kind, as a vector."""
+    real = context.get_value_type(kind.dtype)
+    vector, size = ir.VectorType(real, 8), context.get_abi_sizeof(real)
+    parts = []
+    for factor, array in zip((near, far), arrays, strict=True):
+        start = builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+        eight = builder.load(builder.bitcast(start, vector.as_pointer()), align=size)
+        parts.append(builder.fmul(_all_eight(context, builder, kind.dtype, factor), eight, flags=_CONTRACT))
+    return builder.fadd(*parts, flags=_CONTRACT)
+
+
+@intrinsic
+def sum_eight(typing_context, targets, i, weights, low, high, a, b, at, stride, near, far):
+    """For k = 0, 1: targets[k, i : i + 8] = sum_r weights[k, r] (near a + far b)[j : j + 8] over low <= r < high, with
+    j = at + (r - low) stride: as vectors, which numba makes none of short loops. Arrays are contiguous and of one type.
+    """
+    def generate(context, builder, signature, arguments):
+        targets, i, weights, low, high, a, b, at, stride, near, far = arguments
+        kinds, real = signature.args, signature.args[0].dtype
+        size = context.get_abi_sizeof(context.get_value_type(real))
+        vector = ir.VectorType(context.get_value_type(real), 8)
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * 8)) for _ in range(2)]
+        arrays = [context.make_array(kind)(context, builder, one)
+                  for kind, one in ((kinds[0], targets), (kinds[2], weights))]  # fmt: skip
+        rows = [[builder.gep(one.data, [builder.mul(cgutils.unpack_tuple(builder, one.shape)[1],
+                                                    ir.Constant(ir.IntType(64), k))]) for k in range(2)]
+                for one in arrays]  # fmt: skip
+        with cgutils.for_range(builder, builder.sub(high, low)) as loop:
+            light = _between(context, builder, kinds[5], near, far, (a, b),
+                             builder.add(at, builder.mul(loop.index, stride)))  # fmt: skip
+            for total, row in zip(sums, rows[1], strict=True):
+                weight = builder.load(builder.gep(row, [builder.add(low, loop.index)]))
+                more = builder.fmul(_all_eight(context, builder, real, weight), light, flags=_CONTRACT)
+                builder.store(builder.fadd(builder.load(total), more, flags=_CONTRACT), total)
+        for total, row in zip(sums, rows[0], strict=True):
+            pointer = builder.bitcast(builder.gep(row, [i]), vector.as_pointer())
+            builder.store(builder.load(total), pointer, align=size)
+        return context.get_dummy_value()
+
+    real, count = targets.dtype, types.uint64
+    return types.void(targets, count, weights, count, count, a, b, count, count, real, real), generate
 
 
 @kernel(inline="always")

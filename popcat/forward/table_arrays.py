@@ -6,7 +6,6 @@ import numpy as np
 
 from popcat.forward.agn import reddening
 from popcat.forward.component_tables import n_gas_bins
-from popcat.forward.compression import CELLS
 from popcat.forward.dust import LAWS, R_V, bump, power_law_curve
 from popcat.forward.dust_emission import load_dust_emission
 from popcat.forward.gas import load_gas
@@ -76,6 +75,21 @@ class Added(NamedTuple):
     """theta's columns of q_pah, u_min, gamma_dust and of log_f_agn, ebv_agn; -1 without."""
 
 
+class Components(NamedTuple):
+    """Components of light of every band, and of all light: popcat.forward.compression.Blocks."""
+
+    component: np.ndarray
+    """(n_block, cells + 1, n): by component, eights of columns."""
+    turned: np.ndarray
+    """(n_block, cells + 1, n'): the same by column, eights of components."""
+    start: np.ndarray
+    first: np.ndarray
+    """(n_group + 1,) each: first component, first column."""
+    groups: np.ndarray
+    turned_groups: np.ndarray
+    """(n_group,): eights of columns, and of components."""
+
+
 class KernelTables(NamedTuple):
     """BandTables as the kernels read them. Kernels that are called, not inlined, get the part that they need."""
 
@@ -85,13 +99,7 @@ class KernelTables(NamedTuple):
     n_cell: int
     coefficient: np.ndarray
     """(n_block, n_Z, n_row, K)."""
-    component: np.ndarray
-    """(n_block, cells + 1, n): see popcat.forward.compression.Blocks."""
-    start: np.ndarray
-    first: np.ndarray
-    groups: np.ndarray
-    """(n_group + 1,), (n_group,), (n_group,): first component, first column and eights of columns of every band, and of
-    all light."""
+    components: Components
     burst_ln_age: np.ndarray
     n_whole: int
     first_cut: int
@@ -131,10 +139,7 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
         cell=float(tables.ln1pz[1] - tables.ln1pz[0]),
         n_cell=len(tables.ln1pz) - 1,
         coefficient=tables.coefficient,
-        component=tables.component,
-        start=tables.start,
-        first=bands[:-1],
-        groups=(np.diff(bands) + 7) // 8,
+        components=_components(tables, bands),
         burst_ln_age=tables.burst_ln_age,
         n_whole=tables.n_whole,
         first_cut=tables.first_cut,
@@ -173,6 +178,13 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
     )
 
 
+def in_double(t: KernelTables) -> KernelTables:
+    """The same in double precision, so that differences of fluxes mean something."""
+    component, turned = (np.asarray(one, dtype=float) for one in t.components[:2])
+    components = t.components._replace(component=component, turned=turned)
+    return t._replace(coefficient=np.asarray(t.coefficient, dtype=float), components=components)
+
+
 def _moments(ingredients: Ingredients) -> Moments:
     if ingredients.components.gas != "cloudy":
         return Moments(0, 0.0, 0.0, 0.0)
@@ -182,15 +194,28 @@ def _moments(ingredients: Ingredients) -> Moments:
     return Moments(n, float(a), float(b), float(c))
 
 
+def _components(tables: BandTables, bands: np.ndarray) -> Components:
+    groups, turned_groups = (np.diff(bands) + 7) // 8, (np.diff(tables.start) + 7) // 8
+    n_block, n_z = tables.component.shape[:2]
+    turned, at = [], 0
+    for b, (rank, n_col) in enumerate(zip(np.diff(tables.start), np.diff(bands), strict=True)):
+        width = 8 * groups[b]
+        own = tables.component[:, :, at : at + rank * width].reshape(n_block, n_z, rank, width)[..., :n_col]
+        room = np.zeros((n_block, n_z, n_col, 8 * turned_groups[b]), dtype=own.dtype)
+        room[..., :rank] = np.swapaxes(own, 2, 3)
+        turned.append(room.reshape(n_block, n_z, -1))
+        at += rank * width
+    return Components(tables.component, np.concatenate(turned, axis=2), tables.start, bands, groups, turned_groups)
+
+
 def whole_components(t: KernelTables) -> np.ndarray:
     """Every component in every column, (n_block (cells + 1) K, n_col): zero in those of other bands."""
-    n_col, n_block = len(t.band), len(t.component)
-    out = np.zeros((n_block, CELLS + 1, t.coefficient.shape[3], n_col + 8), dtype=t.component.dtype)
-    at = 0
-    for b, first in enumerate(t.first):
-        width = 8 * t.groups[b]
-        for r in range(t.start[b], t.start[b + 1]):
-            out[:, :, r, first : first + width] = t.component[:, :, at : at + width]
+    component, _, start, first, groups, _ = t.components
+    n_col, at = len(t.band), 0
+    out = np.zeros((*component.shape[:2], t.coefficient.shape[3], n_col + 8), dtype=component.dtype)
+    for b, width in enumerate(8 * groups):
+        for r in range(start[b], start[b + 1]):
+            out[:, :, r, first[b] : first[b] + width] = component[:, :, at : at + width]
             at += width
     return out[..., :n_col].reshape(-1, n_col)
 

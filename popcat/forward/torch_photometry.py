@@ -149,7 +149,13 @@ class TorchPhotometry(torch.nn.Module):
             old.append((row, torch.where(in_clouds, 0.0, mass), z))
             young.append((row, torch.where(in_clouds, mass, 0.0), z))
         rows = [[torch.cat(part, 1) for part in zip(*parts, strict=True)] for parts in (old, young)]
-        return self._sum(ln1pz, *rows[0]), self._sum(ln1pz, *rows[1])
+        i, f = self._redshift_cell(ln1pz)
+        first = ((i // CELLS) * (CELLS + 1) + i % CELLS)[:, None] * self.n_component
+        near = first + torch.arange(self.n_component, device=first.device)
+        index, f = torch.cat([near, near + self.n_component], 1).int(), f[:, None]
+        weights = [self._weights(i // CELLS, *part) for part in rows]
+        old, young = (_bag(index, self.component, torch.cat([of * (1.0 - f), of * f], 1)) for of in weights)
+        return old, young
 
     def _gas(self, theta, k, mass, z) -> tuple[Tensor, Tensor, Tensor]:
         """Rows, masses and metallicities, (n, 3) each, of one set of the gas's rows: popcat.forward.gas_rows."""
@@ -196,25 +202,19 @@ class TorchPhotometry(torch.nn.Module):
         return sum(gamma[:, k, None] * (self.zh_value[i, k] * (1.0 - f) + self.zh_value[i + 1, k] * f)
                    for k in range(gamma.shape[1]))  # fmt: skip
 
-    def _sum(self, ln1pz, row, mass, z) -> Tensor:
-        """Light of rows, linear in redshift and in ln Z: (n, n_col)."""
+    def _weights(self, block, row, mass, z) -> Tensor:
+        """Weights of the components (n, K) of rows, linear in ln Z, in the blocks of redshift (n,)."""
         ln_z = torch.log(z.clamp(min=torch.exp(self.ln_z[0] - 1.0))).clamp(self.ln_z[0], self.ln_z[-1])
         q, fq = cell_of(ln_z, self.ln_z)
-        i, fz = self._redshift_cell(ln1pz)
-        block, cell = i // CELLS, i % CELLS
-        low = (block[:, None] * self.n_metal + q) * self.n_row + row
-        index, weight = torch.cat([low, low + self.n_row], 1), torch.cat([mass * (1.0 - fq), mass * fq], 1)
-        of = _bag(index, self.coefficient, weight)
-        first = (block * (CELLS + 1) + cell)[:, None] * self.n_component
-        near = first + torch.arange(self.n_component, device=row.device)
-        weight = torch.cat([of * (1.0 - fz)[:, None], of * fz[:, None]], 1)
-        return _bag(torch.cat([near, near + self.n_component], 1), self.component, weight)
+        low = ((block[:, None] * self.n_metal + q) * self.n_row + row).int()
+        weight = torch.cat([mass * (1.0 - fq), mass * fq], 1)
+        return _bag(torch.cat([low, low + self.n_row], 1), self.coefficient, weight)
 
     def _between(self, ln1pz, table) -> Tensor:
         """A table (n_z, ...) at the tables' redshifts, linear between: (n, ...)."""
         i, f = self._redshift_cell(ln1pz)
         # a weighted embedding bag, because it keeps neither of the two for the way back
-        flat = _bag(torch.stack([i, i + 1], 1), table.flatten(1), torch.stack([1.0 - f, f], 1))
+        flat = _bag(torch.stack([i, i + 1], 1).int(), table.flatten(1), torch.stack([1.0 - f, f], 1))
         return flat.reshape(-1, *table.shape[1:])
 
     def _redshift_cell(self, ln1pz) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from popcat.forward.gas import CONTINUUM_AA
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import LIGHT_FLOOR, Properties
 from popcat.forward.spectrum import clear_light, reference_fluxes, reference_lines
+from popcat.forward.table_arrays import in_double
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.galaxy_model import GalaxyModel
 from popcat.prior import make_prior
@@ -66,7 +67,7 @@ def made(bands):
             theta[::5, prior.names.index("t_burst")] = rng.uniform(0.01, 0.0105, 30)
             redshift = rng.uniform(Z_RANGE[0] + 1e-3, Z_RANGE[1] - 1e-3, 150)
             v = rng.normal(size=(150, len(survey.bands))) / photometry.flux(theta, redshift)
-            precise = photometry.kernel_tables._replace(light=photometry.tables.light.astype(np.float64))
+            precise = in_double(photometry.kernel_tables)
             found[name] = photometry, precise, prior, theta, redshift, v
         return found[name]
 

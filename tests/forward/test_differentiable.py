@@ -6,6 +6,7 @@ import torch
 
 from popcat.errors import PopcatError
 from popcat.forward.photometry import Photometry
+from popcat.forward.table_arrays import in_double
 from popcat.forward.torch_photometry import differentiable_flux
 from popcat.galaxy_model import GalaxyModel
 from popcat.prior import make_prior
@@ -17,7 +18,7 @@ def photometry():
     """Tables in float64, so that torch's finite differences mean something."""
     survey = load_survey("sdss").model_copy(update={"redshift_range": (0.05, 0.2)})
     photometry = Photometry(survey, GalaxyModel())
-    photometry.kernel_tables = photometry.kernel_tables._replace(light=photometry.tables.light.astype(np.float64))
+    photometry.kernel_tables = in_double(photometry.kernel_tables)
     return photometry
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from popcat.errors import PopcatError
 from popcat.forward.photometry import Photometry
+from popcat.forward.table_arrays import in_double
 from popcat.galaxy_model import GalaxyModel
 
 STEP = 1e-7
@@ -14,7 +15,7 @@ STEP = 1e-7
 def precise(survey):
     """Photometry whose tables are float64: differences of fluxes mean something."""
     photometry = Photometry(survey.model_copy(update={"redshift_range": (0.05, 0.2)}), GalaxyModel())
-    photometry.kernel_tables = photometry.kernel_tables._replace(light=photometry.tables.light.astype(np.float64))
+    photometry.kernel_tables = in_double(photometry.kernel_tables)
     return photometry
 
 

@@ -254,8 +254,8 @@ def test_galex_at_redshift_1p5_is_fainter_by_the_medium(draw):
 @pytest.mark.parametrize(("name", "kept"), [("sdss", 1), ("galex_sdss_2mass", 2)])
 def test_tables_of_bands_that_see_none_of_it_are_those_without(cache, none, model, name, kept):
     survey = load_survey(name).model_copy(update={"redshift_range": (0.5, 0.501)})
-    found = [load_tables(survey, GalaxyModel(igm=igm))[0].light for igm in ("inoue_2014", "none")]
+    found = [load_tables(survey, GalaxyModel(igm=igm))[0].coefficient for igm in ("inoue_2014", "none")]
     assert np.array_equal(*found) == (kept == 1)
-    rest = [load_rest_tables(survey, of, load_curves(survey)).light for of in (model, none)]
+    rest = [load_rest_tables(survey, of, load_curves(survey)).coefficient for of in (model, none)]
     np.testing.assert_array_equal(*rest)
     assert len(list(cache.glob("tables-*"))) == kept + 1

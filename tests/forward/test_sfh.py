@@ -16,6 +16,7 @@ from popcat.forward.properties import Properties
 from popcat.forward.sfh import DelayedTau, DoublePowerLaw, Lognormal, Steps, make_history
 from popcat.forward.sfh_parametric import double_power_law
 from popcat.forward.spectrum import population, reference_fluxes
+from popcat.forward.table_arrays import in_double
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.galaxy_model import HISTORY_PARAMETERS, GalaxyModel
 from popcat.prior import make_prior
@@ -54,8 +55,7 @@ def precise(case):
 
     def function(history, redshift):
         photometry, theta, z = case(history, redshift)
-        light = photometry.tables.light.astype(np.float64)
-        photometry.kernel_tables = photometry.kernel_tables._replace(light=light)
+        photometry.kernel_tables = in_double(photometry.kernel_tables)
         return photometry, theta, z, np.random.default_rng(4).normal(size=(len(z), 2))
 
     return function
@@ -113,7 +113,7 @@ def test_the_torch_twin_is_good_in_single_precision_too(case, history):
     photometry, theta, z = case(history, 3.0)
     twin = TorchPhotometry(photometry)
     with torch.no_grad():
-        flux = twin(torch.tensor(theta).to(twin.light), torch.tensor(z).to(twin.light)).numpy()
+        flux = twin(torch.tensor(theta).to(twin.component), torch.tensor(z).to(twin.component)).numpy()
     assert np.quantile(np.abs(flux / photometry.flux(theta, z) - 1.0), 0.95) < 1e-4
 
 

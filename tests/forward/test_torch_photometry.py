@@ -8,6 +8,7 @@ import torch
 
 from popcat.forward.histories import load_bases
 from popcat.forward.photometry import Photometry
+from popcat.forward.table_arrays import in_double
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.galaxy_model import GalaxyModel
 from popcat.prior import make_prior
@@ -26,7 +27,7 @@ def photometry():
 def precise(photometry):
     """The same with tables in float64: float32 leaves 1e-4 of the difference between two redshifts."""
     result = copy.copy(photometry)
-    result.kernel_tables = photometry.kernel_tables._replace(light=photometry.tables.light.astype(np.float64))
+    result.kernel_tables = in_double(photometry.kernel_tables)
     return result
 
 
@@ -41,7 +42,7 @@ def draws(n, seed=1, changes=None, settings=None):
 
 def vjp(twin, theta, redshift, v):
     """Flux and gradients of sum(v flux) by autograd, as numpy."""
-    theta, redshift, v = (torch.tensor(x).to(twin.light) for x in (theta, redshift, v))
+    theta, redshift, v = (torch.tensor(x).to(twin.component) for x in (theta, redshift, v))
     theta.requires_grad_()
     redshift.requires_grad_()
     flux = twin(theta, redshift)
@@ -68,7 +69,7 @@ def test_single_precision_is_good_to_a_few_parts_in_a_hundred_thousand(photometr
     theta, redshift = draws(1000, changes={5: 0.3})
     twin = TorchPhotometry(photometry).to(device)
     with torch.no_grad():
-        flux = twin(torch.tensor(theta).to(twin.light), torch.tensor(redshift).to(twin.light)).cpu().numpy()
+        flux = twin(torch.tensor(theta).to(twin.component), torch.tensor(redshift).to(twin.component)).cpu().numpy()
     expected = photometry.flux(theta, redshift)
     # float32 may put a burst or the age of the universe on the other side of an edge
     error = np.abs(flux / expected - 1.0)[expected > 1e-10 * expected.max(axis=1, keepdims=True)]

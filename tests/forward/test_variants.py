@@ -11,6 +11,7 @@ from popcat.forward.ingredients import load_ingredients
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.forward.spectrum import population, reference_fluxes, spectrum
+from popcat.forward.table_arrays import in_double
 from popcat.galaxy_model import GalaxyModel
 from popcat.prior import make_prior
 
@@ -73,7 +74,7 @@ def test_every_variant_agrees_with_the_reference(narrow, curves, kind, discretis
 def test_the_gradient_of_every_variant_agrees_with_finite_differences(narrow, kind):
     settings = GalaxyModel(**kind)
     photometry = Photometry(narrow, settings)
-    photometry.kernel_tables = photometry.kernel_tables._replace(light=photometry.tables.light.astype(np.float64))
+    photometry.kernel_tables = in_double(photometry.kernel_tables)
     theta, redshift = draws(settings, 200)
     theta, v = theta[4:], np.random.default_rng(2).normal(size=(196, len(narrow.bands)))
     redshift = np.clip(redshift[4:], Z_RANGE[0] + 1e-6, Z_RANGE[1] - 1e-6)
