@@ -11,9 +11,9 @@ twenty a band, so tables of a wide range of redshifts are twenty times smaller t
 
 import numpy as np
 
-TOLERANCE = 2e-4
+TOLERANCE = 3e-4
 """Of a band's light, what 99.9% of the rows are good to."""
-CELLS = 16
+CELLS = 8
 """Redshift cells of a block."""
 _TINY = 1e-300
 
@@ -63,26 +63,26 @@ class Blocks:
             self._light = self._light[-1:]
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """coefficient (n_block, n_row, K) float32, component (n_block, CELLS + 1, n) float32 and start (n_band + 1,).
+        """coefficient (n_block, n_row, K) float32, component (n_block, CELLS + 1, n) float32 and start
+        (n_block, n_band + 1).
 
-        Band b has the components start[b] to start[b + 1]. Each has, one after the other in `component`, as many
-        numbers as its band has columns, filled up to a multiple of 8 with zeros.
+        In a block band b has the components start[b] to start[b + 1]. Each has, one after the other in `component`, as
+        many numbers as its band has columns, filled up to a multiple of 8 with zeros. Blocks fill up with zeros too.
         """
-        ranks = [max(block[b][0].shape[1] for block in self._found) for b in range(len(self.bands))]
-        start = np.append(0, np.cumsum(ranks))
-        width = lanes(self.bands)
-        n_row, n_block = len(self._found[0][0][0]), len(self._found)
-        coefficient = np.zeros((n_block, n_row, start[-1] + -start[-1] % 8), dtype=np.float32)
-        component = np.zeros((n_block, CELLS + 1, int(np.dot(ranks, width))), dtype=np.float32)
+        ranks = np.array([[own.shape[1] for own, _ in block] for block in self._found])
+        start = np.concatenate([np.zeros((len(ranks), 1), int), np.cumsum(ranks, axis=1)], axis=1)
+        width, n_row = lanes(self.bands), len(self._found[0][0][0])
+        coefficient = np.zeros((len(ranks), n_row, (start.max() + 7) // 8 * 8), dtype=np.float32)
+        component = np.zeros((len(ranks), CELLS + 1, int((ranks @ width).max())), dtype=np.float32)
         for i, block in enumerate(self._found):
             at = 0
             for b, (own, shape) in enumerate(block):
                 rank, n_z, n_col = shape.shape
-                coefficient[i, :, start[b] : start[b] + rank] = own
-                room = np.zeros((n_z, ranks[b], width[b]))
-                room[:, :rank, :n_col] = shape.transpose(1, 0, 2)
-                component[i, :n_z, at : at + ranks[b] * width[b]] = room.reshape(n_z, -1)
-                at += ranks[b] * width[b]
+                coefficient[i, :, start[i, b] : start[i, b + 1]] = own
+                room = np.zeros((n_z, rank, width[b]))
+                room[:, :, :n_col] = shape.transpose(1, 0, 2)
+                component[i, :n_z, at : at + rank * width[b]] = room.reshape(n_z, -1)
+                at += rank * width[b]
         return coefficient, component, start
 
 

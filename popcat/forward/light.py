@@ -51,32 +51,36 @@ def make_columns(t: KernelTables) -> Columns:
 
 
 @kernel(inline="always")
+def _eights(n):
+    """n, filled up to a multiple of 8."""
+    return (_U(n) + _U(7)) // _U(8) * _U(8)
+
+
+@kernel(inline="always")
 def gather(rows, n, iz, fz, t, s):
     """Sum the light of a galaxy's rows, linear in redshift, into s.light and s.light_young."""
     table, block = t.coefficient, _U(iz // CELLS)
-    old, young = s.weight[0], s.weight[1]
-    s.light[:] = 0.0
-    s.light_young[:] = 0.0
+    component, _, starts, first = t.components
+    old, young, start = s.weight[0], s.weight[1], starts[block]
+    n_component = _eights(start[len(start) - 1])
     s.weight[:] = 0.0
     for i in range(n):
         target = young if rows.young[i] else old
         q0, q1, r = _U(rows.cell[i]), _U(rows.cell[i] + 1), _U(rows.row[i])
         low, high = rows.weight[0, i], rows.weight[1, i]
-        for k in range(_U(table.shape[3])):
+        for k in range(n_component):
             target[k] += low * table[block, q0, r, k] + high * table[block, q1, r, k]
-    component, _, start, first, groups, _ = t.components
     at_z0, at_z1 = component[block, _U(iz % CELLS)], component[block, _U(iz % CELLS + 1)]
-    _expand(s.weight, at_z0, at_z1, 1.0 - fz, fz, start, first, groups, s.both)
+    _expand(s.weight, at_z0, at_z1, 1.0 - fz, fz, start, first, s.both)
 
 
 @kernel(inline="always")
-def _expand(weight, at_z0, at_z1, near, far, start, first, groups, light):
+def _expand(weight, at_z0, at_z1, near, far, start, first, light):
     """Light (2, n_col) of old and young stars, of weights (2, K) of components: near at_z0 + far at_z1 of them."""
     near, far, at = weight.dtype.type(near), weight.dtype.type(far), _U(0)
     for b in range(_U(len(first) - 1)):
-        low, high, stride = _U(start[b]), _U(start[b + 1]), _U(8) * _U(groups[b])
-        for g in range(_U(groups[b])):
-            eight = _U(8) * g
+        low, high, stride = _U(start[b]), _U(start[b + 1]), _eights(first[b + 1] - first[b])
+        for eight in range(_U(0), stride, _U(8)):
             sum_eight(light, _U(first[b]) + eight, weight, low, high, at_z0, at_z1, at + eight, stride, near, far)
         at += stride * (high - low)
 
@@ -85,22 +89,24 @@ def _expand(weight, at_z0, at_z1, near, far, start, first, groups, light):
 def gather_gradient(rows, n, iz, fz, coefficient, components, s, d_weight):
     """d_weight (2, n) from s.d_light; the gradient in the fraction between the tables' redshifts is returned.
 
-    components : of KernelTables, component, turned, start, first and their groups.
+    components : of KernelTables.
     """
-    component, turned, start, first, groups, turned_groups = components
+    component, turned, starts, first = components
     block, cell = _U(iz // CELLS), _U(iz % CELLS)
+    start = starts[block]
+    n_component = _eights(start[len(start) - 1])
     zero, d_light, d_of = coefficient.dtype.type(0.0), s.d_light, s.d_weight
-    _expand(d_light, turned[block, cell], turned[block, cell + _U(1)], 1.0 - fz, fz, first, start, turned_groups, d_of)
+    _expand(d_light, turned[block, cell], turned[block, cell + _U(1)], 1.0 - fz, fz, first, start, d_of)
     for i in range(n):
         d_own = d_of[1 if rows.young[i] else 0]
         q0, q1, r = _U(rows.cell[i]), _U(rows.cell[i] + 1), _U(rows.row[i])
         a, b = zero, zero
-        for k in range(_U(coefficient.shape[3])):
+        for k in range(n_component):
             a += d_own[k] * coefficient[block, q0, r, k]
             b += d_own[k] * coefficient[block, q1, r, k]
         d_weight[0, i] = a
         d_weight[1, i] = b
-    _expand(s.weight, component[block, cell], component[block, cell + _U(1)], -1.0, 1.0, start, first, groups, s.change)
+    _expand(s.weight, component[block, cell], component[block, cell + _U(1)], -1.0, 1.0, start, first, s.change)
     d_fz = zero
     for c in range(_U(s.change.shape[1])):
         d_fz += d_light[0, c] * s.change[0, c] + d_light[1, c] * s.change[1, c]

@@ -83,11 +83,9 @@ class Components(NamedTuple):
     turned: np.ndarray
     """(n_block, cells + 1, n'): the same by column, eights of components."""
     start: np.ndarray
+    """(n_block, n_group + 1): first component."""
     first: np.ndarray
-    """(n_group + 1,) each: first component, first column."""
-    groups: np.ndarray
-    turned_groups: np.ndarray
-    """(n_group,): eights of columns, and of components."""
+    """(n_group + 1,): first column."""
 
 
 class KernelTables(NamedTuple):
@@ -195,29 +193,34 @@ def _moments(ingredients: Ingredients) -> Moments:
 
 
 def _components(tables: BandTables, bands: np.ndarray) -> Components:
-    groups, turned_groups = (np.diff(bands) + 7) // 8, (np.diff(tables.start) + 7) // 8
-    n_block, n_z = tables.component.shape[:2]
-    turned, at = [], 0
-    for b, (rank, n_col) in enumerate(zip(np.diff(tables.start), np.diff(bands), strict=True)):
-        width = 8 * groups[b]
-        own = tables.component[:, :, at : at + rank * width].reshape(n_block, n_z, rank, width)[..., :n_col]
-        room = np.zeros((n_block, n_z, n_col, 8 * turned_groups[b]), dtype=own.dtype)
-        room[..., :rank] = np.swapaxes(own, 2, 3)
-        turned.append(room.reshape(n_block, n_z, -1))
+    turned = []
+    for component, start in zip(tables.component, tables.start, strict=True):
+        own = (np.swapaxes(one, 1, 2) for one in _by_band(component, start, bands))
+        padded = [np.pad(one, ((0, 0), (0, 0), (0, -one.shape[2] % 8))) for one in own]
+        turned.append(np.concatenate([one.reshape(len(component), -1) for one in padded], axis=1))
+    most = max(one.shape[1] for one in turned)
+    whole = np.stack([np.pad(one, ((0, 0), (0, most - one.shape[1]))) for one in turned])
+    return Components(tables.component, whole, tables.start, bands)
+
+
+def _by_band(component: np.ndarray, start: np.ndarray, bands: np.ndarray) -> list[np.ndarray]:
+    """A block's components of each band, (cells + 1, rank, n_col)."""
+    found, at = [], 0
+    for rank, n_col in zip(np.diff(start), np.diff(bands), strict=True):
+        width = (n_col + 7) // 8 * 8
+        found.append(component[:, at : at + rank * width].reshape(-1, rank, width)[..., :n_col])
         at += rank * width
-    return Components(tables.component, np.concatenate(turned, axis=2), tables.start, bands, groups, turned_groups)
+    return found
 
 
 def whole_components(t: KernelTables) -> np.ndarray:
     """Every component in every column, (n_block (cells + 1) K, n_col): zero in those of other bands."""
-    component, _, start, first, groups, _ = t.components
-    n_col, at = len(t.band), 0
-    out = np.zeros((*component.shape[:2], t.coefficient.shape[3], n_col + 8), dtype=component.dtype)
-    for b, width in enumerate(8 * groups):
-        for r in range(start[b], start[b + 1]):
-            out[:, :, r, first[b] : first[b] + width] = component[:, :, at : at + width]
-            at += width
-    return out[..., :n_col].reshape(-1, n_col)
+    component, _, start, first = t.components
+    out = np.zeros((*component.shape[:2], t.coefficient.shape[3], len(t.band)), dtype=component.dtype)
+    for block, (own, starts) in enumerate(zip(component, start, strict=True)):
+        for b, one in enumerate(_by_band(own, starts, first)):
+            out[block, :, starts[b] : starts[b + 1], first[b] : first[b + 1]] = one
+    return out.reshape(-1, len(t.band))
 
 
 @kernel(inline="always")
