@@ -2,7 +2,8 @@
 
 Linear interpolation of L in ln Z and ln t commutes with the projection, so tables of band light are as exact as the
 spectra. One row a time bin (averaged or at its midpoint), a "cut" row for each bin that the age of the universe can
-cut, and for the burst one row a native age.
+cut, and for the burst one row a native age. Light is kept as components that all rows share, band by band and block by
+block of redshifts (popcat.forward.compression).
 """
 
 import hashlib
