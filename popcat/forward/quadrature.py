@@ -19,7 +19,6 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic, overload
 
@@ -246,25 +245,37 @@ def sum_eight(typing_context, targets, i, weights, low, high, a, b, at, stride, 
     """
     def generate(context, builder, signature, arguments):
         targets, i, weights, low, high, a, b, at, stride, near, far = arguments
-        kinds, real = signature.args, signature.args[0].dtype
-        size = context.get_abi_sizeof(context.get_value_type(real))
-        vector = ir.VectorType(context.get_value_type(real), 8)
-        sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * 8)) for _ in range(2)]
-        arrays = [context.make_array(kind)(context, builder, one)
-                  for kind, one in ((kinds[0], targets), (kinds[2], weights))]  # fmt: skip
-        rows = [[builder.gep(one.data, [builder.mul(cgutils.unpack_tuple(builder, one.shape)[1],
-                                                    ir.Constant(ir.IntType(64), k))]) for k in range(2)]
-                for one in arrays]  # fmt: skip
-        with cgutils.for_range(builder, builder.sub(high, low)) as loop:
-            light = _between(context, builder, kinds[5], near, far, (a, b),
-                             builder.add(at, builder.mul(loop.index, stride)))  # fmt: skip
-            for total, row in zip(sums, rows[1], strict=True):
-                weight = builder.load(builder.gep(row, [builder.add(low, loop.index)]))
-                more = builder.fmul(_all_eight(context, builder, real, weight), light, flags=_CONTRACT)
-                builder.store(builder.fadd(builder.load(total), more, flags=_CONTRACT), total)
-        for total, row in zip(sums, rows[0], strict=True):
-            pointer = builder.bitcast(builder.gep(row, [i]), vector.as_pointer())
-            builder.store(builder.load(total), pointer, align=size)
+        kinds, kind, number = signature.args, signature.args[0].dtype, ir.IntType(64)
+        real = context.get_value_type(kind)
+        vector = ir.VectorType(real, 8)
+        nothing, size = ir.Constant(vector, [0.0] * 8), context.get_abi_sizeof(real)
+
+        def rows(which, array):
+            found = context.make_array(which)(context, builder, array)
+            return found.data, builder.gep(found.data, [builder.extract_value(found.shape, 1)])
+
+        into, of = rows(kinds[0], targets), rows(kinds[2], weights)
+        before, each, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        builder.cbranch(builder.icmp_unsigned("<", low, high), each, after)
+        builder.position_at_end(each)
+        r, place, *sums = (builder.phi(one) for one in (number, number, vector, vector))
+        light = _between(context, builder, kinds[5], near, far, (a, b), place)
+        more = [builder.fmul(_all_eight(context, builder, kind, builder.load(builder.gep(row, [r]))), light,
+                             flags=_CONTRACT) for row in of]  # fmt: skip
+        added = [builder.fadd(total, one, flags=_CONTRACT) for total, one in zip(sums, more, strict=True)]
+        next_r, next_place = builder.add(r, ir.Constant(number, 1)), builder.add(place, stride)
+        starts, nexts = (low, at, nothing, nothing), (next_r, next_place, *added)
+        for phi, start, then in zip((r, place, *sums), starts, nexts, strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(then, each)
+        builder.cbranch(builder.icmp_unsigned("<", next_r, high), each, after)
+        builder.position_at_end(after)
+        found = [builder.phi(vector) for _ in added]
+        for phi, total in zip(found, added, strict=True):
+            phi.add_incoming(nothing, before)
+            phi.add_incoming(total, each)
+        for row, total in zip(into, found, strict=True):
+            builder.store(total, builder.bitcast(builder.gep(row, [i]), vector.as_pointer()), align=size)
         return context.get_dummy_value()
 
     real, count = targets.dtype, types.uint64

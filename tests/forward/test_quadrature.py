@@ -1,12 +1,13 @@
 """Quadrature: Gauss nodes against numpy's, product integration against polynomials and closed forms."""
 
+import numba
 import numpy as np
 import pytest
 
 from popcat.forward import quadrature
 from popcat.forward.dust import birth_cloud_curve, diffuse_curve
 from popcat.forward.filters import make_curve
-from popcat.forward.quadrature import gauss_nodes, hat_weights, lagrange_basis, make_segments
+from popcat.forward.quadrature import gauss_nodes, hat_weights, lagrange_basis, make_segments, sum_eight
 
 EDGES = np.linspace(-1.0, 3.0, 20001)
 X, DX = 0.5 * (EDGES[1:] + EDGES[:-1]), np.diff(EDGES)
@@ -97,3 +98,21 @@ def test_dust_between_the_cases_is_as_good_as_the_cases(redshift):
                                for w in (rest, at_nodes))  # fmt: skip
         if seen @ exact > 1e-9 * seen.sum():
             assert (seen @ segment.basis.T) @ interpolated == pytest.approx(seen @ exact, rel=1e-3)
+
+
+@numba.njit
+def summed(targets, weights, low, high, a, b, at, stride):
+    sum_eight(targets, np.uint64(2), weights, np.uint64(low), np.uint64(high), a, b, np.uint64(at), np.uint64(stride),
+              targets.dtype.type(0.25), targets.dtype.type(0.75))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize(("low", "high"), [(0, 5), (3, 4), (2, 2)])
+def test_eights_are_summed_as_numpy_does(kind, low, high):
+    rng = np.random.default_rng(5)
+    weights, a, b = (rng.normal(size=shape).astype(kind) for shape in ((2, 6), (200,), (200,)))
+    targets, between = np.ones((2, 12), kind), 0.25 * a + 0.75 * b
+    summed(targets, weights, low, high, a, b, 7, 16)
+    parts = [weights[:, [r]] * between[7 + 16 * (r - low) : 15 + 16 * (r - low)] for r in range(low, high)]
+    np.testing.assert_allclose(targets[:, 2:10], sum(parts, np.zeros((2, 8))), rtol=1e-5, atol=1e-6)
+    assert np.all(targets[:, :2] == 1.0) and np.all(targets[:, 10:] == 1.0)
