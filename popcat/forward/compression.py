@@ -5,8 +5,8 @@ components that all rows share (a principal component analysis of rows in units 
 
     light[z, row, c] = sum_r coefficient[row, r] component[r, z, c]
 
-Between redshifts both sides are linear alike. Rows are many (bins, ages and metallicities), components some ten to
-twenty a band, so tables of a wide range of redshifts are twenty times smaller than the light itself.
+Between redshifts both sides are linear alike. Rows are many (bins, ages and metallicities) and components few, so the
+tables are far smaller than the light itself.
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ def compress(light: np.ndarray, tolerance: float = TOLERANCE) -> tuple[np.ndarra
 class Blocks:
     """Collects light redshift by redshift, and compresses each block as it is complete.
 
-    bands : slices of columns, one after the other. Call with the light (n_row, n_col) of each redshift in turn.
+    bands : slices of columns, one after the other. `add` the light (n_row, n_col) of each redshift in turn.
     """
 
     def __init__(self, bands: list[slice], n_redshift: int):
@@ -71,8 +71,9 @@ class Blocks:
         """
         ranks = np.array([[own.shape[1] for own, _ in block] for block in self._found])
         start = np.concatenate([np.zeros((len(ranks), 1), int), np.cumsum(ranks, axis=1)], axis=1)
-        width, n_row = lanes(self.bands), len(self._found[0][0][0])
-        coefficient = np.zeros((len(ranks), n_row, (start.max() + 7) // 8 * 8), dtype=np.float32)
+        width = np.array([filled(band.stop - band.start) for band in self.bands])
+        n_row = len(self._found[0][0][0])
+        coefficient = np.zeros((len(ranks), n_row, filled(start.max())), dtype=np.float32)
         component = np.zeros((len(ranks), CELLS + 1, int((ranks @ width).max())), dtype=np.float32)
         for i, block in enumerate(self._found):
             at = 0
@@ -86,10 +87,10 @@ class Blocks:
         return coefficient, component, start
 
 
-def lanes(bands: list[slice]) -> np.ndarray:
-    """Columns of each band, filled up to a multiple of 8.
+def filled(n: int) -> int:
+    """A number, filled up to a multiple of 8.
 
-    >>> lanes([slice(0, 5), slice(5, 14)]).tolist()
-    [8, 16]
+    >>> filled(5), filled(16)
+    (8, 16)
     """
-    return np.array([(band.stop - band.start + 7) // 8 * 8 for band in bands])
+    return (n + 7) // 8 * 8

@@ -52,7 +52,7 @@ def make_columns(t: KernelTables) -> Columns:
 
 @kernel(inline="always")
 def _eights(n):
-    """n, filled up to a multiple of 8."""
+    """popcat.forward.compression.filled."""
     return (_U(n) + _U(7)) // _U(8) * _U(8)
 
 

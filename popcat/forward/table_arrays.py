@@ -6,6 +6,7 @@ import numpy as np
 
 from popcat.forward.agn import reddening
 from popcat.forward.component_tables import n_gas_bins
+from popcat.forward.compression import filled
 from popcat.forward.dust import LAWS, R_V, bump, power_law_curve
 from popcat.forward.dust_emission import load_dust_emission
 from popcat.forward.gas import load_gas
@@ -196,7 +197,7 @@ def _components(tables: BandTables, bands: np.ndarray) -> Components:
     turned = []
     for component, start in zip(tables.component, tables.start, strict=True):
         own = (np.swapaxes(one, 1, 2) for one in _by_band(component, start, bands))
-        padded = [np.pad(one, ((0, 0), (0, 0), (0, -one.shape[2] % 8))) for one in own]
+        padded = [np.pad(one, ((0, 0), (0, 0), (0, filled(one.shape[2]) - one.shape[2]))) for one in own]
         turned.append(np.concatenate([one.reshape(len(component), -1) for one in padded], axis=1))
     most = max(one.shape[1] for one in turned)
     whole = np.stack([np.pad(one, ((0, 0), (0, most - one.shape[1]))) for one in turned])
@@ -207,7 +208,7 @@ def _by_band(component: np.ndarray, start: np.ndarray, bands: np.ndarray) -> lis
     """A block's components of each band, (cells + 1, rank, n_col)."""
     found, at = [], 0
     for rank, n_col in zip(np.diff(start), np.diff(bands), strict=True):
-        width = (n_col + 7) // 8 * 8
+        width = filled(n_col)
         found.append(component[:, at : at + rank * width].reshape(-1, rank, width)[..., :n_col])
         at += rank * width
     return found

@@ -215,6 +215,8 @@ def _rows(native: list[np.ndarray], of_bins: np.ndarray, burst_from: int, gas: "
 def _every(n: int, table: np.ndarray) -> np.ndarray:
     """A table at each of n redshifts, of which one that is the same at all has the first alone."""
     return np.repeat(table, n, axis=0) if len(table) == 1 else table
+
+
 def _seen_at(survey: Survey, rest_frame: bool) -> tuple[float, float]:
     return (0.0, 0.0) if rest_frame else survey.redshift_range
 
@@ -283,7 +285,7 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
         "components": asdict(ingredients.components),
         "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR, TOLERANCE, CELLS],
     }
-    # tables of before have no such entry, and where no band sees the medium they are the same
+    # where no band sees the medium, tables with it and without are the same
     if _medium(ingredients, curves, _seen_at(survey, rest_frame)) is not None:
         rest["igm"] = ingredients.igm
     digest.update(json.dumps(rest, sort_keys=True).encode())
