@@ -13,7 +13,7 @@ import numpy as np
 from popcat.errors import PopcatError
 from popcat.forward.agn import agn_spectrum
 from popcat.forward.dust_emission import load_dust_emission
-from popcat.forward.gas import Gas, age_weights, gas_light, load_gas
+from popcat.forward.gas import Gas, age_weights, light_of_nodes, load_gas
 from popcat.forward.grid import LYMAN_LIMIT_AA, ionises
 from popcat.forward.histories import row_weights
 from popcat.forward.ingredients import Ingredients
@@ -41,11 +41,8 @@ def spectra(ingredients: Ingredients) -> tuple[np.ndarray, list[np.ndarray]]:
     if components.gas != "cloudy":
         parts = [grid.lum]
     else:
-        young, gas = ionises(grid.age_gyr), load_gas()
-        taken = np.where(wave < LYMAN_LIMIT_AA, grid.lum, 0.0)
-        nodes = np.eye(gas.lines[..., 0].size).reshape(-1, *gas.lines.shape[:3])
-        light = np.stack([gas_light(gas, node, wave) for node in nodes]).reshape(*gas.lines.shape[:3], -1)
-        parts = [grid.lum - taken * young[:, None], taken[:, young], light]
+        young, taken = ionises(grid.age_gyr), np.where(wave < LYMAN_LIMIT_AA, grid.lum, 0.0)
+        parts = [grid.lum - taken * young[:, None], taken[:, young], light_of_nodes(load_gas(), wave)]
     whole = wavelengths(ingredients)
     # beyond their last wavelength stars shine as Rayleigh and Jeans have it (popcat.forward.components.Clear)
     falling = (wave[-1] / whole[len(wave) :]) ** 4

@@ -89,11 +89,6 @@ def diffuse_curve(wave_aa, n_dust):
     return (calzetti(wave_aa) + bump_strength(n_dust) * bump(wave_aa)) * tilt
 
 
-def birth_cloud_curve(wave_aa):
-    """tau(w) / tau_bc of the birth clouds: (w / 5500 A)^-1."""
-    return 5500.0 / np.asarray(wave_aa, dtype=float)
-
-
 def calzetti_curve(wave_aa):
     """tau(w) / tau_ism of Calzetti et al. (2000, eq. 4), R_V = 4.05: k(w) / R_V, without the step at 6300 A.
 

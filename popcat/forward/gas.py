@@ -7,7 +7,6 @@ alone. Ionising light is shared: the fraction f_esc of the stars' light below th
 takes the rest, and shines (1 - f_esc) N.
 
 Lines are kept one by one, so that their luminosities can be told; the continuum is a sum of a few spectra.
-`gas_templates` does so with all of the light, for tables: coefficients over (Z, t, U) times spectra.
 """
 
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ LINES_AA = {
     "h_alpha": (6564.61,),
     "n2_6584": (6585.27,),
 }
-"""Vacuum wavelengths in Angstrom of the lines whose luminosities `line_luminosities` gives; [O II] is a sum of two."""
+"""Vacuum wavelengths in Angstrom of lines by name; [O II] is a sum of two."""
 CONTINUUM_AA = {
     "ly_alpha": ((1225.0, 1265.0),),
     "o2_3727": ((3685.0, 3715.0), (3740.0, 3770.0)),
@@ -40,8 +39,6 @@ CONTINUUM_AA = {
 """The lines that are derived for a galaxy, and where the continuum of their equivalent widths is measured; [O III] 4959
 is a third of 5007."""
 _BAND_WIDTH, _BAND_STEP = 0.1, 0.02
-RANK = 28
-"""Spectra of `gas_templates`: less than 1e-3 of any band's light is wrong (tests/forward/test_gas.py)."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +111,10 @@ def gas_light(gas: Gas, weights: np.ndarray, wave_aa: np.ndarray) -> np.ndarray:
     return smooth + lines_on(np.asarray(wave_aa, dtype=float), gas.line_aa, lines)
 
 
-def line_luminosities(gas: Gas, weights: np.ndarray) -> dict[str, float]:
-    """Luminosities in Lsun of the lines in `LINES_AA`, before dust, of weights (n_Z, n_age, n_U) in Msun."""
-    lines = np.tensordot(weights, gas.lines, axes=3)
-    return {name: float(lines[line_numbers(gas, name)].sum()) for name in LINES_AA}
+def light_of_nodes(gas: Gas, wave_aa: np.ndarray) -> np.ndarray:
+    """`gas_light` of one solar mass at every node, (n_Z, n_age, n_U, n_wave)."""
+    every = np.eye(gas.lines[..., 0].size).reshape(-1, *gas.lines.shape[:3])
+    return np.stack([gas_light(gas, one, wave_aa) for one in every]).reshape(*gas.lines.shape[:3], -1)
 
 
 def line_numbers(gas: Gas, name: str) -> list[int]:
@@ -140,19 +137,13 @@ def band_matrix(wave_aa: np.ndarray) -> np.ndarray:
     return weight / weight.sum(axis=0)
 
 
-def gas_templates(gas: Gas, grid: SSPGrid, rank: int = RANK) -> tuple[np.ndarray, np.ndarray]:
-    """All emission as coefficients (n_Z, n_age, n_U, rank) times spectra (rank, n_wave) at the grid's wavelengths.
+def factors(light: np.ndarray, stars: np.ndarray, wave_aa: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Light (n_Z, n_age, n_U, n_wave) as coefficients (n_Z, n_age, n_U, rank) times spectra (rank, n_wave).
 
     The coefficients are left singular vectors of the light in the bands of `band_matrix`, each galaxy and each band in
-    units of the light of stars and gas there; the spectra are those that fit best with them, by least squares.
+    units of the light there of gas and stars (n_Z, n_age, n_wave); the spectra are those that fit best with them, by
+    least squares.
     """
-    every = np.eye(gas.lines[..., 0].size).reshape(-1, *gas.lines.shape[:3])
-    light = np.stack([gas_light(gas, one, grid.wave_aa) for one in every]).reshape(*gas.lines.shape[:3], -1)
-    return factors(light, starlight(grid, gas.log_age_yr), grid.wave_aa, rank)
-
-
-def factors(light: np.ndarray, stars: np.ndarray, wave_aa: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """`gas_templates` of any light (n_Z, n_age, n_U, n_wave) beside that of stars (n_Z, n_age, n_wave)."""
     bands, flat = band_matrix(wave_aa), light.reshape(-1, len(wave_aa))
     total = (light + stars[:, :, None]).reshape(flat.shape) @ bands
     rows = 1.0 / np.median(total, axis=1, keepdims=True)

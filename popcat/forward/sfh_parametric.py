@@ -141,19 +141,6 @@ def _double_early(coefficient, a, q):
 
 
 @kernel(inline="always")
-def _double_left(coefficient, a, q):
-    """int_q^inf for q >= 0 and a < 1, and its derivative in a."""
-    power, step, total, by_a = fast_exp((a - 1.0) * q), fast_exp(-q), 0.0, 0.0
-    for k in range(len(coefficient)):
-        y = k + 1.0 - a
-        term = coefficient[k] * power / y
-        total += term
-        by_a += term * (q + 1.0 / y)
-        power *= step
-    return total, by_a
-
-
-@kernel(inline="always")
 def _double_late(coefficient, a, q):
     """int_0^q for q >= 0, and its derivative in a."""
     power, step, total, by_a = fast_exp((a - 1.0) * q), fast_exp(-q), 0.0, 0.0
@@ -186,8 +173,9 @@ def _double_primitive_and_slope(coefficient, p, time):
         return formed - before, by_a - before_by_a, fast_exp(a * q) / (1.0 + fast_exp(q)), x
     rate = fast_exp((a - 1.0) * q) / (1.0 + fast_exp(-q))
     if ends:
-        left, by_a = _double_left(coefficient, a, q)
-        return -left, -by_a, rate, x
+        # int_q^inf is that of the mirrored law from -inf to -q
+        left, by_mirrored = _double_early(coefficient, 1.0 - a, -q)
+        return -left, by_mirrored, rate, x
     late, by_a = _double_late(coefficient, a, q)
     return whole + late, whole_by_a + by_a, rate, x
 

@@ -66,4 +66,4 @@ def test_the_diffuse_curve_is_tilted_about_5500(wave, n):
 
 
 def test_birth_clouds_fall_as_one_over_wavelength():
-    np.testing.assert_allclose(dust.birth_cloud_curve(np.array([2750.0, 5500.0, 11000.0])), [2.0, 1.0, 0.5])
+    np.testing.assert_allclose(dust.power_law_curve(np.array([2750.0, 5500.0, 11000.0]), -1.0), [2.0, 1.0, 0.5])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from popcat.forward import quadrature
-from popcat.forward.dust import birth_cloud_curve, diffuse_curve
+from popcat.forward.dust import diffuse_curve, power_law_curve
 from popcat.forward.filters import make_curve
 from popcat.forward.quadrature import gauss_nodes, hat_weights, lagrange_basis, make_segments, sum_eight
 
@@ -94,7 +94,7 @@ def test_dust_between_the_cases_is_as_good_as_the_cases(redshift):
     rest, at_nodes = segment.wave_aa / (1 + redshift), segment.nodes_aa / (1 + redshift)
     seen = segment.weight * np.interp(rest, light[0], light[1][0])
     for tau_ism, n_dust, tau_bc in zip(*rng.uniform([0, -2, 0], [3, 1, 3], (300, 3)).T, strict=True):
-        exact, interpolated = (np.exp(-tau_ism * diffuse_curve(w, n_dust) - tau_bc * birth_cloud_curve(w))
+        exact, interpolated = (np.exp(-tau_ism * diffuse_curve(w, n_dust) - tau_bc * power_law_curve(w, -1.0))
                                for w in (rest, at_nodes))  # fmt: skip
         if seen @ exact > 1e-9 * seen.sum():
             assert (seen @ segment.basis.T) @ interpolated == pytest.approx(seen @ exact, rel=1e-3)
