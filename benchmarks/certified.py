@@ -25,7 +25,7 @@ import pandas as pd
 from popcat.checks.certify import N_PROPOSALS, Effort, certify
 from popcat.checks.flags import fit_own_galaxies
 from popcat.checks.ranks import ks_critical, ks_distance, ranks
-from popcat.checks.weights import Target, importance
+from popcat.checks.weights import importance
 from popcat.columns import PARAMETERS, PROPERTIES
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, OWN_TAIL, ROUTES, SUPPORT_TAIL, UNCERTIFIED, observation
 from popcat.inference.infer import infer
@@ -179,10 +179,9 @@ def sampled_again(raw, arguments, n) -> dict:
 
 def proposal_ms(data, posterior, seed) -> float:
     """Process milliseconds a galaxy for a round of proposals, weighed; the second of two goes, compiled and warm."""
-    target = Target(posterior, data)
     for _ in range(2):
         started = time.process_time()
-        importance(target.weigh(target.sample(N_PROPOSALS, seed))[0])
+        importance(posterior.sample(data, N_PROPOSALS, seed).log_weight)
         seconds = time.process_time() - started
     return 1e3 * seconds / len(data)
 

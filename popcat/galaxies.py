@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from popcat.survey import Survey
-from popcat.units import POGSON
+from popcat.units import LN_2PI, POGSON
 
 FLAGS = {
     "missing_band": 1,
@@ -201,6 +201,12 @@ def chi2_of(model_flux: np.ndarray, data: Observation) -> np.ndarray:
     with np.errstate(over="ignore"):  # an absurdly small error is an infinite chi2
         away = model_flux - np.where(seen, data.flux, 0.0)[:, None]
         return np.sum(np.where(seen[:, None], away / safe_err[:, None], 0.0) ** 2, axis=2)
+
+
+def log_norm(data: Observation) -> np.ndarray:
+    """sum ln err + n / 2 ln 2 pi over the observed bands, (n,): -ln L of a perfect fit."""
+    seen = observed(data.flux, data.flux_err)
+    return np.sum(np.log(np.where(seen, data.flux_err, 1.0)) + 0.5 * LN_2PI * seen, axis=1)
 
 
 def from_asinh_mag(mag: np.ndarray, softening: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import HISTORY_PARAMETERS, GalaxyModel
 from popcat.simplex import WEIGHTS, NoWeights, Ratios, Stick, weight_names, weights_prior
 
+MASS = "log_mstar_formed"
+"""The mass: theta's first column, and the first coordinate where it is free."""
 REDSHIFT = "redshift"
 """What `GalaxyModel.priors` calls the redshift."""
 _BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
@@ -67,6 +69,11 @@ class Prior:
     def n_unconstrained(self) -> int:
         """Number of coordinates of the unit cube and of unconstrained space."""
         return len(self.laws) + self.weights.n_free
+
+    @property
+    def mass_is_linear(self) -> bool:
+        """Whether the mass is free and nothing is tied to it: fluxes are then linear in it, all else given."""
+        return MASS in self.laws and all(tie.to != MASS for tie in self.tied.values())
 
     def redshift_law(self, redshift_range: tuple[float, float]) -> Law:
         """The distribution of the redshift within a survey's range; PopcatError if it lies outside."""
@@ -255,7 +262,7 @@ def _weights(settings: GalaxyModel) -> Stick | Ratios | NoWeights:
 
 def _own_range(name: str, settings: GalaxyModel) -> tuple[float, float]:
     """The range of a parameter whose prior names none."""
-    known = {"log_mstar_formed": settings.log_mstar_formed, "log_z": _LOG_Z, **_HISTORY, **_BURST, **_DUST,
+    known = {MASS: settings.log_mstar_formed, "log_z": _LOG_Z, **_HISTORY, **_BURST, **_DUST,
              **_COMPONENTS}  # fmt: skip
     if name == "n_dust":
         return _SLOPES.get(settings.dust_law, _DUST[name])
@@ -272,4 +279,4 @@ def parameter_names(
     ('log_mstar_formed', 'beta1', 'f_burst', 't_burst', 'log_z', 'tau_bc', 'tau_ism', 'n_dust')
     """
     metals = ["log_z"] if metallicity == "constant" else [f"log_gamma{k + 1}" for k in range(n_zh)]
-    return ("log_mstar_formed", *history, *_BURST, *metals, *components)
+    return (MASS, *history, *_BURST, *metals, *components)

@@ -6,7 +6,7 @@ Neither the partitioning, nor a retry, nor the number of workers changes a numbe
 import numba
 import numpy as np
 
-STREAM_PRIOR, STREAM_NOISE, STREAM_FLOW, STREAM_REDSHIFT, STREAM_MEMBER = 1, 2, 3, 4, 5
+STREAM_PRIOR, STREAM_NOISE, STREAM_FLOW, STREAM_REDSHIFT, STREAM_MEMBER, STREAM_MASS = 1, 2, 3, 4, 5, 6
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)

@@ -17,6 +17,7 @@ AB_FNU = 3.631e-20
 """Spectral flux density of AB magnitude 0 in erg/s/cm2/Hz."""
 NMGY_FNU = AB_FNU * 1e-9
 """One nanomaggy in erg/s/cm2/Hz."""
+LN_2PI = float(np.log(2.0 * np.pi))
 POGSON = float(2.5 / np.log(10.0))
 """Magnitudes in one unit of ln flux: m = -POGSON ln f + constant."""
 AB_ZERO_NMGY = 22.5

@@ -33,7 +33,7 @@ _MAX_ROUNDS = 4
 _MIN_SWEEPS = 10
 # Galaxies at a time: bounds memory, and makes the arrays of tempered particles large enough for numpy.
 _BATCH = 128
-_STREAM_RESAMPLE, _STREAM_THIN = 8, 9
+_STREAM_RESAMPLE, _STREAM_THIN, _STREAM_MASS = 8, 9, 12
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,8 @@ class _Batch:
     def _propose(self, rows, number: int, held):
         """Proposals of a round, weighed, after those of the rounds before."""
         some, n = self.target[rows], N_PROPOSALS * 2 ** max(number - 1, 0)
-        draws = some.sample(n, _round_seed(self.seed, number))
-        log_weight, chi2 = some.weigh(draws)
-        new = {"theta": draws.theta, "redshift": draws.redshift, "log_weight": log_weight, "chi2": chi2}
+        draws = some.posterior.sample(some.data, n, _round_seed(self.seed, number))
+        new = {"theta": draws.theta, "redshift": draws.redshift, "log_weight": draws.log_weight, "chi2": draws.chi2}
         return new if held is None else {k: np.concatenate([held[k], new[k]], axis=1) for k in new}
 
     def _note(self, rows, found, held, n):
@@ -191,7 +190,7 @@ class _Batch:
 
         def log_ratio(x, at):
             part = some[at]
-            return part.weigh(part.transform(x))[0]
+            return part.transform(x).log_weight
 
         found = temper(log_ratio, some.n_numbers, ids, self.seed, max_sweeps=sweeps)
         there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= _TEMPERED_ESS))
@@ -204,9 +203,8 @@ class _Batch:
         if len(rows) == 0:
             return
         n, k, _ = x.shape
-        draws = some.transform(x)
-        chi2 = some.weigh(draws)[1].min(axis=1)
-        self.out.chi2_best[rows] = np.minimum(self.out.chi2_best[rows], chi2)
+        draws = some.transform(x, rng.uniform(self.seed, _STREAM_MASS, ids, k))
+        self.out.chi2_best[rows] = np.minimum(self.out.chi2_best[rows], draws.chi2.min(axis=1))
         u = rng.uniform(self.seed, _STREAM_THIN, ids, 1)[:, 0]
         chosen = resample(np.full((n, k), 1.0 / k), u, self.out.theta.shape[1])
         self.out.theta[rows] = np.take_along_axis(draws.theta, chosen[:, :, None], axis=1)

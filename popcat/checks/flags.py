@@ -26,7 +26,6 @@ from popcat.galaxies import (
     Observation,
     asinh_mag,
     chi2_limit,
-    chi2_of,
     has_posterior,
     observation,
     observed,
@@ -146,9 +145,7 @@ def worst_bands(posterior: Posterior, data: Observation, seed: int) -> np.ndarra
             continue
         some = data[rows]
         hidden = replace(some, flux=np.where(np.arange(n_band) == b, np.nan, some.flux))
-        draws = posterior.sample(hidden, N_DRAWS, seed)
-        flux = posterior.forward.flux(draws.theta.reshape(-1, draws.theta.shape[2]), draws.redshift.ravel())
-        best[rows, b] = chi2_of(flux.reshape(len(rows), N_DRAWS, n_band), hidden).min(axis=1)
+        best[rows, b] = posterior.sample(hidden, N_DRAWS, seed).chi2.min(axis=1)
     # an infinite chi2 everywhere names no band
     return np.where(np.isfinite(best).any(axis=1), np.argmin(best, axis=1), -1)
 

@@ -26,6 +26,7 @@ from popcat.distributions import Law, tabulated_quantile
 from popcat.errors import PopcatError
 from popcat.galaxies import MIN_REDSHIFT_ERR, observed
 from popcat.prior import Prior
+from popcat.units import LN_2PI
 
 SAMPLERS = ("prior", "emcee", "nautilus")
 N_WALKERS, _BLOCK, MAX_STEPS = 64, 1000, 60_000
@@ -246,7 +247,6 @@ def _import(module: str, package: str | None = None):
 N_DRAWS = 2000
 """Accepted draws that are enough."""
 _BATCH = 50_000
-_LN_2PI = float(np.log(2.0 * np.pi))
 
 
 def accept_from_prior(
@@ -282,7 +282,7 @@ def _weigh(theta, model, data, mass, random) -> np.ndarray:
     chi2 = np.sum((data - best[:, None] * model) ** 2, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):  # a negative mass has no weight
         theta[:, 0] += np.log10(s)
-        log_weight = -0.5 * (chi2 + len(data) * _LN_2PI) + 0.5 * (_LN_2PI - np.log(precision)) - np.log(s)
+        log_weight = -0.5 * (chi2 + len(data) * LN_2PI) + 0.5 * (LN_2PI - np.log(precision)) - np.log(s)
     # no number, of a negative mass, is outside the prior
     return np.where(s > 0.0, log_weight, -np.inf) + mass.log_density(theta[:, 0]) - np.log(np.log(10.0))
 

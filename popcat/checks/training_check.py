@@ -27,7 +27,7 @@ from popcat.catalog.training_check import Measure, TrainingCheck
 from popcat.checks.causes import KINDS, scaled, times, usual_cause
 from popcat.checks.flags import known_redshift
 from popcat.forward.noise import Noise
-from popcat.galaxies import FLAGS, Observation, chi2_of, has_posterior, observation, observed
+from popcat.galaxies import FLAGS, Observation, has_posterior, observation, observed
 from popcat.posterior.posterior import Posterior
 from popcat.survey import Survey
 
@@ -163,9 +163,7 @@ def _chi2(posterior: Posterior, data: Observation, mocks: Observation, seed: int
 
 
 def _best_chi2(posterior: Posterior, data: Observation, seed: int) -> np.ndarray:
-    draws = posterior.sample(data, N_DRAWS, seed)
-    flux = posterior.forward.flux(draws.theta.reshape(-1, draws.theta.shape[2]), draws.redshift.ravel())
-    return chi2_of(flux.reshape(len(data), N_DRAWS, -1), data).min(axis=1)
+    return posterior.sample(data, N_DRAWS, seed).chi2.min(axis=1)
 
 
 def _redshifts(posterior: Posterior, data: Observation, mocks: Observation) -> list[Measure]:

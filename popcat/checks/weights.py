@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from scipy.special import ndtr
 
-from popcat.galaxies import Observation, chi2_of, observed
+from popcat.galaxies import Observation
 from popcat.posterior.posterior import Draws, Posterior
 
 MIN_TAIL = 5
@@ -155,7 +155,6 @@ def _fit_pareto(x):
     return (n * shape + 5.0) / (n + 10.0), scale
 
 
-_LN_2PI = float(np.log(2.0 * np.pi))
 # Uniform numbers stay this far from 0 and 1, as those of popcat.rng do.
 _EDGE = 2.0**-53
 
@@ -175,26 +174,14 @@ class Target:
 
     @property
     def n_numbers(self) -> int:
-        """Numbers behind a draw: the free parameters (the SFH weights add up to 1), and a free redshift's."""
-        return self.posterior.prior.n_unconstrained + bool(self.data.is_free.any())
+        """Numbers behind a draw but for its mass: the flow's coordinates, and a free redshift's."""
+        return self.posterior.n_coordinates + bool(self.data.is_free.any())
 
-    def weigh(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-        """ln of the importance weights, and chi2 over the observed bands, each (n, k)."""
-        n, k, _ = draws.theta.shape
-        flux = self.posterior.forward.flux(draws.theta.reshape(n * k, -1), draws.redshift.ravel())
-        chi2 = chi2_of(flux.reshape(n, k, -1), self.data)
-        return -0.5 * chi2 + self._log_norm()[:, None] + draws.log_prior - draws.log_q, chi2
+    def transform(self, x: np.ndarray, masses: np.ndarray | None = None) -> Draws:
+        """The draws that numbers x (n, k, n_numbers) make; all galaxies must have free redshifts, or none.
 
-    def sample(self, n_draws: int, seed: int) -> Draws:
-        """Draws of the flow."""
-        return self.posterior.sample(self.data, n_draws, seed)
-
-    def transform(self, x: np.ndarray) -> Draws:
-        """The draws that numbers x (n, k, n_numbers) make; all galaxies must have free redshifts, or none."""
+        masses : (n, k) uniform numbers that become masses where those are drawn from their own law; the weights do not
+        depend on them.
+        """
         uniforms = np.clip(ndtr(x[:, :, -1]), _EDGE, 1.0 - _EDGE)
-        return self.posterior.transform(self.data, x[:, :, : self.posterior.prior.n_unconstrained], uniforms)
-
-    def _log_norm(self) -> np.ndarray:
-        """ln L of a perfect fit, (n,)."""
-        seen = observed(self.data.flux, self.data.flux_err)
-        return -np.sum(np.log(np.where(seen, self.data.flux_err, 1.0)) + 0.5 * _LN_2PI * seen, axis=1)
+        return self.posterior.transform(self.data, x[:, :, : self.posterior.n_coordinates], uniforms, masses)

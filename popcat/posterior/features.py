@@ -212,11 +212,11 @@ def _draw(density, low, high, z_obs, sigma, uniform, z, log_q):
         for j in range(n):
             below[j + 1] = below[j] + 0.5 * step * (value[j] + value[j + 1])
         for m in range(uniform.shape[1]):
-            z[i, m], log_q[i, m] = _invert(value, below, n, start, step, uniform[i, m])
+            z[i, m], log_q[i, m] = invert_density(value, below, n, start, step, uniform[i, m])
 
 
 @numba.njit(nogil=True, cache=True)
-def _invert(value, below, n, start, step, u):
+def invert_density(value, below, n, start, step, u):
     """Where a piecewise linear density has this fraction of its mass below, and its logarithm there."""
     mass = u * below[n]
     j = min(max(np.searchsorted(below[: n + 1], mass, side="right") - 1, 0), n - 1)

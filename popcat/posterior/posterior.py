@@ -1,7 +1,8 @@
 """A frozen amortized posterior q(theta, z | fluxes, errors, redshift): a folder of safetensors and JSON, no pickle.
 
-q(theta, z | x) = q(z | x) q(theta | x, z): a given redshift skips the first factor, one with an error multiplies it, an
-unknown one is drawn from it. Any subset of the survey's bands may be missing.
+q(theta, z | x) = q(z | x) q(theta' | x, z) p(M | x, theta', z): a given redshift skips the first factor, one with an
+error multiplies it, an unknown one is drawn from it. The flow is the second factor; the mass M is drawn from its own
+law (popcat.posterior.mass), and theta' is the rest. Any subset of the survey's bands may be missing.
 
 The folder holds posterior.json (survey, galaxy model, features, noise, provenance, hash of every other file), and
 flow.safetensors (flow-1.safetensors, ... of an ensemble), redshift.safetensors and support.safetensors. The SHA-256 of
@@ -32,24 +33,25 @@ from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecew
 from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
-from popcat.galaxies import Observation, chi2_of
+from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
+from popcat.posterior.draws import Draws, draws_of
 from popcat.posterior.features import Features, draw_redshift
 from popcat.posterior.support import Support, support_from_file, support_to_bytes
-from popcat.prior import Prior, make_prior
+from popcat.prior import MASS, Prior, make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 from popcat.timing import stage
+from popcat.units import LN_2PI
 
-_FORMAT = 3
-_READ_FORMATS = (2, 3)
+_FORMAT = 4
+_READ_FORMATS = (2, 3, 4)
 _JSON, _REDSHIFT, _SUPPORT = "posterior.json", "redshift.safetensors", "support.safetensors"
 _MAX_LOADED = 4
 _MOST_BYTES = 50_000_000
 """Of a description, which may hold filter curves."""
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
 _BATCH_DRAWS = 200_000
-_LN_2PI = float(np.log(2.0 * np.pi))
 
 
 class _Description(pydantic.BaseModel):
@@ -63,23 +65,9 @@ class _Description(pydantic.BaseModel):
     noise: Noise
     features: dict
     redshift_features: dict
+    draws_mass: bool = False
     files: dict[str, str]
     provenance: dict
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Posterior draws of n galaxies, and what importance weights need.
-
-    theta : (n, k, n_parameter) float64, inside the prior. redshift : (n, k).
-    log_q : (n, k) ln q(w, z | photometry) of the unconstrained parameters w and, where it is not given, the redshift.
-    log_prior : (n, k) ln p(w, z), times the likelihood of a measured redshift.
-    """
-
-    theta: np.ndarray
-    redshift: np.ndarray
-    log_q: np.ndarray
-    log_prior: np.ndarray
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,6 +82,7 @@ class Posterior(Displayed):
     redshift_features, redshift_density : photometry to q(z | photometry), uniform prior in the survey's range
     support : the training set's inputs, to tell galaxies that are not like it
     provenance : versions, seeds, library, grid hash, validation log-probability
+    draws_mass : whether the mass is no coordinate of the flows and drawn from its own law
     name : SHA-256 of its description
     """
 
@@ -107,6 +96,7 @@ class Posterior(Displayed):
     redshift_density: PiecewiseDensity
     support: Support
     provenance: dict
+    draws_mass: bool = True
     name: str = ""
 
     def _title(self) -> str:
@@ -128,6 +118,11 @@ class Posterior(Displayed):
     @cached_property
     def prior(self) -> Prior:
         return make_prior(self.galaxy_model)
+
+    @property
+    def n_coordinates(self) -> int:
+        """Coordinates of the flows."""
+        return self.prior.n_unconstrained - self.draws_mass
 
     @cached_property
     def sampler(self) -> Sampler | Mixture:
@@ -157,20 +152,22 @@ class Posterior(Displayed):
         The noise of draw k of a galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any
         catalogue and any partition to within float32 rounding (about 1e-5 standard deviations).
         """
-        object_id, width = np.asarray(data.object_id), self.prior.n_unconstrained
+        object_id, width = np.asarray(data.object_id), self.n_coordinates
         normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).reshape(-1, n_draws, width)
         uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
-        return self.transform(data, normals, uniforms, self._member_numbers(seed, object_id, n_draws))
+        masses = rng.uniform(seed, rng.STREAM_MASS, object_id, n_draws) if self.draws_mass else None
+        return self.transform(data, normals, uniforms, masses, self._member_numbers(seed, object_id, n_draws))
 
     def transform(self, data: Observation, normals: np.ndarray, uniforms: np.ndarray,
-                  member: "torch.Tensor | None" = None) -> Draws:  # fmt: skip
-        """The draws that given random numbers make: standard normal ones (n, k, d) and uniform ones (n, k).
+                  masses: "np.ndarray | None" = None, member: "torch.Tensor | None" = None) -> Draws:  # fmt: skip
+        """The draws that given random numbers make: standard normal ones (n, k, n_coordinates) and uniform ones (n, k).
 
-        The uniform ones become redshifts where none is given exactly. `member` (n, k), uniform too, chooses among the
-        flows of an ensemble; without it all draws, and q, are of the first flow. Then each galaxy's map is one to one
-        and smooth, and takes these distributions to q.
+        The first uniform ones become redshifts where none is given exactly, the second masses where those are drawn
+        from their own law (without any: the median). `member` (n, k), uniform too, chooses among the flows of an
+        ensemble; without it all draws, and q, are of the first flow. Then each galaxy's map is one to one and smooth,
+        and takes these distributions to q.
         """
-        width, is_free = self.prior.n_unconstrained, data.is_free
+        width, is_free = self.n_coordinates, data.is_free
         z = np.repeat(np.asarray(data.redshift, dtype=float)[:, None], normals.shape[1], axis=1)
         log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
         exact, free = np.flatnonzero(~is_free), np.flatnonzero(is_free)
@@ -185,9 +182,9 @@ class Posterior(Displayed):
                     w[rows], q = self._conditioned(data[rows], z[rows], noise[rows], chosen, once)
                     log_q[rows] += q.numpy()
         flat = w.reshape(-1, width).double().numpy()
-        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * _LN_2PI
-        theta = self.prior.from_unconstrained(flat)
-        return Draws(theta.reshape(*z.shape, theta.shape[1]), z, log_q, log_prior)
+        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * LN_2PI
+        law = self.prior.laws[MASS] if self.draws_mass else None
+        return draws_of(self.forward, self.prior, data, z, flat, law, masses, log_q, log_prior)
 
     def quantities(self, data: Observation, n_draws: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws of every quantity, {name: (n, n_draws) float32}, and chi2 of the best draw, (n,); in bounded memory."""
@@ -200,7 +197,7 @@ class Posterior(Displayed):
             with stage("sample"):
                 draws = self.sample(some, n_draws, seed)
             theta, z = draws.theta.reshape(-1, draws.theta.shape[2]), draws.redshift.ravel()
-            chi2[part] = chi2_of(self.forward.flux(theta, z).reshape(len(some), n_draws, -1), some).min(axis=1)
+            chi2[part] = draws.chi2.min(axis=1)
             for name, values in self.forward.derive(theta, z).items():
                 out[name][part] = values.reshape(-1, n_draws)
         return out, chi2
@@ -217,7 +214,7 @@ class Posterior(Displayed):
         sigma = np.where(np.isnan(z_obs), np.nan, data.redshift_err)
         z, log_q = draw_redshift(self.redshift_nodes(data.flux, data.flux_err), bounds, z_obs, sigma, uniform)
         with np.errstate(invalid="ignore"):
-            measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * _LN_2PI
+            measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * LN_2PI
         log_prior = self.prior.redshift_law(bounds).log_density(z)
         return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) + log_prior
 
@@ -258,6 +255,7 @@ def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
         noise=posterior.noise,
         features=posterior.features.to_dict(),
         redshift_features=posterior.redshift_features.to_dict(),
+        draws_mass=posterior.draws_mass,
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         provenance=posterior.provenance,
     )
@@ -328,8 +326,8 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
         stored = json.loads(content)
         if stored.get("format") not in _READ_FORMATS:
             raise PopcatError(
-                f"posterior {folder} has format {stored.get('format')}; this popcat reads "
-                f"{' and '.join(map(str, _READ_FORMATS))}: train it again"
+                f"posterior {folder} has format {stored.get('format')}; this popcat reads 2, 3 "
+                "and 4: train it again"
             )
         description = _Description.model_validate(stored)
         features = Features.from_dict(description.features)
@@ -346,5 +344,6 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     flows, architectures = zip(*(flow_from_file(folder / file) for file in members), strict=True)
     return Posterior(
         description.survey, description.galaxy_model, noise, features, flows, architectures[0], redshift_features,
-        piecewise_from_file(folder / _REDSHIFT), support_from_file(folder / _SUPPORT), description.provenance, name,
+        piecewise_from_file(folder / _REDSHIFT), support_from_file(folder / _SUPPORT), description.provenance,
+        description.draws_mass, name,
     )  # fmt: skip

@@ -31,10 +31,10 @@ from scipy.special import logsumexp, ndtr
 
 from popcat.errors import PopcatError
 from popcat.galaxies import MIN_BANDS, asinh_mag, from_asinh_mag, observed
+from popcat.units import LN_2PI
 
 N_COMPONENTS, N_FIT, N_REFERENCE = 32, 60_000, 5000
 _MAX_PATTERNS = 2048
-_LN_2PI = float(np.log(2.0 * np.pi))
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Support:
         for k, (weight, mean, covariance) in enumerate(zip(self.weights, self.means, self.covariances, strict=True)):
             lower = np.linalg.cholesky(covariance[np.ix_(columns, columns)])
             white = np.linalg.solve(lower, (x[:, columns] - mean[columns]).T)
-            norm = np.log(np.diag(lower)).sum() + 0.5 * len(columns) * _LN_2PI
+            norm = np.log(np.diag(lower)).sum() + 0.5 * len(columns) * LN_2PI
             parts[k] = np.log(weight) - norm - 0.5 * np.sum(white**2, axis=0)
         return np.logaddexp.reduce(parts, axis=0)
 
@@ -222,7 +222,6 @@ def _inputs(flux, flux_err, redshift, softening) -> np.ndarray:
 
 
 _BATCH = 4096
-_LN_2PI = float(np.log(2.0 * np.pi))
 
 
 def two_sided(deviation: np.ndarray, precision: np.ndarray, log_weight: np.ndarray) -> np.ndarray:

@@ -51,13 +51,14 @@ CHECKPOINTS = "checkpoints"
 class Setup:
     """What the members of a training share: the survey's galaxies as they are shown, and the scaler.
 
-    `stream` keeps the seeds of different sets apart.
+    `draws_mass`: the mass is no coordinate of the flow. `stream` keeps the seeds of different sets apart.
     """
 
     survey: Survey
     noise: Noise
     settings: Training
-    n_unconstrained: int
+    n_coordinates: int
+    draws_mass: bool
     features: Features | None = None
 
     def photometry(self, library: LibraryArrays, *stream: int, hide: bool = True):
@@ -74,7 +75,7 @@ class Setup:
         """Unconstrained parameters and their context."""
         flux, err, rows = self.photometry(library, *stream, hide=hide)
         context = self.features(flux, err, library.redshift[rows])
-        return torch.from_numpy(library.unconstrained[rows]), torch.from_numpy(context)
+        return torch.from_numpy(library.unconstrained[rows, int(self.draws_mass) :]), torch.from_numpy(context)
 
     def redshift_set(self, features: Features, library: LibraryArrays, *stream: int):
         """Redshift as a fraction of the survey's range, (n, 1), and its context."""
@@ -109,15 +110,16 @@ def train_posterior(
     """
     source = memory_source(library, settings.validation_fraction) if isinstance(library, LibraryArrays) else library
     noise = check_noise(noise, survey, "the noise model")
-    width = make_prior(galaxy_model).n_unconstrained
-    flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, width))
+    prior = make_prior(galaxy_model)
+    shape = prior.n_unconstrained - prior.mass_is_linear, prior.mass_is_linear
+    flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, *shape))
     features = fit_features(flux, err, redshift, galaxy_model.cosmology)
     redshift_features = fit_features(flux, err, None, galaxy_model.cosmology)
-    setup = Setup(survey, noise, settings, width, features)
+    setup = Setup(survey, noise, settings, *shape, features)
     options = {"device": device, "report": report, "epoch_size": int(fraction * source.n), "checkpoints": checkpoints}
     density, redshift_history = _train_redshift(setup, redshift_features, source, options)
     flows, histories = zip(*_train_members(setup, source, how or How(SYNCHRONOUS), options), strict=True)
-    architecture = architecture_for(settings, features=setup.n_unconstrained, context=features.n_features)
+    architecture = architecture_for(settings, features=setup.n_coordinates, context=features.n_features)
     complete = setup.theta_set(source.held_out, 1, hide=False)
     made = {
         **provenance,
@@ -130,7 +132,8 @@ def train_posterior(
     }
     support = fit_support(flux, err, redshift, features.softening, seed=settings.seed)
     posterior = Posterior(
-        survey, galaxy_model, noise, features, tuple(flows), architecture, redshift_features, density, support, made
+        survey, galaxy_model, noise, features, tuple(flows), architecture, redshift_features, density, support, made,
+        prior.mass_is_linear,
     )  # fmt: skip
     return posterior, histories[0]
 
@@ -139,7 +142,7 @@ def train_member(setup: Setup, settings: Training, source: Source, *, epoch_size
                  report=lambda epoch, history: None, checkpoints: Path | None = None):  # fmt: skip
     """One flow q(theta | photometry, z) and its history; members differ by the seed of their settings."""
     own = dataclasses.replace(setup, settings=settings)
-    architecture = architecture_for(settings, features=own.n_unconstrained, context=own.features.n_features)
+    architecture = architecture_for(settings, features=own.n_coordinates, context=own.features.n_features)
     validation = _not_empty(setup.theta_set(source.held_out, 1), source, settings)
 
     def shards(epoch: int) -> Iterator:
@@ -170,7 +173,7 @@ def _train_member_task(setup: Setup, settings: Training, source: Source, options
     """`train_member` as a task, on the GPU of a worker that has one: the flow as bytes, and its history."""
     on_gpu = {"device": "cuda"} if recorded().get("gpu") else {}
     flow, history = train_member(setup, settings, source, **options | on_gpu)
-    architecture = architecture_for(settings, features=setup.n_unconstrained, context=setup.features.n_features)
+    architecture = architecture_for(settings, features=setup.n_coordinates, context=setup.features.n_features)
     return flow_to_bytes(flow, architecture), asdict(history)
 
 
@@ -202,7 +205,7 @@ def _train_redshift(setup: Setup, features: Features, source: Source, how: dict)
 def _name(setup: Setup, n: int) -> str:
     """Hash of what decides a training set, so that a checkpoint of another is refused."""
     made = [setup.survey.model_dump(mode="json"), setup.noise.model_dump(mode="json"), n, setup.features.to_dict(),
-            RESULTS]  # fmt: skip
+            setup.n_coordinates, RESULTS]  # fmt: skip
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 

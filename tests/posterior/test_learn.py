@@ -11,7 +11,7 @@ from popcat.catalog.parts import OutputFolder
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
 from popcat.forward.noise import add_noise
-from popcat.forward.properties import forward_for
+from popcat.forward.properties import forward_for, forward_hashes
 from popcat.posterior.library import LibraryArrays, draw_prior, memory_source, observe, open_library, write_library_part
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.training import CHECKPOINTS, train, train_posterior
@@ -111,7 +111,8 @@ def test_a_library_on_disk_is_the_one_in_memory(survey, model, noise, tmp_path):
 def on_disk(survey, model, noise, tmp_path):
     """Eight parts of 500 galaxies."""
     made = {"survey": survey, "galaxy_model": model, "noise": noise}
-    fingerprint = {key: value.model_dump(mode="json") for key, value in made.items()} | {"seed": 3, "grid": "a grid"}
+    fingerprint = {key: value.model_dump(mode="json") for key, value in made.items()} | {"seed": 3}
+    fingerprint |= forward_hashes(survey, model)
     folder = OutputFolder.open(tmp_path / "library", fingerprint, 8, kind="library")
     for i in range(8):
         write_library_part(folder, i, 500 * i, 500 * i + 500, survey, model, noise, 3)

@@ -5,7 +5,7 @@ import pytest
 from trained import TRAINING
 
 from popcat.checks.samplers import Galaxy, sample_galaxy
-from popcat.checks.weights import Target, importance
+from popcat.checks.weights import importance
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.library import LibraryArrays, draw_prior
@@ -34,8 +34,7 @@ def test_the_evidence_is_that_of_the_prior(posterior, redshift, error):
     flux = np.array([10.0, 40.0, 75.0, 100.0, 120.0])
     flux_err = 0.3 * flux
     data = Observation(flux[None], flux_err[None], np.array([redshift]), np.array([error]), np.array([7]))
-    target = Target(posterior, data)
-    weights = importance(target.weigh(target.sample(40_000, 11))[0])
+    weights = importance(posterior.sample(data, 40_000, 11).log_weight)
     galaxy = Galaxy(posterior.forward.flux, posterior.prior, posterior.survey.redshift_range, flux, flux_err, redshift,
                     error)  # fmt: skip
     chain = sample_galaxy(galaxy, None, 5, sampler="prior", max_steps=2000)

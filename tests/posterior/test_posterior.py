@@ -81,7 +81,7 @@ def test_log_q_is_the_density_of_the_flow(trained, observed):
     posterior = trained[0]
     draws = posterior.sample(observed, 10, 1)
     theta, log_q = draws.theta, draws.log_q
-    w = torch.from_numpy(posterior.prior.to_unconstrained(theta.reshape(-1, 12))).float()
+    w = torch.from_numpy(posterior.prior.to_unconstrained(theta.reshape(-1, 12))[:, 1:]).float()
     context = posterior.features(observed.flux, observed.flux_err, observed.redshift)
     context = torch.from_numpy(context).repeat_interleave(10, dim=0)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_log_q_is_the_density_of_the_flow(trained, observed):
     common = (w.abs() < 5).all(1).numpy()
     assert common.mean() > 0.9
     np.testing.assert_allclose(log_q.ravel()[common], expected[common], atol=2e-3)
-    normal = -0.5 * (w.double() ** 2).sum(1).numpy() - 5.5 * np.log(2 * np.pi)
+    normal = -0.5 * (w.double() ** 2).sum(1).numpy() - 5 * np.log(2 * np.pi)
     np.testing.assert_allclose(draws.log_prior.ravel()[common], normal[common], atol=2e-3)
 
 
@@ -164,7 +164,7 @@ def test_a_hidden_band_is_not_looked_at(trained, observed):
     first = trained[0].sample(hidden, 5, 1)
     other = replace(hidden, flux_err=hidden.flux_err * np.where(np.arange(5) == 0, 7.0, 1.0))
     assert np.array_equal(first.theta, trained[0].sample(other, 5, 1).theta)
-    assert not np.isin(trained[0].sample(observed, 5, 1).theta, first.theta).any()
+    assert not np.all(trained[0].sample(observed, 5, 1).theta == first.theta, axis=2).any()
 
 
 @pytest.mark.parametrize("err", [0.0, -1.0, np.inf, np.nan])
@@ -226,7 +226,7 @@ def test_rows_of_every_kind_may_stand_together(trained, observed):
 @pytest.mark.parametrize("number", [0, 99, None])
 def test_another_format_is_refused(copy, number):
     edit(copy, format=number)
-    refused(copy, rf"has format {number}; this popcat reads 2 and 3: train it again")
+    refused(copy, rf"has format {number}; this popcat reads 2, 3 and 4: train it again")
 
 
 def test_quantities_are_what_the_forward_model_derives_of_the_draws(trained, observed, monkeypatch):

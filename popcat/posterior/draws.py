@@ -1,0 +1,191 @@
+"""Draws of a posterior, with the likelihood of each.
+
+The mass is drawn from its own law: fluxes are linear in it, so that given all else its posterior is known exactly.
+
+Let m be the fluxes of a galaxy per unit of mass, f the photometry with errors s, all other parameters and the redshift
+given. Then
+
+    p(M | f) is in proportion to p(M) exp(-(M - M0)^2 P / 2),    P = sum m^2 / s^2,    M0 = sum(f m / s^2) / P
+
+and the likelihood averaged over the mass, which is what weighs the other parameters, is
+
+    ln L = -chi2(M0) / 2 - sum ln s - n / 2 ln 2 pi + ln of the integral of p(M) exp(-(M - M0)^2 P / 2) dM
+
+for any prior p, for M0 below zero, and where the prior's ends cut. Both come from one tabulated density of each draw.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from popcat.distributions import Law
+from popcat.forward.properties import Forward
+from popcat.galaxies import Observation, chi2_of, log_norm, observed
+from popcat.posterior.features import invert_density
+from popcat.prior import Prior
+
+_N_PRIOR = 1024
+# Nodes of a draw's density: equidistant in ln M below one standard error, where the likelihood is flat, and in M above.
+_N_FLAT, _N_PEAK = 24, 56
+# The density is followed down to exp(-_DEPTH) of its maximum.
+_DEPTH = 16.0
+_LN_10 = float(np.log(10.0))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws of n galaxies, and what importance weights need.
+
+    theta : (n, k, n_parameter) float64, inside the prior. redshift : (n, k).
+    flux : (n, k, n_band) nMgy, their model fluxes. chi2 : (n, k) over the observed bands.
+    log_q : (n, k) ln q(w, z | photometry) of the flow's coordinates w and, where it is not given, the redshift.
+    log_prior : (n, k) ln p(w, z), times the likelihood of a measured redshift.
+    log_likelihood : (n, k) of the photometry; averaged over the mass where the flow leaves that to its own law.
+    """
+
+    theta: np.ndarray
+    redshift: np.ndarray
+    flux: np.ndarray
+    chi2: np.ndarray
+    log_q: np.ndarray
+    log_prior: np.ndarray
+    log_likelihood: np.ndarray
+
+    @property
+    def log_weight(self) -> np.ndarray:
+        """ln of the importance weights, (n, k)."""
+        return self.log_likelihood + self.log_prior - self.log_q
+
+
+def draws_of(
+    forward: Forward, prior: Prior, data: Observation, redshift: np.ndarray, w: np.ndarray, mass_law: Law | None,
+    masses: np.ndarray | None, log_q: np.ndarray, log_prior: np.ndarray,
+) -> Draws:  # fmt: skip
+    """The draws of n galaxies whose unconstrained coordinates are w (n k, d), at redshift (n, k).
+
+    mass_law : the law of log10 M where the mass is not among the coordinates, or None. masses : (n, k) uniform numbers
+    that become masses; without any, all are 1/2. log_q, log_prior : (n, k) of w and redshift.
+    """
+    if mass_law is not None:
+        w = np.column_stack([np.zeros(len(w)), w])  # theta has one mass, the prior's median
+    theta = prior.from_unconstrained(w)
+    flux = forward.flux(theta, redshift.ravel()).reshape(*redshift.shape, data.flux.shape[1])
+    theta = theta.reshape(*redshift.shape, theta.shape[1])
+    if mass_law is None:
+        chi2 = chi2_of(flux, data)
+        return Draws(theta, redshift, flux, chi2, log_q, log_prior, -0.5 * chi2 - log_norm(data)[:, None])
+    numbers, median = np.full(redshift.shape, 0.5) if masses is None else masses, float(mass_law.from_unit(0.5))
+    theta[..., 0], log_l, chi2 = draw_mass(flux, median, data, mass_law, numbers)
+    return Draws(theta, redshift, flux, chi2, log_q, log_prior, log_l)
+
+
+def prior_nodes(law: Law) -> np.ndarray:
+    """The density of a law of log10 M at equidistant nodes from its low to its high end."""
+    return np.exp(law.log_density(np.linspace(law.low, law.high, 2 if law.is_uniform else _N_PRIOR)))
+
+
+def draw_mass(
+    flux: np.ndarray, log_mass: float, data: Observation, law: Law, uniform: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log10 M, ln L averaged over the prior of the mass, and chi2 of the mass that was drawn, each (n, k).
+
+    flux : (n, k, n_band) of draws if the mass were `log_mass`; it becomes that of the mass drawn, in place.
+    law : the prior of log10 M. uniform : (n, k) numbers that become masses, in ascending order.
+
+    >>> law, number = Law(Uniform(), 7.0, 12.5), np.array([[0.5]])
+    >>> data = Observation(np.full((1, 3), 2.0), np.full((1, 3), 0.02), *np.full((3, 1), np.nan))
+    >>> mass, log_l, chi2 = draw_mass(np.ones((1, 1, 3)), 10.0, data, law, number)
+    >>> mass.round(3).tolist(), chi2.round(2).tolist()
+    ([[10.301]], [[0.0]])
+    """
+    n, k, _ = flux.shape
+    out = np.empty((3, n, k))
+    seen = observed(data.flux, data.flux_err)
+    err = np.where(seen, data.flux_err, 1.0)
+    given = np.where(seen, data.flux, 0.0), err, seen
+    _draw_masses(flux, log_mass, *given, law.low, law.high, prior_nodes(law), uniform, *out)
+    return out[0], out[1] - log_norm(data)[:, None], out[2]
+
+
+@numba.njit(nogil=True, cache=True)
+def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, uniform, out, log_l, chi2):
+    """Masses are in units of 10^log_mass within."""
+    n, k, n_band = model.shape
+    value, below = np.empty((2, _N_PEAK + 1)), np.empty((2, _N_PEAK + 1))
+    least, most = 10.0 ** (low - log_mass), 10.0 ** (high - log_mass)
+    for i in range(n):
+        for j in range(k):
+            precision, fit = 0.0, 0.0
+            for b in range(n_band):
+                if seen[i, b]:
+                    m = model[i, j, b] / err[i, b]
+                    precision += m * m
+                    fit += m * (flux[i, b] / err[i, b])
+            if not precision < np.inf:  # an absurdly small error
+                out[i, j], log_l[i, j], chi2[i, j] = 0.5 * (low + high), -np.inf, np.inf
+                continue
+            best = fit / precision if precision > 0.0 else least
+            top = min(max(best, least), most)
+            # where the density has fallen to exp(-depth) of its maximum on either side
+            reach = np.inf
+            if precision > 0.0:
+                away = abs(top - best)
+                reach = 2.0 * _DEPTH / precision / (away + np.sqrt(away * away + 2.0 * _DEPTH / precision))
+            start, stop = max(least, top - reach), min(most, top + reach)
+            knee = stop
+            if precision > 0.0:
+                knee = min(max(min(1.0 / np.sqrt(precision), 0.2 * stop), start), stop)
+            n_flat, n_peak = (_N_FLAT if knee > start else 0), (_N_PEAK if stop > knee else 0)
+            flat = np.log(knee / start) / max(n_flat, 1)
+            peak = (stop - knee) / max(n_peak, 1)
+            for s in range(n_flat + 1):
+                at = start * np.exp(s * flat)
+                value[0, s] = _density(at, best, top, precision, log_mass, low, high, prior) / _LN_10
+            for s in range(n_peak + 1):
+                at = knee + s * peak
+                value[1, s] = _density(at, best, top, precision, log_mass, low, high, prior) / (_LN_10 * at)
+            _integrate(value[0], n_flat, flat, below[0])
+            _integrate(value[1], n_peak, peak, below[1])
+            total = below[0, n_flat] + below[1, n_peak]
+            u = uniform[i, j] * total
+            if u < below[0, n_flat]:
+                x, _ = invert_density(value[0], below[0], n_flat, 0.0, flat, u / below[0, n_flat])
+                mass = start * np.exp(x)
+            elif total > 0.0:
+                rest = (u - below[0, n_flat]) / below[1, n_peak]
+                mass, _ = invert_density(value[1], below[1], n_peak, knee, peak, min(rest, 1.0))
+            else:  # the prior has no mass there
+                mass = start + uniform[i, j] * (stop - start)
+            mass = min(max(mass, least), most)
+            out[i, j] = min(max(log_mass + np.log10(mass), low), high)
+            drawn, fitted = 0.0, 0.0
+            for b in range(n_band):
+                m = model[i, j, b]
+                model[i, j, b] = mass * m
+                if seen[i, b]:
+                    drawn += ((flux[i, b] - mass * m) / err[i, b]) ** 2
+                    fitted += ((flux[i, b] - top * m) / err[i, b]) ** 2
+            chi2[i, j] = drawn
+            log_l[i, j] = -0.5 * fitted + np.log(total) if total > 0.0 else -np.inf
+
+
+@numba.njit(nogil=True, cache=True)
+def _density(mass, best, top, precision, log_mass, low, high, prior):
+    """Prior of log10 M times the likelihood, which is 1 at `top`."""
+    last = len(prior) - 1
+    density = prior[0]
+    if last > 1:  # not uniform
+        x = min(max((log_mass + np.log10(mass) - low) / (high - low) * last, 0.0), last - 1e-9)
+        k = int(x)
+        density = prior[k] + (x - k) * (prior[k + 1] - prior[k])
+    # (M - M0)^2 - (top - M0)^2, in the form that does not cancel
+    return density * np.exp(-0.5 * precision * (mass - top) * (mass + top - 2.0 * best))
+
+
+@numba.njit(nogil=True, cache=True)
+def _integrate(value, n, step, below):
+    """Integrals of the straight lines between n + 1 nodes, up to each of them."""
+    below[0] = 0.0
+    for s in range(n):
+        below[s + 1] = below[s] + 0.5 * step * (value[s] + value[s + 1])
