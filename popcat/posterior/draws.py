@@ -75,7 +75,8 @@ def draws_of(
     if mass_law is None:
         chi2 = chi2_of(flux, data)
         return Draws(theta, redshift, flux, chi2, log_q, log_prior, -0.5 * chi2 - log_norm(data)[:, None])
-    numbers, median = np.full(redshift.shape, 0.5) if masses is None else masses, float(mass_law.from_unit(0.5))
+    numbers = np.full(redshift.shape, 0.5) if masses is None else masses
+    median = float(mass_law.from_unit(np.array(0.5)))
     theta[..., 0], log_l, chi2 = draw_mass(flux, median, data, mass_law, numbers)
     return Draws(theta, redshift, flux, chi2, log_q, log_prior, log_l)
 
