@@ -27,6 +27,8 @@ def _is_autoregressive(flow) -> bool:
 
 CHUNK = 2048
 """Samples at a time: the activations of one block then stay in cache, and memory is bounded."""
+DEVICE_CHUNK = 1 << 18
+"""The same on a GPU, which only large products keep busy."""
 
 
 class Sampler:
@@ -54,7 +56,7 @@ class Sampler:
         draws, log_q = torch.empty_like(noise), torch.empty_like(noise[..., 0])
         terms = [block.context_term(context) for block in self._blocks]
         work, n_work = None, -1
-        for part in _parts(noise, CHUNK):
+        for part in _parts(noise, CHUNK if noise.device.type == "cpu" else DEVICE_CHUNK):
             n = draws[part].shape[0] * noise.shape[1]
             if n != n_work:
                 work, n_work = self._blocks[0].work(n, noise), n

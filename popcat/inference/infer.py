@@ -77,8 +77,8 @@ def infer(
     survey: "str | Path | Survey | None" = None, draws: int = 100, seed: int = 0, certify: bool = False,
     budget_ms: float | None = None, target_ess: float | None = None, hide_redshift: bool = False,
     allow_uncalibrated: bool = False, rows_per_partition: int | None = None, client: Where = None,
-    workers: int | None = None, progress: bool = False, check: bool = False, log: str | Path | None = None,
-    performance_report: str | Path | None = None,
+    workers: int | None = None, device: str = "cpu", progress: bool = False, check: bool = False,
+    log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> "Catalog | Frame | pd.DataFrame":  # fmt: skip
     """Posteriors of every galaxy of a catalogue. A galaxy without a redshift has it inferred.
 
@@ -103,7 +103,10 @@ def infer(
     rows_per_partition : galaxies per part; by default parts of 64 MB in memory, and at least 16 of them
     client, workers : where it runs (popcat.run.client.connect): by default on the active client, in this process if it
         is little, or on a local cluster. In a script, call it under `if __name__ == "__main__":`, because local workers
-        are new processes that import the script. Where workers have the resource "GPU", only those are given parts
+        are new processes that import the script. Where workers have the resource "GPU", only those are given parts,
+        and they sample on their GPU
+    device : where other workers, and this process, sample, as torch names it: "cuda" for a GPU. Draws are the same to
+        1e-4 standard deviations
     progress, log, performance_report : a bar on stderr; files for one JSON object an event, and for Dask's own report
     check : read every byte of the source and of the parts that are there, and write damaged parts again
 
@@ -133,9 +136,9 @@ def infer(
     _refuse_idle(how, is_lazy=is_lazy, output=output, survey=survey, rows_per_partition=rows_per_partition)
     how.verify()
     calibrated = require_calibrated(posterior, allow=allow_uncalibrated)
-    where, posterior = posterior_location(posterior), load_posterior(posterior)
+    where, posterior = posterior_location(posterior), load_posterior(posterior).to(device)
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
-    request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort)
+    request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device)
     output = None if output is None else Path(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)

@@ -34,7 +34,7 @@ from popcat.io.reading import read_partition, seen_by, without_redshift
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.run.frames import Part
 from popcat.survey import Survey
-from popcat.timing import stage
+from popcat.timing import recorded, stage
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Request:
     """What is inferred of every part of a catalogue; small, so that it travels with each.
 
     posterior : its location, which every worker must see, and name : its hash. survey : how files are read. effort :
-    of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies.
+    of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies. device :
+    where a worker without a GPU of its own samples, as torch names it.
     """
 
     posterior: str
@@ -53,6 +54,7 @@ class Request:
     hide_redshift: bool = False
     effort: Effort | None = None
     own: OwnGalaxies | None = None
+    device: str = "cpu"
 
 
 OfCatalog: TypeAlias = Chunk | Sequence[Chunk] | Part | pd.DataFrame
@@ -74,6 +76,7 @@ def infer_part(part: OfCatalog, request: Request) -> pa.Table:
             f"posterior {request.posterior} changed during the run ({posterior.name[:12]}, expected "
             f"{request.name[:12]}): put the first one back, or start anew in another folder"
         )
+    posterior = posterior.to("cuda" if recorded().get("gpu") else request.device)
     with stage("read"):
         frame = read_part(part, request.survey)
         frame = without_redshift(frame) if request.hide_redshift else frame
@@ -141,9 +144,7 @@ def _draw(posterior: Posterior, data, n_draws: int, seed: int, effort: Effort | 
     if effort is None:
         return *posterior.quantities(data, n_draws, seed), None
     found = certify(posterior, data, n_draws, seed, effort=effort)
-    derived = posterior.forward.derive(found.theta.reshape(len(data) * n_draws, -1), found.redshift.ravel())
-    quantities = {name: values.reshape(-1, n_draws).astype(np.float32) for name, values in derived.items()}
-    return quantities, found.chi2_best, found
+    return posterior.derive(found.theta, found.redshift), found.chi2_best, found
 
 
 def certificate_columns(found: Certified | None, flags: np.ndarray, rows: np.ndarray) -> dict[str, pa.Array]:
