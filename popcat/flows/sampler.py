@@ -12,6 +12,7 @@ import torch
 
 from popcat.flows.architecture import Made, blocks_of
 from popcat.flows.autoregressive import Autoregressive, AutoregressiveInverse, standard_normal_log_prob
+from popcat.flows.fused import Fused, fits
 from popcat.flows.settings import Training
 from popcat.flows.splines import Coupling, CouplingInverse
 
@@ -25,22 +26,15 @@ def _is_autoregressive(flow) -> bool:
     return isinstance(blocks_of(flow)[0].network, Made)
 
 
-CHUNK = 2048
-"""Samples at a time: the activations of one block then stay in cache, and memory is bounded."""
-
-
 class Sampler:
     """Draws from a conditional flow that `build_flow` made, equal to nflows' own inverse on the same noise.
 
-    The weights are those the flow has now.
+    The weights are those the flow has now. In single precision on the CPU a "maf" flow is fused (popcat.flows.fused).
     """
 
     def __init__(self, flow):
-        inverse_of = AutoregressiveInverse if _is_autoregressive(flow) else CouplingInverse
-        blocks = blocks_of(flow)[::-1]
-        self._blocks = [inverse_of(block) for block in blocks]
-        self._orders = [torch.argsort(block.permutation) for block in blocks]
-        self._density = density_of(flow).frozen()
+        blocks = blocks_of(flow)
+        self._flow = Fused(blocks) if fits(blocks) else BlockByBlock(flow)
 
     @torch.no_grad()
     def transform(
@@ -51,6 +45,31 @@ class Sampler:
         noise is (n_galaxy, n_draw, n_dim), standard normal; context is (n_galaxy, n_context). uniform chooses among the
         members of a `popcat.flows.sampler.Mixture`; here there is one.
         """
+        return self._flow.inverse(noise, context)
+
+    @torch.no_grad()
+    def log_prob(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim) under each galaxy's context (n_galaxy, n_context)."""
+        return self._flow.log_prob(x, context)
+
+
+CHUNK = 2048
+"""Samples at a time: the activations of one block then stay in cache, and memory is bounded."""
+
+
+class BlockByBlock:
+    """The inverse and the density of a flow in torch: any family, precision and device."""
+
+    def __init__(self, flow):
+        inverse_of = AutoregressiveInverse if _is_autoregressive(flow) else CouplingInverse
+        blocks = blocks_of(flow)[::-1]
+        self._blocks = [inverse_of(block) for block in blocks]
+        self._orders = [torch.argsort(block.permutation) for block in blocks]
+        self._density = density_of(flow).frozen()
+
+    @torch.no_grad()
+    def inverse(self, noise: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x of standard normal noise, both (n_galaxy, n_draw, n_dim), and log q (n_galaxy, n_draw)."""
         draws, log_q = torch.empty_like(noise), torch.empty_like(noise[..., 0])
         terms = [block.context_term(context) for block in self._blocks]
         work, n_work = None, -1
@@ -73,7 +92,7 @@ class Sampler:
 
     @torch.no_grad()
     def log_prob(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim) under each galaxy's context (n_galaxy, n_context)."""
+        """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim); context is (n_galaxy, n_context)."""
         log_q = torch.empty_like(x[..., 0])
         for part in _parts(x, CHUNK // 2):
             log_q[part] = self._density.log_prob(x[part].flatten(0, 1), context[part]).view_as(log_q[part])
