@@ -199,7 +199,7 @@ class AutoregressiveInverse:
         self.n_units = len(orders[0])
         self.context_weight = made.context.weight.detach()[orders[0]]
         self.context_bias = made.context.bias.detach()[orders[0], None]
-        layers = _sorted_layers(made, orders)
+        layers = sorted_layers(made, orders)
         self.first_bias = layers[0][1]
         self.panels = [self._cut_panel(layers, d) for d in range(0, self.n_dim, PANEL)]
         self.steps = [self._cut_step(layers, d) for d in range(self.n_dim)]
@@ -275,7 +275,7 @@ class AutoregressiveInverse:
                 new.copy_(bias.expand_as(new))
 
 
-def _sorted_layers(made, orders):
+def sorted_layers(made, orders):
     """Masked weight and bias (a column) of each layer, rows and columns in order of degree."""
     layers, before = [], slice(None)
     for layer, order in zip(made.layers, [*orders, slice(None)], strict=True):

@@ -12,6 +12,7 @@ import torch
 
 from popcat.flows.architecture import Made, blocks_of
 from popcat.flows.autoregressive import Autoregressive, AutoregressiveInverse, standard_normal_log_prob
+from popcat.flows.fused import Fused, fits
 from popcat.flows.settings import Training
 from popcat.flows.splines import Coupling, CouplingInverse
 
@@ -25,24 +26,16 @@ def _is_autoregressive(flow) -> bool:
     return isinstance(blocks_of(flow)[0].network, Made)
 
 
-CHUNK = 2048
-"""Samples at a time: the activations of one block then stay in cache, and memory is bounded."""
-DEVICE_CHUNK = 1 << 18
-"""The same on a GPU, which only large products keep busy."""
-
-
 class Sampler:
     """Draws from a conditional flow that `build_flow` made, equal to nflows' own inverse on the same noise.
 
-    The weights are those the flow has now.
+    The weights are those the flow has now. In single precision on the CPU a "maf" flow is fused (popcat.flows.fused),
+    unless `torch_alone`, for what is to be moved elsewhere (popcat.flows.placement).
     """
 
-    def __init__(self, flow):
-        inverse_of = AutoregressiveInverse if _is_autoregressive(flow) else CouplingInverse
-        blocks = blocks_of(flow)[::-1]
-        self._blocks = [inverse_of(block) for block in blocks]
-        self._orders = [torch.argsort(block.permutation) for block in blocks]
-        self._density = density_of(flow).frozen()
+    def __init__(self, flow, *, torch_alone: bool = False):
+        blocks = blocks_of(flow)
+        self._flow = Fused(blocks) if fits(blocks) and not torch_alone else BlockByBlock(flow)
 
     @torch.no_grad()
     def transform(
@@ -53,6 +46,33 @@ class Sampler:
         noise is (n_galaxy, n_draw, n_dim), standard normal; context is (n_galaxy, n_context). uniform chooses among the
         members of a `popcat.flows.sampler.Mixture`; here there is one.
         """
+        return self._flow.inverse(noise, context)
+
+    @torch.no_grad()
+    def log_prob(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim) under each galaxy's context (n_galaxy, n_context)."""
+        return self._flow.log_prob(x, context)
+
+
+CHUNK = 2048
+"""Samples at a time: the activations of one block then stay in cache, and memory is bounded."""
+DEVICE_CHUNK = 1 << 18
+"""The same on a GPU, which only large products keep busy."""
+
+
+class BlockByBlock:
+    """The inverse and the density of a flow in torch: any family, precision and device."""
+
+    def __init__(self, flow):
+        inverse_of = AutoregressiveInverse if _is_autoregressive(flow) else CouplingInverse
+        blocks = blocks_of(flow)[::-1]
+        self._blocks = [inverse_of(block) for block in blocks]
+        self._orders = [torch.argsort(block.permutation) for block in blocks]
+        self._density = density_of(flow).frozen()
+
+    @torch.no_grad()
+    def inverse(self, noise: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x of standard normal noise, both (n_galaxy, n_draw, n_dim), and log q (n_galaxy, n_draw)."""
         draws, log_q = torch.empty_like(noise), torch.empty_like(noise[..., 0])
         terms = [block.context_term(context) for block in self._blocks]
         work, n_work = None, -1
@@ -75,7 +95,7 @@ class Sampler:
 
     @torch.no_grad()
     def log_prob(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim) under each galaxy's context (n_galaxy, n_context)."""
+        """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim); context is (n_galaxy, n_context)."""
         log_q = torch.empty_like(x[..., 0])
         for part in _parts(x, CHUNK // 2):
             log_q[part] = self._density.log_prob(x[part].flatten(0, 1), context[part]).view_as(log_q[part])
@@ -95,8 +115,8 @@ class Mixture:
     q(x) = sum_e w_e q_e(x), equal weights unless given. log q costs as many densities as there are members.
     """
 
-    def __init__(self, flows: Sequence, weights: Sequence[float] | None = None):
-        self._members = [Sampler(flow) for flow in flows]
+    def __init__(self, flows: Sequence, weights: Sequence[float] | None = None, *, torch_alone: bool = False):
+        self._members = [Sampler(flow, torch_alone=torch_alone) for flow in flows]
         values = torch.ones(len(flows)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
         self.weights = values / values.sum()
 
@@ -128,9 +148,13 @@ class Mixture:
         return total
 
 
-def make_sampler(flows: Sequence, weights: Sequence[float] | None = None) -> Sampler | Mixture:
+def make_sampler(
+    flows: Sequence, weights: Sequence[float] | None = None, *, torch_alone: bool = False
+) -> Sampler | Mixture:
     """A sampler of one flow or of a mixture of several; both take `transform(noise, context, uniform)`."""
-    return Sampler(flows[0]) if len(flows) == 1 else Mixture(flows, weights)
+    if len(flows) == 1:
+        return Sampler(flows[0], torch_alone=torch_alone)
+    return Mixture(flows, weights, torch_alone=torch_alone)
 
 
 def member_settings(settings: Training) -> list[Training]:

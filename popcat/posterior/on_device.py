@@ -16,6 +16,7 @@ from popcat import rng
 from popcat.columns import parameter_fields
 from popcat.distributions import Law
 from popcat.flows.placement import moved
+from popcat.flows.sampler import Sampler, make_sampler
 from popcat.forward.cosmology import cosmology_table
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.forward.torch_properties import TorchProperties, distance_modulus
@@ -37,8 +38,8 @@ class OnDevice:
 
     def __init__(self, posterior, device: "str | torch.device"):
         self.posterior, self.device = posterior, torch.device(device)
-        self.sampler = moved(posterior.sampler, self.device)
-        self.first = moved(posterior.first_sampler, self.device)
+        self.sampler = moved(make_sampler(posterior.flows, torch_alone=True), self.device)
+        self.first = moved(Sampler(posterior.flows[0], torch_alone=True), self.device)
         self.density = moved(posterior.redshift_density, self.device)
         self.twin = moved(TorchPhotometry(posterior.forward.photometry), self.device)
 
