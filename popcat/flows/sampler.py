@@ -121,12 +121,15 @@ class Mixture:
         self.weights = values / values.sum()
 
     @torch.no_grad()
-    def transform(self, noise: torch.Tensor, context: torch.Tensor, uniform: torch.Tensor):
+    def transform(self, noise: torch.Tensor, context: torch.Tensor, uniform: torch.Tensor | None):
         """Draws and their log q under the mixture: (n_galaxy, n_draw, n_dim) and (n_galaxy, n_draw).
 
         noise is (n_galaxy, n_draw, n_dim), standard normal; context (n_galaxy, n_context); uniform (n_galaxy, n_draw)
-        in (0, 1): a draw is of the member in whose share of (0, 1) its number falls.
+        in (0, 1): a draw is of the member in whose share of (0, 1) its number falls. Without them all draws, and log q,
+        are of the first member.
         """
+        if uniform is None:
+            return self._members[0].transform(noise, context)
         draws, member = torch.empty_like(noise), self.member_of(uniform)
         for e, sampler in enumerate(self._members):
             galaxy, draw = torch.nonzero(member == e, as_tuple=True)

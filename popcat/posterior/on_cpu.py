@@ -71,8 +71,6 @@ class OnCPU:
     def _conditioned(self, data: Observation, z, noise, member):
         """w and ln q(w | x, z); where all draws of a galaxy share its redshift they share its context."""
         features, sampler = self.posterior.features, self.posterior.sampler
-        if member is None:
-            sampler = self.posterior.first_sampler
         if not data.is_free[0]:
             return sampler.transform(noise, torch.from_numpy(features(data.flux, data.flux_err, z[:, 0])), member)
         n, k, _ = noise.shape

@@ -16,7 +16,7 @@ from popcat import rng
 from popcat.columns import parameter_fields
 from popcat.distributions import Law
 from popcat.flows.placement import moved
-from popcat.flows.sampler import Sampler, make_sampler
+from popcat.flows.sampler import make_sampler
 from popcat.forward.cosmology import cosmology_table
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.forward.torch_properties import TorchProperties, distance_modulus
@@ -39,7 +39,6 @@ class OnDevice:
     def __init__(self, posterior, device: "str | torch.device"):
         self.posterior, self.device = posterior, torch.device(device)
         self.sampler = moved(make_sampler(posterior.flows, torch_alone=True), self.device)
-        self.first = moved(Sampler(posterior.flows[0], torch_alone=True), self.device)
         self.density = moved(posterior.redshift_density, self.device)
         self.twin = moved(TorchPhotometry(posterior.forward.photometry), self.device)
 
@@ -121,7 +120,7 @@ class OnDevice:
 
     def _conditioned(self, data: Observation, z: Tensor, noise: Tensor, member: Tensor | None, is_free: bool):
         """w and ln q(w | x, z)."""
-        features, sampler = self.posterior.features, self.first if member is None else self.sampler
+        features, sampler = self.posterior.features, self.sampler
         if not is_free:
             context = self._tensor(features(data.flux, data.flux_err, np.asarray(data.redshift, dtype=float)))
             return sampler.transform(noise, context, member)

@@ -130,10 +130,6 @@ class Posterior(Displayed):
     def sampler(self) -> Sampler | Mixture:
         return make_sampler(self.flows)
 
-    @cached_property
-    def first_sampler(self) -> Sampler:
-        return self.sampler if isinstance(self.sampler, Sampler) else Sampler(self.flows[0])
-
     def to(self, device: str) -> "Posterior":
         """The same posterior, which samples on a device: "cpu", or "cuda" for a GPU; its draws are the same.
 
