@@ -239,7 +239,7 @@ def certificate_fields() -> list[pa.Field]:
     return [
         _field("certified", pa.bool_(), "", f"corrected, effective draws >= {CERTIFIED_ESS:g}, and no test failed"),
         _field("route", pa.string(), "", "what made the draws: " + ", ".join(ROUTES)),
-        _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, no_fit"),
+        _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, disagreement, no_fit"),
         _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry, measured redshift | model)"),
         _field("ess", pa.float32(), "1", "effective sample size behind the draws"),
         _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
