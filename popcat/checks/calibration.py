@@ -27,8 +27,7 @@ from popcat.posterior.posterior import (
     posterior_location,
 )
 from popcat.run.client import Where
-from popcat.run.outcome import Outcome
-from popcat.run.runner import How, run, values_of
+from popcat.run.runner import How, Outcome, run, values_of
 from popcat.units import nmgy_to_ab_mag
 
 MAX_MOCKS = 20_000
