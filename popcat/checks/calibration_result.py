@@ -106,7 +106,7 @@ class Calibration(Displayed, pydantic.BaseModel):
         """What the metadata of each column says, by the name of the quantity."""
         limit, held = self.limits["ks"], self.held["ks"]
         of = f"worst of {len(self.runs)} runs of {self.n:,} mocks; limit {limit:.3f}"
-        of += f", of which so many mocks test {held:.3f}" if held > limit else ""
+        of += f", compared with {held:.3f}" if held > limit else ""
         return {name: one.numbers if one.ks is None else f"{'passed' if one.passed else 'failed'}: {one.numbers} ({of})"
                 for name, one in self.columns.items()}  # fmt: skip
 

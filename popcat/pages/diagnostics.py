@@ -136,7 +136,7 @@ def diagnostics(
     training_check: TrainingCheck | None = None,
 ) -> list[Diagnostic]:  # fmt: skip
     """What to trust, most important first: a catalogue that does not fit the training comes before all."""
-    found = [_calibration(calibration), _checks(counts)]
+    found = [_calibration(calibration, corrected=bool(counts.corrected)), _checks(counts)]
     if training_check is not None:
         found.insert(0 if not training_check.fits else 1, _training(training_check))
     if counts.certified is not None:
@@ -153,7 +153,7 @@ def diagnostics(
     return found
 
 
-def _calibration(calibration: Calibration | None) -> Diagnostic:
+def _calibration(calibration: Calibration | None, *, corrected: bool) -> Diagnostic:
     if calibration is None:
         return Diagnostic("warn", "No calibration", "It is not known whether the intervals contain the truth as often "
                           "as they claim. To test that on mock galaxies:", "popcat calibrate --posterior")  # fmt: skip
@@ -168,6 +168,7 @@ def _calibration(calibration: Calibration | None) -> Diagnostic:
     if derived:
         numbers = "; ".join(f"{name}: {calibration.columns[name].numbers}" for name in derived)
         text += f" Derived columns that failed: {numbers}."
+    text += " That is of the draws before the correction by importance sampling." if corrected else ""
     if not calibration.passed:
         also = f", and so did the columns {named}" if derived else ""
         return Diagnostic("fail", f"The trained posterior failed its calibration{also}",
@@ -219,9 +220,9 @@ def calibration_panels(calibration: Calibration) -> dict:
     run, first = next(iter(calibration.ranks)), calibration.first
     ranks = {name: np.asarray(values, dtype=float) for name, values in calibration.ranks[run].items()}
     figures = {"pp": plots.pp_curves(ranks, first.ks, calibration.held["ks"]), "ranks": plots.rank_histograms(ranks)}
-    return {"columns": calibration.columns, "mocks": calibration.n, "limits": calibration.held,
-            "passed": sum(one.passed for one in calibration.columns.values()), "too_few": calibration.too_few,
-            "meaning": RUN_MEANING.get(run, run),
+    return {"columns": calibration.columns, "passed": sum(one.passed for one in calibration.columns.values()),
+            "limits": calibration.limits, "held": calibration.held, "too_few": calibration.too_few,
+            "mocks": calibration.n, "meaning": RUN_MEANING.get(run, run),
             "figures": {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}}  # fmt: skip
 
 

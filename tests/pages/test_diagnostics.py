@@ -39,6 +39,9 @@ def test_a_derived_column_that_failed_is_in_the_headline_and_in_the_range_of_cov
     assert first.title.endswith("passed its calibration, but these columns failed: abs_mag_g, abs_mag_r")
     assert "Over all 23 columns" in first.text and "contain 68% to 79%" in first.text
     assert "The farthest is abs_mag_g in run exact (79.0%)" in first.text
+    assert "before the correction" not in first.text
+    corrected = diagnostics(counts_of(certified=980, corrected=990, routes={}), calibration(derived=["abs_mag_g"]))[0]
+    assert corrected.text.endswith("That is of the draws before the correction by importance sampling.")
     both = diagnostics(counts_of(), calibration(passed=False, derived=["abs_mag_g"]))[0]
     assert both.level == "fail" and "so did the columns abs_mag_g" in both.title and "60% to 79%" in both.text
 
