@@ -5,6 +5,7 @@
 - mocks: fresh ones from the prior and the noise model. Share with an effective sample size of 100 after the rescue; KS
   distances of SBC ranks before and after the correction; milliseconds of one core for 1,000 proposals, weighed.
 - real: the embedded galaxies.
+- calibration: limits, and of every column what the calibration kept with the posterior found, before the correction.
 - crosscheck: draws of the prior accepted by the exact likelihood, without any flow, for random real galaxies of a
   catalogue with 1,000 draws a galaxy; and for some of those that fit badly. `--sampler emcee` or `nautilus` (extra
   bench) takes another sampler.
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from popcat.checks.calibration import calibration_of
 from popcat.checks.certify import Effort, certify
 from popcat.checks.flags import fit_own_galaxies
 from popcat.checks.ranks import ks_critical, ks_distance, ranks
@@ -57,6 +59,7 @@ def main():
     real, catalog = on_galaxies(frame, posterior, effort, own)
     result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort), "real": real,
                             "ms_per_galaxy_real": real["ms_per_galaxy_with_rescue"]}}  # fmt: skip
+    result["calibration"] = kept_calibration(arguments.posterior)
     if own is not None:
         result["power"] = power(data, posterior, own)
     if arguments.wrong:
@@ -141,6 +144,15 @@ def power(data, posterior, own) -> dict:
             shares = {"model": float(np.mean(alone)), "model_and_catalogue": float(np.mean(both))}
             result.setdefault(band, {})[f"{abs(offset) if offset == 0 else offset:+g} mag"] = shares
     return result
+
+
+def kept_calibration(posterior) -> dict | None:
+    """Limits, and KS distance and coverage by column, the worst of all runs; None without a calibration."""
+    found = calibration_of(posterior)
+    if found is None:
+        return None
+    columns = {name: one.model_dump(include={"ks", "coverage_68"}) for name, one in found.columns.items()}
+    return {"columns": columns, "limits": found.limits}
 
 
 def on_wrong(frame, posterior, effort, own) -> dict:

@@ -118,6 +118,8 @@ def infer(
     first part: a `CatalogWarning` says what does not fit and what usually causes it. With `output` the result stays in
     the manifest: `catalog.manifest.training_check`.
 
+    What the calibration of the posterior found is in the metadata of each column: key "calibration".
+
     Raises PopcatError for a catalogue or an option that cannot work, for a posterior that has not passed its
     calibration, and at the end for parts that failed.
 
@@ -135,10 +137,11 @@ def infer(
     how, is_lazy = How(client, workers, progress, check, log, performance_report), is_frame(source)
     _refuse_idle(how, is_lazy=is_lazy, output=output, survey=survey, rows_per_partition=rows_per_partition)
     how.verify()
-    calibrated = require_calibrated(posterior, allow=allow_uncalibrated)
+    standing = require_calibrated(posterior, allow=allow_uncalibrated)
     where, posterior = posterior_location(posterior), load_posterior(posterior).to(device)
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
-    request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device)
+    request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
+                      calibration=standing.of_columns(corrected=effort is not None))  # fmt: skip
     output = None if output is None else Path(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
@@ -149,7 +152,7 @@ def infer(
     for line in given.remarks:
         warnings.warn(line, CatalogWarning, stacklevel=2)
     if output is not None:
-        return _write(given, posterior, request, output, how, calibrated)
+        return _write(given, posterior, request, output, how, standing.line)
     if is_lazy:
         meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
         return map_frame(source, infer_partition, _described(given, posterior, request)[0], meta=meta)

@@ -3,8 +3,9 @@
     photometry frame -> Observation -> draws -> certified, where asked; checked, always -> quantities -> table
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -43,7 +44,8 @@ class Request:
 
     posterior : its location, which every worker must see, and name : its hash. survey : how files are read. effort :
     of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies. device :
-    where a worker without a GPU of its own samples, as torch names it.
+    where a worker without a GPU of its own samples, as torch names it. calibration : what the metadata of columns says
+    of the posterior's calibration, by quantity.
     """
 
     posterior: str
@@ -55,6 +57,7 @@ class Request:
     effort: Effort | None = None
     own: OwnGalaxies | None = None
     device: str = "cpu"
+    calibration: Mapping[str, str] = field(default_factory=dict)
 
 
 OfCatalog: TypeAlias = Chunk | Sequence[Chunk] | Part | pd.DataFrame
@@ -81,7 +84,8 @@ def infer_part(part: OfCatalog, request: Request) -> pa.Table:
         frame = read_part(part, request.survey)
         frame = without_redshift(frame) if request.hide_redshift else frame
     with stage("derive"):
-        return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own)
+        return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own,
+                           request.calibration)  # fmt: skip
 
 
 def infer_partition(part: OfCatalog, request: Request) -> pd.DataFrame:
@@ -100,12 +104,13 @@ def write_posterior_part(
 
 def infer_table(
     frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None,
-    own: OwnGalaxies | None = None,
+    own: OwnGalaxies | None = None, calibration: Mapping[str, str] = MappingProxyType({}),
 ) -> pa.Table:  # fmt: skip
     """Posteriors of a photometry frame, with units in the field metadata: columns of popcat.columns.posterior_schema.
 
     Rows without a posterior keep their photometry, a status that says why, and nulls. With an `effort` the exact
     likelihood corrects the draws; `own`, the catalogue's own galaxies, help to tell whether a band disagrees.
+    `calibration` is for the metadata of the columns.
     """
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
@@ -135,7 +140,7 @@ def infer_table(
     is_named = OBJECT_NAME in frame.columns
     if is_named:
         columns[OBJECT_NAME] = pa.array(frame[OBJECT_NAME].tolist(), pa.string())
-    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named)
+    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named, calibration=calibration)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 
