@@ -38,17 +38,17 @@ class Fused:
 
     def inverse(self, noise: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x of standard normal noise, both (n_galaxy, n_draw, n_dim), and log q (n_galaxy, n_draw)."""
-        return self._transform(*self._inverse, True, noise, context)
+        return self._transform(self._inverse, True, noise, context)
 
     def log_prob(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """log q (n_galaxy, n_draw) of x (n_galaxy, n_draw, n_dim); context is (n_galaxy, n_context)."""
-        return self._transform(*self._density, False, x, context)[1]
+        return self._transform(self._density, False, x, context)[1]
 
-    def _transform(self, program, enter, leave, is_inverse, values, context):
+    def _transform(self, direction, is_inverse, values, context):
         out, log_q = torch.empty(values.shape), torch.empty(values.shape[:2])
         rows = torch.zeros(self._n_rows * PANEL)  # torch aligns to cache lines
         transform(
-            self._context_program, program, enter, leave, is_inverse, self._is_silu, self._weights, rows.numpy(),
+            self._context_program, *direction, is_inverse, self._is_silu, self._weights, rows.numpy(),
             self._context_row * PANEL, context.detach().contiguous().numpy(), values.shape[1],
             values.detach().contiguous().flatten(0, 1).numpy(), out.flatten(0, 1).numpy(), log_q.flatten().numpy(),
         )  # fmt: skip
