@@ -291,13 +291,12 @@ def fast_exp(x):
     shifted = x * _LOG2_E + _ROUND
     n = shifted - _ROUND
     r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
-    # Taylor, |r| < 0.35, in pairs: a chain of all terms would wait for each
+    # Taylor, |r| < 0.35, in pairs: a chain of all terms would wait for each. One and r come last, and keep their digits
     r2 = r * r
+    low = (_TAYLOR[2] + _TAYLOR[3] * r) + r2 * (_TAYLOR[4] + _TAYLOR[5] * r)
+    high = (_TAYLOR[6] + _TAYLOR[7] * r) + r2 * (_TAYLOR[8] + _TAYLOR[9] * r)
     r4 = r2 * r2
-    low = (1.0 + r) + r2 * (_TAYLOR[2] + _TAYLOR[3] * r)
-    middle = (_TAYLOR[4] + _TAYLOR[5] * r) + r2 * (_TAYLOR[6] + _TAYLOR[7] * r)
-    high = (_TAYLOR[8] + _TAYLOR[9] * r) + r2 * (_TAYLOR[10] + _TAYLOR[11] * r)
-    p = low + r4 * (middle + r4 * high)
+    p = 1.0 + (r + r2 * (low + r4 * (high + r4 * (_TAYLOR[10] + _TAYLOR[11] * r))))
     return _from_bits(_bits(p) + (_bits(shifted) << 52))
 
 
