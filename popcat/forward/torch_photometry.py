@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from popcat.forward.component_tables import N_GAS_MOMENT
-from popcat.forward.compression import CELLS
 from popcat.forward.dust import LAWS
 from popcat.forward.dust_emission import power_law_share
 from popcat.forward.ingredients import Ingredients
@@ -70,17 +69,19 @@ class TorchPhotometry(torch.nn.Module):
     universe: Tensor
     universe_step: Tensor
     to_band: Tensor
+    ln1pz: Tensor
+    block: Tensor
 
     def __init__(self, photometry: TablesOf, *, dtype: torch.dtype = torch.float32):
         super().__init__()
         tables, h = photometry.kernel_tables, photometry.histories
         screen, gas, added = tables.screen, tables.gas, tables.added
         self.n_band = photometry.tables.n_band
-        self.n_cell, n_col = tables.n_cell, len(tables.band)
+        n_col = len(tables.band)
         self.n_metal, self.n_row, self.n_component = tables.coefficient.shape[1:]
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
-        self.ln1pz0, self.cell_width, self.first_all = tables.ln1pz0, tables.cell, tables.first_all
+        self.first_all = tables.first_all
         self.law, self.n_shape = LAWS[photometry.ingredients.components.dust_law], screen.n_shape
         self.at_dust, self.at_gas, self.at_emission = screen.first, gas.first, added.first_emission
         self.at_agn, self.first_gas, self.gas_bin = added.first_agn, gas.row, gas.bin
@@ -93,7 +94,8 @@ class TorchPhotometry(torch.nn.Module):
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "coefficient": tables.coefficient.reshape(-1, self.n_component),
-            "component": whole_components(tables),
+            "component": whole_components(tables).reshape(-1, n_col),
+            "ln1pz": tables.cells.node,
             "burst_ln_age": tables.burst_ln_age,
             "ln_node": screen.ln_node,
             "moves": screen.moves,
@@ -118,6 +120,7 @@ class TorchPhotometry(torch.nn.Module):
         }
         for name, array in arrays.items():
             self.register_buffer(name, torch.tensor(np.asarray(array), dtype=dtype))
+        self.register_buffer("block", torch.tensor(tables.cells.block))
 
     def forward(self, theta: Tensor, redshift: Tensor) -> Tensor:
         ln1pz = torch.log1p(redshift)
@@ -175,11 +178,12 @@ class TorchPhotometry(torch.nn.Module):
             old.append((row, torch.where(in_clouds, 0.0, mass), z))
             young.append((row, torch.where(in_clouds, mass, 0.0), z))
         rows = [[torch.cat(part, 1) for part in zip(*parts, strict=True)] for parts in (old, young)]
-        i, f = self._redshift_cell(ln1pz)
-        first = ((i // CELLS) * (CELLS + 1) + i % CELLS)[:, None] * self.n_component
+        i, f = cell_of(ln1pz, self.ln1pz)
+        block = self.block[i]
+        first = (i + block)[:, None] * self.n_component
         near = first + torch.arange(self.n_component, device=first.device)
         index, f = torch.cat([near, near + self.n_component], 1).int(), f[:, None]
-        weights = [self._weights(i // CELLS, *part) for part in rows]
+        weights = [self._weights(block, *part) for part in rows]
         old, young = (_bag(index, self.component, torch.cat([of * (1.0 - f), of * f], 1)) for of in weights)
         return old, young
 
@@ -238,15 +242,10 @@ class TorchPhotometry(torch.nn.Module):
 
     def _between(self, ln1pz, table) -> Tensor:
         """A table (n_z, ...) at the tables' redshifts, linear between: (n, ...)."""
-        i, f = self._redshift_cell(ln1pz)
+        i, f = cell_of(ln1pz, self.ln1pz)
         # a weighted embedding bag, because it keeps neither of the two for the way back
         flat = _bag(torch.stack([i, i + 1], 1).int(), table.flatten(1), torch.stack([1.0 - f, f], 1))
         return flat.reshape(-1, *table.shape[1:])
-
-    def _redshift_cell(self, ln1pz) -> tuple[Tensor, Tensor]:
-        x = (ln1pz - self.ln1pz0) / self.cell_width
-        i = x.detach().long().clamp(0, self.n_cell - 1)
-        return i, x - i
 
     def _transmission(self, theta, ln1pz) -> tuple[Tensor, Tensor]:
         """What the dust lets through of old and young stars in every column, (n, n_col) each."""
@@ -263,7 +262,7 @@ class TorchPhotometry(torch.nn.Module):
         q, u_min, gamma = theta[:, self.at_emission : self.at_emission + 3].T
         i, f = cell_of(q.clamp(self.q_pah[0], self.q_pah[-1]), self.q_pah)
         j, g = cell_of(torch.log(u_min).clamp(self.ln_u_min[0], self.ln_u_min[-1]), self.ln_u_min)
-        k, h = self._redshift_cell(ln1pz)
+        k, h = cell_of(ln1pz, self.ln1pz)
         bands, ratio = torch.zeros(2, len(q), self.n_band).to(theta), torch.zeros_like(q)
         for a, x in ((i, 1.0 - f), (i + 1, f)):
             for b, y in ((j, 1.0 - g), (j + 1, g)):
