@@ -76,5 +76,5 @@ def test_a_run_says_it_and_keeps_it(galaxies_file, tiny_model, tmp_path):
     with pytest.warns(CatalogWarning, match="DOES NOT FIT"):
         catalog = infer(galaxies_file, tiny_model, output=tmp_path / "out", draws=20, client="synchronous")
     lines = catalog.require_manifest().misfits
-    assert len(lines) == 2 and "do not fit the model" in lines[0] and "u 9" in lines[0]
+    assert len(lines) == 2 and "do not fit the model" in lines[0] and "disagrees: u " in lines[0]
     assert open_catalog(tmp_path / "out").require_manifest().misfits == lines
