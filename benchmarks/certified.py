@@ -5,12 +5,13 @@
 - mocks: fresh ones from the prior and the noise model. Share with an effective sample size of 100 after the rescue; KS
   distances of SBC ranks before and after the correction; milliseconds of one core for 1,000 proposals, weighed.
 - real: the embedded galaxies.
+- calibration: limits, and of every column what the calibration kept with the posterior found, before the correction.
 - crosscheck: draws of the prior accepted by the exact likelihood, without any flow, for random real galaxies of a
   catalogue with 1,000 draws a galaxy; and for some of those that fit badly. `--sampler emcee` or `nautilus` (extra
   bench) takes another sampler.
 - wrong: real galaxies spoilt on purpose. None should be certified, and every one flagged.
 - power: share of real galaxies flagged `band_off` when one band is off by so many magnitudes, by the model alone and
-  with the catalogue's own galaxies; off by 0 is the false alarms.
+  with the catalogue's own galaxies; off by 0 is the false alarms. It needs 600 real galaxies.
 """
 
 import tempfile
@@ -22,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from popcat.checks.certify import N_PROPOSALS, Effort, certify
+from popcat.checks.calibration import calibration_of
+from popcat.checks.certify import Effort, certify
 from popcat.checks.flags import fit_own_galaxies
 from popcat.checks.ranks import ks_critical, ks_distance, ranks
 from popcat.checks.weights import importance
@@ -38,7 +40,7 @@ from popcat.run.client import SYNCHRONOUS
 
 from environment import conclude, parser, print_table
 
-DRAWS = 200
+DRAWS, PROPOSALS = 200, 1000
 ODD_CHI2, N_ODD = 5.0, 6
 OFFSETS = (0.0, 0.2, 0.3, 0.5, 0.7, 1.0)
 STARS = {"M dwarf": (2.5, 1.4, 1.2, 0.7), "A star": (1.1, -0.2, -0.2, -0.1), "white dwarf": (-0.3, -0.4, -0.3, -0.3)}
@@ -55,8 +57,11 @@ def main():
     data = observation(frame, posterior.survey)
     own = fit_own_galaxies(data, posterior.features.softening)
     real, catalog = on_galaxies(frame, posterior, effort, own)
-    result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort), "real": real}}
-    result["power"] = power(data, posterior, own)
+    result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort), "real": real,
+                            "ms_per_galaxy_real": real["ms_per_galaxy_with_rescue"]}}  # fmt: skip
+    result["calibration"] = kept_calibration(arguments.posterior)
+    if own is not None:
+        result["power"] = power(data, posterior, own)
     if arguments.wrong:
         result["wrong"] = on_wrong(frame[: arguments.wrong], posterior, effort, own)
     if arguments.crosscheck:
@@ -141,6 +146,15 @@ def power(data, posterior, own) -> dict:
     return result
 
 
+def kept_calibration(posterior) -> dict | None:
+    """Limits, and KS distance and coverage by column, the worst of all runs; None without a calibration."""
+    found = calibration_of(posterior)
+    if found is None:
+        return None
+    columns = {name: one.model_dump(include={"ks", "coverage_68"}) for name, one in found.columns.items()}
+    return {"columns": columns, "limits": found.limits}
+
+
 def on_wrong(frame, posterior, effort, own) -> dict:
     """Share certified and share flagged of galaxies that are not what the model knows."""
     kinds = {f"{band} off by 0.5 mag": off(frame, band) for band in posterior.survey.band_names}
@@ -181,7 +195,7 @@ def proposal_ms(data, posterior, seed) -> float:
     """Process milliseconds a galaxy for a round of proposals, weighed; the second of two goes, compiled and warm."""
     for _ in range(2):
         started = time.process_time()
-        importance(posterior.sample(data, N_PROPOSALS, seed).log_weight)
+        importance(posterior.sample(data, PROPOSALS, seed).log_weight)
         seconds = time.process_time() - started
     return 1e3 * seconds / len(data)
 
@@ -229,12 +243,12 @@ def report(result: dict) -> None:
     shared = ("n", "efficiency_median", "ess100_fraction", "ms_per_galaxy_with_rescue")
     print_table([{"sample": name, **{key: part[key] for key in shared}, **part["routes"]}
                  for name, part in {"mocks": mocks, "real": real}.items()], "certified")  # fmt: skip
-    print(f"{mocks['ms_per_galaxy']:.1f} ms of one core for {N_PROPOSALS} proposals, weighed")
+    print(f"{mocks['ms_per_galaxy']:.1f} ms of one core for {PROPOSALS:,} proposals, weighed")
     print_table([{"quantity": name, "KS corrected": value, "KS uncorrected": mocks["ks_uncorrected"][name]}
                  for name, value in mocks["ks"].items()], "SBC")  # fmt: skip
     if "wrong" in result:
         print_table([{"galaxies": name, **values} for name, values in result["wrong"].items()], "wrong on purpose")
-    print_table([{"band": band, "off": off, **shares} for band, some in result["power"].items()
+    print_table([{"band": band, "off": off, **shares} for band, some in result.get("power", {}).items()
                  for off, shares in some.items()], "flagged band_off")  # fmt: skip
     for name in ("crosscheck", "crosscheck_badly_fitted"):
         print(name, result.get(name))

@@ -13,8 +13,9 @@ from popcat.catalog.draws import Stack
 from popcat.catalog.export import Exported
 from popcat.catalog.training_check import Measure, TrainingCheck
 from popcat.catalog.verification import Problem, Verification
-from popcat.checks.calibration import Calibration, CalibrationRun
+from popcat.checks.calibration_result import Calibration
 from popcat.checks.compare import Comparison
+from popcat.checks.verdict import CalibrationRun, ColumnVerdict
 from popcat.columns import column_table
 from popcat.demonstration import DemoResult
 from popcat.diagnosis import Check, Diagnosis
@@ -31,7 +32,8 @@ BESIDE = (
     Band, Filter, Columns, Selection, CalibrationLimits, PopulationSettings,
     Plan, Measured, Stack, Verification, Problem, Comparison, Exported, Inspection, BandInspection, TrainingCheck,
     Measure, Library,
-    Calibration, CalibrationRun, SSPGrid, SSPDescription, PopulationComparison, Diagnosis, Check, DemoResult,
+    Calibration, CalibrationRun, ColumnVerdict, SSPGrid, SSPDescription,
+    PopulationComparison, Diagnosis, Check, DemoResult,
 )  # fmt: skip
 """What public functions take and give back, beside the public classes."""
 

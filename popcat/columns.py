@@ -4,6 +4,7 @@ Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantil
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -189,10 +190,15 @@ def library_meta(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pd.
     return to_pandas(library_schema(survey, galaxy_model).empty_table())
 
 
-def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None, *, named: bool = False) -> pa.Schema:
+def posterior_schema(
+    survey: Survey, galaxy_model: GalaxyModel | None = None, *, named: bool = False,
+    calibration: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Schema:  # fmt: skip
     """Arrow schema of the posterior frame, with `unit`, `ucd` and `description` in the metadata of every field.
 
     With `named` it has a column of the identifiers as text, from which object_id is made (galaxies.id_of_name).
+    `calibration` says by quantity what the calibration of the posterior found: `calibration` in the metadata of its
+    percentiles and draws.
 
     >>> from popcat.survey import load_survey
     >>> posterior_schema(load_survey("sdss")).field("log_mstar_p50").metadata[b"unit"]
@@ -223,9 +229,12 @@ def posterior_schema(survey: Survey, galaxy_model: GalaxyModel | None = None, *,
         fields.append(_field(f"flux_err_{name}", pa.float32(), "nMgy", f"error of flux_{name}, error floor included"))
     quantities = quantity_fields(survey, galaxy_model or GalaxyModel())
     for name, (unit, text) in quantities.items():
-        fields += [_field(f"{name}_p{q}", pa.float32(), unit, f"{text}: {q}th percentile") for q in PERCENTILES]
+        verdict = calibration.get(name)
+        fields += [_field(f"{name}_p{q}", pa.float32(), unit, f"{text}: {q}th percentile", verdict)
+                   for q in PERCENTILES]  # fmt: skip
     for name, (unit, text) in quantities.items():
-        fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws"))
+        verdict = calibration.get(name)
+        fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws", verdict))
     return pa.schema(fields)
 
 
@@ -239,7 +248,7 @@ def certificate_fields() -> list[pa.Field]:
     return [
         _field("certified", pa.bool_(), "", f"corrected, effective draws >= {CERTIFIED_ESS:g}, and no test failed"),
         _field("route", pa.string(), "", "what made the draws: " + ", ".join(ROUTES)),
-        _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, no_fit"),
+        _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, disagreement, no_fit"),
         _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry, measured redshift | model)"),
         _field("ess", pa.float32(), "1", "effective sample size behind the draws"),
         _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
@@ -266,8 +275,9 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
     return table.to_pandas(types_mapper=dtype)
 
 
-def _field(name, kind, unit, description):
-    return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)})
+def _field(name, kind, unit, description, calibration=None):
+    said = {} if calibration is None else {"calibration": calibration}
+    return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)} | said)
 
 
 def schema(survey: "str | Path | Survey" = "sdss", *, kind: str = "posterior") -> pa.Schema:

@@ -116,17 +116,19 @@ def write_bytes_atomic(path: str | Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_parquet_atomic(path: str | Path, table: pa.Table, tag: str = "") -> dict:
+def write_parquet_atomic(path: str | Path, table: pa.Table, tag: str = "", *,
+                         group_rows: int = ROW_GROUP_ROWS) -> dict:  # fmt: skip
     """Write a table in popcat's layout; its rows, bytes and sha256.
 
-    Zstandard, row groups of 2,500, floats (lists of them too) with BYTE_STREAM_SPLIT, strings with dictionaries, page
-    checksums. Metadata that pandas left on the table is dropped, because plain `pandas.read_parquet` fails on the
-    Arrow list types it names; the metadata of the fields (unit, description) is kept.
+    Zstandard, row groups of 2,500, floats (lists of them too) with BYTE_STREAM_SPLIT, strings and counts (integers
+    without a sign) with dictionaries, page checksums. Metadata that pandas left on the table is dropped,
+    because plain `pandas.read_parquet` fails on the Arrow list types it names; the metadata of the fields (unit,
+    description) is kept.
 
     Raises PopcatError if the disk refuses.
     """
     with replacing(Path(path), tag) as temporary:
-        _write(temporary, table)
+        _write(temporary, table, group_rows)
         return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
 
 
@@ -196,12 +198,13 @@ def footer_sha256(path: str | Path) -> str:
         return hashlib.sha256(file.read(length)).hexdigest()
 
 
-def _write(path: Path, table: pa.Table):
+def _write(path: Path, table: pa.Table, group_rows: int):
     metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
     pq.write_table(
         table.replace_schema_metadata(metadata or None), path,
-        compression="zstd", compression_level=3, row_group_size=ROW_GROUP_ROWS, write_page_checksum=True,
-        use_dictionary=[field.name for field in table.schema if _is_text(field.type)],
+        compression="zstd", compression_level=3, row_group_size=group_rows, write_page_checksum=True,
+        use_dictionary=[field.name for field in table.schema
+                        if _is_text(field.type) or pa.types.is_unsigned_integer(field.type)],
         column_encoding={name: "BYTE_STREAM_SPLIT" for name in _float_leaves(table.schema)},
     )
 

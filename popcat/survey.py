@@ -117,9 +117,9 @@ class Selection(Settings):
 
 
 class CalibrationLimits(Settings):
-    """What a model must reach before it is used: largest KS distance of a parameter, largest TARP deviation.
+    """The largest deviations that pass: KS distance of a column, TARP deviation of all parameters at once.
 
-    0.036 is the 1% critical value of the KS distance for 2,000 mocks.
+    `popcat calibrate` takes as many mocks as it needs to hold these, about 3,800 of the survey sdss.
     """
 
     max_ks: float = pydantic.Field(default=0.036, gt=0.0, lt=1.0)

@@ -184,10 +184,17 @@ def _wrong(folder: OutputFolder, path: Path, sidecar: Sidecar) -> str:
 
 def _schemas(folder: OutputFolder, sound: list[_Part], again: str) -> Iterator[Problem]:
     for part in sound[1:]:
-        if not part.schema.equals(sound[0].schema, check_metadata=True):
+        expected, schema = _uncalibrated(sound[0].schema), _uncalibrated(part.schema)
+        if not schema.equals(expected, check_metadata=True):
             first, name = folder.part_path(sound[0].index).name, folder.part_path(part.index).name
-            what = f"its columns differ from those of {first}: {_difference(sound[0].schema, part.schema)}"
+            what = f"its columns differ from those of {first}: {_difference(expected, schema)}"
             yield Problem(name, what, f"remove {name} and its sidecar, then {again}")
+
+
+def _uncalibrated(schema: pa.Schema) -> pa.Schema:
+    """A schema without the calibration of the posterior, which may be calibrated anew before a run is finished."""
+    said = [{key: text for key, text in (field.metadata or {}).items() if key != b"calibration"} for field in schema]
+    return pa.schema([field.with_metadata(kept) for field, kept in zip(schema, said, strict=True)], schema.metadata)
 
 
 def _difference(first: pa.Schema, other: pa.Schema) -> str:

@@ -1,28 +1,22 @@
 """Calibrate a posterior on fresh mocks, in every way it is used, and keep the verdict with the posterior.
 
-The truths are to be uniform among the draws (popcat.checks.ranks). A posterior must pass before `infer` uses it: see
-`require_calibrated`.
+The truths are to be uniform among the draws (popcat.checks.ranks). Mocks are added until the verdict is clear
+(popcat.checks.verdict). A posterior must pass before `infer` uses it: see `require_calibrated`.
 """
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pydantic
 
 from popcat import rng
-from popcat.catalog.manifest import CatalogManifest
-from popcat.catalog.parquet import read_parquet
-from popcat.checks.ranks import binned_coverage, chi2_tail_of, ks_critical, ks_distance, ranks, summarise, tarp_ranks_of
-from popcat.columns import quantity_fields
-from popcat.display import Displayed
+from popcat.checks.calibration_result import RECORD, Calibration, read_calibration
+from popcat.checks.ranks import binned_coverage, chi2_tail_of, ks_distance, ranks, summarise, tarp_ranks_of
+from popcat.checks.verdict import RUNS, CalibrationRun, columns_of_run, mocks_needed, verdict
 from popcat.errors import PopcatError
-from popcat.files import read_small, write_json_atomic, write_parquet_atomic
 from popcat.galaxies import Observation, chi2_limit, observation
 from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import (
@@ -32,21 +26,15 @@ from popcat.posterior.posterior import (
     posterior_folder,
     posterior_location,
 )
-from popcat.prior import make_prior
 from popcat.run.client import Where
-from popcat.run.runner import How, run, values_of
-from popcat.settings import validation_summary
+from popcat.run.runner import How, Outcome, run, values_of
 from popcat.units import nmgy_to_ab_mag
 
-RUNS = {
-    "exact": "redshift given, every band",
-    "gaussian": "redshift given with an error of 0.02 (1 + z), every band",
-    "unknown": "redshift inferred, every band",
-    "two_bands_missing": "redshift given, two random bands missing",
-}
-"""The ways in which a model is tested."""
-_JSON, _RANKS = "calibration.json", "ranks.parquet"
-_BLOCK = 400
+MAX_MOCKS = 20_000
+"""Mocks of a run beyond which none are added, however small the limits are."""
+_FEWEST, _ROUND = 100, 1000
+"""The least number of mocks, and how many are added before the verdict is computed again."""
+_BLOCK = 250
 """Mocks of one task."""
 _SECONDS_PER_DRAW = 2e-5
 """Of one core, about."""
@@ -54,100 +42,21 @@ _REDSHIFT_ERR = 0.02
 _STREAM_MOCK = 64
 
 
-class CalibrationRun(pydantic.BaseModel):
-    """What one run found, of n mocks; distances and coverages by the name of the quantity."""
-
-    model_config = pydantic.ConfigDict(frozen=True)
-    mode: str
-    n: int
-    ks: dict[str, float]
-    coverage_68: dict[str, float]
-    ks_critical_5_percent: float
-    ks_critical_1_percent: float
-    tarp_max_deviation: float
-    outside_prior: int
-    """Draws that are outside the prior: none should be."""
-    chi2_ks: float
-    high_chi2_fraction: float
-    by_magnitude: list[dict]
-    by_redshift: list[dict]
-    """Coverage of the 68% intervals in bins of equal numbers of mocks: low, high, n, coverage_68."""
-
-
-class Calibration(Displayed, pydantic.BaseModel):
-    """Whether a posterior passed its calibration, and the results of each run by name.
-
-    `posterior` is the name (SHA-256) of what was tested, `limits` the largest KS distance and TARP deviation that pass.
-    `ranks` are those of every mock by run and quantity, in (0, 1).
-    """
-
-    model_config = pydantic.ConfigDict(frozen=True, arbitrary_types_allowed=True)
-    # "model" in older files
-    posterior: str = pydantic.Field(validation_alias=pydantic.AliasChoices("posterior", "model"))
-    seed: int
-    draws: int
-    limits: dict[str, float]
-    passed: bool
-    failures: list[str]
-    runs: dict[str, CalibrationRun] = pydantic.Field(min_length=1)
-    ranks: dict[str, dict[str, np.ndarray]] = pydantic.Field(default={}, exclude=True)
-
-    @property
-    def n(self) -> int:
-        """Mocks in each run; the fewest where runs differ."""
-        return min(run.n for run in self.runs.values())
-
-    @property
-    def first(self) -> CalibrationRun:
-        """The first run: redshift given and every band, unless others were chosen."""
-        return next(iter(self.runs.values()))
-
-    def _title(self) -> str:
-        return f"Calibration of posterior {self.posterior[:8]}: {'passed' if self.passed else 'FAILED'}"
-
-    def _facts(self) -> dict[str, object]:
-        found: dict[str, object] = {"mocks": f"{self.n:,} in each of {len(self.runs)} runs, {self.draws} draws each"}
-        for name, one in self.runs.items():
-            worst = max(one.ks, key=one.ks.__getitem__)
-            found[name] = f"largest KS {one.ks[worst]:.3f} ({worst}), TARP {one.tarp_max_deviation:.3f}"
-        found["limits"] = ", ".join(f"{name} {value:.3f}" for name, value in self.limits.items())
-        return found | ({} if self.passed else {"failures": "; ".join(self.failures)})
-
-    def judged(self, tested: Posterior | CatalogManifest) -> "Calibration":
-        """The same with the verdict that its numbers give for a posterior, or that of a catalogue.
-
-        A file that says "passed" beside numbers that do not is not believed; one that says "failed" is.
-        """
-        limits, failures = _verdict(tested, self.runs)
-        failures += [] if self.passed else [one for one in self.failures if one not in failures]
-        return self.model_copy(update={"limits": limits, "failures": failures, "passed": self.passed and not failures})
-
-    def save(self, folder: "str | Path") -> None:
-        """Write calibration.json, ranks.parquet and the figures; the verdict last, so that a torn folder has none."""
-        from popcat import plots  # matplotlib takes seconds to import: whoever only infers waits for none
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tables = [pa.table({"run": [name] * len(next(iter(values.values()))), **_float32(values)})
-                  for name, values in self.ranks.items()]  # fmt: skip
-        write_parquet_atomic(folder / _RANKS, pa.concat_tables(tables, promote_options="default"))
-        for name, values in self.ranks.items():
-            plots.save_figure(plots.pp_curves(values, self.runs[name].ks), folder / f"pp-{name}.png")
-        first = next(iter(self.ranks))
-        plots.save_figure(plots.rank_histograms(self.ranks[first]), folder / f"ranks-{first}.png")
-        write_json_atomic(folder / _JSON, self.model_dump(mode="json"))
-
-
 def calibrate(
-    posterior: str | Path = "sdss", n: int = 2000, *, output: str | Path | None = None, seed: int = 1, draws: int = 500,
-    runs: Sequence[str] = tuple(RUNS), client: Where = None, workers: int | None = None, progress: bool = False,
-    log: str | Path | None = None,
+    posterior: str | Path = "sdss", n: int | None = None, *, output: str | Path | None = None, seed: int = 1,
+    draws: int = 500, runs: Sequence[str] = tuple(RUNS), client: Where = None, workers: int | None = None,
+    progress: bool = False, log: str | Path | None = None,
 ) -> Calibration:  # fmt: skip
-    """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on n fresh mocks from its prior and noise.
+    """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on fresh mocks from its prior and noise.
+
+    Mocks are added until the verdict is clear. A posterior passes with as many mocks as the survey's limits need: a
+    perfect one is above a limit in one of a hundred calibrations. It fails as soon as a deviation is above its limit by
+    more than chance. Between the two, twice as many mocks decide, and never more than 20,000. With `n`, exactly n mocks
+    are used; if they are too few for the limits, the verdict says so.
 
     `runs` are the ways in which the posterior is used, names of `RUNS`. With `output`, a folder, the result is saved
     there. `client` and `workers` say where the mocks are sampled, blocks of them a task (popcat.run.client.connect):
-    few are in this process, and workers must see the posterior.
+    few are in this process, and workers must see the posterior. The result is a function of the seed alone.
 
     Raises PopcatError for no such posterior, no such run, or fewer than 20 mocks.
 
@@ -155,7 +64,7 @@ def calibrate(
     >>> list(found.runs), found.first.outside_prior
     (['exact'], 0)
     """
-    if n < 20 or draws < 20:
+    if min(draws, draws if n is None else n) < 20:
         raise PopcatError(f"calibration needs at least 20 mocks and 20 draws each, got {n} and {draws}")
     unknown = [name for name in runs if name not in RUNS]
     if unknown or not runs:
@@ -163,21 +72,79 @@ def calibrate(
     how = How(client, workers, progress, log=log)
     how.verify()
     where, posterior = posterior_location(posterior), load_posterior(posterior)
-    mocks = draw_mocks(posterior, n, seed)
-    parts = [mocks.iloc[start : start + _BLOCK] for start in range(0, n, _BLOCK)]
-    jobs = dict(enumerate((where, posterior.name, part, name, seed, draws) for name in runs for part in parts))
-    found = run(_sample_block, jobs, verb="calibrating", how=how, sizes=[len(part) for part in parts] * len(runs),
-                unit="mocks", noun="block", seconds=_SECONDS_PER_DRAW * draws * n * len(runs))  # fmt: skip
-    blocks = iter(values_of(found, "block"))
-    results, all_ranks = {}, {}
-    for name in runs:
-        results[name], all_ranks[name] = _result(posterior, name, mocks, [next(blocks) for _ in parts])
-    limits, failures = _verdict(posterior, results)
-    found = Calibration(posterior=posterior.name, seed=seed, draws=draws, limits=limits, passed=not failures,
-                        failures=failures, runs=results, ranks=all_ranks)  # fmt: skip
+    plan = plan_for(mocks_needed(posterior, runs)) if n is None else Plan((n,), n)
+    course = _Course(posterior, where, tuple(runs), plan, seed, draws)
+    jobs, sizes = course.further({})
+    seconds = _SECONDS_PER_DRAW * draws * plan.enough * len(runs)
+    outcomes = run(_sample_block, dict(enumerate(jobs)), verb="calibrating", how=how, sizes=sizes, unit="mocks",
+                   noun="block", seconds=seconds, more=course.further)  # fmt: skip
+    values_of(outcomes, "block")
+    found = verdict(posterior, course.results)
+    result = Calibration(
+        posterior=posterior.name, seed=seed, draws=draws, limits=found.limits, resolution=found.resolution,
+        passed=not found.failures, failures=found.failures, columns=found.columns, runs=course.results,
+        ranks=course.ranks,
+    )  # fmt: skip
     if output is not None:
-        found.save(output)
-    return found
+        result.save(output)
+    return result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many mocks: those at which the verdict is computed, in order. At `enough` a posterior may pass.
+
+    >>> plan_for(2350)
+    Plan(looks=(1000, 2000, 2400, 3000, 4000, 4800), enough=2400)
+    """
+
+    looks: tuple[int, ...]
+    enough: int
+
+
+def plan_for(needed: int) -> Plan:
+    """The plan where the limits need so many mocks: at most twice as many."""
+    enough = min(max(-(-needed // _FEWEST) * _FEWEST, _FEWEST), MAX_MOCKS)
+    most = min(2 * enough, MAX_MOCKS)
+    return Plan(tuple(sorted({*range(_ROUND, most, _ROUND), enough, most})), enough)
+
+
+@dataclass
+class _Course:
+    """A calibration as it goes: mocks so far, of which run each block is, and what was found at the last look."""
+
+    posterior: Posterior
+    where: str
+    runs: tuple[str, ...]
+    plan: Plan
+    seed: int
+    draws: int
+    mocks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    run_of_block: list[str] = field(default_factory=list)
+    results: dict[str, CalibrationRun] = field(default_factory=dict)
+    ranks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def further(self, outcomes: Mapping[int, Outcome]) -> tuple[list[tuple], list[int]]:
+        """The blocks that come next, and their sizes; none where the verdict is clear."""
+        start = len(self.mocks)
+        if start and self._is_clear(start, outcomes):
+            return [], []
+        stop = next(n for n in self.plan.looks if n > start)
+        self.mocks = draw_mocks(self.posterior, stop, self.seed)
+        parts = [self.mocks.iloc[first : min(first + _BLOCK, stop)] for first in range(start, stop, _BLOCK)]
+        self.run_of_block += [name for name in self.runs for _ in parts]
+        jobs = [(self.where, self.posterior.name, part, name, self.seed, self.draws)
+                for name in self.runs for part in parts]  # fmt: skip
+        return jobs, [len(part) for part in parts] * len(self.runs)
+
+    def _is_clear(self, n: int, outcomes: Mapping[int, Outcome]) -> bool:
+        """Whether n mocks decide."""
+        for name in self.runs:
+            blocks = [outcomes[i].value for i, of in enumerate(self.run_of_block) if of == name]
+            self.results[name], self.ranks[name] = _result(self.posterior, name, self.mocks, blocks)
+        found = verdict(self.posterior, self.results)
+        passes = n == self.plan.enough and not found.failures
+        return passes or found.is_beyond or n >= self.plan.looks[-1]
 
 
 @dataclass(frozen=True)
@@ -204,8 +171,7 @@ def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: 
     parameters = posterior.prior.names
     theta = mocks[list(parameters)].to_numpy(dtype=np.float64)
     truth = posterior.forward.derive(theta, z_true)
-    is_drawn = {"redshift": name in ("gaussian", "unknown")}
-    names = [q for q in quantity_fields(survey, posterior.galaxy_model) if is_drawn.get(q, True)]
+    names = columns_of_run(name, posterior)
     sampled = np.stack([quantities[q] for q in parameters], axis=-1).astype(np.float64)
     outside = ~posterior.prior.contains(sampled.reshape(-1, len(parameters)), tolerance=1e-5)
     n_bands = np.isfinite(data.flux).sum(axis=1)
@@ -255,82 +221,42 @@ def _as_observed(mocks, name: str, survey, seed: int) -> Observation:
     return Observation(data.flux, data.flux_err, measured, sigma, data.object_id)
 
 
-def _verdict(
-    tested: Posterior | CatalogManifest, results: dict[str, CalibrationRun]
-) -> tuple[dict[str, float], list[str]]:
-    """Limits, and which results are beyond them.
-
-    A limit is the survey's, or, where few mocks cannot tell so little, what a perfect model exceeds in one of a
-    hundred calibrations.
-    """
-    asked = tested.survey.calibration
-    n = min(result.n for result in results.values())
-    parameters = make_prior(tested.galaxy_model).names
-    tests = len(parameters) * len(results)
-    limits = {"ks": max(asked.max_ks, ks_critical(n, tests)), "tarp": max(asked.max_tarp, ks_critical(n, len(results)))}
-    failures = []
-    for name, result in results.items():
-        failures += [f"{name}: no KS of {q}" for q in parameters if q not in result.ks]
-        beyond = {q: result.ks[q] for q in (*parameters, "redshift") if result.ks.get(q, 0.0) > limits["ks"]}
-        failures += [f"{name}: KS of {q} {distance:.3f} > {limits['ks']:.3f}" for q, distance in beyond.items()]
-        if result.tarp_max_deviation > limits["tarp"]:
-            failures.append(f"{name}: TARP {result.tarp_max_deviation:.3f} > {limits['tarp']:.3f}")
-        if result.outside_prior:
-            failures.append(f"{name}: {result.outside_prior} draws outside the prior")
-    return limits, failures
-
-
-def _float32(values: dict) -> dict:
-    return {name: column.astype(np.float32) for name, column in values.items()}
-
-
-def read_calibration(folder: str | Path) -> Calibration:
-    """What `Calibration.save` wrote, KS distances and coverages from the ranks; PopcatError if the folder holds none.
-
-    Its verdict is what the file says: `Calibration.judged` computes it.
-    """
-    folder = Path(folder)
-    try:
-        found = Calibration.model_validate_json(read_small(folder / _JSON))
-        table = read_parquet(folder / _RANKS)
-        of_run = {name: table.filter(pc.equal(table["run"], name)) for name in found.runs}
-        ranks = {name: {q: of_run[name][q].to_numpy() for q in run.ks} for name, run in found.runs.items()}
-        runs = {name: _of_ranks(run, ranks[name]) for name, run in found.runs.items()}
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        text = validation_summary(error) if isinstance(error, pydantic.ValidationError) else error
-        raise PopcatError(
-            f"{folder} holds no calibration: expected {_JSON} and {_RANKS} from `popcat calibrate`: {text}"
-        ) from error
-    return found.model_copy(update={"ranks": ranks, "runs": runs})
-
-
-def _of_ranks(stored: CalibrationRun, ranks: dict[str, np.ndarray]) -> CalibrationRun:
-    """A run with the numbers of its ranks; as it was stored where it differs by their rounding alone."""
-    found = summarise(ranks)
-    same = found["n"] == stored.n and np.allclose([*found["ks"].values()], [*stored.ks.values()], rtol=0, atol=1e-4)
-    return stored if same else stored.model_copy(update=found)
-
-
 def calibration_of(posterior: str | Path) -> Calibration | None:
     """The calibration kept in a model's folder; None if there is none, or it is of another state of the model."""
     folder = posterior_folder(posterior) / "calibration"
-    if not (folder / _JSON).is_file():
+    if not (folder / RECORD).is_file():
         return None
     found, loaded = read_calibration(folder), load_posterior(posterior)
     return found.judged(loaded) if found.posterior == loaded.name else None
 
 
-def require_calibrated(posterior: str | Path, *, allow: bool = False) -> str:
-    """One line about a model's calibration, for the user.
+@dataclass(frozen=True)
+class Standing:
+    """What a catalogue says of its posterior's calibration: one line, and the metadata of columns by quantity."""
+
+    line: str
+    columns: Mapping[str, str]
+
+    def of_columns(self, *, corrected: bool) -> dict[str, str]:
+        """The metadata of columns; `corrected`: their draws are not those that were calibrated."""
+        before = "; before the correction by importance sampling" if corrected else ""
+        return {name: text + before for name, text in self.columns.items()}
+
+
+def require_calibrated(posterior: str | Path, *, allow: bool = False) -> Standing:
+    """What a model's calibration says, for the user and for the columns of a catalogue.
+
+    Derived columns that failed are named.
 
     Raises PopcatError for a model that failed its calibration, or has none, unless `allow`.
     """
     found = calibration_of(posterior)
+    columns = {} if found is None else found.column_words()
     if found is not None and found.passed:
-        names = load_posterior(posterior).prior.names
-        worst = max(result.ks[q] for result in found.runs.values() for q in names)
-        runs = f"{len(found.runs)} runs of {found.n} mocks"
-        return f"posterior {posterior} passed its calibration: {runs}, KS of every parameter at most {worst:.3f}"
+        worst = max(one.ks or 0.0 for one in found.columns.values() if one.refuses)
+        line = (f"posterior {posterior} passed its calibration: {len(found.runs)} runs of {found.n:,} mocks, KS of "
+                f"every parameter at most {worst:.3f}")  # fmt: skip
+        return Standing("; ".join([line, *found.remarks]), columns)
     if found is None:
         problem = f"posterior {posterior} has no calibration"
         remedy = f"run `popcat calibrate --posterior {posterior}`, which keeps the result in the posterior's folder"
@@ -340,7 +266,7 @@ def require_calibrated(posterior: str | Path, *, allow: bool = False) -> str:
     if not allow:
         raise PopcatError(f"{problem}: {remedy}; or say --allow-uncalibrated (allow_uncalibrated=True)")
     warnings.warn(f"{problem}, and is used all the same", UserWarning, stacklevel=3)
-    return f"{problem}, and is used all the same"
+    return Standing(f"{problem}, and is used all the same", columns)
 
 
 def default_output(posterior: str | Path) -> Path:

@@ -2,9 +2,11 @@
 
     w = p(x | theta, z) p(theta, z) / q(theta, z | x)
 
-Proposals of the flow are doubled until their effective sample size (ESS) reaches the target and the tail of the weights
-can be believed (popcat.checks.weights); for a galaxy that would need too many, tempered sequential Monte Carlo makes
-the draws (popcat.checks.smc). They are equally weighted: resampled from the smoothed weights, or particles.
+A first, small round of proposals tells how many a galaxy needs for the effective sample size (ESS) that is asked for,
+and the next round makes them, until the ESS is there and the tail of the weights can be believed
+(popcat.checks.weights); for a galaxy that would need too many, tempered sequential Monte Carlo makes the draws
+(popcat.checks.smc), twice where the outcome is in doubt. They are equally weighted: resampled from the smoothed
+weights, or particles.
 
 A budget is counted in evaluations at their nominal cost, never by the clock, so that a catalogue does not depend on the
 machine that made it.
@@ -15,21 +17,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from popcat import rng
-from popcat.checks.smc import N_PARTICLES, temper
+from popcat.checks.smc import N_PARTICLES, Particles, temper
 from popcat.checks.weights import Target, importance, reliable_k, resample
 from popcat.errors import PopcatError
-from popcat.galaxies import CERTIFIED_ESS, Observation
+from popcat.galaxies import CERTIFIED_ESS, Observation, chi2_limit, observed
+from popcat.posterior.draws import Draws
 from popcat.posterior.posterior import Posterior
 
 FLOW, IMPORTANCE, SMC, FAILED = "flow", "flow+is", "smc", "failed"
-N_PROPOSALS = 1000
-"""Of a galaxy's first round; each later one doubles them."""
+N_PROPOSALS = 256
+"""Of a galaxy's first round, or as many as there shall be draws."""
+_TOTALS = (256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+"""Proposals after any later round: few sizes, so that galaxies go together."""
+_MARGIN = 1.15
+"""Proposals beyond those that the ESS so far asks for: it scatters."""
 PROPOSAL_US, MOVE_US = 18.0, 20.0
 """Nominal cost, on one core of 2023, of a proposal and of a move of a particle: the flow is nearly all of both."""
 # Particles that fewer independent ones stand behind have not forgotten a start that missed most of the posterior: their
 # evidences scatter by e or more from seed to seed.
 _TEMPERED_ESS = 2.0 * CERTIFIED_ESS
-_MAX_ROUNDS = 4
+# Evidences of two independent rescues differ by less, unless one of them has missed a part of the posterior.
+_AGREEMENT = 0.7
 _MIN_SWEEPS = 10
 # Galaxies at a time: bounds memory, and makes the arrays of tempered particles large enough for numpy.
 _BATCH = 128
@@ -79,7 +87,8 @@ class Certified:
     proposals over their number n_proposals. pareto_k : of their weights. chi2_best : smallest of all that was tried.
     route : "flow+is", "smc", or "failed", whose draws are the flow's own. route_why : of "smc": "ess" (too few
     effective proposals) or "pareto_k" (the weights' tail); of "failed": "budget" (it ended before the particles were
-    there) or "no_fit" (no proposal has a likelihood above zero).
+    there), "disagreement" (of the evidences of two sets of particles) or "no_fit" (no proposal has a likelihood above
+    zero).
     """
 
     theta: np.ndarray
@@ -120,42 +129,50 @@ class _Batch:
             self._temper(rows)
         failed = self.out.route == FAILED
         self.out.log_evidence[failed] = np.nan
-        self.out.route_why[failed & (self.out.chi2_best < np.inf)] = "budget"
-        self.out.route_why[self.out.route == IMPORTANCE] = ""
+        why = self.out.route_why
+        why[failed & (self.out.chi2_best < np.inf) & (why != "disagreement")] = "budget"
+        why[self.out.route == IMPORTANCE] = ""
 
     def _weigh(self) -> np.ndarray:
         """Rounds of proposals; rows that fall short of the target."""
-        rows, held, short = np.arange(len(self.target)), None, [np.zeros(0, dtype=int)]
-        for number in range(_MAX_ROUNDS):
-            if len(rows) == 0:
-                break
-            held = self._propose(rows, number, held)
-            is_done, goes_on = self._settle(rows, held)
-            short.append(rows[~is_done & ~goes_on])
-            rows, held = rows[goes_on], {key: values[goes_on] for key, values in held.items()}
+        short = [np.zeros(0, dtype=int)]
+        first = max(N_PROPOSALS, min(self.out.theta.shape[1], int(self._most())))
+        waiting: list[tuple] = [(np.arange(len(self.target)), first, 0, None)] if len(self.target) else []
+        while waiting:
+            rows, total, number, held = waiting.pop()
+            held = self._propose(rows, total, number, held)
+            is_done, wanted = self._settle(rows, held)
+            short.append(rows[~is_done & (wanted == 0)])
+            for size in np.unique(wanted[wanted > 0]):
+                some = wanted == size
+                waiting.append((rows[some], int(size), number + 1, {key: of[some] for key, of in held.items()}))
         return np.sort(np.concatenate(short))
 
     def _settle(self, rows, held) -> tuple[np.ndarray, np.ndarray]:
-        """Which galaxies have enough, and which are worth another round; what is enough becomes draws."""
+        """Which galaxies have enough, and how many proposals in all the others want, 0 for none; what is enough becomes
+        draws."""
         found, n = importance(held["log_weight"]), held["log_weight"].shape[1]
         self._note(rows, found, held, n)
         is_tail = found.pareto_k > reliable_k(n)
         is_done = (found.ess >= self.effort.target_ess) & ~is_tail
-        needed = n * self.effort.target_ess / np.maximum(found.ess, 1e-9)
-        goes_on = ~is_done & (np.maximum(needed, 2 * n) <= self._most()) & (found.pareto_k < 1.0)
+        needed = np.maximum(_MARGIN * n * self.effort.target_ess / np.maximum(found.ess, 1e-9), n + 1)
+        needed = np.where(is_tail, np.maximum(needed, 2 * n), needed)
+        sizes = np.array([*_TOTALS, 0])
+        wanted = sizes[np.searchsorted(sizes[:-1], needed)]
+        wanted[is_done | (wanted > self._most()) | ~(found.pareto_k < 1.0)] = 0
         # what is short of the target is good enough, unless tempering makes it better
-        is_good = is_done | (~goes_on & (found.ess >= CERTIFIED_ESS) & ~is_tail)
+        is_good = is_done | ((wanted == 0) & (found.ess >= CERTIFIED_ESS) & ~is_tail)
         self._resample(rows[is_good], found.smoothed[is_good], {key: values[is_good] for key, values in held.items()})
         self.out.route_why[rows] = np.where(found.ess == 0.0, "no_fit", np.where(is_tail, "pareto_k", "ess"))
-        return is_done, goes_on
+        return is_done, wanted
 
     def _most(self) -> float:
         """Proposals that cost no more than tempering would, or the budget."""
-        return min(self.effort.budget_ms * 1e3 / PROPOSAL_US, N_PROPOSALS * 2 ** (_MAX_ROUNDS - 1))
+        return min(self.effort.budget_ms * 1e3 / PROPOSAL_US, _TOTALS[-1])
 
-    def _propose(self, rows, number: int, held):
-        """Proposals of a round, weighed, after those of the rounds before."""
-        some, n = self.target[rows], N_PROPOSALS * 2 ** max(number - 1, 0)
+    def _propose(self, rows, total: int, number: int, held):
+        """Proposals of a round, weighed, after those of the rounds before: so many in all."""
+        some, n = self.target[rows], total - (0 if held is None else held["chi2"].shape[1])
         draws = some.posterior.sample(some.data, n, _round_seed(self.seed, number))
         new = {"theta": draws.theta, "redshift": draws.redshift, "log_weight": draws.log_weight, "chi2": draws.chi2}
         return new if held is None else {k: np.concatenate([held[k], new[k]], axis=1) for k in new}
@@ -181,34 +198,55 @@ class _Batch:
         """Tempered particles for galaxies whose redshifts are all free, or all given."""
         out = self.out
         left_us = self.effort.budget_ms * 1e3 - out.n_proposals[rows] * PROPOSAL_US
-        sweeps = (left_us / (N_PARTICLES * MOVE_US)).astype(int)
-        can = (sweeps >= _MIN_SWEEPS) & (out.ess[rows] > 0.0)
-        rows, sweeps = rows[can], sweeps[can]
-        if len(rows) == 0:
+        rows, left_us = rows[out.ess[rows] > 0.0], left_us[out.ess[rows] > 0.0]
+        of_proposals = out.log_evidence[rows]
+        at, found, left_us = self._particles(rows, left_us, self.seed)
+        if len(at) == 0:
             return
-        some, ids = self.target[rows], self.object_id[rows]
+        some, ids = self.target[rows[at]], self.object_id[rows[at]]
+        draws = some.transform(found.x, rng.uniform(self.seed, _STREAM_MASS, ids, found.x.shape[1]))
+        chi2 = np.minimum(out.chi2_best[rows[at]], draws.chi2.min(axis=1))
+        limit = chi2_limit(observed(some.data.flux, some.data.flux_err).sum(axis=1))
+        doubted = np.flatnonzero((chi2 > limit) | (found.log_evidence < of_proposals[at] - _AGREEMENT))
+        again, second, _ = self._particles(rows[at[doubted]], left_us[doubted], self.seed + 1)
+        agrees = np.ones(len(at), dtype=bool)
+        agrees[doubted] = False
+        apart = np.abs(second.log_evidence - found.log_evidence[doubted[again]])
+        agrees[doubted[again]] = apart < _AGREEMENT
+        out.route_why[rows[at[doubted[again[apart >= _AGREEMENT]]]]] = "disagreement"
+        good = np.flatnonzero(agrees)
+        self._take(rows[at[good]], ids[good], draws, good)
+        done = rows[at[good]]
+        out.chi2_best[rows[at]] = chi2
+        out.log_evidence[done], out.ess[done], out.route[done] = found.log_evidence[good], found.ess[good], SMC
+
+    def _particles(self, rows, left_us, seed) -> tuple[np.ndarray, Particles, np.ndarray]:
+        """Particles at the posterior: of which of the rows, themselves, and the microseconds that are left of these."""
+        k = self._n_particles()
+        sweeps = (left_us / (k * MOVE_US)).astype(int)
+        can = np.flatnonzero(sweeps >= _MIN_SWEEPS)
+        some, ids = self.target[rows[can]], self.object_id[rows[can]]
 
         def log_ratio(x, at):
-            part = some[at]
-            return part.transform(x).log_weight
+            return some[at].transform(x).log_weight
 
-        found = temper(log_ratio, some.n_numbers, ids, self.seed, max_sweeps=sweeps)
+        found = temper(log_ratio, some.n_numbers, ids, seed, max_sweeps=sweeps[can], n_particles=k)
         there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= _TEMPERED_ESS))
-        self._take(rows[there], some[there], ids[there], found.x[there])
-        at = rows[there]
-        out.log_evidence[at], out.ess[at], out.route[at] = found.log_evidence[there], found.ess[there], SMC
+        left_us = left_us[can] - found.sweeps * (k * MOVE_US)
+        return can[there], found[there], left_us[there]
 
-    def _take(self, rows, some: Target, ids, x):
+    def _n_particles(self) -> int:
+        """Of a galaxy: for more effective draws than usual, more."""
+        wanted = min(1.25 * self.effort.target_ess, _TOTALS[-1])
+        return max(N_PARTICLES, 16 * int(np.ceil(wanted / 16)))
+
+    def _take(self, rows, ids, draws: Draws, good):
         """Particles, evenly thinned, as draws."""
-        if len(rows) == 0:
-            return
-        n, k, _ = x.shape
-        draws = some.transform(x, rng.uniform(self.seed, _STREAM_MASS, ids, k))
-        self.out.chi2_best[rows] = np.minimum(self.out.chi2_best[rows], draws.chi2.min(axis=1))
+        n, k = len(rows), draws.redshift.shape[1]
         u = rng.uniform(self.seed, _STREAM_THIN, ids, 1)[:, 0]
         chosen = resample(np.full((n, k), 1.0 / k), u, self.out.theta.shape[1])
-        self.out.theta[rows] = np.take_along_axis(draws.theta, chosen[:, :, None], axis=1)
-        self.out.redshift[rows] = np.take_along_axis(draws.redshift, chosen, axis=1)
+        self.out.theta[rows] = np.take_along_axis(draws.theta[good], chosen[:, :, None], axis=1)
+        self.out.redshift[rows] = np.take_along_axis(draws.redshift[good], chosen, axis=1)
 
 
 def _round_seed(seed: int, number: int) -> int:

@@ -9,8 +9,6 @@ import numpy as np
 from popcat import rng
 from popcat.galaxies import chi2_of
 
-# 5% and 1% critical values of sqrt(n) times the Kolmogorov-Smirnov distance.
-KS_CRITICAL_5, KS_CRITICAL_1 = 1.358, 1.628
 COVERAGE_LEVEL = 0.68
 _STREAM_TARP = 66
 
@@ -87,14 +85,11 @@ def binned_coverage(all_ranks: dict[str, np.ndarray], by: np.ndarray, n_bins: in
 
 
 def summarise(all_ranks: dict[str, np.ndarray]) -> dict:
-    """KS distance and 68% coverage by name, with the critical values for this number of mocks."""
-    n = len(next(iter(all_ranks.values())))
+    """Number of mocks, KS distance and 68% coverage by name."""
     return {
-        "n": n,
+        "n": len(next(iter(all_ranks.values()))),
         "ks": {name: ks_distance(values) for name, values in all_ranks.items()},
         "coverage_68": {name: coverage(values) for name, values in all_ranks.items()},
-        "ks_critical_5_percent": KS_CRITICAL_5 / np.sqrt(n),
-        "ks_critical_1_percent": KS_CRITICAL_1 / np.sqrt(n),
     }
 
 

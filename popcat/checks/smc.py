@@ -51,6 +51,9 @@ class Particles:
     beta: np.ndarray
     sweeps: np.ndarray
 
+    def __getitem__(self, rows) -> "Particles":
+        return Particles(*(values[rows] for values in vars(self).values()))
+
 
 def temper(
     log_ratio: Callable, d: int, object_id: np.ndarray, seed: int, *, max_sweeps: np.ndarray,

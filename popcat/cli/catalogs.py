@@ -15,6 +15,7 @@ from popcat.cli.options import (
     START,
     CheckOption,
     ClientOption,
+    DeviceOption,
     DrawsOption,
     JsonOption,
     LogOption,
@@ -124,6 +125,7 @@ def infer(
     rows_per_partition: RowsOption = None,
     client: ClientOption = None,
     workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
     check: CheckOption = False,
     log: LogOption = None,
     performance_report: PerformanceOption = None,
@@ -141,8 +143,8 @@ def infer(
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         one_or_all(source), posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify,
         budget_ms=budget_ms, target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
-        rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,
-        performance_report=performance_report,
+        rows_per_partition=rows_per_partition, client=client, workers=workers, device=device, progress=True,
+        check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     manifest = catalog.require_manifest()
     say(manifest.calibration)

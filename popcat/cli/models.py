@@ -213,7 +213,10 @@ def train(
 @app.command(rich_help_panel=MODEL, epilog=examples("popcat calibrate --posterior posterior"))
 def calibrate(
     posterior: PosteriorOption = "sdss",
-    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of mock galaxies in each run.")] = 2000,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", "--n", min=20, help="Mock galaxies in each run. Default: as many as a clear verdict needs."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder of the result. Default: in the posterior's own folder."),
@@ -230,7 +233,8 @@ def calibrate(
     json: JsonOption = False,
 ) -> None:
     """Test a posterior on mock galaxies with known truth, as it is used: SBC, p-p curves, KS distances, TARP."""
-    from popcat.checks.calibration import RUNS, default_output
+    from popcat.checks.calibration import default_output
+    from popcat.checks.verdict import RUNS
 
     folder = default_output(posterior) if output is None else output
     _calibrated(posterior, folder, as_json=json, n=n, seed=seed, draws=draws, runs=tuple(run or RUNS), client=client,
@@ -247,8 +251,9 @@ def _calibrated(posterior: str | Path, folder: Path, *, as_json: bool, **options
     lines = [" ".join(f"{name:>18s}" for name in ("KS distance", *found.runs))]
     lines += [f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values)
               for name, values in rows.items()]  # fmt: skip
-    lines += [f"1% critical KS for {found.n} mocks: {found.first.ks_critical_1_percent:.4f}",
-              "passed" if found.passed else "FAILED: " + "; ".join(found.failures)]  # fmt: skip
+    limits = ", ".join(f"{name} {limit:.4f}" for name, limit in found.limits.items())
+    lines += [f"{found.n:,} mocks; limits: {limits}",
+              "passed" if found.passed else "FAILED: " + "; ".join(found.failures), *found.remarks]  # fmt: skip
     typer.echo("\n".join(lines), err=as_json)
     say(f"figures and calibration.json in {folder}")
 

@@ -29,12 +29,13 @@ def _is_autoregressive(flow) -> bool:
 class Sampler:
     """Draws from a conditional flow that `build_flow` made, equal to nflows' own inverse on the same noise.
 
-    The weights are those the flow has now. In single precision on the CPU a "maf" flow is fused (popcat.flows.fused).
+    The weights are those the flow has now. In single precision on the CPU a "maf" flow is fused (popcat.flows.fused),
+    unless `torch_alone`, for what is to be moved elsewhere (popcat.flows.placement).
     """
 
-    def __init__(self, flow):
+    def __init__(self, flow, *, torch_alone: bool = False):
         blocks = blocks_of(flow)
-        self._flow = Fused(blocks) if fits(blocks) else BlockByBlock(flow)
+        self._flow = Fused(blocks) if fits(blocks) and not torch_alone else BlockByBlock(flow)
 
     @torch.no_grad()
     def transform(
@@ -55,6 +56,8 @@ class Sampler:
 
 CHUNK = 2048
 """Samples at a time: the activations of one block then stay in cache, and memory is bounded."""
+DEVICE_CHUNK = 1 << 18
+"""The same on a GPU, which only large products keep busy."""
 
 
 class BlockByBlock:
@@ -73,7 +76,7 @@ class BlockByBlock:
         draws, log_q = torch.empty_like(noise), torch.empty_like(noise[..., 0])
         terms = [block.context_term(context) for block in self._blocks]
         work, n_work = None, -1
-        for part in _parts(noise, CHUNK):
+        for part in _parts(noise, CHUNK if noise.device.type == "cpu" else DEVICE_CHUNK):
             n = draws[part].shape[0] * noise.shape[1]
             if n != n_work:
                 work, n_work = self._blocks[0].work(n, noise), n
@@ -112,18 +115,21 @@ class Mixture:
     q(x) = sum_e w_e q_e(x), equal weights unless given. log q costs as many densities as there are members.
     """
 
-    def __init__(self, flows: Sequence, weights: Sequence[float] | None = None):
-        self._members = [Sampler(flow) for flow in flows]
+    def __init__(self, flows: Sequence, weights: Sequence[float] | None = None, *, torch_alone: bool = False):
+        self._members = [Sampler(flow, torch_alone=torch_alone) for flow in flows]
         values = torch.ones(len(flows)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
         self.weights = values / values.sum()
 
     @torch.no_grad()
-    def transform(self, noise: torch.Tensor, context: torch.Tensor, uniform: torch.Tensor):
+    def transform(self, noise: torch.Tensor, context: torch.Tensor, uniform: torch.Tensor | None):
         """Draws and their log q under the mixture: (n_galaxy, n_draw, n_dim) and (n_galaxy, n_draw).
 
         noise is (n_galaxy, n_draw, n_dim), standard normal; context (n_galaxy, n_context); uniform (n_galaxy, n_draw)
-        in (0, 1): a draw is of the member in whose share of (0, 1) its number falls.
+        in (0, 1): a draw is of the member in whose share of (0, 1) its number falls. Without them all draws, and log q,
+        are of the first member.
         """
+        if uniform is None:
+            return self._members[0].transform(noise, context)
         draws, member = torch.empty_like(noise), self.member_of(uniform)
         for e, sampler in enumerate(self._members):
             galaxy, draw = torch.nonzero(member == e, as_tuple=True)
@@ -145,9 +151,13 @@ class Mixture:
         return total
 
 
-def make_sampler(flows: Sequence, weights: Sequence[float] | None = None) -> Sampler | Mixture:
+def make_sampler(
+    flows: Sequence, weights: Sequence[float] | None = None, *, torch_alone: bool = False
+) -> Sampler | Mixture:
     """A sampler of one flow or of a mixture of several; both take `transform(noise, context, uniform)`."""
-    return Sampler(flows[0]) if len(flows) == 1 else Mixture(flows, weights)
+    if len(flows) == 1:
+        return Sampler(flows[0], torch_alone=torch_alone)
+    return Mixture(flows, weights, torch_alone=torch_alone)
 
 
 def member_settings(settings: Training) -> list[Training]:

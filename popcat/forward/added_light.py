@@ -11,7 +11,7 @@ sum over the band's columns of the nucleus's light through its own dust. The law
 import numpy as np
 
 from popcat.forward.lookups import LN_10, node_cell
-from popcat.forward.quadrature import fast_exp, kernel
+from popcat.forward.quadrature import fast_exp, kernel, sum_of
 
 _U = np.uint64
 
@@ -27,21 +27,20 @@ def all_light(s, first_all, step):
 
 
 @kernel()
-def add_light(theta, iz, fz, clear, absorbed, t, band, first_all, factor, flux):
-    """Add to the band fluxes of one galaxy with `all_light` of clear and absorbed; t : Added."""
-    if t.first_emission >= 0:
-        _add_emission(theta, iz, fz, factor * absorbed, t, flux)
-    if t.first_agn >= 0:
-        ebv, lum = theta[t.first_agn + 1], factor * clear * fast_exp(LN_10 * theta[t.first_agn])
-        agn, curve, z0, z1 = t.agn, t.agn_curve, _U(iz), _U(iz + 1)
-        for c in range(_U(first_all)):
-            light = agn[z0, c] + fz * (agn[z1, c] - agn[z0, c])
-            tau = ebv * (curve[z0, c] + fz * (curve[z1, c] - curve[z0, c]))
-            flux[band[c]] += lum * light * fast_exp(-tau)
+def add_nucleus(theta, iz, fz, lum, t, first_all, flux):
+    """Add the nucleus to the fluxes of one galaxy's columns; lum : L_clear times the galaxy's factor. t : Added."""
+    ebv, lum = theta[t.first_agn + 1], lum * fast_exp(LN_10 * theta[t.first_agn])
+    z0, z1 = _U(iz), _U(iz + 1)
+    near, far, tau_near, tau_far = t.agn[z0], t.agn[z1], t.agn_curve[z0], t.agn_curve[z1]
+    for c in range(_U(first_all)):
+        light = near[c] + fz * (far[c] - near[c])
+        tau = ebv * (tau_near[c] + fz * (tau_far[c] - tau_near[c]))
+        flux[c] += lum * light * fast_exp(-tau)
 
 
 @kernel()
-def _add_emission(theta, iz, fz, lum, t, flux):
+def add_emission(theta, iz, fz, lum, t, flux):
+    """Add the emission of dust to the band fluxes of one galaxy; lum : L_abs times the galaxy's factor. t : Added."""
     iq, fq, _ = node_cell(theta[t.first_emission], t.q_pah)
     iu, fu, _ = node_cell(np.log(theta[t.first_emission + 1]), t.ln_u_min)
     share, _, _, _ = _share(theta[t.first_emission + 2], iq, fq, iu, fu, t.power_law)
@@ -68,34 +67,31 @@ def _share(gamma, iq, fq, iu, fu, ratio):
 
 
 @kernel()
-def add_light_gradient(theta, iz, fz, clear, absorbed, v, t, band, first_all, factor, grad):
-    """Gradient of sum(v flux) through what `add_light` adds: to grad that in its own parameters; returned that in the
-    fraction between the tables' redshifts, and, without the factor, those in L_abs and in L_clear."""
-    d_table, per_absorbed, per_clear = 0.0, 0.0, 0.0
-    if t.first_emission >= 0:
-        per_absorbed, slope = _emission_gradient(theta, iz, fz, v, t, factor * absorbed, grad)
-        d_table += slope
-    if t.first_agn >= 0:
-        ebv, f_agn = theta[t.first_agn + 1], fast_exp(LN_10 * theta[t.first_agn])
-        total, d_ebv, d_fz = 0.0, 0.0, 0.0
-        agn, curve, z0, z1 = t.agn, t.agn_curve, _U(iz), _U(iz + 1)
-        for c in range(_U(first_all)):
-            d_light, d_tau = agn[z1, c] - agn[z0, c], curve[z1, c] - curve[z0, c]
-            light, tau = agn[z0, c] + fz * d_light, curve[z0, c] + fz * d_tau
-            through = v[band[c]] * fast_exp(-ebv * tau)
-            total += through * light
-            d_ebv -= tau * through * light
-            d_fz += through * (d_light - ebv * d_tau * light)
-        per_clear = f_agn * total
-        grad[t.first_agn] += factor * clear * LN_10 * per_clear
-        grad[t.first_agn + 1] += factor * clear * f_agn * d_ebv
-        d_table += factor * clear * f_agn * d_fz
-    return d_table, per_absorbed, per_clear
+def nucleus_gradient(theta, iz, fz, lum, v, t, first_all, term, grad):
+    """Gradient of sum(v flux) through `add_nucleus`, v of every column: to grad that in its own parameters; returned
+    that in the fraction between the tables' redshifts, and in lum. term : room for three numbers a column."""
+    ebv, f_agn = theta[t.first_agn + 1], fast_exp(LN_10 * theta[t.first_agn])
+    z0, z1 = _U(iz), _U(iz + 1)
+    near, far, tau_near, tau_far = t.agn[z0], t.agn[z1], t.agn_curve[z0], t.agn_curve[z1]
+    seen, d_ebv, d_fz = term[0], term[1], term[2]
+    for c in range(_U(first_all)):
+        d_light, d_tau = far[c] - near[c], tau_far[c] - tau_near[c]
+        light, tau = near[c] + fz * d_light, tau_near[c] + fz * d_tau
+        through = v[c] * fast_exp(-ebv * tau)
+        seen[c] = through * light
+        d_ebv[c] = tau * through * light
+        d_fz[c] = through * (d_light - ebv * d_tau * light)
+    n = _U(first_all)
+    per_lum = f_agn * sum_of(seen[:n])
+    grad[t.first_agn] += lum * LN_10 * per_lum
+    grad[t.first_agn + 1] -= lum * f_agn * sum_of(d_ebv[:n])
+    return lum * f_agn * sum_of(d_fz[:n]), per_lum
 
 
 @kernel()
-def _emission_gradient(theta, iz, fz, v, t, lum, grad):
-    """sum(v E), and lum times its derivative in fz; lum times those in the emission's parameters go to grad."""
+def emission_gradient(theta, iz, fz, lum, v, t, grad):
+    """Gradient of sum(v flux) through `add_emission`, v of every band: to grad that in its own parameters; returned
+    that in the fraction between the tables' redshifts, and in lum."""
     first = t.first_emission
     iq, fq, per_q = node_cell(theta[first], t.q_pah)
     iu, fu, per_u = node_cell(np.log(theta[first + 1]), t.ln_u_min)
@@ -117,4 +113,4 @@ def _emission_gradient(theta, iz, fz, v, t, lum, grad):
     grad[first] += lum * (d_fq + d_share * share_fq) * per_q
     grad[first + 1] += lum * (d_fu + d_share * share_fu) * per_u / theta[first + 1]
     grad[first + 2] += lum * d_share * share_gamma
-    return total, lum * d_fz
+    return lum * d_fz, total

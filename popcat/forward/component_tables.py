@@ -138,6 +138,12 @@ def agn_table(columns: BandColumns, redshifts: np.ndarray) -> np.ndarray:
     out = np.zeros((len(redshifts), len(columns.band)))
     for i, z in enumerate(redshifts):
         for band, segments in enumerate(columns.segments):
-            light = [s.basis @ (columns.weight(band, s, z) * agn_spectrum(s.wave_aa / (1.0 + z))) for s in segments]
+            light = [s.basis @ (columns.weight(band, s, z) * _nucleus(s.wave_aa / (1.0 + z))) for s in segments]
             out[i, (columns.band == band) & (columns.step == 0.0)] = np.concatenate(light)
     return out
+
+
+def _nucleus(rest_aa: np.ndarray) -> np.ndarray:
+    """The nucleus's spectrum in bins of one width with these midpoints, of which one holds the end of its light."""
+    above = (rest_aa - LYMAN_LIMIT_AA) / (rest_aa[1] - rest_aa[0]) + 0.5
+    return agn_spectrum(np.maximum(rest_aa, LYMAN_LIMIT_AA)) * np.clip(above, 0.0, 1.0)

@@ -14,7 +14,7 @@ import numpy as np
 TOLERANCE = 3e-4
 """Of a band's light, what 99.9% of the rows are good to."""
 CELLS = 8
-"""Redshift cells of a block."""
+"""Redshift cells of a block, where they are as wide as they are at most (popcat.forward.redshift_cells.blocks_of)."""
 _TINY = 1e-300
 
 
@@ -46,25 +46,25 @@ def compress(light: np.ndarray, tolerance: float = TOLERANCE) -> tuple[np.ndarra
 class Blocks:
     """Collects light redshift by redshift, and compresses each block as it is complete.
 
-    bands : slices of columns, one after the other. `add` the light (n_row, n_col) of each redshift in turn.
+    bands : slices of columns, one after the other. block : (n_cell,) block of every redshift cell. `add` the light
+    (n_row, n_col) of each redshift in turn.
     """
 
-    def __init__(self, bands: list[slice], n_redshift: int):
-        self.bands, self._left = bands, n_redshift
+    def __init__(self, bands: list[slice], block: np.ndarray):
+        self.bands, self._cells = bands, np.bincount(block)
         self._light: list[np.ndarray] = []
         self._found: list[list[tuple[np.ndarray, np.ndarray]]] = []
 
     def add(self, light: np.ndarray) -> None:
         self._light.append(light)
-        self._left -= 1
-        if len(self._light) == CELLS + 1 or (self._left == 0 and len(self._light) > 1):
+        if len(self._light) == self._cells[len(self._found)] + 1:
             block = np.array(self._light, dtype=float)
             self._found.append([compress(block[:, :, band]) for band in self.bands])
             self._light = self._light[-1:]
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """coefficient (n_block, n_row, K) float32, component (n_block, CELLS + 1, n) float32 and start
-        (n_block, n_band + 1).
+        """coefficient (n_block, n_row, K) float32, component (n_cell + n_block, n) float32 and start
+        (n_block, n_band + 1). Component i + k is that of redshift i in block k: redshifts between two have two.
 
         In a block band b has the components start[b] to start[b + 1]. Each has, one after the other in `component`, as
         many numbers as its band has columns, filled up to a multiple of 8 with zeros. Blocks fill up with zeros too.
@@ -74,7 +74,8 @@ class Blocks:
         width = np.array([filled(band.stop - band.start) for band in self.bands])
         n_row = len(self._found[0][0][0])
         coefficient = np.zeros((len(ranks), n_row, filled(start.max())), dtype=np.float32)
-        component = np.zeros((len(ranks), CELLS + 1, int((ranks @ width).max())), dtype=np.float32)
+        component = np.zeros((self._cells.sum() + len(ranks), int((ranks @ width).max())), dtype=np.float32)
+        first = np.cumsum(self._cells + 1) - self._cells - 1
         for i, block in enumerate(self._found):
             at = 0
             for b, (own, shape) in enumerate(block):
@@ -82,7 +83,7 @@ class Blocks:
                 coefficient[i, :, start[i, b] : start[i, b + 1]] = own
                 room = np.zeros((n_z, rank, width[b]))
                 room[:, :, :n_col] = shape.transpose(1, 0, 2)
-                component[i, :n_z, at : at + rank * width[b]] = room.reshape(n_z, -1)
+                component[first[i] : first[i] + n_z, at : at + rank * width[b]] = room.reshape(n_z, -1)
                 at += rank * width[b]
         return coefficient, component, start
 

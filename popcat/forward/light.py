@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from popcat.forward.compression import CELLS
 from popcat.forward.lookups import LN_10, lookup, lookup_slope
-from popcat.forward.quadrature import fast_exp, kernel, sum_eight
+from popcat.forward.quadrature import fast_exp, kernel, sum_eight, sum_of
 from popcat.forward.table_arrays import KernelTables, law_shape
 
 # Unsigned indices: a signed one may be negative, which numba wraps around, and that keeps loops from being vectorised.
@@ -28,7 +27,8 @@ class Columns(NamedTuple):
     young: np.ndarray
     v: np.ndarray
     term: np.ndarray
-    """(5, n_col): gradient in tau_bc, tau_ism, n_dust, bump_dust and ln(1 + z), column by column."""
+    """(5, n_col), column by column: fluxes, the nucleus's gradient, and that in tau_bc, tau_ism, n_dust, bump_dust and
+    ln(1 + z), one after the other."""
     d_light: np.ndarray
     """(2, n_col) in the tables' type: gradient of the light of old and young stars."""
     both: np.ndarray
@@ -59,7 +59,7 @@ def _eights(n):
 @kernel(inline="always")
 def gather(rows, n, iz, fz, t, s):
     """Sum the light of a galaxy's rows, linear in redshift, into s.light and s.light_young."""
-    table, block = t.coefficient, _U(iz // CELLS)
+    table, block = t.coefficient, _U(t.cells.block[iz])
     component, _, starts, first = t.components
     old, young, start = s.weight[0], s.weight[1], starts[block]
     n_component = _eights(start[len(start) - 1])
@@ -70,8 +70,8 @@ def gather(rows, n, iz, fz, t, s):
         low, high = rows.weight[0, i], rows.weight[1, i]
         for k in range(n_component):
             target[k] += low * table[block, q0, r, k] + high * table[block, q1, r, k]
-    at_z0, at_z1 = component[block, _U(iz % CELLS)], component[block, _U(iz % CELLS + 1)]
-    _expand(s.weight, at_z0, at_z1, 1.0 - fz, fz, start, first, s.both)
+    slot = _U(iz) + block
+    _expand(s.weight, component[slot], component[slot + _U(1)], 1.0 - fz, fz, start, first, s.both)
 
 
 @kernel(inline="always")
@@ -86,17 +86,17 @@ def _expand(weight, at_z0, at_z1, near, far, start, first, light):
 
 
 @kernel(fastmath={"reassoc", "contract", "nsz"})
-def gather_gradient(rows, n, iz, fz, coefficient, components, s, d_weight):
+def gather_gradient(rows, n, iz, block, fz, coefficient, components, s, d_weight):
     """d_weight (2, n) from s.d_light; the gradient in the fraction between the tables' redshifts is returned.
 
-    components : of KernelTables.
+    block : of cell iz. components : of KernelTables.
     """
     component, turned, starts, first = components
-    block, cell = _U(iz // CELLS), _U(iz % CELLS)
+    block, slot = _U(block), _U(iz + block)
     start = starts[block]
     n_component = _eights(start[len(start) - 1])
     zero, d_light, d_of = coefficient.dtype.type(0.0), s.d_light, s.d_weight
-    _expand(d_light, turned[block, cell], turned[block, cell + _U(1)], 1.0 - fz, fz, first, start, d_of)
+    _expand(d_light, turned[slot], turned[slot + _U(1)], 1.0 - fz, fz, first, start, d_of)
     for i in range(n):
         d_own = d_of[1 if rows.young[i] else 0]
         q0, q1, r = _U(rows.cell[i]), _U(rows.cell[i] + 1), _U(rows.row[i])
@@ -106,7 +106,7 @@ def gather_gradient(rows, n, iz, fz, coefficient, components, s, d_weight):
             b += d_own[k] * coefficient[block, q1, r, k]
         d_weight[0, i] = a
         d_weight[1, i] = b
-    _expand(s.weight, component[block, cell], component[block, cell + _U(1)], -1.0, 1.0, start, first, s.change)
+    _expand(s.weight, component[slot], component[slot + _U(1)], -1.0, 1.0, start, first, s.change)
     d_fz = zero
     for c in range(_U(s.change.shape[1])):
         d_fz += d_light[0, c] * s.change[0, c] + d_light[1, c] * s.change[1, c]
@@ -166,31 +166,39 @@ def transmit_gradient(theta, ln1pz, iz, fz, per_cell, screen, s, factor, grad):
             seen = fast_exp(-tau_ism * ((k + e * drude) * tilt + b * drude))
             d_ism[c] -= v[c] * tilt * seen * (light[c] + fast_exp(-tau_bc * cloud) * light_young[c])
     first = screen.first
-    grad[first] += factor * _sum(d_bc)
-    grad[first + 1] += factor * _sum(d_ism)
+    grad[first] += factor * sum_of(d_bc)
+    grad[first + 1] += factor * sum_of(d_ism)
     if screen.n_shape > 0:
-        grad[first + 2] += factor * _sum(d_n)
+        grad[first + 2] += factor * sum_of(d_n)
     if screen.n_shape > 1:
-        grad[first + 3] += factor * _sum(d_bump)
-    return factor * _sum(d_ln1pz)
-
-
-# Sums in any order are vector instructions; but an order of its own would take fast_exp's rounding apart.
-@kernel(fastmath={"reassoc", "contract", "nsz"})
-def _sum(term):
-    total = 0.0
-    for c in range(_U(len(term))):
-        total += term[c]
-    return total
+        grad[first + 3] += factor * sum_of(d_bump)
+    return factor * sum_of(d_ln1pz)
 
 
 @kernel(inline="always")
-def sum_bands(s, t, factor, flux):
-    """Band fluxes of one galaxy from its columns' light and transmission."""
-    flux[:] = 0.0
-    light, light_young, old, young, band = s.light, s.light_young, s.old, s.young, t.band
-    for c in range(_U(t.first_all)):
-        flux[band[c]] += factor * (old[c] * light[c] + young[c] * light_young[c])
+def column_fluxes(s, first_all, factor):
+    """s.term[0]: the flux of every column of the bands."""
+    light, light_young, old, young, flux = s.light, s.light_young, s.old, s.young, s.term[0]
+    for c in range(_U(first_all)):
+        flux[c] = factor * (old[c] * light[c] + young[c] * light_young[c])
+
+
+@kernel(inline="always")
+def sum_bands(of_column, first, flux):
+    """Band fluxes of one galaxy from those of its columns; first : of Components."""
+    for b in range(_U(len(flux))):
+        # four sums, because each addition waits for the one before
+        p, q, r, t = 0.0, 0.0, 0.0, 0.0
+        low, high = _U(first[b]), _U(first[b + 1])
+        fours = low + (high - low) // _U(4) * _U(4)
+        for c in range(low, fours, _U(4)):
+            p += of_column[c]
+            q += of_column[c + _U(1)]
+            r += of_column[c + _U(2)]
+            t += of_column[c + _U(3)]
+        for c in range(fours, high):
+            p += of_column[c]
+        flux[b] = (p + q) + (r + t)
 
 
 @kernel(inline="always")

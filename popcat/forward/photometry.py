@@ -8,12 +8,13 @@ tests. What kernels look up of a galaxy model (histories, ages and distances as 
 import numpy as np
 
 from popcat.errors import PopcatError
-from popcat.forward.added_light import add_light, add_light_gradient, all_light
+from popcat.forward.added_light import add_emission, add_nucleus, all_light, emission_gradient, nucleus_gradient
 from popcat.forward.gas_rows import fill_gas, gas_gradient
 from popcat.forward.ingredients import Ingredients
 from popcat.forward.light import (
     Columns,
     clear_light,
+    column_fluxes,
     distance_factor,
     gather,
     gather_gradient,
@@ -124,10 +125,9 @@ def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, rest):
     """Fluxes in nMgy for all galaxies. `at_rest`: per Msun formed, from 10 pc and not redshifted, and in `rest` the
     first band's of stars and gas without dust and with it, and the luminosity that dust absorbs; the same kernel,
     because compiling one takes seconds."""
-    has_added = t.first_all < len(t.band)
     for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
-        iz, fz = redshift_cell(ln1pz, t)
+        iz, fz = redshift_cell(ln1pz, t.cells)
         n, _ = fill_rows(theta[i], ln1pz, h, t, rows)
         if t.gas.first >= 0:
             n = fill_gas(theta[i], ln1pz, h, t.first_cut, t.burst_ln_age, t.gas, rows, n, False)
@@ -135,11 +135,13 @@ def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, rest):
         transmit(theta[i], ln1pz, iz, fz, t.screen, s)
         factor, _ = distance_factor(theta[i, 0], ln1pz, h)
         factor = 1.0 if at_rest else factor
-        sum_bands(s, t, factor, out[i])
-        clear, absorbed = 0.0, 0.0
-        if has_added:
-            clear, absorbed = all_light(s, t.first_all, t.screen.step)
-            add_light(theta[i], iz, fz, clear, absorbed, t.added, t.band, t.first_all, factor, out[i])
+        clear, absorbed = all_light(s, t.first_all, t.screen.step)
+        column_fluxes(s, t.first_all, factor)
+        if t.added.first_agn >= 0:
+            add_nucleus(theta[i], iz, fz, factor * clear, t.added, t.first_all, s.term[0])
+        sum_bands(s.term[0], t.components.first, out[i])
+        if t.added.first_emission >= 0:
+            add_emission(theta[i], iz, fz, factor * absorbed, t.added, out[i])
         if at_rest:
             rest[i, 0], rest[i, 1] = clear_light(s, t)
             rest[i, 2] = absorbed
@@ -148,32 +150,39 @@ def flux_kernel(theta, redshift, h, t, rows, s, at_rest, out, rest):
 @kernel()
 def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, grad_z):
     """Fluxes, and the gradient of sum(v flux) in theta and redshift."""
-    has_added, per_cell = t.first_all < len(t.band), 1.0 / t.cell
     band, step, v_col, old, young = t.band, t.screen.step, s.v, s.old, s.young
     for i in range(len(theta)):
         ln1pz = np.log1p(redshift[i])
-        iz, fz = redshift_cell(ln1pz, t)
+        iz, fz = redshift_cell(ln1pz, t.cells)
+        per_cell = t.cells.per_cell[iz]
         n, n_merged = fill_rows(theta[i], ln1pz, h, t, rows)
         n_all = n
         if t.gas.first >= 0:
             n_all = fill_gas(theta[i], ln1pz, h, t.first_cut, t.burst_ln_age, t.gas, rows, n, True)
         gather(rows, n_all, iz, fz, t, s)
         transmit(theta[i], ln1pz, iz, fz, t.screen, s)
-        factor, slope = distance_factor(theta[i, 0], ln1pz, h)
-        sum_bands(s, t, factor, out[i])
+        factor, per_ln1pz = distance_factor(theta[i, 0], ln1pz, h)
+        clear, absorbed = all_light(s, t.first_all, step)
+        column_fluxes(s, t.first_all, factor)
+        for c in range(_U(t.first_all)):
+            v_col[c] = v[i, band[c]]
         d_added, per_absorbed, per_clear = 0.0, 0.0, 0.0
-        if has_added:
-            clear, absorbed = all_light(s, t.first_all, step)
-            add_light(theta[i], iz, fz, clear, absorbed, t.added, band, t.first_all, factor, out[i])
-            d_added, per_absorbed, per_clear = add_light_gradient(
-                theta[i], iz, fz, clear, absorbed, v[i], t.added, band, t.first_all, factor, grad[i]
+        if t.added.first_agn >= 0:
+            add_nucleus(theta[i], iz, fz, factor * clear, t.added, t.first_all, s.term[0])
+        sum_bands(s.term[0], t.components.first, out[i])
+        if t.added.first_agn >= 0:
+            d_added, per_clear = nucleus_gradient(
+                theta[i], iz, fz, factor * clear, v_col, t.added, t.first_all, s.term, grad[i]
             )
+        if t.added.first_emission >= 0:
+            add_emission(theta[i], iz, fz, factor * absorbed, t.added, out[i])
+            slope, per_absorbed = emission_gradient(theta[i], iz, fz, factor * absorbed, v[i], t.added, grad[i])
+            d_added += slope
         total = 0.0
         for b in range(out.shape[1]):
             total += v[i, b] * out[i, b]
         # Without the distance, which may bring the light of a faint galaxy below the smallest float32.
         for c in range(_U(t.first_all)):
-            v_col[c] = v[i, band[c]]
             s.d_light[0, c] = v_col[c] * old[c]
             s.d_light[1, c] = v_col[c] * young[c]
         for c in range(_U(t.first_all), _U(len(band))):
@@ -181,7 +190,7 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, gra
             all_of = (1.0 - step[c]) * (per_absorbed + per_clear)
             s.d_light[0, c] = all_of - per_absorbed * old[c]
             s.d_light[1, c] = all_of - per_absorbed * young[c]
-        d_fz = gather_gradient(rows, n_all, iz, fz, t.coefficient, t.components, s, d_weight)
+        d_fz = gather_gradient(rows, n_all, iz, t.cells.block[iz], fz, t.coefficient, t.components, s, d_weight)
         d_ln1pz, d_gas = per_cell * d_fz, (0.0, 0.0, 0.0)
         own[:] = 0.0
         if t.gas.first >= 0:
@@ -191,7 +200,7 @@ def _vjp_kernel(theta, redshift, v, h, t, rows, s, d_weight, own, out, grad, gra
         d_ln1pz += rows_gradient(theta[i], ln1pz, h, t, rows, n, n_merged, d_weight, d_gas, own)
         for k in range(1, grad.shape[1]):
             grad[i, k] += own[k] * factor
-        d_ln1pz = d_ln1pz * factor + per_cell * d_added + slope * total
+        d_ln1pz = d_ln1pz * factor + per_cell * d_added + per_ln1pz * total
         d_ln1pz += transmit_gradient(theta[i], ln1pz, iz, fz, per_cell, t.screen, s, factor, grad[i])
         grad[i, 0] = LN_10 * total
         grad_z[i] = d_ln1pz / (1.0 + redshift[i])

@@ -51,8 +51,8 @@ LIGHT_FLOOR = 1e-10
 """Luminosities of dust and of lines are floored at this many Lsun per Msun formed, likewise."""
 SSFR_FLOOR = 1e-14
 """Star-formation rates are floored at this fraction of the formed mass per year, so a logarithm is never -inf."""
-_WINDOWS_GYR = (0.1, 1.0)
-_WINDOW_ENDS = np.array([0.0, *_WINDOWS_GYR, np.inf])
+WINDOWS_GYR = (0.1, 1.0)
+_WINDOW_ENDS = np.array([0.0, *WINDOWS_GYR, np.inf])
 
 
 class Properties:
@@ -75,11 +75,11 @@ class Properties:
         self.components, self.cosmology = ingredients.components, ingredients.cosmology
         self._n_theta, self._z_range = ingredients.n_theta, survey.redshift_range
         edges, ages = ingredients.bins.edges_gyr, ingredients.grid.age_gyr
-        self._whole = np.ascontiguousarray(row_weights(ingredients.bins, ages, edges[:-1],
+        self.whole = np.ascontiguousarray(row_weights(ingredients.bins, ages, edges[:-1],
                                                        edges[1:]) @ ingredients.mstar.T)
-        self._mstar = np.ascontiguousarray(ingredients.mstar.T)
-        self._ln_age = np.log(ages)
-        self._windows = np.ascontiguousarray(ingredients.bases.cumulative_sfh(np.array(_WINDOWS_GYR)).T)
+        self.mstar = np.ascontiguousarray(ingredients.mstar.T)
+        self.ln_age = np.log(ages)
+        self.windows = np.ascontiguousarray(ingredients.bases.cumulative_sfh(np.array(WINDOWS_GYR)).T)
         self._n_bin = len(edges) - 1
 
     def __call__(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
@@ -89,8 +89,8 @@ class Properties:
         """
         theta, redshift = check_theta(theta, redshift, self._n_theta, self._z_range)
         out = np.empty((len(theta), 5))
-        tables = self.histories, self._whole, self._mstar, self._ln_age, self._windows
-        _properties_kernel(theta, redshift, *tables, np.empty(self._n_bin), np.empty(1 + len(_WINDOWS_GYR)), out)
+        tables = self.histories, self.whole, self.mstar, self.ln_age, self.windows
+        _properties_kernel(theta, redshift, *tables, np.empty(self._n_bin), np.empty(1 + len(WINDOWS_GYR)), out)
         log_formed = theta[:, 0]
         log_mstar = log_formed + np.log10(out[:, 0])
         sfr = log_formed[:, None] + np.log10(np.maximum(out[:, 1:3], SSFR_FLOOR))
@@ -155,8 +155,8 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed
             below = above
         window_masses(h.law, beta, t_age, windows, _WINDOW_ENDS, recent)
         for w in range(2):
-            burst_mass = f_burst if t_burst < _WINDOWS_GYR[w] else 0.0
-            out[n, 1 + w] = (scale * min(recent[1 + w], total) + burst_mass) / (_WINDOWS_GYR[w] * 1e9)
+            burst_mass = f_burst if t_burst < WINDOWS_GYR[w] else 0.0
+            out[n, 1 + w] = (scale * min(recent[1 + w], total) + burst_mass) / (WINDOWS_GYR[w] * 1e9)
         if f_burst > 0.0:
             z = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, t_burst, t_age)[0])
             iq, fq = metal_cell(z, h.ln_z, h.per_cell)
@@ -218,7 +218,7 @@ class RestFrame:
     def __init__(self, survey: Survey, ingredients: Ingredients):
         self.ingredients, self.redshift_range = ingredients, survey.redshift_range
         curves = rest_frame_curves(survey)
-        self.tables, self._n_filter = load_rest_tables(survey, ingredients, curves), len(curves)
+        self.tables, self.n_filter = load_rest_tables(survey, ingredients, curves), len(curves)
         self.histories, self.kernel_tables = make_histories(ingredients), kernel_tables(self.tables, ingredients)
 
     def measure(self, theta: np.ndarray, redshift: np.ndarray) -> RestLight:
@@ -232,8 +232,8 @@ class RestFrame:
         room = scratch(self.ingredients, t)
         flux_kernel(theta[order], redshift[order], self.histories, t, *room, True, flux, rest)
         flux, (clear_v, seen_v, absorbed) = in_place_of(order, flux), in_place_of(order, rest).T
-        lines, beside = np.split(flux[:, self._n_filter :], 2, axis=1)
-        return RestLight(clear_v, seen_v, flux[:, 1 : self._n_filter], absorbed, lines, beside)
+        lines, beside = np.split(flux[:, self.n_filter :], 2, axis=1)
+        return RestLight(clear_v, seen_v, flux[:, 1 : self.n_filter], absorbed, lines, beside)
 
 
 _MAX_FORWARDS = 4

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
+from math import factorial
 
 import numba
 import numpy as np
@@ -177,7 +178,7 @@ def _attenuation(rest_aa, law: str) -> np.ndarray:
     return smooth_attenuation(law, rest_aa, *cases.T[:, :, None])
 
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "fastmath": {"contract"}}
 
 kernel = partial(numba.njit, cache=True, **_OPTIONS)
 """A kernel allocates nothing, so numba need not count references (its own option `_nrt`): in the tuples of arrays it
@@ -194,6 +195,7 @@ with_item = tuple_setitem
 """In kernels: with_item(values, k, value) is the tuple with item k replaced; numba has no public way for a k that a
 loop counts."""
 
+_TAYLOR = tuple(1.0 / factorial(k) for k in range(12))
 _LOG2_E = float(1.0 / np.log(2.0))
 # ln 2 in two parts, the first with few enough bits that a small integer times it is exact.
 _LN_2_HIGH, _LN_2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -289,12 +291,12 @@ def fast_exp(x):
     shifted = x * _LOG2_E + _ROUND
     n = shifted - _ROUND
     r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
-    # Taylor: |r| < 0.35
-    p = 1.0 + r * (1.0 / 10.0) * (1.0 + r * (1.0 / 11.0))
-    p = 1.0 + r * (1.0 / 8.0) * (1.0 + r * (1.0 / 9.0) * p)
-    p = 1.0 + r * (1.0 / 6.0) * (1.0 + r * (1.0 / 7.0) * p)
-    p = 1.0 + r * (1.0 / 4.0) * (1.0 + r * (1.0 / 5.0) * p)
-    p = 1.0 + r * (1.0 + r * (1.0 / 2.0) * (1.0 + r * (1.0 / 3.0) * p))
+    # Taylor, |r| < 0.35, in pairs: a chain of all terms would wait for each. One and r come last, and keep their digits
+    r2 = r * r
+    low = (_TAYLOR[2] + _TAYLOR[3] * r) + r2 * (_TAYLOR[4] + _TAYLOR[5] * r)
+    high = (_TAYLOR[6] + _TAYLOR[7] * r) + r2 * (_TAYLOR[8] + _TAYLOR[9] * r)
+    r4 = r2 * r2
+    p = 1.0 + (r + r2 * (low + r4 * (high + r4 * (_TAYLOR[10] + _TAYLOR[11] * r))))
     return _from_bits(_bits(p) + (_bits(shifted) << 52))
 
 
@@ -312,3 +314,13 @@ def fast_log(x):
     p = 1.0 / 9.0 + s2 * (1.0 / 11.0 + s2 * (1.0 / 13.0 + s2 * (1.0 / 15.0)))
     p = 1.0 + s2 * (1.0 / 3.0 + s2 * (1.0 / 5.0 + s2 * (1.0 / 7.0 + s2 * p)))
     return power * (_LN_2_HIGH + _LN_2_LOW) + 2.0 * s * p
+
+
+# Sums in any order are vector instructions; but an order of its own would take fast_exp's rounding apart.
+@kernel(fastmath={"reassoc", "contract", "nsz"})
+def sum_of(term):
+    """Sum of an array."""
+    total = 0.0
+    for c in range(np.uint64(len(term))):
+        total += term[c]
+    return total

@@ -80,22 +80,33 @@ class Components(NamedTuple):
     """Components of light of every band, and of all light: popcat.forward.compression.Blocks."""
 
     component: np.ndarray
-    """(n_block, cells + 1, n): by component, eights of columns."""
+    """(n_cell + n_block, n): by component, eights of columns."""
     turned: np.ndarray
-    """(n_block, cells + 1, n'): the same by column, eights of components."""
+    """(n_cell + n_block, n'): the same by column, eights of components."""
     start: np.ndarray
     """(n_block, n_group + 1): first component."""
     first: np.ndarray
     """(n_group + 1,): first column."""
 
 
+class Cells(NamedTuple):
+    """Redshift cells in ln(1 + z)."""
+
+    first: float
+    per_step: float
+    """One over the width of the narrowest cell."""
+    of_step: np.ndarray
+    """Cell of every step of that width."""
+    node: np.ndarray
+    per_cell: np.ndarray
+    """(n_cell,): one over the width of each."""
+    block: np.ndarray
+
+
 class KernelTables(NamedTuple):
     """BandTables as the kernels read them. Kernels that are called, not inlined, get the part that they need."""
 
-    ln1pz0: float
-    cell: float
-    """Width of a redshift cell in ln(1 + z)."""
-    n_cell: int
+    cells: Cells
     coefficient: np.ndarray
     """(n_block, n_Z, n_row, K)."""
     components: Components
@@ -134,9 +145,7 @@ def kernel_tables(tables: BandTables, ingredients: Ingredients) -> KernelTables:
     at = [int(start) if part else -1 for start, part in zip(starts, components.parts, strict=True)]
     log_u = load_gas().log_u
     return KernelTables(
-        ln1pz0=float(tables.ln1pz[0]),
-        cell=float(tables.ln1pz[1] - tables.ln1pz[0]),
-        n_cell=len(tables.ln1pz) - 1,
+        cells=_cells(tables.ln1pz, tables.block),
         coefficient=tables.coefficient,
         components=_components(tables, bands),
         burst_ln_age=tables.burst_ln_age,
@@ -193,14 +202,29 @@ def _moments(ingredients: Ingredients) -> Moments:
     return Moments(n, float(a), float(b), float(c))
 
 
+def _cells(ln1pz: np.ndarray, block: np.ndarray) -> Cells:
+    """Of nodes whose distances are one of them times powers of two."""
+    width = np.diff(ln1pz)
+    n_step = round((ln1pz[-1] - ln1pz[0]) / width.min())
+    step = (ln1pz[-1] - ln1pz[0]) / n_step
+    middle = ln1pz[0] + step * (np.arange(n_step) + 0.5)
+    return Cells(float(ln1pz[0]), 1.0 / step, np.searchsorted(ln1pz, middle) - 1, ln1pz, 1.0 / width, block)
+
+
+def _slots(block: np.ndarray) -> np.ndarray:
+    """(n_cell + n_block,): the block of every component."""
+    return np.sort(np.append(block, np.arange(block[-1] + 1)))
+
+
 def _components(tables: BandTables, bands: np.ndarray) -> Components:
-    turned = []
-    for component, start in zip(tables.component, tables.start, strict=True):
+    slots, turned = _slots(tables.block), []
+    for block, start in enumerate(tables.start):
+        component = tables.component[slots == block]
         own = (np.swapaxes(one, 1, 2) for one in _by_band(component, start, bands))
         padded = [np.pad(one, ((0, 0), (0, 0), (0, filled(one.shape[2]) - one.shape[2]))) for one in own]
         turned.append(np.concatenate([one.reshape(len(component), -1) for one in padded], axis=1))
     most = max(one.shape[1] for one in turned)
-    whole = np.stack([np.pad(one, ((0, 0), (0, most - one.shape[1]))) for one in turned])
+    whole = np.concatenate([np.pad(one, ((0, 0), (0, most - one.shape[1]))) for one in turned])
     return Components(tables.component, whole, tables.start, bands)
 
 
@@ -215,21 +239,23 @@ def _by_band(component: np.ndarray, start: np.ndarray, bands: np.ndarray) -> lis
 
 
 def whole_components(t: KernelTables) -> np.ndarray:
-    """Every component in every column, (n_block (cells + 1) K, n_col): zero in those of other bands."""
+    """Every component in every column, (n_cell + n_block, K, n_col): zero in those of other bands."""
     component, _, start, first = t.components
-    out = np.zeros((*component.shape[:2], t.coefficient.shape[3], len(t.band)), dtype=component.dtype)
-    for block, (own, starts) in enumerate(zip(component, start, strict=True)):
-        for b, one in enumerate(_by_band(own, starts, first)):
-            out[block, :, starts[b] : starts[b + 1], first[b] : first[b + 1]] = one
-    return out.reshape(-1, len(t.band))
+    slots = _slots(t.cells.block)
+    out = np.zeros((len(slots), t.coefficient.shape[3], len(t.band)), dtype=component.dtype)
+    for block, starts in enumerate(start):
+        of = np.flatnonzero(slots == block)
+        for b, one in enumerate(_by_band(component[of], starts, first)):
+            out[of[0] : of[-1] + 1, starts[b] : starts[b + 1], first[b] : first[b + 1]] = one
+    return out
 
 
 @kernel(inline="always")
-def redshift_cell(ln1pz, t):
+def redshift_cell(ln1pz, cells):
     """Index and fraction between the tables' redshifts."""
-    x = (ln1pz - t.ln1pz0) / t.cell
-    i = min(max(int(x), 0), t.n_cell - 1)
-    return i, x - i
+    step = min(max(int((ln1pz - cells.first) * cells.per_step), 0), len(cells.of_step) - 1)
+    i = cells.of_step[step]
+    return i, (ln1pz - cells.node[i]) * cells.per_cell[i]
 
 
 @kernel(inline="always")

@@ -17,6 +17,7 @@ import numpy as np
 from popcat.caches import can_be_made
 from popcat.errors import PopcatError
 from popcat.files import cache_folder, folder_atomic
+from popcat.forward.agn import agn_spectrum
 from popcat.forward.component_tables import (
     GasRows,
     agn_table,
@@ -36,20 +37,25 @@ from popcat.forward.igm import is_seen
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.projection import NODE_TOLERANCE, BandColumns, Projection
 from popcat.forward.quadrature import Medium
+from popcat.forward.redshift_cells import (
+    BREAK_TOLERANCE,
+    CELL_LN1PZ,
+    MOST_HALVINGS,
+    REST_CELL_LN1PZ,
+    blocks_of,
+    halved,
+    near_breaks,
+    redshift_nodes,
+)
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
-CELL_LN1PZ = 1.0e-3
-"""Width of a redshift cell in ln(1 + z): linear interpolation is then good to 2e-4, and to 4e-4 where a break of the
-spectrum crosses the edge of a filter."""
-REST_CELL_LN1PZ = 8e-3
-"""The same for rest-frame tables, of which only the cut bins change with redshift: good to about 5e-5."""
 BURST_MIN_GYR = 0.01
 N_MOMENT = 3
 """Moments in time of the light of the merged bins."""
 _MOST_GAS_SETS = 6
 """Of three rows each: two moments behind birth clouds and two outside, and two ages around a burst."""
-_FORMAT = 5
+_FORMAT = 6
 _MAPPED = ("coefficient", "component", "emission")
 _NAME_CACHE = "name a writable folder in the environment variable POPCAT_CACHE"
 
@@ -60,10 +66,11 @@ class BandTables:
 
     Attributes
     ----------
-    ln1pz : (n_z,) uniform redshift nodes
-    coefficient, component, start : light in every row and column, compressed (popcat.forward.compression.Blocks), with
-        coefficient (n_block, n_Z, n_row, K). Rows: `n_whole` whole bins, cut bins, moments of the young bins merged
-        (popcat.forward.stars), ages of the burst, and `n_gas` of the gas (popcat.forward.component_tables.GasRows)
+    ln1pz : (n_z,) redshift nodes (popcat.forward.redshift_cells)
+    coefficient, component, start, block : light in every row and column, compressed
+        (popcat.forward.compression.Blocks), with coefficient (n_block, n_Z, n_row, K), and the block of every redshift
+        cell. Rows: `n_whole` whole bins, cut bins, moments of the young bins merged (popcat.forward.stars), ages of the
+        burst, and `n_gas` of the gas (popcat.forward.component_tables.GasRows)
     burst_ln_age : (n_burst_age,) ln Gyr
     first_cut : the first bin that has a cut row
     column_aa, column_band, column_step, first_all : the columns, as in popcat.forward.projection.BandColumns; the light
@@ -79,6 +86,7 @@ class BandTables:
     coefficient: np.ndarray
     component: np.ndarray
     start: np.ndarray
+    block: np.ndarray
     burst_ln_age: np.ndarray
     n_whole: int
     first_cut: int
@@ -147,12 +155,6 @@ def _moments(ingredients: Ingredients):
     return (powers * young) @ whole, (powers * ~young) @ whole
 
 
-def redshift_nodes(z_range, cell: float = CELL_LN1PZ) -> np.ndarray:
-    """Nodes uniform in ln(1 + z), not wider apart than `cell`, that cover a redshift range."""
-    low, high = np.log1p(z_range[0]), np.log1p(z_range[1])
-    return np.linspace(low, high, max(int(np.ceil((high - low) / cell)), 1) + 1)
-
-
 def build_tables(
     survey: Survey, ingredients: Ingredients, curves: list[FilterCurve], *, rest_frame: bool = False
 ) -> BandTables:
@@ -169,10 +171,14 @@ def build_tables(
     medium = _medium(ingredients, curves, seen_at)
     columns = BandColumns(curves, tests, seen_at, components.dust_law, medium, bolometric, with_lines=with_lines)
     ln1pz = redshift_nodes(z_range, REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ)
+    if not rest_frame:
+        nucleus = [agn_spectrum(wave)[None]] if components.agn != "none" else []
+        ln1pz = halved(ln1pz, near_breaks(columns, wave, np.concatenate([tests[1], *nucleus]), z_range))
+    block = blocks_of(ln1pz, CELLS)
     at = np.zeros(len(ln1pz)) if rest_frame else np.expm1(ln1pz)
     burst_from = max(int(np.searchsorted(grid.age_gyr, BURST_MIN_GYR, side="right")) - 1, 0)
     gas = gas_rows(ingredients, burst_from) if components.gas == "cloudy" else None
-    project, blocks = Projection(wave, parts, columns), Blocks(columns.bands, len(ln1pz))
+    project, blocks = Projection(wave, parts, columns), Blocks(columns.bands, block)
     for z, seen in zip(np.expm1(ln1pz), at, strict=True):
         native = project(seen)
         if with_lines:
@@ -187,6 +193,7 @@ def build_tables(
         coefficient=coefficient.reshape(len(coefficient), len(light), -1, coefficient.shape[-1]),
         component=component,
         start=start,
+        block=block,
         burst_ln_age=np.log(grid.age_gyr[burst_from:]),
         n_whole=cut_bins(ingredients, z_range)[1],
         first_cut=cut_bins(ingredients, z_range)[0],
@@ -283,7 +290,8 @@ def _table_key(survey: Survey, ingredients: Ingredients, curves, rest_frame: boo
         "redshift_range": survey.redshift_range,
         "rest_frame": rest_frame,
         "components": asdict(ingredients.components),
-        "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR, TOLERANCE, CELLS],
+        "settings": [REST_CELL_LN1PZ if rest_frame else CELL_LN1PZ, NODE_TOLERANCE, BURST_MIN_GYR, TOLERANCE, CELLS,
+                     BREAK_TOLERANCE, MOST_HALVINGS],
     }
     # where no band sees the medium, tables with it and without are the same
     if _medium(ingredients, curves, _seen_at(survey, rest_frame)) is not None:

@@ -12,19 +12,31 @@ Backward multiplies the Jacobian by the incoming vector, which the kernel can do
 computes the fluxes again, so that nothing is stored between the passes but theta and redshift.
 """
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from popcat.forward.component_tables import N_GAS_MOMENT
-from popcat.forward.compression import CELLS
 from popcat.forward.dust import LAWS
 from popcat.forward.dust_emission import power_law_share
-from popcat.forward.lookups import LN_10
+from popcat.forward.ingredients import Ingredients
+from popcat.forward.lookups import LN_10, Histories
 from popcat.forward.photometry import Photometry
 from popcat.forward.sfh_laws import FractionalLaw
-from popcat.forward.table_arrays import whole_components
+from popcat.forward.table_arrays import KernelTables, whole_components
+from popcat.forward.tables import BandTables
 from popcat.forward.torch_sfh import cell_of, make_masses
+
+
+class TablesOf(Protocol):
+    """What has band tables: a `Photometry`, or the rest frame of `popcat.forward.properties`."""
+
+    tables: BandTables
+    ingredients: Ingredients
+    histories: Histories
+    kernel_tables: KernelTables
 
 
 class TorchPhotometry(torch.nn.Module):
@@ -57,17 +69,19 @@ class TorchPhotometry(torch.nn.Module):
     universe: Tensor
     universe_step: Tensor
     to_band: Tensor
+    ln1pz: Tensor
+    block: Tensor
 
-    def __init__(self, photometry: Photometry, *, dtype: torch.dtype = torch.float32):
+    def __init__(self, photometry: TablesOf, *, dtype: torch.dtype = torch.float32):
         super().__init__()
         tables, h = photometry.kernel_tables, photometry.histories
         screen, gas, added = tables.screen, tables.gas, tables.added
         self.n_band = photometry.tables.n_band
-        self.n_cell, n_col = tables.n_cell, len(tables.band)
+        n_col = len(tables.band)
         self.n_metal, self.n_row, self.n_component = tables.coefficient.shape[1:]
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
         self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
-        self.ln1pz0, self.cell_width, self.first_all = tables.ln1pz0, tables.cell, tables.first_all
+        self.first_all = tables.first_all
         self.law, self.n_shape = LAWS[photometry.ingredients.components.dust_law], screen.n_shape
         self.at_dust, self.at_gas, self.at_emission = screen.first, gas.first, added.first_emission
         self.at_agn, self.first_gas, self.gas_bin = added.first_agn, gas.row, gas.bin
@@ -80,7 +94,8 @@ class TorchPhotometry(torch.nn.Module):
         universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "coefficient": tables.coefficient.reshape(-1, self.n_component),
-            "component": whole_components(tables),
+            "component": whole_components(tables).reshape(-1, n_col),
+            "ln1pz": tables.cells.node,
             "burst_ln_age": tables.burst_ln_age,
             "ln_node": screen.ln_node,
             "moves": screen.moves,
@@ -105,31 +120,45 @@ class TorchPhotometry(torch.nn.Module):
         }
         for name, array in arrays.items():
             self.register_buffer(name, torch.tensor(np.asarray(array), dtype=dtype))
+        self.register_buffer("block", torch.tensor(tables.cells.block))
 
     def forward(self, theta: Tensor, redshift: Tensor) -> Tensor:
         ln1pz = torch.log1p(redshift)
-        # age, d_L / ln(1 + z), integrals of the SFH bases
-        now = _interpolate(ln1pz / self.ln1pz_max * len(self.universe_step), self.universe, self.universe_step)
+        now = self.universe_at(ln1pz)
+        factor = torch.exp(theta[:, 0] * LN_10 - ln1pz - 2.0 * torch.log(1e5 * ln1pz * now[:, 1]))
+        return self.light(theta, ln1pz, now)[0] * factor[:, None]
+
+    def light(self, theta, ln1pz, now) -> tuple[Tensor, Tensor, Tensor]:
+        """Per Msun formed, at the distance of the tables: band fluxes (n, n_band), of stars and gas without dust and
+        with it in the first band (n, 2), and the luminosity (n,) that dust absorbs, zero where nothing asks for it.
+
+        now : what `universe_at` gives.
+        """
         old, young = self._light(theta, ln1pz, now[:, 0], now[:, 2:])
         old_seen, young_seen = self._transmission(theta, ln1pz)
-        seen = old * old_seen + young * young_seen
-        flux = seen @ self.to_band
+        seen, bare = old * old_seen + young * young_seen, (old + young) * (1.0 - self.step)
+        flux = stars = seen @ self.to_band
+        absorbed = torch.zeros_like(ln1pz)
         if self.first_all < len(self.step):
-            clear = ((old + young) * (1.0 - self.step))[:, self.first_all :].sum(1, keepdim=True)
+            clear = bare[:, self.first_all :].sum(1, keepdim=True)
             absorbed = clear - seen[:, self.first_all :].sum(1, keepdim=True)
             if self.at_emission >= 0:
                 flux = flux + absorbed * self._emission(theta, ln1pz)
             if self.at_agn >= 0:
                 flux = flux + clear * self._nucleus(theta, ln1pz)
-        factor = torch.exp(theta[:, 0] * LN_10 - ln1pz - 2.0 * torch.log(1e5 * ln1pz * now[:, 1]))
-        return flux * factor[:, None]
+            absorbed = absorbed[:, 0]
+        return flux, torch.stack([bare @ self.to_band[:, 0], stars[:, 0]], 1), absorbed
+
+    def universe_at(self, ln1pz) -> Tensor:
+        """Age in Gyr, d_L / ln(1 + z) in Mpc, and integrals of the SFH bases up to the age, (n, 2 + n_sfh)."""
+        return _interpolate(ln1pz / self.ln1pz_max * len(self.universe_step), self.universe, self.universe_step)
 
     def _light(self, theta, ln1pz, t_age, at_age) -> tuple[Tensor, Tensor]:
         """Light of stars (and gas) outside and inside birth clouds in every column, (n, n_col) each."""
         beta, (f_burst, t_burst) = theta[:, 1 : 1 + self.n_sfh], theta[:, 1 + self.n_sfh : 3 + self.n_sfh].T
         f_burst = torch.where(t_burst <= t_age, f_burst, 0.0)
         gamma = 10.0 ** theta[:, 3 + self.n_sfh : self.at_dust]
-        row, formed, z = self._bins(beta, gamma, t_age, at_age)
+        row, formed, z = self.bins(beta, gamma, t_age, at_age)
         mass = formed * (1.0 - f_burst)[:, None]
         old = [(row[:, self.n_young :], mass[:, self.n_young :], z[:, self.n_young :])]
         young = [(row[:, : self.n_young], mass[:, : self.n_young], z[:, : self.n_young])]
@@ -149,11 +178,12 @@ class TorchPhotometry(torch.nn.Module):
             old.append((row, torch.where(in_clouds, 0.0, mass), z))
             young.append((row, torch.where(in_clouds, mass, 0.0), z))
         rows = [[torch.cat(part, 1) for part in zip(*parts, strict=True)] for parts in (old, young)]
-        i, f = self._redshift_cell(ln1pz)
-        first = ((i // CELLS) * (CELLS + 1) + i % CELLS)[:, None] * self.n_component
+        i, f = cell_of(ln1pz, self.ln1pz)
+        block = self.block[i]
+        first = (i + block)[:, None] * self.n_component
         near = first + torch.arange(self.n_component, device=first.device)
         index, f = torch.cat([near, near + self.n_component], 1).int(), f[:, None]
-        weights = [self._weights(i // CELLS, *part) for part in rows]
+        weights = [self._weights(block, *part) for part in rows]
         old, young = (_bag(index, self.component, torch.cat([of * (1.0 - f), of * f], 1)) for of in weights)
         return old, young
 
@@ -165,7 +195,7 @@ class TorchPhotometry(torch.nn.Module):
         share = torch.stack([(1.0 - f_esc) * (1.0 - f_u), (1.0 - f_esc) * f_u, f_esc], 1)
         return row, mass[:, None] * share, z[:, None].expand(-1, 3)
 
-    def _bins(self, beta, gamma, t_age, at_age):
+    def bins(self, beta, gamma, t_age, at_age):
         """Row, formed fraction and metallicity of every time bin, (n, n_slot) each."""
         total = (beta * at_age).sum(1, keepdim=True)
         is_whole = self.edges[1:] < t_age[:, None]
@@ -180,7 +210,7 @@ class TorchPhotometry(torch.nn.Module):
         row = torch.where(slot < last, slot, torch.where(slot == last, self.n_whole + slot - self.first_cut, 0))
         middle = 0.5 * (self.edges[last[:, 0]] + t_age)
         z = gamma @ self.zh_mid if not self.in_fractions else self._bin_metallicity(gamma, t_age)
-        z = torch.where(slot == last, self._time_metallicity(gamma, middle, t_age)[:, None], z)
+        z = torch.where(slot == last, self.time_metallicity(gamma, middle, t_age)[:, None], z)
         return row, formed, z
 
     def _burst(self, t_burst, f_burst, gamma, t_age):
@@ -189,9 +219,9 @@ class TorchPhotometry(torch.nn.Module):
         i, f = cell_of(ln_t, self.burst_ln_age)
         row = self.first_burst + torch.stack([i, i + 1], 1)
         mass = f_burst[:, None] * torch.stack([1.0 - f, f], 1)
-        return row, mass, self._time_metallicity(gamma, t_burst, t_age)[:, None].expand(-1, 2)
+        return row, mass, self.time_metallicity(gamma, t_burst, t_age)[:, None].expand(-1, 2)
 
-    def _time_metallicity(self, gamma, t, t_age):
+    def time_metallicity(self, gamma, t, t_age):
         i, f = cell_of(t / t_age if self.in_fractions else t, self.zh_time)
         bases = self.zh_value[i] * (1.0 - f)[:, None] + self.zh_value[i + 1] * f[:, None]
         return (gamma * bases).sum(1)
@@ -212,15 +242,10 @@ class TorchPhotometry(torch.nn.Module):
 
     def _between(self, ln1pz, table) -> Tensor:
         """A table (n_z, ...) at the tables' redshifts, linear between: (n, ...)."""
-        i, f = self._redshift_cell(ln1pz)
+        i, f = cell_of(ln1pz, self.ln1pz)
         # a weighted embedding bag, because it keeps neither of the two for the way back
         flat = _bag(torch.stack([i, i + 1], 1).int(), table.flatten(1), torch.stack([1.0 - f, f], 1))
         return flat.reshape(-1, *table.shape[1:])
-
-    def _redshift_cell(self, ln1pz) -> tuple[Tensor, Tensor]:
-        x = (ln1pz - self.ln1pz0) / self.cell_width
-        i = x.detach().long().clamp(0, self.n_cell - 1)
-        return i, x - i
 
     def _transmission(self, theta, ln1pz) -> tuple[Tensor, Tensor]:
         """What the dust lets through of old and young stars in every column, (n, n_col) each."""
@@ -237,7 +262,7 @@ class TorchPhotometry(torch.nn.Module):
         q, u_min, gamma = theta[:, self.at_emission : self.at_emission + 3].T
         i, f = cell_of(q.clamp(self.q_pah[0], self.q_pah[-1]), self.q_pah)
         j, g = cell_of(torch.log(u_min).clamp(self.ln_u_min[0], self.ln_u_min[-1]), self.ln_u_min)
-        k, h = self._redshift_cell(ln1pz)
+        k, h = cell_of(ln1pz, self.ln1pz)
         bands, ratio = torch.zeros(2, len(q), self.n_band).to(theta), torch.zeros_like(q)
         for a, x in ((i, 1.0 - f), (i + 1, f)):
             for b, y in ((j, 1.0 - g), (j + 1, g)):

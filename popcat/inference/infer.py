@@ -77,8 +77,8 @@ def infer(
     survey: "str | Path | Survey | None" = None, draws: int = 100, seed: int = 0, certify: bool = False,
     budget_ms: float | None = None, target_ess: float | None = None, hide_redshift: bool = False,
     allow_uncalibrated: bool = False, rows_per_partition: int | None = None, client: Where = None,
-    workers: int | None = None, progress: bool = False, check: bool = False, log: str | Path | None = None,
-    performance_report: str | Path | None = None,
+    workers: int | None = None, device: str = "cpu", progress: bool = False, check: bool = False,
+    log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> "Catalog | Frame | pd.DataFrame":  # fmt: skip
     """Posteriors of every galaxy of a catalogue. A galaxy without a redshift has it inferred.
 
@@ -103,7 +103,10 @@ def infer(
     rows_per_partition : galaxies per part; by default parts of 64 MB in memory, and at least 16 of them
     client, workers : where it runs (popcat.run.client.connect): by default on the active client, in this process if it
         is little, or on a local cluster. In a script, call it under `if __name__ == "__main__":`, because local workers
-        are new processes that import the script. Where workers have the resource "GPU", only those are given parts
+        are new processes that import the script. Where workers have the resource "GPU", only those are given parts,
+        and they sample on their GPU
+    device : where other workers, and this process, sample, as torch names it: "cuda" for a GPU. Draws are the same to
+        1e-4 standard deviations
     progress, log, performance_report : a bar on stderr; files for one JSON object an event, and for Dask's own report
     check : read every byte of the source and of the parts that are there, and write damaged parts again
 
@@ -114,6 +117,8 @@ def infer(
     The whole catalogue is compared with the training set of the posterior (popcat.checks.training_check), before the
     first part: a `CatalogWarning` says what does not fit and what usually causes it. With `output` the result stays in
     the manifest: `catalog.manifest.training_check`.
+
+    What the calibration of the posterior found is in the metadata of each column: key "calibration".
 
     Raises PopcatError for a catalogue or an option that cannot work, for a posterior that has not passed its
     calibration, and at the end for parts that failed.
@@ -132,10 +137,11 @@ def infer(
     how, is_lazy = How(client, workers, progress, check, log, performance_report), is_frame(source)
     _refuse_idle(how, is_lazy=is_lazy, output=output, survey=survey, rows_per_partition=rows_per_partition)
     how.verify()
-    calibrated = require_calibrated(posterior, allow=allow_uncalibrated)
-    where, posterior = posterior_location(posterior), load_posterior(posterior)
+    standing = require_calibrated(posterior, allow=allow_uncalibrated)
+    where, posterior = posterior_location(posterior), load_posterior(posterior).to(device)
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
-    request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort)
+    request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
+                      calibration=standing.of_columns(corrected=effort is not None))  # fmt: skip
     output = None if output is None else Path(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
@@ -146,7 +152,7 @@ def infer(
     for line in given.remarks:
         warnings.warn(line, CatalogWarning, stacklevel=2)
     if output is not None:
-        return _write(given, posterior, request, output, how, calibrated)
+        return _write(given, posterior, request, output, how, standing.line)
     if is_lazy:
         meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
         return map_frame(source, infer_partition, _described(given, posterior, request)[0], meta=meta)

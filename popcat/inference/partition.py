@@ -3,8 +3,9 @@
     photometry frame -> Observation -> draws -> certified, where asked; checked, always -> quantities -> table
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -34,7 +35,7 @@ from popcat.io.reading import read_partition, seen_by, without_redshift
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.run.frames import Part
 from popcat.survey import Survey
-from popcat.timing import stage
+from popcat.timing import recorded, stage
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Request:
     """What is inferred of every part of a catalogue; small, so that it travels with each.
 
     posterior : its location, which every worker must see, and name : its hash. survey : how files are read. effort :
-    of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies.
+    of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies. device :
+    where a worker without a GPU of its own samples, as torch names it. calibration : what the metadata of columns says
+    of the posterior's calibration, by quantity.
     """
 
     posterior: str
@@ -53,6 +56,8 @@ class Request:
     hide_redshift: bool = False
     effort: Effort | None = None
     own: OwnGalaxies | None = None
+    device: str = "cpu"
+    calibration: Mapping[str, str] = field(default_factory=dict)
 
 
 OfCatalog: TypeAlias = Chunk | Sequence[Chunk] | Part | pd.DataFrame
@@ -74,11 +79,13 @@ def infer_part(part: OfCatalog, request: Request) -> pa.Table:
             f"posterior {request.posterior} changed during the run ({posterior.name[:12]}, expected "
             f"{request.name[:12]}): put the first one back, or start anew in another folder"
         )
+    posterior = posterior.to("cuda" if recorded().get("gpu") else request.device)
     with stage("read"):
         frame = read_part(part, request.survey)
         frame = without_redshift(frame) if request.hide_redshift else frame
     with stage("derive"):
-        return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own)
+        return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own,
+                           request.calibration)  # fmt: skip
 
 
 def infer_partition(part: OfCatalog, request: Request) -> pd.DataFrame:
@@ -97,12 +104,13 @@ def write_posterior_part(
 
 def infer_table(
     frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None,
-    own: OwnGalaxies | None = None,
+    own: OwnGalaxies | None = None, calibration: Mapping[str, str] = MappingProxyType({}),
 ) -> pa.Table:  # fmt: skip
     """Posteriors of a photometry frame, with units in the field metadata: columns of popcat.columns.posterior_schema.
 
     Rows without a posterior keep their photometry, a status that says why, and nulls. With an `effort` the exact
     likelihood corrects the draws; `own`, the catalogue's own galaxies, help to tell whether a band disagrees.
+    `calibration` is for the metadata of the columns.
     """
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
@@ -132,7 +140,7 @@ def infer_table(
     is_named = OBJECT_NAME in frame.columns
     if is_named:
         columns[OBJECT_NAME] = pa.array(frame[OBJECT_NAME].tolist(), pa.string())
-    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named)
+    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named, calibration=calibration)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 
@@ -141,9 +149,7 @@ def _draw(posterior: Posterior, data, n_draws: int, seed: int, effort: Effort | 
     if effort is None:
         return *posterior.quantities(data, n_draws, seed), None
     found = certify(posterior, data, n_draws, seed, effort=effort)
-    derived = posterior.forward.derive(found.theta.reshape(len(data) * n_draws, -1), found.redshift.ravel())
-    quantities = {name: values.reshape(-1, n_draws).astype(np.float32) for name, values in derived.items()}
-    return quantities, found.chi2_best, found
+    return posterior.derive(found.theta, found.redshift), found.chi2_best, found
 
 
 def certificate_columns(found: Certified | None, flags: np.ndarray, rows: np.ndarray) -> dict[str, pa.Array]:

@@ -73,10 +73,10 @@ def looks_like_magnitudes(values: np.ndarray) -> bool:
 
 
 def redshift_range(values: np.ndarray) -> tuple[float, float] | None:
-    """Most of the redshifts, rounded outward; None where the values are no redshifts.
+    """Most of the redshifts, rounded outward, never a single one; None where the values are no redshifts.
 
-    >>> redshift_range(np.linspace(0.032, 0.71, 50))
-    (0.03, 0.8)
+    >>> redshift_range(np.linspace(0.032, 0.71, 50)), redshift_range(np.full(50, 0.5))
+    ((0.03, 0.8), (0.49, 0.6))
     """
     seen = values[values > 0]
     if len(seen) < 2:
@@ -84,7 +84,8 @@ def redshift_range(values: np.ndarray) -> tuple[float, float] | None:
     low, high = np.percentile(seen, [0.5, 99.5])
     if high > _MAX_REDSHIFT:
         return None
-    return max(0.001, _floor(low, 0.01)), max(_ceil(high, 0.1), 0.1)
+    low, high = max(0.001, _floor(low, 0.01)), max(_ceil(high, 0.1), 0.1)
+    return (low, high) if low < high else (round(low - 0.01, 3), min(round(high + 0.1, 3), _MAX_REDSHIFT))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ The counts are of every row, which is streamed once.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from popcat import plots
 from popcat.catalog.queries import Catalog
 from popcat.catalog.training_check import TrainingCheck
-from popcat.checks.ranks import coverage
+from popcat.checks.calibration_result import Calibration
 from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, NOT_CLEAN, flag_counts
 from popcat.pages.galaxies import scalar_columns, to_frame
 
@@ -100,42 +100,43 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class RunBadge:
-    """One test of a trained posterior's calibration against its limits."""
+    """One test of a trained posterior's calibration.
+
+    ks, worst : the largest distance of a column that refuses, and that column. derived : derived columns that failed.
+    """
 
     name: str
     meaning: str
     passed: bool
     worst: str
     ks: float
-    ks_limit: float
     tarp: float
-    tarp_limit: float
     outside_prior: int
     coverage: tuple[float, float]
+    derived: list[str]
 
 
-def run_badges(calibration: Mapping, parameters: Sequence[str]) -> list[RunBadge]:
-    """Pass or fail of each test, by its limits: KS of every parameter and of the redshift, TARP, prior."""
-    limits = calibration.get("limits")
-    if limits is None:
-        return []
-    tested = (*parameters, "redshift")
-    badges = []
-    for name, run in calibration["runs"].items():
-        ks = {q: run["ks"][q] for q in tested if q in run["ks"]}
+def run_badges(calibration: Calibration) -> list[RunBadge]:
+    """Pass or fail of each test, as the calibration says."""
+    badges, refusing = [], {name for name, one in calibration.columns.items() if one.refuses}
+    for name, run in calibration.runs.items():
+        ks = {q: distance for q, distance in run.ks.items() if q in refusing}
         worst = max(ks, key=ks.__getitem__)
-        tarp, outside = run["tarp_max_deviation"], run["outside_prior"]
-        passed = ks[worst] <= limits["ks"] and tarp <= limits["tarp"] and not outside
-        inside = [run["coverage_68"][q] for q in ks]
-        badges.append(RunBadge(name, RUN_MEANING.get(name, name), passed, worst, ks[worst], limits["ks"], tarp,
-                               limits["tarp"], outside, (min(inside), max(inside))))  # fmt: skip
+        failures, derived = calibration.failures_of(name)
+        inside = run.coverage_68.values()
+        badges.append(
+            RunBadge(name, RUN_MEANING.get(name, name), not failures, worst, ks[worst], run.tarp_max_deviation,
+                     run.outside_prior, (min(inside), max(inside)), derived)
+        )  # fmt: skip
     return badges
 
 
-def diagnostics(counts: Counts, calibration: Mapping | None, badges: Sequence[RunBadge], *,
-                reweighted: bool = False, training_check: TrainingCheck | None = None) -> list[Diagnostic]:
+def diagnostics(
+    counts: Counts, calibration: Calibration | None, *, reweighted: bool = False,
+    training_check: TrainingCheck | None = None,
+) -> list[Diagnostic]:  # fmt: skip
     """What to trust, most important first: a catalogue that does not fit the training comes before all."""
-    found = [_calibration(calibration, badges), _checks(counts)]
+    found = [_calibration(calibration, corrected=bool(counts.corrected)), _checks(counts)]
     if training_check is not None:
         found.insert(0 if not training_check.fits else 1, _training(training_check))
     if counts.certified is not None:
@@ -152,20 +153,29 @@ def diagnostics(counts: Counts, calibration: Mapping | None, badges: Sequence[Ru
     return found
 
 
-def _calibration(calibration, badges) -> Diagnostic:
+def _calibration(calibration: Calibration | None, *, corrected: bool) -> Diagnostic:
     if calibration is None:
         return Diagnostic("warn", "No calibration", "It is not known whether the intervals contain the truth as often "
                           "as they claim. To test that on mock galaxies:", "popcat calibrate --posterior")  # fmt: skip
-    if not badges:
-        return Diagnostic("note", "Calibration", "Tested on mock galaxies: see Calibration below.")
-    passed = sum(badge.passed for badge in badges)
-    inside = [edge for badge in badges for edge in badge.coverage]
-    text = (f"{calibration['n']:,} mock galaxies with known truth were inferred in {len(badges)} ways: {passed} "
-            f"passed. Intervals that should contain 68% of the truths contain {min(inside):.0%} to "
-            f"{max(inside):.0%}.")  # fmt: skip
-    if passed < len(badges):
-        return Diagnostic("fail", "The trained posterior failed its calibration",
-                          f"{text} Do not use these posteriors: {'; '.join(calibration['failures'][:3])}.")
+    low, high, farthest = calibration.coverage_range
+    runs, derived = calibration.runs, calibration.derived_failures
+    good = sum(not calibration.failures_of(name)[0] for name in runs)
+    text = (f"{calibration.n:,} mock galaxies with known truth were inferred in {len(runs)} ways: {good} passed. "
+            f"Over all {len(calibration.columns)} columns, intervals that should contain 68% of the truths contain "
+            f"{low:.0%} to {high:.0%}. The farthest is {farthest}.")  # fmt: skip
+    text += f" {calibration.too_few[:1].upper()}{calibration.too_few[1:]}." if calibration.too_few else ""
+    named = ", ".join(derived)
+    if derived:
+        numbers = "; ".join(f"{name}: {calibration.columns[name].numbers}" for name in derived)
+        text += f" Derived columns that failed: {numbers}."
+    text += " That is of the draws before the correction by importance sampling." if corrected else ""
+    if not calibration.passed:
+        also = f", and so did the columns {named}" if derived else ""
+        return Diagnostic("fail", f"The trained posterior failed its calibration{also}",
+                          f"{text} Do not use these posteriors: {'; '.join(calibration.failures[:3])}.")
+    if derived:
+        return Diagnostic("warn", f"The trained posterior passed its calibration, but these columns failed: {named}",
+                          text)  # fmt: skip
     return Diagnostic("pass", "The trained posterior passed its calibration", text)
 
 
@@ -205,19 +215,15 @@ def _certificates(counts: Counts) -> Diagnostic:
     return Diagnostic(level, f"{share:.1%} of the posteriors are certified", text)
 
 
-def calibration_panels(calibration: Mapping) -> dict:
-    """Rows of the KS table (name, distance, 99% limit, coverage of the 68% interval, pass) and the figures."""
-    ranks = {name: np.asarray(values, dtype=float) for name, values in calibration["ranks"].items()}
-    rows = []
-    for name, values in ranks.items():
-        # Kolmogorov's law: a uniform sample of n exceeds 1.63 / sqrt(n) in 1% of cases.
-        limit = 1.63 / np.sqrt(len(values))
-        rows.append((name, calibration["ks"][name], limit, coverage(values), calibration["ks"][name] <= limit))
-    history = calibration.get("history")
-    figures = {"pp": plots.pp_curves(ranks, calibration["ks"]), "ranks": plots.rank_histograms(ranks),
-               "loss": plots.loss_curve(history) if history else None}  # fmt: skip
-    return {"rows": rows, "mocks": max(map(len, ranks.values())), "passed": sum(row[-1] for row in rows),
-            "figures": {name: figure and plots.figure_to_data_uri(figure) for name, figure in figures.items()}}
+def calibration_panels(calibration: Calibration) -> dict:
+    """Rows of the table (column, its verdict, worst KS and coverage of all runs) and the figures of the first run."""
+    run, first = next(iter(calibration.ranks)), calibration.first
+    ranks = {name: np.asarray(values, dtype=float) for name, values in calibration.ranks[run].items()}
+    figures = {"pp": plots.pp_curves(ranks, first.ks, calibration.held["ks"]), "ranks": plots.rank_histograms(ranks)}
+    return {"columns": calibration.columns, "passed": sum(one.passed for one in calibration.columns.values()),
+            "limits": calibration.limits, "held": calibration.held, "too_few": calibration.too_few,
+            "mocks": calibration.n, "meaning": RUN_MEANING.get(run, run),
+            "figures": {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}}  # fmt: skip
 
 
 STATUS_MEANING = {

@@ -8,7 +8,7 @@ import numpy as np
 from popcat import plots
 from popcat.catalog.manifest import CatalogManifest
 from popcat.catalog.queries import Catalog, open_catalog
-from popcat.checks.calibration import Calibration, read_calibration
+from popcat.checks.calibration_result import Calibration, read_calibration
 from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.forward.filters import load_curves
@@ -70,16 +70,9 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
         catalog, Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
-        calibration=_shown(found),
+        calibration=found,
         sections=[] if crosscheck is None else [crosscheck_section(crosscheck)],
     )  # fmt: skip
-
-
-def _shown(found: Calibration | None) -> dict | None:
-    """What the page shows of a calibration: its runs, and ranks and distances of the first."""
-    if found is None:
-        return None
-    return found.model_dump() | {"n": found.n, "ks": found.first.ks, "ranks": found.ranks[next(iter(found.runs))]}
 
 
 def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
@@ -103,7 +96,7 @@ SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr")
 
 def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
                  spectrum: Callable | None = None, galaxies: Sequence[int | str] | None = None,
-                 calibration: Mapping | None = None, galaxy_model: GalaxyModel | None = None,
+                 calibration: Calibration | None = None, galaxy_model: GalaxyModel | None = None,
                  sections: Sequence[Mapping] = (), title: str | None = None) -> Path:
     """Write one self-contained HTML page about a posterior catalogue.
 
@@ -111,8 +104,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     forward: theta (n, d), redshift (n,) -> flux (n, n_band) in nMgy.
     spectrum: theta (n, d), redshift (n,) -> wave_aa (n_wave,) observed, f_nu (n, n_wave) in nMgy.
     galaxies: identifiers of those to show in full; None picks a star-forming, a quiescent and a badly fitted one.
-    calibration: "ranks" {name: (n_mock,)} of the truth in [0, 1], "ks" {name: distance}, and optionally "history", a
-    list of dicts with epoch, train, validation, and what `popcat calibrate` found: "limits", "failures", "n", "runs".
+    calibration: of the trained posterior, with its ranks.
     galaxy_model: that of the catalogue, by default `GalaxyModel()`.
     sections: further parts of the page, each a dict with title, text, and optionally rows (the first is the header)
     and figures, a list of (data URI, caption). title: of the page, by default the folder's name.
@@ -138,7 +130,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     others = read_galaxies(near, [item for item in choice.why if item not in first], survey, galaxy_model)
     records = panel_records([*in_full, *others], choice, drawing)
     provenance = _provenance(catalog)
-    badges = [] if calibration is None else run_badges(calibration, tuple(drawing.parameters))
+    badges = [] if calibration is None else run_badges(calibration)
     manifest = catalog.manifest if isinstance(catalog.manifest, CatalogManifest) else None
     reweighted = manifest is not None and manifest.prior is not None
     return write_page(
@@ -147,7 +139,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
         details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
         shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,
         shown_quantities=SHOWN, diagnostics=diagnostics(
-            counts, calibration, badges, reweighted=reweighted,
+            counts, calibration, reweighted=reweighted,
             training_check=None if manifest is None else manifest.training_check),
         status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],

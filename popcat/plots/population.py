@@ -234,8 +234,8 @@ def _histogram(values, edges):
 
 
 @styled
-def pp_curves(ranks: Mapping[str, np.ndarray], ks: Mapping[str, float]) -> Figure:
-    """Fraction of mocks whose truth ranks below r, against r, with the 95% band of Kolmogorov and Smirnov.
+def pp_curves(ranks: Mapping[str, np.ndarray], ks: Mapping[str, float], limit: float) -> Figure:
+    """Fraction of mocks whose truth ranks below r, against r, with a band as wide as the limit of the KS distance.
 
     ranks: of the truth among the draws, in [0, 1], (n_mock,) for each name; ks: the distance of each name.
     The right panel shows the difference from the diagonal, where small errors show.
@@ -247,10 +247,9 @@ def pp_curves(ranks: Mapping[str, np.ndarray], ks: Mapping[str, float]) -> Figur
         style = {"color": PALETTE[order % 8], "ls": ("-", "--", ":")[order // 8 % 3], "lw": 1.4}
         ax.plot(x, y, label=f"{name}  {ks[name]:.3f}" if name in ks else name, **style)
         difference.plot(x, y - x, **style)
-    band = stats.kstwobign.isf(0.05) / np.sqrt(min(len(values) for values in ranks.values()))
     diagonal = np.array([0.0, 1.0])
     for panel, line in ((ax, diagonal), (difference, 0 * diagonal)):
-        panel.fill_between(diagonal, line - band, line + band, color=GREY, alpha=0.25, lw=0, zorder=0)
+        panel.fill_between(diagonal, line - limit, line + limit, color=GREY, alpha=0.25, lw=0, zorder=0)
         panel.plot(diagonal, line, color=INK, lw=0.8)
         panel.set(xlim=(0, 1), xlabel="Rank of the truth among the draws")
     ax.set(ylim=(0, 1), ylabel="Fraction of mocks below", aspect="equal")

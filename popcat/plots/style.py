@@ -56,10 +56,20 @@ def figure_to_data_uri(fig: Figure) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def save_figure(fig: Figure, path: "str | Path | io.BytesIO") -> None:
-    """Write a figure to a file, whose suffix names the format (png, pdf, svg); PNG into a buffer."""
+def save_figure(fig: Figure, path: "str | Path | io.BytesIO", *, small: bool = False) -> None:
+    """Write a figure to a file, whose suffix names the format (png, pdf, svg); PNG into a buffer.
+
+    `small`: a PNG of 100 dots per inch and 64 colours, a quarter of the bytes or less.
+    """
     with matplotlib.rc_context(STYLE):
-        fig.savefig(path)
+        if not small:
+            fig.savefig(path)
+            return
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        fig.savefig(buffer, dpi=100)
+        Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, "png", optimize=True)
 
 
 def overlaid_corner_plot(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from popcat.distributions import NORMAL, Law
+from popcat.distributions import Law
 from popcat.flows import splines
 from popcat.flows.architecture import Architecture, architecture_for, build_flow
 from popcat.forward.noise import LN_ERR_BINS, LN_FLUX_BINS, Noise, noise_from_counts
@@ -24,8 +24,8 @@ from popcat.forward.photometry import Photometry
 from popcat.forward.torch_photometry import TorchPhotometry, differentiable_flux
 from popcat.population.cuts import Cuts
 from popcat.population.settings import PopulationSettings
+from popcat.posterior.torch_law import law_value, parameters_of
 from popcat.prior import Prior
-from popcat.simplex import WEIGHTS, Ratios, log_odds
 from popcat.survey import Survey
 
 W_MAX = 5.0
@@ -51,17 +51,9 @@ class Space:
 
     def parameters(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """theta (n, n_parameter) and redshift (n,) of x, differentiable, in x's type."""
-        column: dict[str, torch.Tensor] = {}
-        for name, where in self.prior.blocks():
-            if name == WEIGHTS:
-                column |= dict(zip(self.prior.weights.names, self._weights(x[:, where]), strict=True))
-            else:
-                column[name] = _value(self.prior.laws[name], x[:, where.start])
-        column |= {name: torch.full_like(x[:, 0], value) for name, value in self.prior.fixed.items()}
-        column |= {name: tie.factor * column[tie.to] + tie.offset for name, tie in self.prior.tied.items()}
         law = self._redshift
-        redshift = _value(law, x[:, -1])
-        return torch.stack([column[name] for name in self.prior.names], 1), redshift.clamp(law.low, law.high)
+        redshift = law_value(law, x[:, -1])
+        return parameters_of(self.prior, x[:, :-1]), redshift.clamp(law.low, law.high)
 
     @property
     def _redshift(self) -> Law:
@@ -78,40 +70,6 @@ class Space:
         w = self.prior.to_unconstrained(np.asarray(theta, dtype=float))
         x = np.column_stack([w, ndtri(np.clip(u, _EDGE, 1.0 - _EDGE))])
         return np.clip(x, -W_MAX, W_MAX).astype(np.float32)
-
-    def _weights(self, w: torch.Tensor) -> list[torch.Tensor]:
-        """SFH weights on the simplex: by their ratios, or by fractions of a stick.
-
-        Where a fraction is Beta(1, b), (1 - u)^(1 / b) of the stick is left after it.
-        """
-        weights = self.prior.weights
-        if isinstance(weights, Ratios):
-            steps = torch.cumsum(torch.stack([_value(weights.law, column) for column in w.T], 1), 1)
-            log_weight = torch.cat([torch.zeros_like(w[:, :1]), -steps], 1) * float(np.log(10.0))
-            return list(torch.softmax(log_weight, 1).T)
-        left, columns = torch.ones_like(w[:, 0]), []
-        for i, (a, b) in enumerate(zip(weights.a, weights.b, strict=True)):
-            if a == 1.0:
-                ln_after = torch.special.log_ndtr(-w[:, i]) / b
-            else:
-                ln_after = torch.nn.functional.logsigmoid(-_between(w[:, i], NORMAL, log_odds(a, b)))
-            columns.append(left * -torch.expm1(ln_after))
-            left = left * torch.exp(ln_after)
-        return [*columns, left]
-
-
-def _value(law: Law, w: torch.Tensor) -> torch.Tensor:
-    """Values of a parameter at standard normal numbers w (n,): `law.from_unit`, differentiable."""
-    if law.is_uniform:
-        return law.low + (law.high - law.low) * torch.special.ndtr(w)
-    return _between(w, *law.quantiles)
-
-
-def _between(x: torch.Tensor, nodes: np.ndarray, values: np.ndarray) -> torch.Tensor:
-    """Linear between equidistant nodes, constant beyond."""
-    at, value = (x - nodes[0]) / (nodes[1] - nodes[0]), torch.as_tensor(values).to(x)
-    i = at.detach().long().clamp(0, len(nodes) - 2)
-    return value[i] + (at - i).clamp(0.0, 1.0) * (value[i + 1] - value[i])
 
 
 def log_standard_normal(x: torch.Tensor) -> torch.Tensor:

@@ -20,16 +20,14 @@ import numba
 import numpy as np
 
 from popcat.distributions import Law
-from popcat.forward.properties import Forward
-from popcat.galaxies import Observation, chi2_of, log_norm, observed
+from popcat.galaxies import Observation, log_norm, observed
 from popcat.posterior.features import invert_density
-from popcat.prior import Prior
 
 _N_PRIOR = 1024
 # Nodes of a draw's density: equidistant in ln M below one standard error, where the likelihood is flat, and in M above.
-_N_FLAT, _N_PEAK = 24, 56
-# The density is followed down to exp(-_DEPTH) of its maximum.
-_DEPTH = 16.0
+N_FLAT, N_PEAK = 24, 56
+# The density is followed down to exp(-DEPTH) of its maximum.
+DEPTH = 16.0
 _LN_10 = float(np.log(10.0))
 
 
@@ -38,7 +36,7 @@ class Draws:
     """Posterior draws of n galaxies, and what importance weights need.
 
     theta : (n, k, n_parameter) float64, inside the prior. redshift : (n, k).
-    flux : (n, k, n_band) nMgy, their model fluxes. chi2 : (n, k) over the observed bands.
+    chi2 : (n, k) over the observed bands.
     log_q : (n, k) ln q(w, z | photometry) of the flow's coordinates w and, where it is not given, the redshift.
     log_prior : (n, k) ln p(w, z), times the likelihood of a measured redshift.
     log_likelihood : (n, k) of the photometry; averaged over the mass where the flow leaves that to its own law.
@@ -46,7 +44,6 @@ class Draws:
 
     theta: np.ndarray
     redshift: np.ndarray
-    flux: np.ndarray
     chi2: np.ndarray
     log_q: np.ndarray
     log_prior: np.ndarray
@@ -56,28 +53,6 @@ class Draws:
     def log_weight(self) -> np.ndarray:
         """ln of the importance weights, (n, k)."""
         return self.log_likelihood + self.log_prior - self.log_q
-
-
-def draws_of(
-    forward: Forward, prior: Prior, data: Observation, redshift: np.ndarray, w: np.ndarray, mass_law: Law | None,
-    masses: np.ndarray | None, log_q: np.ndarray, log_prior: np.ndarray,
-) -> Draws:  # fmt: skip
-    """The draws of n galaxies whose unconstrained coordinates are w (n k, d), at redshift (n, k).
-
-    mass_law : the law of log10 M where the mass is not among the coordinates, or None. masses : (n, k) uniform numbers
-    that become masses; without any, all are 1/2. log_q, log_prior : (n, k) of w and redshift.
-    """
-    if mass_law is not None:
-        w = np.column_stack([np.zeros(len(w)), w])  # theta has one mass, the prior's median
-    theta = prior.from_unconstrained(w)
-    flux = forward.flux(theta, redshift.ravel()).reshape(*redshift.shape, data.flux.shape[1])
-    theta = theta.reshape(*redshift.shape, theta.shape[1])
-    if mass_law is None:
-        chi2 = chi2_of(flux, data)
-        return Draws(theta, redshift, flux, chi2, log_q, log_prior, -0.5 * chi2 - log_norm(data)[:, None])
-    numbers, median = np.full(redshift.shape, 0.5) if masses is None else masses, float(mass_law.from_unit(0.5))
-    theta[..., 0], log_l, chi2 = draw_mass(flux, median, data, mass_law, numbers)
-    return Draws(theta, redshift, flux, chi2, log_q, log_prior, log_l)
 
 
 def prior_nodes(law: Law) -> np.ndarray:
@@ -112,7 +87,7 @@ def draw_mass(
 def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, uniform, out, log_l, chi2):
     """Masses are in units of 10^log_mass within."""
     n, k, n_band = model.shape
-    value, below = np.empty((2, _N_PEAK + 1)), np.empty((2, _N_PEAK + 1))
+    value, below = np.empty((2, N_PEAK + 1)), np.empty((2, N_PEAK + 1))
     least, most = 10.0 ** (low - log_mass), 10.0 ** (high - log_mass)
     for i in range(n):
         for j in range(k):
@@ -131,12 +106,12 @@ def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, uniform, ou
             reach = np.inf
             if precision > 0.0:
                 away = abs(top - best)
-                reach = 2.0 * _DEPTH / precision / (away + np.sqrt(away * away + 2.0 * _DEPTH / precision))
+                reach = 2.0 * DEPTH / precision / (away + np.sqrt(away * away + 2.0 * DEPTH / precision))
             start, stop = max(least, top - reach), min(most, top + reach)
             knee = stop
             if precision > 0.0:
                 knee = min(max(min(1.0 / np.sqrt(precision), 0.2 * stop), start), stop)
-            n_flat, n_peak = (_N_FLAT if knee > start else 0), (_N_PEAK if stop > knee else 0)
+            n_flat, n_peak = (N_FLAT if knee > start else 0), (N_PEAK if stop > knee else 0)
             flat = np.log(knee / start) / max(n_flat, 1)
             peak = (stop - knee) / max(n_peak, 1)
             for s in range(n_flat + 1):

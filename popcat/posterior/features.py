@@ -70,6 +70,20 @@ class Features:
             white[rows] = deviation[rows] @ self._transform(pattern)
         return np.column_stack([white, (~seen).astype(np.float32)])
 
+    def by_redshift(self, flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features as a function of the redshift, which they are linear in: (n, n_features) where redshift and distance
+        modulus are at their means, and (n, 2, n_features) for each by which one of them is above it; float64.
+        """
+        seen = observed(np.asarray(flux, dtype=float), np.asarray(flux_err, dtype=float))
+        slope = np.zeros((len(seen), 2, self.n_features))
+        for pattern in np.unique(seen, axis=0):
+            slope[np.all(seen == pattern, axis=1), :, : len(self.mean)] = self._transform(pattern)[-2:]
+        return self(flux, flux_err, np.full(len(seen), self.mean[-2])) - self._away(self.mean[-2]) * slope[:, 1], slope
+
+    def _away(self, redshift: float) -> float:
+        """How far the distance modulus of a redshift is above the mean."""
+        return float(cosmology_table(self.cosmology).distance_modulus(redshift) - self.mean[-1])
+
     def _transform(self, bands: np.ndarray) -> np.ndarray:
         """Matrix (n_raw, n_raw) from deviations, zero where missing, to whitened features: fill in, then whiten."""
         key = bands.tobytes()
@@ -167,7 +181,7 @@ def random_masks(
 
 
 # Nodes on which q times the Gaussian is tabulated, over this many standard deviations to each side.
-_FINE, _REACH = 512, 6.0
+N_FINE, REACH = 512, 6.0
 
 
 def draw_redshift(
@@ -192,16 +206,16 @@ def draw_redshift(
 def _draw(density, low, high, z_obs, sigma, uniform, z, log_q):
     n_bins = density.shape[1] - 1
     width = (high - low) / n_bins
-    value, below = np.empty(max(n_bins, _FINE) + 1), np.empty(max(n_bins, _FINE) + 1)
+    value, below = np.empty(max(n_bins, N_FINE) + 1), np.empty(max(n_bins, N_FINE) + 1)
     for i in range(len(density)):
         if np.isnan(z_obs[i]):
             start, step, n = low, width, n_bins
             for j in range(n + 1):
                 value[j] = density[i, j]
         else:
-            start = max(low, z_obs[i] - _REACH * sigma[i])
-            stop = max(min(high, z_obs[i] + _REACH * sigma[i]), start)
-            n, step = _FINE, (stop - start) / _FINE
+            start = max(low, z_obs[i] - REACH * sigma[i])
+            stop = max(min(high, z_obs[i] + REACH * sigma[i]), start)
+            n, step = N_FINE, (stop - start) / N_FINE
             for j in range(n + 1):
                 at = start + j * step
                 x = min(max((at - low) / width, 0.0), n_bins - 1e-9)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -23,26 +23,26 @@ import numpy as np
 import pydantic
 import torch
 
-from popcat import rng
 from popcat.columns import quantity_fields
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import read_small, require_sha256, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
-from popcat.flows.sampler import Mixture, Sampler, make_sampler, one_thread
+from popcat.flows.sampler import Mixture, Sampler, make_sampler
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
-from popcat.posterior.draws import Draws, draws_of
-from popcat.posterior.features import Features, draw_redshift
+from popcat.posterior.draws import Draws
+from popcat.posterior.features import Features
+from popcat.posterior.on_cpu import OnCPU
+from popcat.posterior.on_device import OnDevice
 from popcat.posterior.support import Support, support_from_file, support_to_bytes
-from popcat.prior import MASS, Prior, make_prior
+from popcat.prior import Prior, make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 from popcat.timing import stage
-from popcat.units import LN_2PI
 
 _FORMAT = 4
 _READ_FORMATS = (2, 3, 4)
@@ -51,7 +51,7 @@ _MAX_LOADED = 4
 _MOST_BYTES = 50_000_000
 """Of a description, which may hold filter curves."""
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
-_BATCH_DRAWS = 200_000
+_BATCH_DRAWS, _DEVICE_DRAWS = 200_000, 2_000_000
 
 
 class _Description(pydantic.BaseModel):
@@ -84,6 +84,7 @@ class Posterior(Displayed):
     provenance : versions, seeds, library, grid hash, validation log-probability
     draws_mass : whether the mass is no coordinate of the flows and drawn from its own law
     name : SHA-256 of its description
+    device : where it samples, as torch names it
     """
 
     survey: Survey
@@ -98,6 +99,7 @@ class Posterior(Displayed):
     provenance: dict
     draws_mass: bool = True
     name: str = ""
+    device: str = "cpu"
 
     def _title(self) -> str:
         return f"Posterior {self.name[:8]} of survey {self.survey.name}".replace("  ", " ")
@@ -128,9 +130,25 @@ class Posterior(Displayed):
     def sampler(self) -> Sampler | Mixture:
         return make_sampler(self.flows)
 
+    def to(self, device: str) -> "Posterior":
+        """The same posterior, which samples on a device: "cpu", or "cuda" for a GPU; its draws are the same.
+
+        Raises PopcatError if torch has no such device here.
+        """
+        if device != "cpu" and not torch.get_device_module(device).is_available():
+            raise PopcatError(f'no device "{device}" that torch can use here: `popcat doctor` says what there is')
+        if device not in self._elsewhere:
+            self._elsewhere[device] = replace(self, device=device)
+        return self._elsewhere[device]
+
     @cached_property
-    def _first_sampler(self) -> Sampler:
-        return self.sampler if isinstance(self.sampler, Sampler) else Sampler(self.flows[0])
+    def _elsewhere(self) -> "dict[str, Posterior]":
+        return {self.device: self}
+
+    @cached_property
+    def placed(self) -> "OnCPU | OnDevice":
+        """What samples, where it does."""
+        return OnCPU(self) if self.device == "cpu" else OnDevice(self, self.device)
 
     @cached_property
     def forward(self) -> Forward:
@@ -152,54 +170,36 @@ class Posterior(Displayed):
         The noise of draw k of a galaxy depends on (seed, object_id, k) alone, so a galaxy's draws are the same in any
         catalogue and any partition to within float32 rounding (about 1e-5 standard deviations).
         """
-        object_id, width = np.asarray(data.object_id), self.n_coordinates
-        normals = rng.normal(seed, rng.STREAM_FLOW, object_id, n_draws * width).reshape(-1, n_draws, width)
-        uniforms = rng.uniform(seed, rng.STREAM_REDSHIFT, object_id, n_draws)
-        masses = rng.uniform(seed, rng.STREAM_MASS, object_id, n_draws) if self.draws_mass else None
-        return self.transform(data, normals, uniforms, masses, self._member_numbers(seed, object_id, n_draws))
+        return self.placed.sample(data, n_draws, seed)
 
     def transform(self, data: Observation, normals: np.ndarray, uniforms: np.ndarray,
-                  masses: "np.ndarray | None" = None, member: "torch.Tensor | None" = None) -> Draws:  # fmt: skip
+                  masses: "np.ndarray | None" = None) -> Draws:  # fmt: skip
         """The draws that given random numbers make: standard normal ones (n, k, n_coordinates) and uniform ones (n, k).
 
         The first uniform ones become redshifts where none is given exactly, the second masses where those are drawn
-        from their own law (without any: the median). `member` (n, k), uniform too, chooses among the flows of an
-        ensemble; without it all draws, and q, are of the first flow. Then each galaxy's map is one to one and smooth,
-        and takes these distributions to q.
+        from their own law (without any: the median). All draws, and q, are of the first flow, so that each galaxy's map
+        is one to one and smooth, and takes these distributions to q.
         """
-        width, is_free = self.n_coordinates, data.is_free
-        z = np.repeat(np.asarray(data.redshift, dtype=float)[:, None], normals.shape[1], axis=1)
-        log_q, log_prior = np.zeros(z.shape), np.zeros(z.shape)
-        exact, free = np.flatnonzero(~is_free), np.flatnonzero(is_free)
-        with one_thread():
-            if len(free):
-                z[free], log_q[free], log_prior[free] = self._redshifts(data[free], uniforms[free])
-            noise = torch.from_numpy(normals.astype(np.float32))
-            w = torch.empty_like(noise)
-            for rows, once in ((exact, True), (free, False)):
-                if len(rows):
-                    chosen = None if member is None else member[rows]
-                    w[rows], q = self._conditioned(data[rows], z[rows], noise[rows], chosen, once)
-                    log_q[rows] += q.numpy()
-        flat = w.reshape(-1, width).double().numpy()
-        log_prior += -0.5 * np.sum(flat**2, axis=1).reshape(z.shape) - 0.5 * width * LN_2PI
-        law = self.prior.laws[MASS] if self.draws_mass else None
-        return draws_of(self.forward, self.prior, data, z, flat, law, masses, log_q, log_prior)
+        return self.placed.of_numbers(data, normals, uniforms, masses)
+
+    def derive(self, theta: np.ndarray, redshift: np.ndarray) -> dict[str, np.ndarray]:
+        """Every quantity by name, each (n, k) float32, of draws theta (n, k, d) at redshift (n, k)."""
+        found = self.placed.derive(theta.reshape(-1, theta.shape[-1]), redshift.ravel())
+        return {name: values.reshape(redshift.shape).astype(np.float32) for name, values in found.items()}
 
     def quantities(self, data: Observation, n_draws: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws of every quantity, {name: (n, n_draws) float32}, and chi2 of the best draw, (n,); in bounded memory."""
         names, chi2 = quantity_fields(self.survey, self.galaxy_model), np.empty(len(data))
         out = {name: np.empty((len(data), n_draws), dtype=np.float32) for name in names}
-        step = max(_BATCH_DRAWS // n_draws, 1)
+        step = max((_BATCH_DRAWS if self.device == "cpu" else _DEVICE_DRAWS) // n_draws, 1)
         for start in range(0, len(data), step):
             part = slice(start, start + step)
             some = data[part]
             with stage("sample"):
                 draws = self.sample(some, n_draws, seed)
-            theta, z = draws.theta.reshape(-1, draws.theta.shape[2]), draws.redshift.ravel()
             chi2[part] = draws.chi2.min(axis=1)
-            for name, values in self.forward.derive(theta, z).items():
-                out[name][part] = values.reshape(-1, n_draws)
+            for name, values in self.derive(draws.theta, draws.redshift).items():
+                out[name][part] = values
         return out, chi2
 
     def redshift_nodes(self, flux: np.ndarray, flux_err: np.ndarray) -> np.ndarray:
@@ -207,34 +207,6 @@ class Posterior(Displayed):
         context = torch.from_numpy(self.redshift_features(flux, flux_err))
         with torch.no_grad():
             return self.redshift_density.log_nodes(context).numpy()
-
-    def _redshifts(self, data: Observation, uniform):
-        """Redshifts (n, k), ln q and ln prior of them, times the likelihood of a measured one."""
-        bounds, z_obs = self.survey.redshift_range, np.asarray(data.redshift, dtype=float)
-        sigma = np.where(np.isnan(z_obs), np.nan, data.redshift_err)
-        z, log_q = draw_redshift(self.redshift_nodes(data.flux, data.flux_err), bounds, z_obs, sigma, uniform)
-        with np.errstate(invalid="ignore"):
-            measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * LN_2PI
-        log_prior = self.prior.redshift_law(bounds).log_density(z)
-        return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) + log_prior
-
-    def _member_numbers(self, seed, object_id, n_draws) -> torch.Tensor:
-        """Uniform numbers (n, n_draws) that choose each draw's member of the mixture; zeros if there is but one."""
-        if len(self.flows) == 1:
-            return torch.zeros(len(object_id), n_draws, dtype=torch.float64)
-        return torch.from_numpy(rng.uniform(seed, rng.STREAM_MEMBER, object_id, n_draws))
-
-    def _conditioned(self, data: Observation, z, noise, member, once: bool):
-        """w and ln q(w | x, z). `once`: all draws of a galaxy share its redshift, and so its context."""
-        sampler = self._first_sampler if member is None else self.sampler
-        if once:
-            return sampler.transform(noise, torch.from_numpy(self.features(data.flux, data.flux_err, z[:, 0])), member)
-        n, k, _ = noise.shape
-        flux, flux_err = (np.repeat(values, k, axis=0) for values in (data.flux, data.flux_err))
-        flat = None if member is None else member.reshape(n * k, 1)
-        context = torch.from_numpy(self.features(flux, flux_err, z.ravel()))
-        w, q = sampler.transform(noise.reshape(n * k, 1, -1), context, flat)
-        return w.reshape(noise.shape), q.reshape(n, k)
 
 
 def save_posterior(posterior: Posterior, folder: "str | Path") -> str:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from popcat.errors import OutputError, PopcatError
 from popcat.files import write_json_atomic
@@ -25,6 +26,8 @@ from popcat.run.memory import Memory
 from popcat.run.outcome import Here, Outcome
 
 _LINE_EVERY_S = 60.0
+More: TypeAlias = Callable[[dict[int, Outcome]], tuple[Sequence[tuple], Sequence[int]]]
+"""From the outcomes so far to further jobs, and the size of each."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class How:
 def run(
     task: Callable, jobs: dict[int, tuple], *, verb: str, how: How | None = None, sizes: Sequence[int] | None = None,
     unit: str = "galaxies", noun: str = "part", seconds: float = math.inf, memory: tuple[int, int] | None = None,
-    summary: Path | None = None,
+    summary: Path | None = None, more: More | None = None,
 ) -> dict[int, Outcome]:  # fmt: skip
     """task(*jobs[i]) for every i, a bounded window at a time: the outcomes by i, in order.
 
@@ -77,6 +80,8 @@ def run(
     seconds : what the jobs take on one core, about; work that is shorter than workers take to start runs here
     memory : bytes that a worker needs whatever it does, and for each of `unit` of a job; by default nothing is required
     summary : file for the summary (`Reporter.summary`), which is written however the run ends, if its folder is there
+    more : asked each time that all jobs are done and none failed, with the outcomes so far: further jobs, and the size
+        of each; none ends the run
 
     Raises PopcatError if the cluster cannot be reached, is lost, or cannot do any job; OutputError, which begins
     nothing more; and KeyboardInterrupt, with one line on what was done, if the user interrupts it.
@@ -94,21 +99,16 @@ def run(
                 if client is not None:
                     reporter.say(f"dashboard: {client.dashboard_link}")
                     reporter.note("connected", scheduler=client.scheduler.address, dashboard=client.dashboard_link)
-                say = reporter.say if how.progress else None
-                needs = Memory(*memory, max((sizes[i] for i in jobs), default=0), unit) if memory else None
-                work = (Here(task, jobs) if client is None
-                        else _window(client, task, jobs, reporter.note, noun, say, needs))  # fmt: skip
-                with performance_reported(client, how.performance_report), contextlib.closing(iter(work)) as coming:
-                    for outcome in coming:
-                        outcomes[outcome.index] = outcome
-                        _tell(reporter, outcome)
-                        if isinstance(outcome.error, OutputError):  # every other job would meet it too
-                            work.stop()
+                with performance_reported(client, how.performance_report):
+                    coming = jobs
+                    while coming:
+                        _do(task, coming, outcomes, client, reporter, memory)
+                        coming = _further(more, outcomes, reporter)
         except KeyboardInterrupt:
             done = sum(outcome.error is None for outcome in outcomes.values())
             raise KeyboardInterrupt(
-                f"{verb} stopped after {done} of {len(jobs)} {_plural(noun)}; what is written is kept: give the same "
-                "command again to go on"
+                f"{verb} stopped after {done} of {reporter.pending} {_plural(noun)}; what is written is kept: give the "
+                "same command again to go on"
             ) from None
         finally:
             if summary is not None and summary.parent.is_dir():
@@ -116,6 +116,30 @@ def run(
                     write_json_atomic(summary, reporter.summary())
     _raise_output_error(outcomes)
     return dict(sorted(outcomes.items()))
+
+
+def _do(task: Callable, jobs: dict[int, tuple], outcomes: dict[int, Outcome], client, reporter: "Reporter",
+        memory: tuple[int, int] | None) -> None:  # fmt: skip
+    """Do some jobs, here or on a cluster; adds to the outcomes."""
+    say = reporter.say if reporter.show else None
+    needs = Memory(*memory, max(reporter.sizes[i] for i in jobs), reporter.unit) if memory else None
+    work = (Here(task, jobs) if client is None
+            else _window(client, task, jobs, reporter.note, reporter.noun, say, needs))  # fmt: skip
+    with contextlib.closing(iter(work)) as coming:
+        for outcome in coming:
+            outcomes[outcome.index] = outcome
+            _tell(reporter, outcome)
+            if isinstance(outcome.error, OutputError):  # every other job would meet it too
+                work.stop()
+
+
+def _further(more: More | None, outcomes: dict[int, Outcome], reporter: "Reporter") -> dict[int, tuple]:
+    """The jobs that come next, numbered on, which the reporter is told of."""
+    if more is None or any(outcome.error is not None for outcome in outcomes.values()):
+        return {}
+    jobs, sizes = more(dict(sorted(outcomes.items())))
+    start = reporter.extend(sizes)
+    return dict(enumerate(jobs, start))
 
 
 def _window(*arguments):
@@ -195,6 +219,18 @@ class Reporter:
         """A line for the user, above the bar."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def extend(self, sizes: Sequence[int]) -> int:
+        """There are more jobs, of these sizes: the number of the first."""
+        start = self.parts
+        if sizes:
+            self.sizes = [*self.sizes, *sizes]
+            self.total, self.parts = self.total + sum(sizes), start + len(sizes)
+            self.pending += len(sizes)
+            self.note("run_extended", parts=self.parts, **{self.unit: self.total})
+            if self._bar is not None:
+                self._bar.update(self._task, total=self.total)
+        return start
 
     def note(self, event: str, **fields) -> None:
         """One line of the log; the log never stops a run."""

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from popcat.checks import calibration
+from popcat.checks.verdict import verdict
 from popcat.columns import quantity_fields
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
@@ -43,7 +44,24 @@ def test_a_calibration_is_read_back_as_it_was_saved(tiny_model, tmp_path):
     assert read.model_dump() == made.model_dump() and list(read.runs) == ["unknown", "exact"]
     for run, of_run in made.ranks.items():
         for name, values in of_run.items():
-            np.testing.assert_allclose(read.ranks[run][name], values, atol=1e-7)
+            np.testing.assert_array_equal(read.ranks[run][name], values)
+
+
+def test_a_file_from_before_is_judged_by_its_ranks_and_the_limits_of_today(folder, tiny_model, tmp_path):
+    """It has ranks as float32, other limits, and no verdict on columns."""
+    found, posterior = calibration.read_calibration(folder), load_posterior(tiny_model)
+    record = json.loads((folder / "calibration.json").read_text())
+    old = {key: value for key, value in record.items() if key not in ("resolution", "columns")}
+    old["limits"] = {"ks": 0.3}
+    (tmp_path / "calibration.json").write_text(json.dumps(old))
+    tables = [pa.table({"run": [run] * found.n, **{q: np.float32(rank) for q, rank in of_run.items()}})
+              for run, of_run in found.ranks.items()]  # fmt: skip
+    write_parquet_atomic(tmp_path / "ranks.parquet", pa.concat_tables(tables, promote_options="default"))
+    read = calibration.read_calibration(tmp_path)
+    assert read.columns == {} and read.held == {"ks": 0.3}
+    judged = read.judged(posterior)
+    assert judged.limits == {"ks": 0.99, "tarp": 0.99} and judged.passed
+    assert judged.model_dump() == found.judged(posterior).model_dump()
 
 
 def test_a_calibration_from_before_names_its_posterior_model(folder):
@@ -135,11 +153,19 @@ def test_two_bands_are_missing_from_every_mock_of_that_run(tiny_model):
 def test_a_model_too_good_to_fail_passes_and_one_beyond_a_limit_fails_by_name(tiny_model):
     posterior = load_posterior(tiny_model)
     result = calibration.calibrate(tiny_model, 60, draws=50, runs=("exact",))
-    assert calibration._verdict(posterior, result.runs)[1] == []
+    assert verdict(posterior, result.runs).failures == []
     changes = {"ks": result.first.ks | {"tau_bc": 0.995}, "outside_prior": 3, "tarp_max_deviation": 0.992}
-    _, failures = calibration._verdict(posterior, {"exact": result.first.model_copy(update=changes)})
+    failures = verdict(posterior, {"exact": result.first.model_copy(update=changes)}).failures
     assert [text.split(":")[0] for text in failures] == ["exact"] * 3
     assert "KS of tau_bc 0.995" in failures[0] and "TARP 0.992" in failures[1] and "3 draws outside" in failures[2]
+
+
+def spoil_ranks(model, column):
+    """Every truth above nearly all draws; as ranks, which is how older files have them."""
+    path = model / "calibration" / "ranks.parquet"
+    table = pq.read_table(path)
+    wrong = pa.array(np.full(len(table), 0.999, dtype=np.float32))
+    write_parquet_atomic(path, table.set_column(table.schema.get_field_index(column), column, wrong))
 
 
 @pytest.fixture
@@ -148,7 +174,7 @@ def copy(tiny_model, tmp_path):
 
 
 def test_a_model_that_passed_may_be_used_and_says_so(copy):
-    assert "passed its calibration: 4 runs of 40 mocks" in calibration.require_calibrated(copy)
+    assert "passed its calibration: 4 runs of 40 mocks" in calibration.require_calibrated(copy).line
 
 
 def test_a_model_without_a_calibration_is_refused_unless_allowed(copy):
@@ -156,7 +182,7 @@ def test_a_model_without_a_calibration_is_refused_unless_allowed(copy):
     with pytest.raises(PopcatError, match="has no calibration: run `popcat calibrate --posterior"):
         calibration.require_calibrated(copy)
     with pytest.warns(UserWarning, match="is used all the same"):
-        assert "no calibration" in calibration.require_calibrated(copy, allow=True)
+        assert "no calibration" in calibration.require_calibrated(copy, allow=True).line
 
 
 def test_a_model_that_failed_is_refused_with_the_reason(copy):
@@ -178,9 +204,7 @@ def test_a_verdict_is_computed_and_not_believed(copy, what):
     run = stored["runs"]["exact"]
     run |= {"tarp": {"tarp_max_deviation": 0.999}, "outside": {"outside_prior": 3}}.get(what, {})
     if what == "ranks":
-        table = pq.read_table(copy / "calibration" / "ranks.parquet").to_pandas()
-        table["tau_bc"] = np.float32(0.999)
-        write_parquet_atomic(copy / "calibration" / "ranks.parquet", pa.Table.from_pandas(table, preserve_index=False))
+        spoil_ranks(copy, "tau_bc")
         run["ks"]["tau_bc"] = 0.001
     if what == "lacking":
         del run["ks"]["tau_bc"]

@@ -79,7 +79,7 @@ def test_the_arguments_of_a_command_are_those_of_its_function(path):
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_the_defaults_of_a_command_are_those_of_its_function(path):
-    from popcat.checks.calibration import RUNS
+    from popcat.checks.verdict import RUNS
 
     arguments = inspect.signature(getattr(popcat, public_name(path))).parameters
     different = {}

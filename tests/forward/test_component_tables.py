@@ -16,6 +16,7 @@ from popcat.forward.properties import LIGHT_FLOOR, Properties
 from popcat.forward.spectrum import clear_light, reference_fluxes, reference_lines
 from popcat.forward.table_arrays import in_double
 from popcat.forward.torch_photometry import TorchPhotometry
+from popcat.forward.torch_properties import TorchProperties
 from popcat.galaxy_model import GalaxyModel
 from popcat.prior import make_prior
 from popcat.survey import Band, load_survey
@@ -170,3 +171,17 @@ def test_h_alpha_is_that_of_the_star_formation_rate():
     out = properties(np.array([[galaxy[name] for name in names]]), np.array([0.055]))
     assert out["log_l_h_alpha"][0] - out["log_sfr_100myr"][0] == pytest.approx(41.27, abs=0.2)
     assert 10.0 ** (out["log_l_h_alpha"] - out["log_l_h_beta"])[0] == pytest.approx(2.86, rel=0.04)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_torch_twin_of_the_properties_agrees(made, name):
+    photometry, _, _, theta, redshift, _ = made(name)
+    properties = Properties(photometry.survey, photometry.ingredients)
+    expected = properties(theta, redshift)
+    properties.rest_frame.kernel_tables = in_double(properties.rest_frame.kernel_tables)
+    twin = TorchProperties(properties, dtype=torch.float64)
+    with torch.no_grad():
+        found = twin(torch.from_numpy(theta), torch.from_numpy(redshift))
+    assert list(found) == list(expected)
+    for key, column in expected.items():
+        np.testing.assert_allclose(found[key].numpy(), column, rtol=2e-5, atol=2e-5, err_msg=key)

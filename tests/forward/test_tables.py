@@ -8,13 +8,18 @@ import pytest
 
 from popcat.errors import PopcatError
 from popcat.forward import tables
-from popcat.forward.compression import CELLS, Blocks
+from popcat.forward.compression import Blocks
 from popcat.forward.filters import load_curves
 from popcat.forward.grid import save_grid
 from popcat.forward.histories import straight_bins
-from popcat.forward.table_arrays import kernel_tables, whole_components
-from popcat.forward.tables import bin_weights, build_tables, cut_bins, load_tables, redshift_nodes
+from popcat.forward.photometry import Photometry
+from popcat.forward.redshift_cells import CELL_LN1PZ, redshift_nodes
+from popcat.forward.spectrum import reference_fluxes
+from popcat.forward.table_arrays import kernel_tables, redshift_cell, whole_components
+from popcat.forward.tables import bin_weights, build_tables, cut_bins, load_tables
 from popcat.galaxy_model import GalaxyModel
+from popcat.prior import make_prior
+from popcat.survey import Selection, load_survey
 
 
 @pytest.fixture
@@ -109,7 +114,27 @@ def test_redshift_nodes_cover_the_range_in_equal_steps():
     nodes = redshift_nodes((0.01, 0.5))
     np.testing.assert_allclose(np.expm1(nodes[[0, -1]]), [0.01, 0.5])
     np.testing.assert_allclose(np.diff(nodes), nodes[1] - nodes[0])
-    assert nodes[1] - nodes[0] <= tables.CELL_LN1PZ
+    assert nodes[1] - nodes[0] <= CELL_LN1PZ
+
+
+def test_cells_are_narrower_where_a_break_leaves_a_band():
+    """The Lyman limit is in the last Angstrom of u, and none of the nucleus's light lies below it. Every redshift is
+    between the nodes of its cell, and fluxes are as exact as elsewhere."""
+    lsst, everything = load_survey("lsst"), GalaxyModel(gas="cloudy", agn="temple_2021")
+    survey = lsst.model_copy(update={"redshift_range": (3.34, 3.38), "bands": lsst.bands[:2],
+                                     "selection": Selection(band="g", bright_mag=15.0, faint_mag=25.0)})  # fmt: skip
+    photometry, prior = Photometry(survey, everything), make_prior(everything)
+    widths = np.diff(photometry.tables.ln1pz)
+    assert widths.min() < 0.3 * CELL_LN1PZ < widths.max()
+    rng = np.random.default_rng(4)
+    theta, redshift = prior.from_unit(rng.random((60, prior.n_unconstrained))), rng.uniform(3.34, 3.38, 60)
+    for z in redshift:
+        cell, fraction = redshift_cell.py_func(np.log1p(z), photometry.kernel_tables.cells)
+        assert cell == np.searchsorted(photometry.tables.ln1pz, np.log1p(z)) - 1
+        assert 0.0 <= fraction <= 1.0
+    exact = reference_fluxes(theta, redshift, photometry.ingredients, load_curves(survey))
+    seen = exact > 1e-8 * photometry.flux(theta, redshift).max(axis=1, keepdims=True)
+    assert np.abs(photometry.flux(theta, redshift) / exact - 1.0)[seen].max() < 1e-3
 
 
 def test_every_bin_is_a_weighted_mean_of_ages(model):
@@ -145,7 +170,7 @@ def test_columns_fill_up_with_none_of_the_light(model, curves, survey):
     built = build_tables(survey.model_copy(update={"redshift_range": (0.1, 0.101)}), model, curves)
     kernel, used = kernel_tables(built, model), len(built.column_aa)
     assert len(kernel.band) % 16 == 0
-    assert not whole_components(kernel)[:, used:].any()
+    assert not whole_components(kernel)[..., used:].any()
 
 
 def test_components_are_the_light_of_every_row(model, curves, survey, monkeypatch):
@@ -153,13 +178,11 @@ def test_components_are_the_light_of_every_row(model, curves, survey, monkeypatc
     kept, add = [], Blocks.add
     monkeypatch.setattr(Blocks, "add", lambda self, light: (kept.append(light), add(self, light)))
     built = build_tables(survey.model_copy(update={"redshift_range": (0.1, 0.111)}), model, curves)
-    shape = *built.component.shape[:2], built.coefficient.shape[3], -1
-    components = whole_components(kernel_tables(built, model)).reshape(shape)
-    assert (len(kept), len(components)) == (11, 2)
+    components = whole_components(kernel_tables(built, model))
+    assert (len(kept), len(components), built.block.tolist()) == (11, 12, [0] * 8 + [1] * 2)
     for i, light in enumerate(kept):
-        block, at = divmod(min(i, len(kept) - 2), CELLS)
-        at += i == len(kept) - 1
-        found = built.coefficient[block].reshape(len(light), -1) @ components[block, at][:, : light.shape[1]]
+        block = built.block[min(i, 9)]
+        found = built.coefficient[block].reshape(len(light), -1) @ components[i + block][:, : light.shape[1]]
         for band in range(5):
             own = built.column_band == band
             error = np.abs(found - light)[:, own].sum(axis=1) / np.abs(light[:, own]).sum(axis=1)
@@ -172,7 +195,6 @@ def test_twice_the_light_is_twice_the_table(model, curves, survey):
     two = build_tables(narrow, replace(model, grid=replace(model.grid, lum=2.0 * model.grid.lum)), curves[2:3])
     light = [whole_components(kernel_tables(built, model)) for built in (one, two)]
     n = one.coefficient.shape[3]
-    both = [built.coefficient[0].reshape(-1, n) @ whole.reshape(CELLS + 1, n, -1)[0]
-            for built, whole in zip((one, two), light, strict=True)]  # fmt: skip
+    both = [built.coefficient[0].reshape(-1, n) @ whole[0] for built, whole in zip((one, two), light, strict=True)]
     np.testing.assert_allclose(both[1], 2.0 * both[0], rtol=1e-4, atol=1e-6 * both[0].max())
     assert one.megabytes > 0

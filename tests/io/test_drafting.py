@@ -244,6 +244,13 @@ def test_ranges_and_marks_come_from_the_values(tmp_path):
     assert inspect_catalog(tmp_path / "catalog.fits", survey).flags["missing_redshift"] == 2
 
 
+@pytest.mark.parametrize(("redshift", "expected"), [(0.1, (0.09, 0.2)), (0.5, (0.49, 0.6)), (20.0, (19.99, 20.0)),
+                                                    (0.0004, (0.001, 0.1))])  # fmt: skip
+def test_redshifts_that_are_all_the_same_make_a_valid_range(tmp_path, redshift, expected):
+    columns = fluxes("flux_{}: g r", "flux_err_{}") | {"redshift": np.full(len(FLUX), redshift)}
+    assert draft(tmp_path, columns)[1].redshift_range == expected
+
+
 def test_counts_that_happen_to_be_99_are_no_mark(tmp_path):
     columns = fluxes("flux_{}: g r", "flux_err_{}")
     columns["flux_g"] = np.repeat(np.arange(90.0, 110.0), 2)

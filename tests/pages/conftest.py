@@ -1,5 +1,7 @@
 """A toy catalogue of star-forming and quiescent galaxies, and the page about it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,8 @@ from catalogues import record
 from popcat.catalog.draws import encode
 from popcat.catalog.parts import OutputFolder
 from popcat.catalog.queries import open_catalog
+from popcat.checks.calibration_result import Calibration
+from popcat.checks.verdict import CalibrationRun, columns_of_run
 from popcat.columns import PARAMETERS, PERCENTILES, posterior_schema, quantity_fields
 from popcat.galaxies import FLAGS
 from popcat.galaxy_model import GalaxyModel
@@ -16,7 +20,7 @@ from popcat.survey import load_survey
 
 SURVEY = load_survey("sdss")
 CENTRES = np.array([3560.0, 4720.0, 6180.0, 7490.0, 8950.0])
-N_GALAXIES, N_DRAWS = 500, 50
+N_GALAXIES, N_DRAWS, N_MOCKS = 500, 50, 4000
 
 
 def toy_fnu(theta, redshift, wave_aa):
@@ -137,26 +141,22 @@ def write_catalogue(folder, n_galaxies=N_GALAXIES, n_draws=N_DRAWS, *, failed=FA
     return table
 
 
-def toy_calibration(n_mocks=1000):
-    """Uniform ranks of three quantities, and of a fourth whose posteriors are too wide."""
-    rng = np.random.default_rng(3)
-    ranks = {name: rng.random(n_mocks) for name in ("log_mstar", "log_sfr_1gyr", "tau_ism")}
-    ranks["age_mw_gyr"] = rng.beta(1.6, 1.6, n_mocks)
-    ordered = {name: np.sort(values) for name, values in ranks.items()}
-    ks = {name: float(np.abs(values - np.linspace(0, 1, n_mocks)).max()) for name, values in ordered.items()}
-    history = [{"epoch": e, "train": 9 * 0.8**e - 2, "validation": 9 * 0.8**e - 1.9 + 0.01 * e} for e in range(20)]
-    return {"ranks": ranks, "ks": ks, "history": history}
-
-
-def toy_verdict(*, passed=True):
-    """The same with what `popcat calibrate` says of two runs, the second of which may have failed."""
-    ks = dict.fromkeys(PARAMETERS, 0.02) | {"log_mstar": 0.5}
-    good = {"n": 500, "ks": ks, "tarp_max_deviation": 0.01, "outside_prior": 0, "coverage_68": dict.fromkeys(ks, 0.68)}
-    other = good | ({} if passed else {"ks": ks | {"tau_ism": 0.09}, "coverage_68": dict.fromkeys(ks, 0.6)})
-    return toy_calibration() | {
-        "limits": {"ks": 0.048, "tarp": 0.04}, "passed": passed, "n": 500, "runs": {"exact": good, "unknown": other},
-        "failures": [] if passed else ["unknown: KS of tau_ism 0.090 > 0.048"],
-    }
+def toy_calibration(*, passed=True, derived=()):
+    """What `popcat calibrate` says of two runs: the second of which may have failed, in the first these columns."""
+    tested, rng = SimpleNamespace(survey=SURVEY, galaxy_model=GalaxyModel()), np.random.default_rng(3)
+    runs, ranks = {}, {}
+    for name in ("exact", "unknown"):
+        columns = columns_of_run(name, tested)
+        bad = {q: (0.08, 0.79) for q in derived if name == "exact"}
+        bad |= {} if passed or name == "exact" else {"tau_ism": (0.09, 0.6)}
+        runs[name] = CalibrationRun(
+            mode=name, n=N_MOCKS, ks={q: bad.get(q, (0.02, 0))[0] for q in columns}, tarp_max_deviation=0.01,
+            coverage_68={q: bad.get(q, (0, 0.68))[1] for q in columns}, outside_prior=0, chi2_ks=0.1,
+            high_chi2_fraction=0.0, by_magnitude=[], by_redshift=[],
+        )  # fmt: skip
+        ranks[name] = {q: rng.random(N_MOCKS) for q in columns}
+    return Calibration(posterior="ab" * 32, seed=1, draws=100, limits={}, passed=True, failures=[], runs=runs,
+                       ranks=ranks).judged(tested)  # fmt: skip
 
 
 def build_page(folder, output, **options):
@@ -178,8 +178,8 @@ def build():
 
 @pytest.fixture(scope="session")
 def calibration():
-    """A calibration of the toy model: verdict of two runs, the second failed if `passed=False`."""
-    return toy_verdict
+    """Make a calibration of two runs: the second failed if `passed=False`, derived columns if they are named."""
+    return toy_calibration
 
 
 @pytest.fixture(scope="session")
@@ -193,7 +193,7 @@ def catalogue(tmp_path_factory):
 def page_file(catalogue, tmp_path_factory):
     """The page about it."""
     output = tmp_path_factory.mktemp("page") / "report.html"
-    made = build_page(catalogue[0], output, spectrum=toy_spectrum, calibration=toy_calibration())
+    made = build_page(catalogue[0], output, spectrum=toy_spectrum, calibration=toy_calibration(derived=["abs_mag_g"]))
     assert made == output
     assert [item.name for item in output.parent.iterdir()] == ["report.html"], "a partial file was left behind"
     return output

@@ -65,8 +65,8 @@ def test_provenance_and_calibration_badges_appear(page):
     text = text_of(page)
     assert "posterior.location sdss" in text and "seed 42" in text and "parts 2 entries" in text
     assert "Trained posterior sdss, 50 draws per galaxy" in text
-    assert re.search(r"log_mstar 0\.\d{3} 0\.052 \d\d\.\d% pass", text)
-    assert re.search(r"age_mw_gyr 0\.\d{3} 0\.052 \d\d\.\d% warn", text)
+    assert "log_mstar 0.020 0.036 68.0% pass" in text and "abs_mag_g 0.080 0.036 79.0% warn" in text
+    assert "22 of 23 columns pass" in text and "derived columns that failed: abs_mag_g" in text
 
 
 def test_every_status_and_flag_has_a_meaning():

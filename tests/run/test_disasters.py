@@ -220,7 +220,10 @@ def test_a_poisoned_partition_is_named_and_the_others_are_written(
 def test_sampling_runs_on_workers_with_a_gpu_alone(scheduler, worker, infer, undisturbed, tmp_path):
     _, file = scheduler()
     worker(file, "--name", "cpu")
-    worker(file, "--name", "gpu", "--resources", "GPU=1")
+    # it may have no GPU: what it is given is the question here
+    (tmp_path / "pretend.py").write_text("from popcat.posterior.posterior import Posterior\n"
+                                         "Posterior.to = lambda posterior, device: posterior\n")  # fmt: skip
+    worker(file, "--name", "gpu", "--resources", "GPU=1", "--preload", tmp_path / "pretend.py")
     with connect(str(file)) as client:
         client.wait_for_workers(2, timeout=PATIENCE_S)
         workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]

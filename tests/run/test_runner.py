@@ -156,6 +156,26 @@ def test_a_task_is_submitted_in_one_place():
     assert found == ["run/window.py"]
 
 
+@pytest.mark.parametrize("where", ["here", "workers"])
+def test_a_run_asks_for_more_until_there_is_none_and_its_total_grows(where, cluster, tmp_path):
+    asked, how = [], runner.How(SYNCHRONOUS if where == "here" else cluster({}, {}), log=tmp_path / "log")
+
+    def more(outcomes):
+        asked.append([outcome.value for outcome in outcomes.values()])
+        return ([(len(outcomes), 10), (0, 0)], [3, 4]) if len(asked) < 3 else ([], [])
+
+    found = runner.run(add, {0: (1, 1)}, verb="adding", how=how, sizes=[2], unit="mocks", more=more)
+    assert asked == [[2], [2, 11, 0], [2, 11, 0, 13, 0]] and list(found) == [0, 1, 2, 3, 4]
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    totals = [event["mocks"] for event in events if event["event"] in ("run_started", "run_extended")]
+    assert totals == [2, 9, 16] and events[-1]["mocks"] == 16 and events[-1]["parts"]["total"] == 5
+
+
+def test_a_run_with_a_failure_asks_for_no_more():
+    found = runner.run(add, {0: (1, None)}, verb="adding", how=runner.How(SYNCHRONOUS), more=lambda _: 1 / 0)
+    assert isinstance(found[0].error, TypeError)
+
+
 def test_nobody_outside_run_connects_or_drives_a_window():
     """What others take is where (Where), how (How), the runner itself, and lazy frames."""
     found = {(of, what) for name, tree in modules() if not name.startswith("run/") for of, what in imported(tree)

@@ -1,0 +1,155 @@
+"""What a GPU computes is what the CPU does: the same code runs here on the CPU, and on torch's "meta" device."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from popcat import rng
+from popcat.checks.certify import certify
+from popcat.errors import PopcatError
+from popcat.posterior import torch_law
+from popcat.posterior.on_device import OnDevice
+from popcat.posterior.posterior import load_posterior
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+KINDS = ["exact", "measured", "unknown", "of every kind", "missing bands", "negative", "far too precise"]
+
+
+def shown(observed, kind):
+    """The galaxies as a catalogue may have them."""
+    n, flux = len(observed), observed.flux.copy()
+    if kind == "measured":
+        return replace(observed, redshift_err=np.full(n, 0.02))
+    if kind == "unknown":
+        return replace(observed, redshift=np.full(n, np.nan))
+    if kind == "of every kind":
+        at = np.arange(n)
+        return replace(observed, redshift=np.where(at % 3 == 0, np.nan, observed.redshift),
+                       redshift_err=np.where(at % 3 == 1, 0.01, np.nan))  # fmt: skip
+    if kind == "missing bands":
+        flux[::2, 0], flux[1::3, 2:4] = np.nan, np.nan
+        return replace(observed, flux=flux, redshift=np.where(np.arange(n) % 2, np.nan, observed.redshift))
+    if kind == "negative":
+        return replace(observed, flux=np.where(np.arange(5) == 0, -0.3 * np.abs(flux), flux))
+    return replace(observed, flux_err=observed.flux_err * 1e-3) if kind == "far too precise" else observed
+
+
+def in_sigma(posterior, theta):
+    return posterior.prior.to_unconstrained(theta.reshape(-1, theta.shape[-1])).reshape(*theta.shape[:2], -1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_draws_and_weights_are_those_of_the_cpu(trained, observed, kind, device):
+    posterior, data = trained[0], shown(observed, kind)
+    ours, theirs = OnDevice(posterior, device).sample(data, 20, 3), posterior.sample(data, 20, 3)
+    away = np.abs(in_sigma(posterior, ours.theta) - in_sigma(posterior, theirs.theta))
+    # a number in the far tail of a parameter magnifies the last digit of single precision
+    assert np.quantile(away, 0.99) < 1e-4 and np.median(away) < 1e-5
+    np.testing.assert_allclose(ours.redshift, theirs.redshift, rtol=2e-5)
+    if kind != "far too precise":
+        np.testing.assert_allclose(ours.log_weight, theirs.log_weight, rtol=1e-4, atol=0.02)
+        np.testing.assert_allclose(ours.chi2, theirs.chi2, rtol=2e-3, atol=0.01)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_flow_that_holds_the_mass_draws_the_same(observed, device):
+    posterior = load_posterior("sdss_nebular")
+    ours, theirs = OnDevice(posterior, device).sample(observed, 20, 3), posterior.sample(observed, 20, 3)
+    assert np.quantile(np.abs(in_sigma(posterior, ours.theta) - in_sigma(posterior, theirs.theta)), 0.99) < 1e-4
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_ensemble_draws_the_same(trained, observed, device):
+    first = trained[0]
+    two = replace(first, flows=(first.flows[0], _scaled(first.flows[0])))
+    ours, theirs = OnDevice(two, device).sample(observed, 20, 3), two.sample(observed, 20, 3)
+    assert np.quantile(np.abs(in_sigma(two, ours.theta) - in_sigma(two, theirs.theta)), 0.99) < 1e-4
+    np.testing.assert_allclose(ours.log_weight, theirs.log_weight, rtol=1e-4, atol=0.02)
+
+
+def _scaled(flow):
+    other = copy.deepcopy(flow)
+    with torch.no_grad():
+        for values in other.parameters():
+            values.mul_(1.05)
+    return other
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_properties_are_those_of_the_cpu(trained, observed, device):
+    posterior = trained[0]
+    draws = posterior.sample(observed, 50, 3)
+    theta, z = draws.theta.reshape(-1, draws.theta.shape[2]), draws.redshift.ravel()
+    ours, theirs = OnDevice(posterior, device).derive(theta, z), posterior.forward.derive(theta, z)
+    assert list(ours) == list(theirs)
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, rtol=2e-4, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_random_numbers_are_those_of_the_cpu(device):
+    ids = np.array([0, 1, -5, 2**62, -(2**63)])
+    on_device = torch.from_numpy(ids).to(device)
+    for seed, stream, n in ((0, 1, 1), (3 + (2 << 40), 70000, 8), (-1, 5, 31)):
+        np.testing.assert_array_equal(torch_law.uniform(seed, stream, on_device, n).cpu().numpy(),
+                                      rng.uniform(seed, stream, ids, n))  # fmt: skip
+        np.testing.assert_allclose(torch_law.normal(seed, stream, on_device, n).cpu().numpy(),
+                                   rng.normal(seed, stream, ids, n), rtol=1e-9, atol=1e-12)  # fmt: skip
+
+
+class _NothingElsewhere(TorchDispatchMode):
+    """Refuses an operation that makes a tensor of numbers on another device from tensors of this one."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        there = [one for one in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        made = [one for one in torch.utils._pytree.tree_leaves(result) if isinstance(one, torch.Tensor)]
+        if any(one.device.type == "meta" for one in there):
+            assert all(one.device.type == "meta" for one in made), function
+        elif made and not there:
+            # constants come from numpy, and leave for the device at once
+            assert all(one.device.type == "meta" or one.numel() <= 1 for one in made), function
+        return result
+
+
+@pytest.mark.parametrize("kind", ["exact", "of every kind"])
+def test_all_of_it_happens_on_the_device(trained, observed, kind):
+    posterior, data = trained[0], shown(observed, kind)
+    elsewhere = OnDevice(posterior, "meta")
+    n, k, d = len(data), 6, posterior.n_coordinates
+    ids = torch.empty(n, dtype=torch.int64, device="meta")
+    with _NothingElsewhere():
+        normals = torch_law.normal(1, 2, ids, k * d).reshape(n, k, d)
+        numbers = torch_law.uniform(1, 3, ids, k)
+        theta, *rest = elsewhere.transform(data, normals, numbers, numbers)
+        properties = elsewhere.properties(theta.flatten(0, 1).float(), rest[0].flatten().float())
+    assert theta.shape == (n, k, 12) and theta.device.type == "meta"
+    assert all(values.shape == (n, k) and values.device.type == "meta" for values in rest)
+    assert all(values.shape == (n * k,) and values.device.type == "meta" for values in properties.values())
+
+
+def test_a_placed_posterior_samples_there_and_is_kept(trained, observed, monkeypatch):
+    posterior = trained[0]
+    monkeypatch.setattr(torch, "get_device_module", lambda device: torch.cpu)
+    there = posterior.to("cpu:0")
+    assert there is posterior.to("cpu:0") and there.device == "cpu:0" and isinstance(there.placed, OnDevice)
+    assert posterior.to("cpu") is posterior
+    ours, theirs = there.quantities(observed, 20, 3), posterior.quantities(observed, 20, 3)
+    for name, values in theirs[0].items():
+        assert np.quantile(np.abs(ours[0][name] - values) / np.maximum(np.std(values), 1e-6), 0.99) < 1e-3, name
+    ours, theirs = (certify(one, observed[:6], 30, 0) for one in (there, posterior))
+    assert list(ours.route) == list(theirs.route)
+    np.testing.assert_allclose(ours.log_evidence, theirs.log_evidence, atol=0.1)
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(trained):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(PopcatError, match=r'no device "cuda" that torch can use here: `popcat doctor` says') as caught:
+        trained[0].to("cuda")
+    assert "\n" not in str(caught.value)
