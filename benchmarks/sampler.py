@@ -7,6 +7,10 @@ draw: what sbi's rejection costs on a bounded prior is not in the ratio. popcat'
 normal noise and log q (which sbi's side leaves out) included. Seconds are CPU seconds, so that other work on the
 machine does not count.
 
+ratio_torch is the same against popcat's own sampler in torch, block by block, which takes what the fused kernel does
+not: GPUs, double precision, splines. compile_s are the CPU seconds of the first draw ever on a machine, which compiles
+the kernel, and load_s those of the first one of a later process, which reads it from numba's cache.
+
 The sizes: "15x2x500", the published one, random weights; "8x2x128", random weights. max_abs_diff_sigma is the largest
 difference, over both sizes, from nflows' own inverse on the same noise, in standard deviations of the draws.
 galaxies_per_s_100_draws is `Posterior.sample` of the embedded model, photometry to parameters, 100 draws a galaxy;
@@ -14,6 +18,10 @@ outside_prior_10m counts its draws outside the prior among ten million (`--draws
 """
 
 import copy
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from functools import partial
 
@@ -24,7 +32,7 @@ from sbi.neural_nets.estimators import NFlowsFlow
 
 from popcat.flows.architecture import Architecture, build_flow
 from popcat.flows.optimizer import Optimizer
-from popcat.flows.sampler import Sampler, density_of
+from popcat.flows.sampler import BlockByBlock, Sampler, density_of
 from popcat.flows.settings import Training
 from popcat.forward.noise import add_noise
 from popcat.galaxies import Observation
@@ -54,20 +62,24 @@ def sbi_posterior(flow) -> DirectPosterior:
     return DirectPosterior(estimator, prior)
 
 
-def compare(size: str, repeat: int) -> list[dict]:
-    """CPU seconds of both for each task."""
+def compare(size: str, tasks: list[str], repeat: int) -> list[dict]:
+    """CPU seconds of each for each task."""
     flow = make_flow(size)
-    posterior, sampler, rows = sbi_posterior(flow), Sampler(flow), []
-    for task, (n_galaxy, n_draw) in TASKS.items():
+    posterior, fused, in_torch, rows = sbi_posterior(flow), Sampler(flow).transform, BlockByBlock(flow).inverse, []
+    popcat_draws(fused, torch.randn(1, N_CONTEXT), 1)
+    for task in tasks:
+        n_galaxy, n_draw = TASKS[task]
         context = torch.randn(n_galaxy, N_CONTEXT)
-        both = (partial(popcat_draws, sampler, context, n_draw), partial(sbi_draws, posterior, context, n_draw))
-        popcat_s, sbi_s = best_of(repeat if n_galaxy == 1 else 1, *both)
-        rows.append({"size": size, "task": task, "sbi_s": sbi_s, "popcat_s": popcat_s, "ratio": sbi_s / popcat_s})
+        each = [partial(popcat_draws, fused, context, n_draw), partial(popcat_draws, in_torch, context, n_draw),
+                partial(sbi_draws, posterior, context, n_draw)]  # fmt: skip
+        seconds = best_of(repeat if n_galaxy == 1 else 1, *each)
+        row = {"size": size, "task": task, **dict(zip(("popcat_s", "torch_s", "sbi_s"), seconds, strict=True))}
+        rows.append(row | {"ratio": row["sbi_s"] / row["popcat_s"], "ratio_torch": row["torch_s"] / row["popcat_s"]})
     return rows
 
 
-def popcat_draws(sampler, context, n_draw):
-    return sampler.transform(torch.randn(len(context), n_draw, N_DIM), context)
+def popcat_draws(transform, context, n_draw):
+    return transform(torch.randn(len(context), n_draw, N_DIM), context)
 
 
 def sbi_draws(posterior, context, n_draw):
@@ -122,6 +134,26 @@ def mocks(posterior, ids):
     return Observation(*add_noise(flux, posterior.noise, normals), redshift, np.full(len(ids), np.nan), ids)
 
 
+FIRST_DRAW = """
+import time, torch
+from popcat.flows.architecture import Architecture, build_flow
+from popcat.flows.sampler import Sampler
+flow = build_flow(Architecture(features=3, context=2, n_blocks=1, hidden=8, n_layers=1))
+start = time.process_time()
+Sampler(flow).transform(torch.randn(1, 1, 3), torch.randn(1, 2))
+print(time.process_time() - start)
+"""
+
+
+def first_draw() -> dict:
+    """CPU seconds of the first draw in a process without numba's cache, and in one with it."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        runs = [subprocess.run([sys.executable, "-c", FIRST_DRAW], env=environment, capture_output=True, check=True)
+                for _ in range(2)]  # fmt: skip
+    return dict(zip(("compile_s", "load_s"), (float(run.stdout) for run in runs), strict=True))
+
+
 def training_step(repeat: int, batch: int = 1024, n_step: int = 5) -> dict:
     """Pairs a CPU second of training at 8x2x128 in batches of 1,024, and how many times faster than nflows' own step.
 
@@ -162,18 +194,23 @@ def main():
     """Compare, count, print."""
     options = parser(__doc__)
     options.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    options.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="galaxies x draws")
     options.add_argument("--repeat", type=int, default=7, help="calls of the task of one galaxy; the fastest counts")
     options.add_argument("--posterior", default="sdss", help="embedded model or folder")
     options.add_argument("--draws", type=int, default=10_000_000, help="draws to hold to the prior")
     options.add_argument("--device", help="also the sampler alone on this device, for example cuda")
     args = options.parse_args()
     torch.set_num_threads(1)
-    rows = [row for size in args.sizes for row in compare(size, args.repeat)]
+    rows = [row for size in args.sizes for row in compare(size, args.tasks, args.repeat)]
     print_table(rows, "sampling with the same weights, CPU seconds of one thread")
-    result = {f"ratio_sbi_{task}": min(row["ratio"] for row in rows if row["task"] == task) for task in TASKS}
+    result = {}
+    for task in args.tasks:
+        of_task = [row for row in rows if row["task"] == task]
+        result |= {f"ratio_sbi_{task}": min(row["ratio"] for row in of_task)}
+        result |= {f"ratio_torch_{task}": min(row["ratio_torch"] for row in of_task)}
     result["max_abs_diff_sigma"] = max(largest_difference(size) for size in args.sizes)
     result |= embedded(args.posterior, args.draws)
-    result |= training_step(3 * args.repeat)
+    result |= training_step(3 * args.repeat) | first_draw()
     result |= on_device(args.device) if args.device else {}
     print_table([result], "the smallest ratio over the sizes, and the embedded model")
     conclude(args.json, {**result, "sizes": rows})

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from popcat.flows.architecture import SMALLEST
 
 LANES = 16
-PANEL = 32
+PANEL = 64
 """Samples that go through all blocks at a time: a multiple of 2 LANES."""
 MOST_UNITS = 6
 """Units of a tile: six vectors of sums, with their inputs and a weight, fill the registers of AVX2 and of NEON."""
@@ -64,17 +64,23 @@ def _count(value):
     return ir.Constant(ir.IntType(64), value)
 
 
+def _all(builder, value):
+    """A vector of one number."""
+    nothing, number = ir.Constant(_VECTOR, ir.Undefined), ir.IntType(32)
+    one = builder.insert_element(nothing, value, ir.Constant(number, 0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(number, LANES), [0] * LANES))
+
+
 class _Tile:
     """Writes the instructions of tiles."""
 
     def __init__(self, builder, n_inputs, floor):
-        self.builder, self.n_inputs = builder, n_inputs
-        self.floor = self._all(floor)
+        self.builder, self.n_inputs, self.floor = builder, n_inputs, _all(builder, floor)
 
     def write(self, units, width, weights, source, start, target):
         """One tile of `units` rows and `width` vectors."""
         b, each = self.builder, [(u, v) for u in range(units) for v in range(width)]
-        bias = [self._all(b.load(b.gep(weights, [_count(u)]))) for u in range(units)]
+        bias = [_all(b, b.load(b.gep(weights, [_count(u)]))) for u in range(units)]
         first = [b.fadd(bias[u], b.load(self._vector(start, u, v), align=4)) for u, v in each]
         before, loop, after = b.block, b.append_basic_block(), b.append_basic_block()
         b.cbranch(b.icmp_signed("<", _count(0), self.n_inputs), loop, after)
@@ -83,7 +89,7 @@ class _Tile:
         next_k = b.add(k, _count(1))
         weight, row = b.gep(weights, [b.mul(next_k, _count(units))]), b.gep(source, [b.mul(k, _count(PANEL))])
         inputs = [b.load(self._vector(row, 0, v), align=4) for v in range(width)]
-        factor = [self._all(b.load(b.gep(weight, [_count(u)]))) for u in range(units)]
+        factor = [_all(b, b.load(b.gep(weight, [_count(u)]))) for u in range(units)]
         products = [b.fmul(factor[u], inputs[v], flags=_CONTRACT) for u, v in each]
         added = [b.fadd(total, one, flags=_CONTRACT) for total, one in zip(sums, products, strict=True)]
         for phi, begin, then in zip((k, *sums), (_count(0), *first), (next_k, *added), strict=True):
@@ -99,16 +105,23 @@ class _Tile:
             above = b.select(b.fcmp_ordered("<", total, self.floor), self.floor, total)
             b.store(above, self._vector(target, u, v), align=4)
 
-    def _all(self, value):
-        """A vector of one number."""
-        nothing, number = ir.Constant(_VECTOR, ir.Undefined), ir.IntType(32)
-        one = self.builder.insert_element(nothing, value, ir.Constant(number, 0))
-        return self.builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(number, LANES), [0] * LANES))
-
     def _vector(self, place, row, vector):
         """Where a vector of a row is."""
         place = self.builder.gep(place, [_count(row * PANEL + vector * LANES)])
         return self.builder.bitcast(place, _VECTOR.as_pointer())
+
+
+@intrinsic
+def _fill(typing_context, rows, place, value):
+    """A vector of one number from `place` on."""
+
+    def generate(context, builder, signature, arguments):
+        rows, place, value = arguments
+        target = builder.gep(context.make_array(signature.args[0])(context, builder, rows).data, [place])
+        builder.store(_all(builder, value), builder.bitcast(target, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, types.float32), generate
 
 
 _CONTRACT = ("contract",)
@@ -171,16 +184,14 @@ def _follow(program, is_inverse, is_silu, weights, rows, galaxy_of, log_scale):
 @_kernel
 def _expand(rows, source, units, target, galaxy_of):
     """Each sample takes its galaxy's column."""
-    for first in range(0, PANEL, LANES):
-        begin, end = galaxy_of[first], galaxy_of[first + LANES - 1]
-        for place in range(0, units * PANEL, PANEL):
-            if begin == end:
-                term = rows[source + place + begin]
-                for j in range(LANES):
-                    rows[target + place + first + j] = term
+    for place in range(0, units * PANEL, PANEL):
+        terms = rows[source + place : source + place + PANEL]
+        for first in range(0, PANEL, LANES):
+            if galaxy_of[first] == galaxy_of[first + LANES - 1]:
+                _fill(rows, target + place + first, terms[galaxy_of[first]])
             else:
-                for j in range(LANES):
-                    rows[target + place + first + j] = rows[source + place + galaxy_of[first + j]]
+                for j in range(first, first + LANES):
+                    rows[target + place + j] = terms[galaxy_of[j]]
 
 
 @_kernel

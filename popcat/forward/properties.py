@@ -26,6 +26,7 @@ from popcat.forward.filters import FilterCurve, load_curve, load_curves
 from popcat.forward.histories import row_weights
 from popcat.forward.ingredients import Ingredients, load_ingredients
 from popcat.forward.lookups import (
+    bin_metallicity,
     burst,
     in_unit,
     last_bin,
@@ -125,6 +126,7 @@ def _surviving(table, ln_age, ln_t, iq, fq):
 @kernel()
 def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed, recent, out):
     """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
+    lowest, highest = np.exp(h.ln_z[0]), np.exp(h.ln_z[-1])
     for n in range(len(theta)):
         x, t_age = universe(np.log1p(redshift[n]), h)
         beta, gamma = sfh_weights(theta[n], h), zh_weights(theta[n], h)
@@ -139,14 +141,16 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed
             upper = h.edges[j + 1] if is_whole else t_age
             mid = 0.5 * (h.edges[j] + upper)
             mass = scale * (above - below)
-            z = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, mid, t_age)[0])
-            iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             if is_whole:
+                z = bin_metallicity(h.law, gamma, h.zh_mid, j, h.zh_time, h.zh_value, h.mid, t_age)
+                iq, fq = metal_cell(z, h.ln_z, h.per_cell)
                 survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
             else:
+                z = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, mid, t_age)[0])
+                iq, fq = metal_cell(z, h.ln_z, h.per_cell)
                 # at the midpoint, not averaged: the whole is good to 1e-3
                 survived += mass * _surviving(mstar, ln_age, np.log(mid), iq, fq)
-            mean_z += mass * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])
+            mean_z += mass * min(max(z, lowest), highest)
             mean_age += mass * mid
             below = above
         window_masses(h.law, beta, t_age, windows, _WINDOW_ENDS, recent)
@@ -157,7 +161,7 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed
             z = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, t_burst, t_age)[0])
             iq, fq = metal_cell(z, h.ln_z, h.per_cell)
             survived += f_burst * _surviving(mstar, ln_age, np.log(t_burst), iq, fq)
-            mean_z += f_burst * np.exp(h.ln_z[iq] + fq / h.per_cell[iq])
+            mean_z += f_burst * min(max(z, lowest), highest)
             mean_age += f_burst * t_burst
         out[n, 0], out[n, 3], out[n, 4] = survived, mean_z, mean_age
 

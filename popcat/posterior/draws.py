@@ -20,6 +20,7 @@ import numba
 import numpy as np
 
 from popcat.distributions import Law
+from popcat.forward.quadrature import fast_exp, fast_log
 from popcat.galaxies import Observation, log_norm, observed
 from popcat.posterior.features import invert_density
 
@@ -83,11 +84,14 @@ def draw_mass(
     return out[0], out[1] - log_norm(data)[:, None], out[2]
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, uniform, out, log_l, chi2):
     """Masses are in units of 10^log_mass within."""
     n, k, n_band = model.shape
-    value, below = np.empty((2, N_PEAK + 1)), np.empty((2, N_PEAK + 1))
+    low_part, high_part, at = np.empty(N_PEAK + 1), np.empty(N_PEAK + 1), np.empty(N_PEAK + 1)
+    below = np.empty((2, N_PEAK + 1))
+    is_uniform = len(prior) == 2
+    density = (prior[0] if is_uniform else 1.0) / _LN_10
     least, most = 10.0 ** (low - log_mass), 10.0 ** (high - log_mass)
     for i in range(n):
         for j in range(k):
@@ -115,21 +119,25 @@ def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, uniform, ou
             flat = np.log(knee / start) / max(n_flat, 1)
             peak = (stop - knee) / max(n_peak, 1)
             for s in range(n_flat + 1):
-                at = start * np.exp(s * flat)
-                value[0, s] = _density(at, best, top, precision, log_mass, low, high, prior) / _LN_10
+                at[s] = start * fast_exp(s * flat)
+                low_part[s] = _likelihood(at[s], best, top, precision) * density
+            if not is_uniform:
+                _times_prior(low_part, at, n_flat + 1, log_mass, low, high, prior)
             for s in range(n_peak + 1):
-                at = knee + s * peak
-                value[1, s] = _density(at, best, top, precision, log_mass, low, high, prior) / (_LN_10 * at)
-            _integrate(value[0], n_flat, flat, below[0])
-            _integrate(value[1], n_peak, peak, below[1])
+                at[s] = knee + s * peak
+                high_part[s] = _likelihood(at[s], best, top, precision) * density / at[s]
+            if not is_uniform:
+                _times_prior(high_part, at, n_peak + 1, log_mass, low, high, prior)
+            _integrate(low_part, n_flat, flat, below[0])
+            _integrate(high_part, n_peak, peak, below[1])
             total = below[0, n_flat] + below[1, n_peak]
             u = uniform[i, j] * total
             if u < below[0, n_flat]:
-                x, _ = invert_density(value[0], below[0], n_flat, 0.0, flat, u / below[0, n_flat])
+                x, _ = invert_density(low_part, below[0], n_flat, 0.0, flat, u / below[0, n_flat])
                 mass = start * np.exp(x)
             elif total > 0.0:
                 rest = (u - below[0, n_flat]) / below[1, n_peak]
-                mass, _ = invert_density(value[1], below[1], n_peak, knee, peak, min(rest, 1.0))
+                mass, _ = invert_density(high_part, below[1], n_peak, knee, peak, min(rest, 1.0))
             else:  # the prior has no mass there
                 mass = start + uniform[i, j] * (stop - start)
             mass = min(max(mass, least), most)
@@ -146,16 +154,20 @@ def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, uniform, ou
 
 
 @numba.njit(nogil=True, cache=True)
-def _density(mass, best, top, precision, log_mass, low, high, prior):
-    """Prior of log10 M times the likelihood, which is 1 at `top`."""
-    last = len(prior) - 1
-    density = prior[0]
-    if last > 1:  # not uniform
-        x = min(max((log_mass + np.log10(mass) - low) / (high - low) * last, 0.0), last - 1e-9)
-        k = int(x)
-        density = prior[k] + (x - k) * (prior[k + 1] - prior[k])
+def _likelihood(mass, best, top, precision):
+    """1 at `top`."""
     # (M - M0)^2 - (top - M0)^2, in the form that does not cancel
-    return density * np.exp(-0.5 * precision * (mass - top) * (mass + top - 2.0 * best))
+    return fast_exp(-0.5 * precision * (mass - top) * (mass + top - 2.0 * best))
+
+
+@numba.njit(nogil=True, cache=True)
+def _times_prior(value, mass, n, log_mass, low, high, prior):
+    """Multiply the first n values by the prior of log10 M at as many masses."""
+    last = len(prior) - 1
+    for s in range(n):
+        x = min(max((log_mass + fast_log(mass[s]) / _LN_10 - low) / (high - low) * last, 0.0), last - 1e-9)
+        k = int(x)
+        value[s] *= prior[k] + (x - k) * (prior[k + 1] - prior[k])
 
 
 @numba.njit(nogil=True, cache=True)

@@ -49,7 +49,7 @@ def test_a_galaxy_alone_has_the_very_draws_it_has_in_a_batch(n_draw):
     shape = SHAPES[9]
     fused, (noise, context) = Fused(blocks_of(make_flow(shape))), inputs(shape, n_galaxy=70, n_draw=n_draw)
     together, log_q = fused.inverse(noise, context)
-    for i in (0, 1, 31, 32, 69):
+    for i in (0, 1, 63, 64, 69):
         alone, log_q_alone = fused.inverse(noise[i : i + 1], context[i : i + 1])
         assert torch.equal(alone[0], together[i]) and torch.equal(log_q_alone[0], log_q[i])
         assert torch.equal(fused.log_prob(alone, context[i : i + 1])[0], fused.log_prob(together, context)[i])
