@@ -11,6 +11,9 @@ sorted by degree, those of degree d + 1 are computed once, when input d is known
 takes from all earlier units is one large product, the rest are small ones within the panel. Arrays are written in place
 into buffers that all blocks share.
 
+Affine flows in single precision on the CPU have a kernel of their own for inverse and density, popcat.flows.fused; here
+are their training, and the inverse and density of all others.
+
 Products of single precision go through oneDNN on the CPU, where torch carries it. torch's own go through MKL, which
 leaves half of the AVX-512 units of AMD processors idle: oneDNN is 1.5 to 2 times faster there and as fast elsewhere.
 """

@@ -192,14 +192,20 @@ def _metallicity_gradient(law, gamma, h, j, t_age, d_z, at_zh, grad):
 
 
 @kernel(inline="always")
-def metal_cell(z, ln_z, per_cell):
-    """Cell and fraction of a metallicity, clipped to the grid's."""
-    if z <= 0.0:
-        return 0, 0.0
-    x, q = np.log(z), 0
+def ln_metal_cell(x, ln_z, per_cell):
+    """Cell and fraction of a metallicity's logarithm, clipped to the grid's."""
+    q = 0
     while q < len(per_cell) - 1 and x >= ln_z[q + 1]:
         q += 1
     return q, min(max((x - ln_z[q]) * per_cell[q], 0.0), 1.0)
+
+
+@kernel(inline="always")
+def metal_cell(z, ln_z, per_cell):
+    """The same of a metallicity."""
+    if z <= 0.0:
+        return 0, 0.0
+    return ln_metal_cell(np.log(z), ln_z, per_cell)
 
 
 @kernel(inline="always")

@@ -30,6 +30,7 @@ from popcat.forward.lookups import (
     burst,
     in_unit,
     last_bin,
+    ln_metal_cell,
     make_histories,
     metal_cell,
     sfh_weights,
@@ -38,7 +39,7 @@ from popcat.forward.lookups import (
     zh_weights,
 )
 from popcat.forward.photometry import Photometry, check_theta, flux_kernel, in_place_of, nearly_ascending, scratch
-from popcat.forward.quadrature import kernel
+from popcat.forward.quadrature import fast_log, kernel
 from popcat.forward.sfh_kernels import all_formed, formed_by_end, window_masses
 from popcat.forward.table_arrays import kernel_tables
 from popcat.forward.tables import load_rest_tables, require_tables
@@ -90,7 +91,8 @@ class Properties:
         theta, redshift = check_theta(theta, redshift, self._n_theta, self._z_range)
         out = np.empty((len(theta), 5))
         tables = self.histories, self.whole, self.mstar, self.ln_age, self.windows
-        _properties_kernel(theta, redshift, *tables, np.empty(self._n_bin), np.empty(1 + len(WINDOWS_GYR)), out)
+        room = np.empty(self._n_bin), np.empty(1 + len(WINDOWS_GYR)), np.empty((2, self._n_bin))
+        _properties_kernel(theta, redshift, *tables, *room, out)
         log_formed = theta[:, 0]
         log_mstar = log_formed + np.log10(out[:, 0])
         sfr = log_formed[:, None] + np.log10(np.maximum(out[:, 1:3], SSFR_FLOOR))
@@ -124,9 +126,10 @@ def _surviving(table, ln_age, ln_t, iq, fq):
 
 
 @kernel()
-def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed, recent, out):
+def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed, recent, metallicity, out):
     """Per Msun formed: surviving mass, SFR (1/yr) in two windows, mean Z; and the mean age (Gyr)."""
     lowest, highest = np.exp(h.ln_z[0]), np.exp(h.ln_z[-1])
+    of_bin, ln_of_bin = metallicity[0], metallicity[1]
     for n in range(len(theta)):
         x, t_age = universe(np.log1p(redshift[n]), h)
         beta, gamma = sfh_weights(theta[n], h), zh_weights(theta[n], h)
@@ -135,6 +138,10 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed
         total = all_formed(h.law, beta, x, h.cumulative_at_age, t_age, h.edges, last, formed)
         scale = (1.0 - f_burst) / total
         survived, mean_z, mean_age, below = 0.0, 0.0, 0.0, 0.0
+        for j in range(last):
+            of_bin[j] = bin_metallicity(h.law, gamma, h.zh_mid, j, h.zh_time, h.zh_value, h.mid, t_age)
+        for j in range(last):
+            ln_of_bin[j] = fast_log(max(of_bin[j], lowest))
         for j in range(last + 1):
             is_whole = j < last
             above = formed_by_end(h.law, beta, h.cumulative, j, below, formed) if is_whole else total
@@ -142,8 +149,8 @@ def _properties_kernel(theta, redshift, h, whole, mstar, ln_age, windows, formed
             mid = 0.5 * (h.edges[j] + upper)
             mass = scale * (above - below)
             if is_whole:
-                z = bin_metallicity(h.law, gamma, h.zh_mid, j, h.zh_time, h.zh_value, h.mid, t_age)
-                iq, fq = metal_cell(z, h.ln_z, h.per_cell)
+                z = of_bin[j]
+                iq, fq = ln_metal_cell(ln_of_bin[j], h.ln_z, h.per_cell)
                 survived += mass * (whole[j, iq] * (1.0 - fq) + whole[j, iq + 1] * fq)
             else:
                 z = time_metallicity(gamma, h.zh_time, h.zh_value, in_unit(h.law, mid, t_age)[0])

@@ -1,4 +1,4 @@
-"""Draws of a posterior on the CPU: its flows in torch, on one thread, all else in numpy and numba's kernels."""
+"""Draws of a posterior on the CPU, on one thread, in numpy and numba's kernels; torch for what is not fused."""
 
 import numpy as np
 import torch
