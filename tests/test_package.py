@@ -57,16 +57,19 @@ def test_the_embedded_models_are_small_and_see_the_bands_of_their_surveys():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_embedded_models_passed_their_calibration_of_two_thousand_mocks(name):
+def test_the_embedded_models_passed_their_calibration(name):
     from popcat.checks.calibration import calibration_of, require_calibrated
     from popcat.checks.verdict import RUNS
 
     assert "passed" in require_calibrated(name).line
     kept = calibration_of(name)
+    # where the mass is in the flow it is too wide for what exact redshifts say of the luminosity
+    is_old = not load_posterior(name).draws_mass
+    assert bool(kept.derived_failures) == is_old
     assert all(column.startswith("abs_mag_") for column in kept.derived_failures)
     assert set(kept.runs) == set(RUNS)
     for run in kept.runs.values():
-        assert run.n == 2000 and run.outside_prior == 0 and run.tarp_max_deviation <= 0.03
+        assert run.n == (2000 if is_old else 3800) and run.outside_prior == 0 and run.tarp_max_deviation <= 0.03
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -27,7 +27,7 @@ class Training(Displayed, Settings):
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
     average: float = pydantic.Field(default=0.01, ge=0, lt=1)
     """Weights are averaged over about this share of all steps; 0 keeps those of the last step."""
-    activation: Literal["relu", "silu"] = "relu"
+    activation: Literal["relu", "silu"] = "silu"
     members: int = pydantic.Field(default=1, ge=1)
     """Flows trained apart and sampled as a mixture."""
     n_bins: int = pydantic.Field(default=8, ge=2)
@@ -85,6 +85,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "published": {
         "n_blocks": 15, "hidden": 500, "n_layers": 2, "batch": 50, "learning_rate": 5e-4, "schedule": "constant",
-        "max_epochs": 1000, "patience": 20, "validation_fraction": 0.1, "average": 0.0,
+        "max_epochs": 1000, "patience": 20, "validation_fraction": 0.1, "average": 0.0, "activation": "relu",
     },
 }  # fmt: skip
