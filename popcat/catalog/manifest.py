@@ -147,7 +147,8 @@ class CatalogRecord(BaseModel):
     catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
     said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
     training_check : the whole catalogue against the posterior's training set; None with too few galaxies. status,
-    flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each.
+    flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each. misfits :
+    of the galaxies that the model does not fit, likewise.
     """
 
     model_config = ConfigDict(strict=True)
@@ -168,6 +169,7 @@ class CatalogRecord(BaseModel):
     status: dict[str, Count] = {}
     flags: dict[str, Count] = {}
     warnings: list[str] = []
+    misfits: list[str] = []
 
 
 class CatalogManifest(CatalogRecord, Manifest):

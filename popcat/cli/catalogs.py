@@ -148,14 +148,14 @@ def infer(
     )  # fmt: skip
     manifest = catalog.require_manifest()
     say(manifest.calibration)
-    for line in in_words(manifest.status, manifest.flags):
+    for line in (*in_words(manifest.status, manifest.flags), *manifest.misfits):
         say(line)
     say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
     against_training = manifest.training_check
     if against_training is not None:
         say(against_training.line)
     if json:
-        kept = {"calibration", "status", "flags", "warnings"}
+        kept = {"calibration", "status", "flags", "warnings", "misfits"}
         print_json(written(manifest, output) | manifest.model_dump(include=kept)
                    | {"training_check": against_training})  # fmt: skip
     lost, total = without_posterior(manifest.status)

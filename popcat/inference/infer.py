@@ -40,7 +40,7 @@ from popcat.inference.partition import (
     seconds_of,
     write_posterior_part,
 )
-from popcat.inference.rows import counts_of_folder, refuse_hopeless
+from popcat.inference.rows import counts_of_folder, misfits_of_folder, refuse_hopeless
 from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
 from popcat.io.content import (
@@ -338,14 +338,13 @@ def _write(
         seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
         write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds, memory=memory)
         if given.files is not None and pending:
-            chunks = [chunk for part in given.parts for chunk in part]
-            require_unchanged_since(chunks, request.survey, given.files, output)
+            require_unchanged_since([one for part in given.parts for one in part], request.survey, given.files, output)
         record = CatalogRecord(
             survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
             posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
             source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
             seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
-            warnings=given.remarks, **counts_of_folder(folder),
+            warnings=given.remarks, **counts_of_folder(folder), misfits=misfits_of_folder(folder, posterior.survey),
         )  # fmt: skip
         folder.finish(record)
     return open_catalog(output)

@@ -13,6 +13,7 @@ from popcat.catalog.parts import OutputFolder
 from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
 from popcat.galaxies import flag_counts, has_posterior, status_of
+from popcat.inference.misfits import misfits_of_parts
 from popcat.survey import Survey
 
 MANY_WITHOUT = 0.05
@@ -46,6 +47,11 @@ def _counts_of_part(folder: OutputFolder, index: int) -> Counts:
     if {"status", "flags"} <= set(extra):
         return extra
     return counts_of_table(open_catalog(folder.part_path(index)).to_table(["status", "flags"]))  # of before
+
+
+def misfits_of_folder(folder: OutputFolder, survey: Survey) -> list[str]:
+    """What `popcat.inference.misfits` says of a folder whose parts are all there."""
+    return misfits_of_parts([folder.part_path(index) for index in range(folder.n_parts)], survey)
 
 
 def without_posterior(status: Mapping[str, int]) -> tuple[int, int]:
