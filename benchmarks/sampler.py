@@ -199,7 +199,7 @@ def main():
     """Compare, count, print."""
     options = parser(__doc__)
     options.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    options.add_argument("--tasks", nargs="+", default=TASKS, help="galaxies x draws; the default takes half an hour")
+    options.add_argument("--tasks", nargs="+", default=TASKS, help="galaxies x draws")
     options.add_argument("--repeat", type=int, default=7, help="calls of the task of one galaxy; the fastest counts")
     options.add_argument("--posterior", default="sdss", help="embedded model or folder")
     options.add_argument("--draws", type=int, default=10_000_000, help="draws to hold to the prior")

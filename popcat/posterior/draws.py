@@ -69,6 +69,7 @@ def draw_mass(
     flux : (n, k, n_band) of draws if the mass were `log_mass`; it becomes that of the mass drawn, in place.
     law : the prior of log10 M. uniform : (n, k) numbers that become masses, in ascending order.
 
+    >>> from popcat.distributions import Uniform
     >>> law, number = Law(Uniform(), 7.0, 12.5), np.array([[0.5]])
     >>> data = Observation(np.full((1, 3), 2.0), np.full((1, 3), 0.02), *np.full((3, 1), np.nan))
     >>> mass, log_l, chi2 = draw_mass(np.ones((1, 1, 3)), 10.0, data, law, number)
