@@ -54,8 +54,8 @@ def test_every_kind_of_record_reads_it_so(kind):
     assert reader.func is as_recorded
 
 
-@pytest.mark.parametrize("name", ["sdss", "sdss_nebular", "galex_sdss_2mass"])
-def test_embedded_posteriors_are_without_medium_and_remnants(name):
+@pytest.mark.parametrize("name", ["sdss_nebular", "galex_sdss_2mass"])
+def test_embedded_posteriors_of_before_are_without_medium_and_remnants(name):
     galaxy_model = load_posterior(name).galaxy_model
     assert (galaxy_model.igm, galaxy_model.remnants) == ("none", "none")
     assert not {"igm", "remnants"} & set(galaxy_model.model_dump())
