@@ -6,7 +6,7 @@ the workers are up and end with the manifest: what a long-lived cluster sees, re
 
 `peak_worker_rss_mb` is the most that any worker process has had, by its own account, in the run. Every run is verified
 (`popcat verify`). The largest size runs on one worker only if asked (`--one-worker N`): `speedup_2_workers` is of the
-largest size that ran on one and on two.
+largest size that ran on one and on two. `--certify` corrects every galaxy by the exact likelihood.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from popcat.catalog.manifest import read_manifest
+from popcat.catalog.queries import open_catalog
 from popcat.catalog.verification import verify
 from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
@@ -46,11 +47,12 @@ def main():
         for n in arguments.sizes:
             catalog = write_catalog(Path(folder) / f"catalog-{n}.parquet", n, survey)
             for workers in [1, 2] if n <= arguments.one_worker else [2]:
-                runs.append(measure(catalog, n, workers, arguments.draws, Path(folder) / f"out-{n}-{workers}"))
+                runs.append(measure(catalog, n, workers, arguments, Path(folder) / f"out-{n}-{workers}"))
                 print_table([{**one, "stages": shares(one["stages"])} for one in runs], "popcat infer")
     speedup = speedup_of(runs)
     print(f"2 workers against 1: {speedup:.2f}" if speedup else "2 workers against 1: no size ran on both")
-    conclude(arguments.json, {"draws": arguments.draws, "runs": runs, "speedup_2_workers": speedup, "gpu": None})
+    conclude(arguments.json, {"draws": arguments.draws, "certify": arguments.certify, "runs": runs,
+                              "speedup_2_workers": speedup, "gpu": None})  # fmt: skip
 
 
 def options():
@@ -60,6 +62,7 @@ def options():
     arguments.add_argument("--draws", type=int, default=100, help="posterior draws a galaxy (100)")
     arguments.add_argument("--one-worker", metavar="N", type=int, default=100_000,
                            help="largest size that also runs on one worker (100000)")  # fmt: skip
+    arguments.add_argument("--certify", action="store_true", help="correct each posterior by the exact likelihood")
     arguments.add_argument("--folder", type=Path, help="where to write: a million galaxies need 7 GB for a while")
     return arguments.parse_args()
 
@@ -96,11 +99,11 @@ def as_observed(frame, survey: Survey) -> pa.Table:
     return pa.table({name: pa.array(np.asarray(values)) for name, values in columns.items()})
 
 
-def measure(catalog: Path, n: int, workers: int, draws: int, output: Path) -> dict:
+def measure(catalog: Path, n: int, workers: int, arguments, output: Path) -> dict:
     """One run of `popcat infer` on a cluster of its own."""
     with cluster(output.with_suffix(".cluster"), workers) as scheduler:
-        command = [sys.executable, "-m", "popcat", "infer", catalog, "-o", output, "--draws", draws,
-                   "--client", scheduler]  # fmt: skip
+        command = [sys.executable, "-m", "popcat", "infer", catalog, "-o", output, "--draws", arguments.draws,
+                   "--client", scheduler, *(["--certify"] if arguments.certify else [])]  # fmt: skip
         start = time.perf_counter()
         subprocess.run([str(word) for word in command], check=True, env={**os.environ, **ONE_THREAD})
         seconds = time.perf_counter() - start
@@ -108,8 +111,10 @@ def measure(catalog: Path, n: int, workers: int, draws: int, output: Path) -> di
     if not found.ok or manifest.rows != n:
         raise RuntimeError(f"{manifest.rows} of {n} rows, problems: {found.problems}")
     summary = json.loads((output / "_popcat" / "summary.json").read_text())
+    is_certified = open_catalog(output).to_pandas(["certified"])["certified"]
     return {
-        "n": n, "workers": workers, "seconds": round(seconds, 1), "galaxies_per_s": round(n / seconds, 1),
+        "n": n, "workers": workers, "certified": float(is_certified.mean()) if arguments.certify else None,
+        "seconds": round(seconds, 1), "galaxies_per_s": round(n / seconds, 1),
         "peak_worker_rss_mb": max(one["peak_rss_mb"] for one in summary["workers"].values()),
         "output_mb": round(manifest.bytes / 1e6, 1), "parts": len(manifest.parts),
         "stages": manifest.stages,
