@@ -13,6 +13,7 @@ from pathlib import Path
 
 from popcat.catalog.manifest import Sidecar, read_record
 from popcat.catalog.parts import OutputFolder
+from popcat.checks.calibration import require_calibrated
 from popcat.columns import posterior_schema
 from popcat.display import Displayed
 from popcat.errors import PopcatError
@@ -133,7 +134,9 @@ def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, 
     with tempfile.TemporaryDirectory(prefix="popcat-plan-") as path:
         folder = OutputFolder.open(Path(path) / "out", {}, len(sizes), kind="plan")
         parts = [replace(chunk, index=index, stop=chunk.start + size) for index, size in enumerate(sizes)]
-        jobs = {0: (folder, parts, Request(posterior_location(where), posterior.name, posterior.survey, draws, 0))}
+        words = require_calibrated(where, allow=True).of_columns(corrected=False)
+        request = Request(posterior_location(where), posterior.name, posterior.survey, draws, 0, calibration=words)
+        jobs = {0: (folder, parts, request)}
         began, how = time.time(), How(client, 1 if client is None else None)
         (warm_at,) = values_of(run(_make, jobs, verb="measuring", how=how, sizes=[sum(sizes)]), "part")
         warm, full = (read_record(folder.sidecar_path(index), Sidecar) for index in range(len(sizes)))

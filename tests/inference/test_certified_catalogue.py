@@ -83,7 +83,7 @@ def test_a_real_correction_fills_them(few, tiny_model, tmp_path):
     frame = frame_of(tmp_path / "out")
     ok = frame[frame["status"] == "ok"]
     assert set(ok["route"]) <= {"flow+is", "smc", "failed"}
-    assert (ok["n_proposals"] >= 1000).all() and ok[["ess", "efficiency", "chi2_best"]].notna().all().all()
+    assert (ok["n_proposals"] >= 256).all() and ok[["ess", "efficiency", "chi2_best"]].notna().all().all()
     assert (ok["log_evidence"].isna() == (ok["route"] == "failed")).all()
     assert (ok.loc[ok["route"] == "failed", "route_why"] == "budget").all()
     failed = (ok["flags"] & FLAGS["correction_failed"]) != 0
@@ -116,9 +116,9 @@ def test_a_limit_without_a_correction_is_refused():
             effort_for(**limits)
 
 
-@pytest.mark.parametrize("limits", [{"budget_ms": 5.0}, {"budget_ms": 0.0}, {"target_ess": 0.0}])
+@pytest.mark.parametrize("limits", [{"budget_ms": 2.0}, {"budget_ms": 0.0}, {"target_ess": 0.0}])
 def test_a_correction_that_cannot_be_paid_is_refused(limits):
-    with pytest.raises(PopcatError, match="expected a budget of at least 18 ms per galaxy"):
+    with pytest.raises(PopcatError, match=r"expected a budget of at least 4\.608 ms per galaxy"):
         effort_for(True, **limits)
 
 
