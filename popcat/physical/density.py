@@ -1,6 +1,6 @@
 """ln of the physical prior over a galaxy model's own, from tables: the kernel."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from popcat.physical.laws import (
 
 FLOOR = 0.03
 """The part of each factor that is the model's own prior."""
-N_LAWS = 10
+N_FACTORS, N_LAWS = 7, 10
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
 _TOP = QUENCHED_FROM + QUENCHED_WIDTH
 
@@ -38,7 +38,7 @@ class Known(NamedTuple):
 class Factors(NamedTuple):
     """Tables at equidistant nodes. Densities of the model's own prior hold what keeps weights bounded (`q_0`).
 
-    has : (7,) 1 for each quantity that has a factor.
+    has : (N_FACTORS,) 1 for each quantity that has a factor.
     laws : (n_z, n_mass, N_LAWS) by surviving mass: density of the mass; sequence; the parts of galaxies on it and
         quenched, each over its c of s; mean of a; mean and width of Z; scale and c of tau_ism where stars form.
     of_formed : (n,) the model's own density of the mass formed.
@@ -79,6 +79,27 @@ class Factors(NamedTuple):
     slope_high: float
     slope: np.ndarray
     norm: np.ndarray
+
+
+def pack(factors: Factors) -> np.ndarray:
+    """All tables as one array: of each its number of axes, their lengths, and its values."""
+    parts = [np.asarray(one, dtype=float) for one in factors]
+    return np.concatenate([np.concatenate([[one.ndim], one.shape, one.ravel()]) for one in parts])
+
+
+def unpack(packed: np.ndarray) -> Factors:
+    """The inverse of `pack`."""
+    found: list[Any] = []
+    at = 0
+    for _ in Factors._fields:
+        n_axis = int(packed[at])
+        shape = tuple(packed[at + 1 : at + 1 + n_axis].astype(int))
+        at += 1 + n_axis
+        values = packed[at : at + int(np.prod(shape))].reshape(shape)
+        at += values.size
+        found.append(np.array(values) if n_axis else float(values))
+    factors = Factors(*found)
+    return factors._replace(has=factors.has.astype(np.int64), given_s=int(factors.given_s))
 
 
 @kernel(inline="always")

@@ -103,9 +103,9 @@ class Induced:
     draws: list[Summaries]
 
     @property
-    def is_free(self) -> tuple[bool, bool, bool]:
-        """Whether s, a and Z have a spread."""
-        return tuple(max(float(np.std(one[k])) for one in self.draws) > _MIN_SPREAD for k in (1, 2, 3))
+    def is_free(self) -> dict[str, bool]:
+        """Whether s, a and z have a spread."""
+        return {name: any(float(np.std(getattr(one, name))) > _MIN_SPREAD for one in self.draws) for name in "saz"}
 
 
 def induce(

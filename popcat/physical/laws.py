@@ -27,6 +27,7 @@ are taken as one.
 
 import numpy as np
 
+from popcat.distributions import Schechter
 from popcat.forward.cosmology import CosmologyTable
 
 SIGMA_SEQUENCE = 0.35
@@ -96,9 +97,7 @@ def _leja(log_mass, z) -> np.ndarray:
 
 
 def _schechter(log_mass, log_phi, log_mstar, alpha) -> np.ndarray:
-    """ln of it per dex."""
-    x = np.log(10.0) * (log_mass - log_mstar)
-    return np.log(10.0) * log_phi + np.log(np.log(10.0)) + (alpha + 1.0) * x - np.exp(x)
+    return np.log(10.0) * log_phi + Schechter(family="schechter", log_mass=log_mstar, alpha=alpha).log_shape(log_mass)
 
 
 def star_forming_sequence(log_mass: np.ndarray, t_age: float) -> np.ndarray:

@@ -24,15 +24,19 @@ The redshift keeps its prior: how many galaxies of a mass are seen at which reds
 quantity that the galaxy model lacks, fixes or ties has no factor, and all else keeps the model's own prior.
 """
 
+import hashlib
+from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from popcat.files import kept_array, sha256_of
 from popcat.forward.cosmology import cosmology_table
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.star_properties import StarProperties
 from popcat.galaxy_model import GalaxyModel
-from popcat.physical.density import FLOOR, Factors, Known, log_ratio_kernel
+from popcat.physical.density import FLOOR, N_FACTORS, Factors, Known, log_ratio_kernel, pack, unpack
 from popcat.physical.induced import Axis, Induced, Summaries, induce, redshift_axis, summarise
 from popcat.physical.tables import make_factors
 from popcat.prior import MASS, Prior, make_prior
@@ -69,11 +73,19 @@ class JointPrior:
     def __init__(self, galaxy_model: GalaxyModel, redshift_range: tuple[float, float], *, n_draws: int = N_DRAWS):
         self.prior, self.redshift_range = make_prior(galaxy_model), redshift_range
         self.cosmology = cosmology_table(galaxy_model.cosmology)
-        self.stars = StarProperties(load_ingredients(galaxy_model))
+        ingredients = load_ingredients(galaxy_model)
+        self.stars = StarProperties(ingredients)
         self._column = {name: i for i, name in enumerate(self.prior.names)}
-        induced = induce(self.prior, self.stars, self.cosmology, redshift_axis(redshift_range), n_draws, _SEED)
-        factors = make_factors(self.prior, galaxy_model.dust_law, induced, self.cosmology)
-        self.factors = _normalised(factors, induced)
+
+        def make():
+            induced = induce(self.prior, self.stars, self.cosmology, redshift_axis(redshift_range), n_draws, _SEED)
+            return pack(_normalised(make_factors(self.prior, galaxy_model.dust_law, induced, self.cosmology), induced))
+
+        bases = ingredients.bases
+        tables = b"".join(np.ascontiguousarray(one).tobytes() for one in (bases.lookback_gyr, bases.sfh, bases.zh))
+        code = [sha256_of(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+        parts = [ingredients.grid.content_hash(), hashlib.sha256(tables).hexdigest(), *code, redshift_range, n_draws]
+        self.factors = unpack(kept_array(f"physical prior {galaxy_model.model_dump_json()} {parts}", make))
 
     def log_ratio(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln R of theta (n, d) at redshift (n,): (n,)."""
@@ -84,6 +96,16 @@ class JointPrior:
         known = self._known(theta, redshift, summarise(self.stars, self.cosmology, theta, redshift))
         masses = np.broadcast_to(log_mass, (len(theta), np.shape(log_mass)[-1]))
         return _evaluate(self.factors, known, masses)
+
+    def without_dust(self) -> "JointPrior":
+        """The same with dust as the galaxy model's own prior has it: more of the draws are effective."""
+        return self._with(0, 1, 2, 3)
+
+    def _with(self, *factors: int) -> "JointPrior":
+        """The same with these factors alone of those that it has."""
+        other = copy(self)
+        other.factors = self.factors._replace(has=self.factors.has * np.isin(np.arange(N_FACTORS), factors))
+        return other
 
     def _known(self, theta, redshift, summaries: Summaries) -> Known:
         """What the factors are about but for the mass; 0 for what the model lacks."""
@@ -102,8 +124,8 @@ class JointPrior:
         log_weight = np.zeros(size)
         if self.factors.has[0]:
             theta[:, 0], log_weight = _draw_masses(self.factors, self.prior, redshift, summaries.log_survived, random)
-        without_dust = self.factors._replace(has=self.factors.has * (np.arange(7) < 4))
-        log_weight += _evaluate(without_dust, self._known(theta, redshift, summaries), theta[:, :1])[:, 0]
+        inner = self.without_dust().factors
+        log_weight += _evaluate(inner, self._known(theta, redshift, summaries), theta[:, :1])[:, 0]
         weight = np.exp(log_weight - log_weight.max())
         total = weight.sum()
         places = np.searchsorted(np.cumsum(weight) / total, (np.arange(n) + random.uniform()) / n)
@@ -119,7 +141,7 @@ class JointPrior:
         for k, name in ((4, "tau_ism"), (5, "tau_bc"), (6, "n_dust")):
             if not self.factors.has[k]:
                 continue
-            law, alone = self.prior.laws[name], self.factors._replace(has=self.factors.has * (np.arange(7) == k))
+            law, alone = self.prior.laws[name], self._with(k).factors
             nodes = np.linspace(law.low, law.high, 61)
             own = np.exp(law.log_density(nodes))
             for rows in np.array_split(np.arange(len(theta)), max(len(theta) // 4000, 1)):
@@ -175,7 +197,7 @@ def _normalised(factors: Factors, induced: Induced) -> Factors:
     """
     from scipy.ndimage import gaussian_filter1d
 
-    inner = factors._replace(has=factors.has * np.isin(np.arange(7), (1, 2, 3)))
+    inner = factors._replace(has=factors.has * np.isin(np.arange(N_FACTORS), (1, 2, 3)))
     mass = Axis(factors.mass_low, factors.mass_high, factors.laws.shape[1]).nodes
     coarse = np.linspace(mass[0], mass[-1], int(np.ceil((mass[-1] - mass[0]) / _NORM_DEX)) + 1)
     log_mean = np.empty((induced.redshift.n, len(coarse)))

@@ -23,7 +23,7 @@ _BOUND_S = 0.005
 _LEAST = 0.05
 """Less than this part of a law of s within reach of the model's own prior counts as this part: a few draws do not stand
 for all galaxies that are quenched, or all that are not."""
-_N_FORMED, _N_TAU, _N_OTHER = 221, 61, 61
+_N_FORMED, _N_TAU, _N_OTHER, _N_FINE = 221, 61, 61, 1201
 
 
 def make_factors(prior: Prior, dust_law: str, induced: Induced, cosmology: CosmologyTable) -> Factors:
@@ -39,7 +39,7 @@ def make_factors(prior: Prior, dust_law: str, induced: Induced, cosmology: Cosmo
     c_a = np.zeros((len(redshifts), induced.given_s.n, mass.n))
     c_z = np.zeros((len(redshifts), induced.given_a.n, mass.n))
     tau = Axis(*_ends(prior, "tau_ism"), _N_TAU)
-    of_tau = _own(prior, "tau_ism", tau)
+    of_tau, fine = _own(prior, "tau_ism", tau), Axis(tau.low, tau.high, _N_FINE)
     for k, z in enumerate(redshifts):
         at, m = tables[k], mass.nodes
         at[:, 0] = _mass_density(prior, mass, z, induced.draws[k].log_survived)
@@ -51,14 +51,13 @@ def make_factors(prior: Prior, dust_law: str, induced: Induced, cosmology: Cosmo
         at[:, 4] = laws.age_fraction(m, t_age, cosmology)
         at[:, 5], at[:, 6] = laws.metallicity(m)
         at[:, 7] = 0.5 * laws.tau_forming(m)
-        at[:, 8] = [(tau.nodes * np.exp(-tau.nodes / scale)) @ tau.widths for scale in at[:, 7]]
+        at[:, 8] = [(fine.nodes * np.exp(-fine.nodes / scale)) @ fine.widths for scale in at[:, 7]]
         c_a[k] = _constants(induced.count_a[k] / of_a[k], induced.a, at[:, 4], np.full(mass.n, laws.SIGMA_AGE))
         c_z[k] = _constants(induced.count_z[k] / of_z[k], induced.z, at[:, 5], at[:, 6])
-    is_free = dict(zip("saz", induced.is_free, strict=True))
     clouds, slope = Axis(*_ends(prior, "tau_bc"), _N_OTHER), Axis(*_ends(prior, "n_dust"), _N_OTHER)
     has_slope = "n_dust" in LAW_PARAMETERS[dust_law] and "n_dust" in prior.laws
     steep, sigma = laws.slope(tau.nodes, dust_law) if has_slope else (np.zeros(tau.n), 1.0)
-    has = [MASS in prior.laws, is_free["s"], is_free["a"], is_free["z"], "tau_ism" in prior.laws,
+    has = [MASS in prior.laws, *induced.is_free.values(), "tau_ism" in prior.laws,
            "tau_bc" in prior.laws, has_slope]  # fmt: skip
     return Factors(
         has=np.array(has, dtype=np.int64), z_low=induced.redshift.low, z_high=induced.redshift.high,
@@ -67,7 +66,7 @@ def make_factors(prior: Prior, dust_law: str, induced: Induced, cosmology: Cosmo
         s_low=induced.s.low, s_high=induced.s.high, of_s=of_s, given_s=induced.given_s.n, of_a=of_a, c_a=c_a,
         z_metal_low=induced.z.low, z_metal_high=induced.z.high, of_z=of_z, c_z=c_z,
         tau_low=tau.low, tau_high=tau.high, of_tau=of_tau,
-        c_quenched=float(np.exp(-tau.nodes / laws.TAU_QUENCHED) @ tau.widths),
+        c_quenched=float(np.exp(-fine.nodes / laws.TAU_QUENCHED) @ fine.widths),
         clouds_low=clouds.low, clouds_high=clouds.high,
         clouds=_rows(prior, "tau_bc", clouds, tau.nodes, laws.clouds_width(tau.nodes)),
         slope_low=slope.low, slope_high=slope.high,
