@@ -5,21 +5,22 @@
 | stellar mass function, z = 0.05 | Baldry et al. 2012, MNRAS 421, 621: double Schechter | codes that cite it |
 | z = 0.2 to 3 | Leja et al. 2020, ApJ 893, 111: continuity model, Appendix B | Prospector |
 | z = 4 to 12 | Tacchella et al. 2018, ApJ 868, 92, table 2 | Prospector |
-| star-forming sequence | Popesso et al. 2023, MNRAS 519, 1526, eq. 10 | from memory; held by a test to the next |
-| the same at 10^10.5 Msun | Speagle et al. 2014, ApJS 214, 15, eq. 28 | its abstract |
+| star-forming sequence, 0 < z < 6 | Popesso et al. 2023, MNRAS 519, 1526, eq. 15 | codes that cite it |
+| its width | Speagle et al. 2014, ApJS 214, 15, whose sequence is within 0.1 dex at 10^10.5 | its abstract |
 | quenched fraction | Brammer et al. 2011 as in Behroozi et al. 2013, ApJ 770, 57 | Behroozi's code |
 | mass-weighted age | Wang et al. 2023, ApJL 944, L58: the cosmic history, later in more massive galaxies | Prospector |
-| cosmic star-formation history | Madau & Dickinson 2014, ARA&A 52, 415, eq. 15 | from memory |
+| cosmic star-formation history | Madau & Dickinson 2014, ARA&A 52, 415, eq. 15 | codes that cite it |
 | metallicity | Gallazzi et al. 2005, MNRAS 362, 41, for a Chabrier IMF | Prospector's table |
 | diffuse dust of galaxies that form stars | Garn & Best 2010, MNRAS 409, 421, eq. 5 | codes that cite it |
 | birth clouds over diffuse dust | Charlot & Fall 2000; 1 +- 0.3 as in Leja et al. 2019 | codes that cite it |
 | slope against diffuse dust | Prospector's fits of 3D-HST, as in Alsing et al. 2023 | codes that cite it |
 
-"From memory" marks numbers that were not compared with their source. Salim, Boquien & Lee 2018 (ApJ 859, 11) find the
-same trend of the slope, with steeper curves of thin dust: their numbers could not be had, and the width of 0.4 covers
-them. Of quenched galaxies no more is assumed than that their specific star-formation rate is anywhere from 10^-13 / yr
-to 1.2 dex below the sequence, and that their diffuse dust is exponential, 0.15 in the mean as where population fits
-start: neither is of a publication.
+No number was read in the papers themselves, of which only abstracts could be had. Gallazzi et al. weigh metallicities by
+light, and quenched galaxies are so by colour: both are taken as what they stand for. Salim, Boquien & Lee 2018 (ApJ 859,
+11) find the same trend of the slope, with steeper curves of thin dust, without numbers in the abstract: a width of 0.4
+leaves room for them. Of quenched galaxies no more is assumed than that their specific star-formation rate is anywhere
+from 10^-13 / yr to 1.2 dex below the sequence, and that their diffuse dust is exponential, 0.15 in the mean as where
+population fits start: neither is of a publication.
 
 Masses are surviving stellar masses in log10 Msun, rates Msun / yr over 100 Myr, times Gyr. IMFs of Kroupa and Chabrier
 are taken as one.
@@ -51,7 +52,7 @@ _TACCHELLA = {
     "log_mstar": (10.16, 9.89, 9.62, 9.38, 9.18, 8.74, 8.79, 8.50, 8.50),
     "alpha": (-1.54, -1.59, -1.64, -1.70, -1.76, -1.80, -1.92, -2.00, -2.10),
 }
-_POPESSO = (2.693, -0.186, 10.85, -0.0729, 0.99)
+_POPESSO = (2.71, -0.186, 10.86, -0.0729)
 _GALLAZZI = np.array([
     (8.87, -0.60, -1.11, -0.00), (9.07, -0.61, -1.07, -0.00), (9.27, -0.65, -1.10, -0.05), (9.47, -0.61, -1.03, -0.01),
     (9.68, -0.52, -0.97, 0.05), (9.87, -0.41, -0.90, 0.09), (10.07, -0.23, -0.80, 0.14), (10.27, -0.11, -0.65, 0.17),
@@ -104,10 +105,10 @@ def star_forming_sequence(log_mass: np.ndarray, t_age: float) -> np.ndarray:
     """log10 of the specific star-formation rate in 1 / yr, in a universe of that age.
 
     >>> round(float(star_forming_sequence(10.5, 12.4)), 2)
-    -10.22
+    -10.21
     """
     a = _POPESSO
-    turn = np.logaddexp(0.0, np.log(10.0) * a[4] * (a[2] + a[3] * t_age - log_mass)) / np.log(10.0)
+    turn = np.logaddexp(0.0, np.log(10.0) * (a[2] + a[3] * t_age - log_mass)) / np.log(10.0)
     return a[0] + a[1] * t_age - turn - log_mass
 
 

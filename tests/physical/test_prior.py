@@ -5,7 +5,7 @@ import pytest
 
 from popcat.galaxy_model import GalaxyModel
 from popcat.physical import laws
-from popcat.physical.density import FLOOR
+from popcat.physical.density import FLOOR, pack, unpack
 from popcat.physical.induced import summarise
 from popcat.physical.prior import JointPrior
 
@@ -123,6 +123,13 @@ def test_masses_on_a_grid_are_those_one_by_one_and_smooth(continuity):
     np.testing.assert_allclose(found[:, 17], continuity.log_ratio(one, z), rtol=1e-12, atol=1e-12)
     assert np.abs(np.diff(found, axis=1)).max() < 1.0  # 0.05 dex
     assert np.abs(np.diff(found, 2, axis=1)).max() < 0.5
+
+
+def test_tables_are_the_same_when_they_are_kept(continuity):
+    again = unpack(pack(continuity.factors))
+    for one, other in zip(again, continuity.factors, strict=True):
+        assert type(one) is type(other)
+        np.testing.assert_array_equal(one, other)
 
 
 def test_no_galaxy_is_lost(continuity):
