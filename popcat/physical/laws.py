@@ -15,12 +15,12 @@
 | birth clouds over diffuse dust | Charlot & Fall 2000; 1 +- 0.3 as in Leja et al. 2019 | codes that cite it |
 | slope against diffuse dust | Prospector's fits of 3D-HST, as in Alsing et al. 2023 | codes that cite it |
 
-No number was read in the papers themselves, of which only abstracts could be had. Gallazzi et al. weigh metallicities by
-light, and quenched galaxies are so by colour: both are taken as what they stand for. Salim, Boquien & Lee 2018 (ApJ 859,
-11) find the same trend of the slope, with steeper curves of thin dust, without numbers in the abstract: a width of 0.4
-leaves room for them. Of quenched galaxies no more is assumed than that their specific star-formation rate is anywhere
-from 10^-13 / yr to 1.2 dex below the sequence, and that their diffuse dust is exponential, 0.15 in the mean as where
-population fits start: neither is of a publication.
+No number was read in the papers themselves, of which only abstracts could be had. Gallazzi et al. weigh metallicities
+by light, and the quenched fraction is one of colours: both are taken for what they stand for. Salim, Boquien & Lee 2018
+(ApJ 859, 11) find the same trend of the slope, with steeper curves of thin dust, without numbers in the abstract: a
+width of 0.4 leaves room for them. Of quenched galaxies no more is assumed than that their specific star-formation rate
+is anywhere from 10^-13 / yr to 1.2 dex below the sequence, and that their diffuse dust is exponential, 0.15 in the mean
+as where population fits start: neither is of a publication.
 
 Masses are surviving stellar masses in log10 Msun, rates Msun / yr over 100 Myr, times Gyr. IMFs of Kroupa and Chabrier
 are taken as one.
