@@ -33,11 +33,12 @@ def main():
         start = time.perf_counter()
         prior = JointPrior(GalaxyModel(history=history), (0.0, arguments.z_max))
         made = time.perf_counter() - start
-        speeds.append({"history": history, "ready after s": round(made, 1), **speed(prior, arguments.draws)})
+        speeds.append({"history": history, "ready after s": round(made, 1), **mean_of(prior, arguments.draws),
+                       **speed(prior, arguments.draws)})  # fmt: skip
         for redshift in arguments.redshifts:
             rows += [{"history": history} | compare(prior, redshift, mass, arguments.draws) for mass in MASSES]
     print_table(rows, "Weighted draws against published laws")
-    print_table(speeds, "Speed of one core")
+    print_table(speeds, "Normalisation, dust apart, and speed of one core")
     conclude(arguments.json, {"physical_prior": rows, "speed": speeds})
 
 
@@ -58,6 +59,16 @@ def compare(prior: JointPrior, redshift: float, log_mass: float, n: int) -> dict
         "above the sequence, dex": round(float(median - sequence), 3),
         "effective, part": round(float(weight.sum() ** 2 / (weight**2).sum() / n), 4),
     }  # fmt: skip
+
+
+def mean_of(prior: JointPrior, n: int, times: int = 10) -> dict:
+    """The mean of R over the model's own prior at all redshifts, which should be 1, and its error."""
+    inner, random, means = prior.without_dust(), np.random.default_rng(12), []
+    for _ in range(times):
+        theta = prior.prior.from_unit(random.uniform(size=(n, prior.prior.n_unconstrained)))
+        redshift = prior.prior.redshift_law(prior.redshift_range).from_unit(random.uniform(size=n))
+        means.append(np.exp(inner.log_ratio(theta, redshift)).mean())
+    return {"mean of R": round(float(np.mean(means)), 3), "error": round(float(np.std(means) / times**0.5), 3)}
 
 
 def speed(prior: JointPrior, n: int) -> dict:

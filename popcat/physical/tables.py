@@ -15,7 +15,7 @@ from popcat.prior import MASS, Prior
 
 _STEP_MASS = 0.05
 _BELOW = 0.6
-"""The surviving mass is at least this many dex below the mass formed (Chabrier: 0.25 to 0.35 of old stars)."""
+"""The surviving mass is at most this many dex below the mass formed."""
 _BOUND = 0.05
 """q_0 over the mean density in the range."""
 _BOUND_S = 0.005
@@ -57,8 +57,9 @@ def make_factors(prior: Prior, dust_law: str, induced: Induced, cosmology: Cosmo
     clouds, slope = Axis(*_ends(prior, "tau_bc"), _N_OTHER), Axis(*_ends(prior, "n_dust"), _N_OTHER)
     has_slope = "n_dust" in LAW_PARAMETERS[dust_law] and "n_dust" in prior.laws
     steep, sigma = laws.slope(tau.nodes, dust_law) if has_slope else (np.zeros(tau.n), 1.0)
+    given = prior.tied["tau_ism"].to if "tau_ism" in prior.tied else ""  # which has no law given tau_ism then
     has = [MASS in prior.laws, *induced.is_free.values(), "tau_ism" in prior.laws,
-           "tau_bc" in prior.laws, has_slope]  # fmt: skip
+           "tau_bc" in prior.laws and given != "tau_bc", has_slope and given != "n_dust"]  # fmt: skip
     return Factors(
         has=np.array(has, dtype=np.int64), z_low=induced.redshift.low, z_high=induced.redshift.high,
         mass_low=mass.low, mass_high=mass.high, formed_low=low, formed_high=high,

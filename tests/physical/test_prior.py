@@ -143,6 +143,8 @@ def test_no_galaxy_is_lost(continuity):
     {"metallicity": "constant", "dust_law": "calzetti"}, {"dust_law": "salim"},
     {"dust_law": "charlot_fall", "gas": "cloudy", "dust_emission": "draine_li_2007", "agn": "temple_2021"},
     {"priors": {"tau_bc": {"family": "tied", "to": "tau_ism"}, "n_dust": {"family": "fixed", "value": -0.7}}},
+    {"priors": {"tau_ism": {"family": "tied", "to": "tau_bc", "factor": 0.5}}},
+    {"priors": {"log_mstar_formed": {"family": "fixed", "value": 10.0}}},
     {"priors": {"tau_ism": {"family": "exponential", "scale": 0.5},
                 "log_mstar_formed": {"family": "schechter", "log_mass": 11.0, "alpha": -1.1}}},
 ], ids=str)  # fmt: skip
