@@ -193,8 +193,8 @@ def _draw_masses(factors: Factors, prior: Prior, redshift, log_survived, random)
 def _normalised(factors: Factors, induced: Induced) -> Factors:
     """With the mean of R at each mass and redshift, over the draws. Dust has no part in it: its factors are normalised.
 
-    It is not quite 1, for the tables are not as fine as a history's quantities depend on each other. What is left is the
-    sampling noise of the draws that are effective here: 1% where a tenth of them are.
+    It is not quite 1, for the tables are not as fine as a history's quantities depend on each other. What is left then
+    is mostly the sampling noise of the draws that are effective here: 1% where a tenth of them are.
     """
     from scipy.ndimage import gaussian_filter1d
 

@@ -78,6 +78,8 @@ def make_factors(prior: Prior, dust_law: str, induced: Induced, cosmology: Cosmo
 
 def _mass_density(prior: Prior, mass: Axis, redshift: float, log_survived: np.ndarray) -> np.ndarray:
     """At the nodes of the surviving mass, normalised over all within the range of the mass formed."""
+    if MASS not in prior.laws:
+        return np.ones(mass.n)
     low, high = prior.bounds(MASS)
     wanted = laws.log_mass_function(mass.nodes, redshift)
     wanted = np.exp(wanted - wanted.max())
