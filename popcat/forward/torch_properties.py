@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from popcat.forward.cosmology import CosmologyTable
-from popcat.forward.properties import LIGHT_FLOOR, SSFR_FLOOR, WINDOWS_GYR, Properties
+from popcat.forward.properties import LIGHT_FLOOR, Properties
+from popcat.forward.star_properties import SSFR_FLOOR, WINDOWS_GYR
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.forward.torch_sfh import cell_of
 from popcat.units import LSUN_ERG_S, PC_CM
@@ -29,9 +30,10 @@ class TorchProperties(torch.nn.Module):
         self.names, self.components, self.cosmology = properties.names, properties.components, properties.cosmology
         self.stars = TorchPhotometry(properties.rest_frame, dtype=dtype)
         self.n_filter = properties.rest_frame.n_filter
+        stars = properties.stars
         arrays = {
-            "edges": properties.histories.edges, "whole": properties.whole, "mstar": properties.mstar,
-            "ln_age": properties.ln_age, "windows": properties.windows, "window_gyr": np.array(WINDOWS_GYR),
+            "edges": stars.histories.edges, "whole": stars.whole, "mstar": stars.mstar, "ln_age": stars.ln_age,
+            "windows": stars.windows, "window_gyr": np.array(WINDOWS_GYR),
         }  # fmt: skip
         for name, array in arrays.items():
             self.register_buffer(name, torch.tensor(np.asarray(array), dtype=dtype))

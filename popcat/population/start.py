@@ -32,6 +32,7 @@ from scipy.stats import beta, gamma, truncnorm
 from popcat.errors import PopcatError
 from popcat.forward.photometry import Photometry
 from popcat.forward.sfh import Fractional, Lookback
+from popcat.physical.laws import TAU_QUENCHED
 from popcat.population.distance import Galaxies
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, Synthesis
@@ -39,7 +40,7 @@ from popcat.posterior.priors import load_prior
 
 FLAT, PHYSICAL, WIDE = "flat", "physical", "wide"
 _LOG_MSTAR, _ALPHA = 11.0, -1.1
-_FORMING, _QUIESCENT = {"tau_ism": 0.25, "tau_bc": 0.35}, {"tau_ism": 0.15, "tau_bc": 0.15}
+_FORMING, _QUIESCENT = {"tau_ism": 0.25, "tau_bc": 0.35}, dict.fromkeys(("tau_ism", "tau_bc"), TAU_QUENCHED)
 _ANY = {"tau_ism": 0.5, "tau_bc": 0.7}
 _DUST_SHAPE = 2.0
 _A_QUIESCENT, _A_FORMING = 0.2, 2.0

@@ -5,8 +5,9 @@ import pytest
 
 from popcat.columns import PROPERTIES, property_fields
 from popcat.errors import PopcatError
-from popcat.forward.properties import PROPERTY_NAMES, SSFR_FLOOR, Properties
+from popcat.forward.properties import PROPERTY_NAMES, Properties
 from popcat.forward.spectrum import population
+from popcat.forward.star_properties import SSFR_FLOOR
 from popcat.galaxy_model import GalaxyModel
 
 BURST, T_BURST = 5, 6
