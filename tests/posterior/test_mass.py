@@ -7,9 +7,15 @@ import pytest
 from scipy.integrate import quad
 
 from popcat.distributions import Law, Normal, Schechter, Table, Uniform
-from popcat.galaxies import Observation
+from popcat.flows.settings import Training
+from popcat.forward.photometry import Photometry
+from popcat.galaxies import Observation, chi2_of
+from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.draws import draw_mass
+from popcat.posterior.library import LibraryArrays, draw_prior
+from popcat.posterior.training import train_posterior
 
+SMALL = Training(hidden=16, n_blocks=1, n_layers=1, batch=256, max_epochs=1, redshift_epochs=1, redshift_hidden=16)
 LAWS = {
     "uniform": Law(Uniform(), 7.0, 12.5),
     "normal": Law(Normal(family="normal", mean=9.5, sigma=0.7), 7.0, 12.5),
@@ -100,3 +106,24 @@ def test_without_light_in_any_band_the_mass_is_that_of_the_prior():
 def test_an_absurdly_small_error_is_no_fit_and_no_number_that_is_none():
     log_mass, log_l, chi2, _ = drawn(FLUXES["usual"], LAWS["uniform"], np.full((1, 2), 0.5), err=1e-200)
     assert np.isfinite(log_mass).all() and np.all(log_l == -np.inf) and np.all(chi2 == np.inf)
+
+
+@pytest.mark.parametrize(
+    ("priors", "is_drawn"),
+    [({}, True), ({"log_mstar_formed": {"family": "schechter", "log_mass": 10.7, "alpha": -1.2}}, True),
+     ({"log_mstar_formed": {"family": "fixed", "value": 10.5}}, False),
+     ({"log_gamma2": {"family": "tied", "to": "log_mstar_formed", "factor": 0.3, "offset": -5.0}}, False)],
+)  # fmt: skip
+def test_the_mass_is_drawn_where_it_is_free_and_nothing_else_depends_on_it(survey, noise, priors, is_drawn):
+    model = GalaxyModel(log_mstar_formed=(9.5, 12.5), priors=priors)
+    theta, redshift = draw_prior(np.arange(8000), survey, model, 0)
+    flux = Photometry(survey, model).flux(theta, redshift)
+    library = LibraryArrays.from_theta(theta, redshift, flux, model)
+    posterior = train_posterior(library, survey, model, noise, SMALL, provenance={})[0]
+    assert posterior.draws_mass == is_drawn
+    assert posterior.n_coordinates == posterior.prior.n_unconstrained - is_drawn
+    data = Observation(flux[:3], 0.3 * np.abs(flux[:3]) + 0.5, redshift[:3], np.full(3, np.nan), np.arange(3))
+    draws = posterior.sample(data, 200, 1)
+    assert posterior.prior.contains(draws.theta.reshape(-1, theta.shape[1])).all()
+    refluxed = posterior.forward.flux(draws.theta.reshape(-1, theta.shape[1]), draws.redshift.ravel())
+    np.testing.assert_allclose(draws.chi2, chi2_of(refluxed.reshape(3, 200, -1), data), rtol=1e-6)
