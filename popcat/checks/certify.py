@@ -39,8 +39,10 @@ _TEMPERED_ESS = 2.0 * CERTIFIED_ESS
 # Evidences of two independent rescues differ by less, unless one of them has missed a part of the posterior.
 _AGREEMENT = 0.7
 _MIN_SWEEPS = 10
-# Galaxies at a time: bounds memory, and makes the arrays of tempered particles large enough for numpy.
-_BATCH = 128
+# Galaxies at a time: bounds memory, and makes the arrays of tempered particles large enough for numpy, or for a GPU.
+_BATCH, _DEVICE_BATCH = 128, 4096
+_MOST_DRAWS = _BATCH * _TOTALS[-1]
+"""Of a round, at a time."""
 _STREAM_RESAMPLE, _STREAM_THIN, _STREAM_MASS = 8, 9, 12
 
 
@@ -109,8 +111,9 @@ def certify(
     """Draws of the exact posterior of n galaxies, and how far each can be believed."""
     target = Target(posterior, data)
     out = _empty(len(target), n_draws, len(posterior.prior.names))
-    for start in range(0, len(target), _BATCH):
-        part = slice(start, start + _BATCH)
+    size = _BATCH if posterior.device == "cpu" else _DEVICE_BATCH
+    for start in range(0, len(target), size):
+        part = slice(start, start + size)
         _Batch(target[part], seed, effort or Effort(), _view(out, part)).run()
     return out
 
@@ -143,9 +146,10 @@ class _Batch:
             held = self._propose(rows, total, number, held)
             is_done, wanted = self._settle(rows, held)
             short.append(rows[~is_done & (wanted == 0)])
-            for size in np.unique(wanted[wanted > 0]):
-                some = wanted == size
-                waiting.append((rows[some], int(size), number + 1, {key: of[some] for key, of in held.items()}))
+            for size in map(int, np.unique(wanted[wanted > 0])):
+                here = np.flatnonzero(wanted == size)
+                for some in np.array_split(here, -(-len(here) * size // _MOST_DRAWS)):
+                    waiting.append((rows[some], size, number + 1, {key: of[some] for key, of in held.items()}))
         return np.sort(np.concatenate(short))
 
     def _settle(self, rows, held) -> tuple[np.ndarray, np.ndarray]:
