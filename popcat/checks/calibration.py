@@ -36,7 +36,7 @@ _FEWEST, _ROUND = 100, 1000
 """The least number of mocks, and how many are added before the verdict is computed again."""
 _BLOCK = 250
 """Mocks of one task."""
-_SECONDS_PER_DRAW = 2e-5
+_SECONDS_PER_DRAW = 1e-5
 """Of one core, about."""
 _REDSHIFT_ERR = 0.02
 _STREAM_MOCK = 64

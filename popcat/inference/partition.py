@@ -190,7 +190,7 @@ MIN_PARTS = 16
 """A small catalogue is cut finer, so that there is work for every core of one machine."""
 MIN_ROWS = 500
 _TEXT_BYTES = 16
-SECONDS_PER_DRAW, SECONDS_CERTIFIED = 1.65e-5, 0.02
+SECONDS_PER_DRAW, SECONDS_CERTIFIED = 1e-5, 0.005
 """Of one core, for a draw and for a certified galaxy, about (docs/measured.md)."""
 WORKER_BYTES, COPIES = 730 * 10**6, 2.4
 """Memory of a worker that has imported and compiled all, and how often a part lies in it while it is made: no more than
@@ -248,6 +248,6 @@ def seconds_of(n: int, draws: int, *, certified: bool = False) -> float:
     """What the posteriors of n galaxies take on one core, about: enough to know whether a cluster is worth its start.
 
     >>> seconds_of(1000, 100), seconds_of(1000, 100, certified=True)
-    (1.65..., 20.0)
+    (1.0, 5.0)
     """
     return n * (SECONDS_CERTIFIED if certified else SECONDS_PER_DRAW * draws)
