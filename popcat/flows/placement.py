@@ -5,7 +5,25 @@ from typing import TypeVar
 
 import torch
 
+from popcat.errors import PopcatError
+
 T = TypeVar("T")
+
+
+def require_device(device: str) -> None:
+    """PopcatError unless torch can use a device here, such as "cpu", "cuda" or "cuda:1".
+
+    >>> require_device("cpu")
+    """
+    try:
+        named = torch.device(device)
+        module = torch.get_device_module(named)
+        good = module.is_available() and (named.index or 0) < module.device_count()
+    except (RuntimeError, AttributeError):
+        good = False
+    if not good:
+        raise PopcatError(f'no device "{device}" that torch can use here, expected "cpu", or "cuda" where there is a '
+                          "GPU: `popcat doctor` says what there is")
 
 
 def moved(value: T, device: "str | torch.device") -> T:

@@ -18,6 +18,7 @@ from popcat.catalog.lease import LEASE, alone
 from popcat.catalog.manifest import CatalogManifest, is_output, read_run
 from popcat.catalog.queries import open_catalog
 from popcat.errors import PopcatError
+from popcat.flows.placement import require_device
 from popcat.flows.sampler import stacking_weights
 from popcat.forward.coverage import require_light
 from popcat.forward.filters import with_curves
@@ -177,6 +178,7 @@ def fit_population(
     settings, output = settings_of(PopulationSettings, settings, "population"), Path(output).absolute()
     how = How(client, workers, progress, log=log)
     how.verify()
+    require_device(device)
     if output.exists() and not output.is_dir():
         raise PopcatError(f"{output} is a file: expected a folder for the population, or a path that is not there yet")
     from_posteriors = is_output(source) and read_run(source).kind == CatalogManifest.KIND
@@ -202,8 +204,7 @@ def fit_population(
         jobs = {number: (str(output), number, device) for number in range(settings.members)}
         found = run(_fit_here, jobs, verb="fitting", how=how, unit="members", noun="member")
         outcomes = [_said(number, outcome, report) for number, outcome in found.items()]
-        population = assemble(read_job(output), outcomes, output, str(source))
-        save_population(population, output)
+        save_population(assemble(read_job(output), outcomes, output, str(source)), output)
         population = load_population(output)
         if samples:
             sample_population(population, samples, output=output / "samples.parquet", seed=settings.seed)

@@ -29,6 +29,7 @@ from popcat.errors import PopcatError, did_you_mean
 from popcat.files import read_small, require_sha256, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
+from popcat.flows.placement import require_device
 from popcat.flows.sampler import Mixture, Sampler, make_sampler
 from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
@@ -135,9 +136,8 @@ class Posterior(Displayed):
 
         Raises PopcatError if torch has no such device here.
         """
-        if device != "cpu" and not torch.get_device_module(device).is_available():
-            raise PopcatError(f'no device "{device}" that torch can use here: `popcat doctor` says what there is')
         if device not in self._elsewhere:
+            require_device(device)
             self._elsewhere[device] = replace(self, device=device)
         return self._elsewhere[device]
 

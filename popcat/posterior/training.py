@@ -20,6 +20,7 @@ from popcat.catalog.manifest import RESULTS
 from popcat.errors import PopcatError
 from popcat.flows.architecture import architecture_for, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseShape, train_piecewise
+from popcat.flows.placement import require_device
 from popcat.flows.sampler import member_settings
 from popcat.flows.settings import Training
 from popcat.flows.training import History, mean_log_prob, train_flow
@@ -254,7 +255,7 @@ def train(
     and `output` under the same paths; those with the resource GPU, where there are any, train on it.
 
     Raises PopcatError if the library is not one, its galaxy model lacks light that its survey sees, `output` already
-    holds something else, or a member fails.
+    holds something else, torch has no such device, or a member fails.
 
     >>> from popcat import simulate
     >>> library = simulate("sdss", 4000, output="library_to_train_on", client="synchronous")
@@ -264,6 +265,7 @@ def train(
     """
     how = How(client, workers, progress, log=log)
     how.verify()
+    require_device(device)
     folder, settings = open_library(library), settings_of(Training, settings, "training")
     require_light(folder.survey, folder.galaxy_model)
     output = Path(output).absolute()

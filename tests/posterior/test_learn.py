@@ -183,6 +183,12 @@ def test_an_ensemble_is_a_mixture_of_different_flows(on_disk, tmp_path, observed
     assert np.all(of_first | of_second) and 0.4 < of_first.mean() < 0.6
 
 
+def test_a_device_that_is_not_there_is_refused_before_a_folder_is_begun(on_disk, tmp_path):
+    with pytest.raises(PopcatError, match='no device "gpu"'):
+        train(on_disk, tmp_path / "model", settings=TRAINING, device="gpu")
+    assert not (tmp_path / "model").exists()
+
+
 def test_members_trained_on_a_cluster_are_those_trained_here(on_disk, tmp_path, cluster):
     two = TRAINING.model_copy(update={"members": 2})
     here = train(on_disk, tmp_path / "here", settings=two)
