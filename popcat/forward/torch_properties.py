@@ -8,7 +8,7 @@ from popcat.forward.cosmology import CosmologyTable
 from popcat.forward.properties import LIGHT_FLOOR, Properties
 from popcat.forward.star_properties import SSFR_FLOOR, WINDOWS_GYR
 from popcat.forward.torch_photometry import TorchPhotometry
-from popcat.forward.torch_sfh import cell_of
+from popcat.forward.torch_sfh import between, cell_of
 from popcat.units import LSUN_ERG_S, PC_CM
 
 
@@ -120,7 +120,5 @@ class TorchProperties(torch.nn.Module):
 
 def distance_modulus(cosmology: CosmologyTable, redshift: Tensor) -> Tensor:
     """`CosmologyTable.distance_modulus` in torch."""
-    ln1pz, ratio = torch.log1p(redshift), torch.as_tensor(cosmology.dist_ratio_mpc).to(redshift)
-    x = ln1pz / cosmology.ln1pz_max * (len(ratio) - 1)
-    i = x.long().clamp(0, len(ratio) - 2)
-    return 5.0 * torch.log10(ln1pz * (ratio[i] + (x - i) * (ratio[i + 1] - ratio[i]))) + 25.0
+    ln1pz, nodes = torch.log1p(redshift), np.linspace(0.0, cosmology.ln1pz_max, len(cosmology.dist_mpc))
+    return 5.0 * torch.log10(ln1pz * between(ln1pz, nodes, cosmology.dist_ratio_mpc)) + 25.0

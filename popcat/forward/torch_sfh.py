@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,3 +126,10 @@ def cell_of(x, nodes) -> tuple[Tensor, Tensor]:
     """Index and fraction of x between ascending nodes."""
     i = (torch.searchsorted(nodes, x.detach().contiguous(), right=True) - 1).clamp(0, len(nodes) - 2)
     return i, (x - nodes[i]) / (nodes[i + 1] - nodes[i])
+
+
+def between(x: Tensor, nodes: np.ndarray, values: np.ndarray) -> Tensor:
+    """Linear between equidistant nodes, constant beyond."""
+    at, value = (x - nodes[0]) / (nodes[1] - nodes[0]), torch.as_tensor(values).to(x)
+    i = at.detach().long().clamp(0, len(nodes) - 2)
+    return value[i] + (at - i).clamp(0.0, 1.0) * (value[i + 1] - value[i])

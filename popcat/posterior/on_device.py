@@ -20,10 +20,11 @@ from popcat.flows.sampler import make_sampler
 from popcat.forward.cosmology import cosmology_table
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.forward.torch_properties import TorchProperties, distance_modulus
+from popcat.forward.torch_sfh import between
 from popcat.galaxies import Observation, log_norm, observed
 from popcat.posterior.draws import DEPTH, N_FLAT, N_PEAK, Draws, prior_nodes
 from popcat.posterior.features import N_FINE, REACH
-from popcat.posterior.torch_law import between, normal, parameters_of, uniform
+from popcat.posterior.torch_law import normal, parameters_of, uniform
 from popcat.prior import MASS
 from popcat.units import LN_2PI
 
@@ -47,8 +48,9 @@ class OnDevice:
         """`Posterior.sample`."""
         width, ids = self.posterior.n_coordinates, self._tensor(np.asarray(data.object_id, dtype=np.int64))
         normals = normal(seed, rng.STREAM_FLOW, ids, n_draws * width).reshape(-1, n_draws, width)
-        streams = rng.STREAM_REDSHIFT, rng.STREAM_MASS, rng.STREAM_MEMBER
-        uniforms, masses, member = (uniform(seed, stream, ids, n_draws) for stream in streams)
+        uniforms = uniform(seed, rng.STREAM_REDSHIFT, ids, n_draws)
+        masses = uniform(seed, rng.STREAM_MASS, ids, n_draws) if self.posterior.draws_mass else None
+        member = uniform(seed, rng.STREAM_MEMBER, ids, n_draws) if len(self.posterior.flows) > 1 else None
         return self._numpy(*self.transform(data, normals, uniforms, masses, member))
 
     def of_numbers(self, data: Observation, normals, uniforms, masses) -> Draws:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from popcat.distributions import NORMAL, Law
+from popcat.forward.torch_sfh import between
 from popcat.prior import Prior
 from popcat.rng import INCREMENTS, MULTIPLIERS
 from popcat.simplex import WEIGHTS, Ratios, Stick, log_odds
@@ -53,13 +54,6 @@ def law_value(law: Law, w: Tensor) -> Tensor:
     if law.is_uniform:
         return law.low + (law.high - law.low) * torch.special.ndtr(w)
     return between(w, *law.quantiles)
-
-
-def between(x: Tensor, nodes: np.ndarray, values: np.ndarray) -> Tensor:
-    """Linear between equidistant nodes, constant beyond."""
-    at, value = (x - nodes[0]) / (nodes[1] - nodes[0]), torch.as_tensor(values).to(x)
-    i = at.detach().long().clamp(0, len(nodes) - 2)
-    return value[i] + (at - i).clamp(0.0, 1.0) * (value[i + 1] - value[i])
 
 
 _LOW = 0xFFFFFFFF

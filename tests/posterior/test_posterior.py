@@ -164,7 +164,9 @@ def test_a_hidden_band_is_not_looked_at(trained, observed):
     first = trained[0].sample(hidden, 5, 1)
     other = replace(hidden, flux_err=hidden.flux_err * np.where(np.arange(5) == 0, 7.0, 1.0))
     assert np.array_equal(first.theta, trained[0].sample(other, 5, 1).theta)
-    assert not np.all(trained[0].sample(observed, 5, 1).theta == first.theta, axis=2).any()
+    shown = trained[0].sample(observed, 5, 1).theta
+    # a coordinate that a small flow does not tie to the photometry may be the same, a draw may not
+    assert not np.all(shown == first.theta, axis=2).any() and np.isin(shown, first.theta).mean() < 0.01
 
 
 @pytest.mark.parametrize("err", [0.0, -1.0, np.inf, np.nan])
