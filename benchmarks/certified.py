@@ -34,8 +34,8 @@ from popcat.inference.infer import infer
 from popcat.inference.partition import infer_table
 from popcat.io.photometry import to_photometry
 from popcat.pages.crosscheck import crosscheck
-from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulated import draw_mocks
 from popcat.run.client import SYNCHRONOUS
 
 from environment import conclude, parser, print_table

@@ -21,8 +21,8 @@ import torch
 from popcat.checks.certify import Effort, certify
 from popcat.galaxies import Observation, observation
 from popcat.inference.partition import infer_table
-from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import Posterior, load_posterior
+from popcat.posterior.simulated import draw_mocks
 
 from environment import conclude, parser, print_table
 

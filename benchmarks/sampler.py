@@ -37,8 +37,8 @@ from popcat.flows.sampler import BlockByBlock, Sampler, density_of
 from popcat.flows.settings import Training
 from popcat.forward.noise import add_noise
 from popcat.galaxies import Observation
-from popcat.posterior.library import draw_prior
 from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulated import draw_prior
 
 from environment import conclude, parser, print_table
 

@@ -15,7 +15,7 @@ from popcat.columns import library_schema
 from popcat.forward.noise import add_noise, default_noise
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
-from popcat.posterior.library import draw_prior
+from popcat.posterior.simulated import draw_prior
 from popcat.survey import load_survey
 
 ROWS = 50_000

@@ -28,7 +28,7 @@ from popcat.catalog.queries import open_catalog
 from popcat.catalog.verification import verify
 from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
-from popcat.posterior.library import simulate_partition
+from popcat.posterior.simulated import simulate_partition
 from popcat.run.client import connect
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag

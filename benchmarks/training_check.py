@@ -14,8 +14,8 @@ import pandas as pd
 
 from popcat.checks.training_check import check_training
 from popcat.io.photometry import to_photometry
-from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulated import draw_mocks
 
 from environment import conclude, parser, print_table
 

@@ -4,7 +4,7 @@ Photometry frame: one row a galaxy. Posterior frame: the same rows, with quantil
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +18,8 @@ from popcat.prior import make_prior, parameter_names
 from popcat.survey import Survey, load_survey
 from popcat.ucds import ucd_of
 
+PRIOR = "prior"
+"""The column of a library that says which prior a galaxy was drawn from."""
 _MEANING = {
     "log_mstar_formed": ("log10(Msun)", "total stellar mass formed"),
     "beta": ("1", "weight of star-formation-history basis {}"),
@@ -168,8 +170,10 @@ def photometry_meta(survey: Survey, *, named: bool = False) -> pd.DataFrame:
     return frame.assign(**{OBJECT_NAME: pd.Series(dtype=NAME_DTYPE)}) if named else frame
 
 
-def library_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pa.Schema:
-    """Arrow schema of a simulated library: parameters, noise-free fluxes, and one noisy observation of each galaxy."""
+def library_schema(survey: Survey, galaxy_model: GalaxyModel | None = None, *, has_prior: bool = False) -> pa.Schema:
+    """Arrow schema of a simulated library: parameters, noise-free fluxes, and one noisy observation of each galaxy;
+    with `has_prior` the name of the prior that it was drawn from.
+    """
     parameters = parameter_fields(galaxy_model or GalaxyModel())
     fields = [
         _field("object_id", pa.int64(), "", "number of the draw"),
@@ -182,12 +186,14 @@ def library_schema(survey: Survey, galaxy_model: GalaxyModel | None = None) -> p
         ("flux_err", "error of the flux in {}"),
     ):
         fields += [_field(f"{column}_{b}", pa.float32(), "nMgy", text.format(b)) for b in survey.band_names]
+    if has_prior:
+        fields.append(_field(PRIOR, pa.string(), "", "prior that it was drawn from"))
     return pa.schema(fields)
 
 
-def library_meta(survey: Survey, galaxy_model: GalaxyModel | None = None) -> pd.DataFrame:
+def library_meta(survey: Survey, galaxy_model: GalaxyModel | None = None, *, has_prior: bool = False) -> pd.DataFrame:
     """An empty library frame with exact dtypes."""
-    return to_pandas(library_schema(survey, galaxy_model).empty_table())
+    return to_pandas(library_schema(survey, galaxy_model, has_prior=has_prior).empty_table())
 
 
 def posterior_schema(
@@ -290,7 +296,7 @@ def schema(survey: "str | Path | Survey" = "sdss", *, kind: str = "posterior") -
     >>> schema("sdss").field("log_mstar_p50").metadata[b"unit"]
     b'log10(Msun)'
     """
-    kinds = {"posterior": posterior_schema, "library": library_schema}
+    kinds: dict[str, Callable[..., pa.Schema]] = {"posterior": posterior_schema, "library": library_schema}
     if kind not in kinds:
         raise PopcatError(f'no columns of kind "{kind}"; {did_you_mean(kind, kinds)}')
     return kinds[kind](load_survey(survey))

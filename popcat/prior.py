@@ -6,7 +6,7 @@ where flows live: no draw leaves the prior. Parameters that are fixed, or tied t
 no coordinate.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +20,10 @@ from popcat.simplex import WEIGHTS, NoWeights, Ratios, Stick, weight_names, weig
 
 MASS = "log_mstar_formed"
 """The mass: theta's first column, and the first coordinate where it is free."""
+FLAT, PHYSICAL, BOTH = "flat", "physical", "both"
+PRIORS = (FLAT, PHYSICAL)
+"""Priors by name: the galaxy model's own, this module's; and the physical one (popcat.physical.prior). A library may
+hold galaxies of both."""
 REDSHIFT = "redshift"
 """What `GalaxyModel.priors` calls the redshift."""
 _BURST = {"f_burst": (0.0, 1.0), "t_burst": (0.01, 13.27)}
@@ -170,6 +174,12 @@ class Prior:
     def _weights(self) -> slice:
         first = self.names.index(self.weights.names[0])
         return slice(first, first + len(self.weights.names))
+
+
+def require_prior(name: str, known: Iterable[str] = PRIORS) -> None:
+    """PopcatError unless the prior of this name is known."""
+    if name not in known:
+        raise PopcatError(f'no prior "{name}": expected {" or ".join(known)}; {did_you_mean(name, known)}')
 
 
 def make_prior(settings: GalaxyModel) -> Prior:

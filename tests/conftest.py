@@ -55,8 +55,9 @@ def tiny_model(tmp_path_factory) -> Path:
     from popcat.forward.noise import default_noise
     from popcat.forward.properties import forward_for
     from popcat.galaxy_model import GalaxyModel
-    from popcat.posterior.library import LibraryArrays, draw_prior
+    from popcat.posterior.library import LibraryArrays
     from popcat.posterior.posterior import save_posterior
+    from popcat.posterior.simulated import draw_prior
     from popcat.posterior.training import train_posterior
     from popcat.survey import CalibrationLimits, load_survey
 

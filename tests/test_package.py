@@ -14,7 +14,8 @@ import pytest
 import popcat
 from popcat import demonstration
 from popcat.checks import calibration
-from popcat.posterior.posterior import embedded_posteriors, load_posterior
+from popcat.posterior.locations import embedded_posteriors
+from popcat.posterior.posterior import load_posterior
 from popcat.survey import load_survey
 
 ROOT = Path(__file__).parents[1]

@@ -123,12 +123,14 @@ class PosteriorRecord(BaseModel):
     """The trained posterior that made a catalogue.
 
     name : its hash; None in a reweighted catalogue of before. location : its folder, or the name of an embedded one.
+    prior : the one of its priors (popcat.prior.PRIORS) that the draws were made under.
     """
 
     model_config = ConfigDict(strict=True)
 
     name: str | None
     location: str
+    prior: str = "flat"
 
 
 class Certification(BaseModel):

@@ -18,14 +18,9 @@ from popcat.checks.ranks import binned_coverage, chi2_tail_of, ks_distance, rank
 from popcat.checks.verdict import RUNS, CalibrationRun, columns_of_run, mocks_needed, verdict
 from popcat.errors import PopcatError
 from popcat.galaxies import Observation, chi2_limit, observation
-from popcat.posterior.library import draw_mocks
-from popcat.posterior.posterior import (
-    Posterior,
-    embedded_posteriors,
-    load_posterior,
-    posterior_folder,
-    posterior_location,
-)
+from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder, posterior_location
+from popcat.posterior.posterior import Posterior, load_posterior
+from popcat.posterior.simulated import draw_mocks
 from popcat.run.client import Where
 from popcat.run.runner import How, Outcome, run, values_of
 from popcat.units import nmgy_to_ab_mag
@@ -43,11 +38,13 @@ _STREAM_MOCK = 64
 
 
 def calibrate(
-    posterior: str | Path = "sdss", n: int | None = None, *, output: str | Path | None = None, seed: int = 1,
-    draws: int = 500, runs: Sequence[str] = tuple(RUNS), client: Where = None, workers: int | None = None,
-    progress: bool = False, log: str | Path | None = None,
+    posterior: str | Path = "sdss", n: int | None = None, *, prior: str | None = None,
+    output: str | Path | None = None, seed: int = 1, draws: int = 500, runs: Sequence[str] = tuple(RUNS),
+    client: Where = None, workers: int | None = None, progress: bool = False, log: str | Path | None = None,
 ) -> Calibration:  # fmt: skip
     """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on fresh mocks from its prior and noise.
+
+    `prior` is one of those that it was trained under, by default the one that `infer` takes.
 
     Mocks are added until the verdict is clear. A posterior passes with as many mocks as the survey's limits need: a
     perfect one is above a limit in one of a hundred calibrations. It fails as soon as a deviation is above its limit by
@@ -71,7 +68,7 @@ def calibrate(
         raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
     how = How(client, workers, progress, log=log)
     how.verify()
-    where, posterior = posterior_location(posterior), load_posterior(posterior)
+    where, posterior = posterior_location(posterior), load_posterior(posterior).under(prior)
     plan = plan_for(mocks_needed(posterior, runs)) if n is None else Plan((n,), n)
     course = _Course(posterior, where, tuple(runs), plan, seed, draws)
     jobs, sizes = course.further({})
@@ -81,7 +78,8 @@ def calibrate(
     values_of(outcomes, "block")
     found = verdict(posterior, course.results)
     result = Calibration(
-        posterior=posterior.name, seed=seed, draws=draws, limits=found.limits, resolution=found.resolution,
+        posterior=posterior.name, prior=posterior.prior_name, seed=seed, draws=draws, limits=found.limits,
+        resolution=found.resolution,
         passed=not found.failures, failures=found.failures, columns=found.columns, runs=course.results,
         ranks=course.ranks,
     )  # fmt: skip
@@ -133,7 +131,8 @@ class _Course:
         self.mocks = draw_mocks(self.posterior, stop, self.seed)
         parts = [self.mocks.iloc[first : min(first + _BLOCK, stop)] for first in range(start, stop, _BLOCK)]
         self.run_of_block += [name for name in self.runs for _ in parts]
-        jobs = [(self.where, self.posterior.name, part, name, self.seed, self.draws)
+        made = self.where, self.posterior.name, self.posterior.prior_name
+        jobs = [(*made, part, name, self.seed, self.draws)
                 for name in self.runs for part in parts]  # fmt: skip
         return jobs, [len(part) for part in parts] * len(self.runs)
 
@@ -160,9 +159,9 @@ class Block:
     outside: int
 
 
-def _sample_block(where: str, model: str, mocks: pd.DataFrame, name: str, seed: int, draws: int) -> Block:
+def _sample_block(where: str, model: str, prior: str, mocks: pd.DataFrame, name: str, seed: int, draws: int) -> Block:
     """Sample the posteriors of some mocks as the run `name` shows them; a task."""
-    posterior = load_posterior(where)
+    posterior = load_posterior(where).under(prior)
     if posterior.name != model:
         raise PopcatError(f"posterior {where} changed during the calibration: give the same command again")
     survey, z_true = posterior.survey, mocks["redshift"].to_numpy()
@@ -221,12 +220,14 @@ def _as_observed(mocks, name: str, survey, seed: int) -> Observation:
     return Observation(data.flux, data.flux_err, measured, sigma, data.object_id)
 
 
-def calibration_of(posterior: str | Path) -> Calibration | None:
-    """The calibration kept in a model's folder; None if there is none, or it is of another state of the model."""
-    folder = posterior_folder(posterior) / "calibration"
+def calibration_of(posterior: str | Path, prior: str | None = None) -> Calibration | None:
+    """The calibration kept in a posterior's folder, under one of its priors, by default the one that `infer` takes;
+    None if there is none, or it is of another state of the posterior."""
+    loaded = load_posterior(posterior).under(prior)
+    folder = calibration_folder(posterior_folder(posterior), loaded.prior_name)
     if not (folder / RECORD).is_file():
         return None
-    found, loaded = read_calibration(folder), load_posterior(posterior)
+    found = read_calibration(folder)
     return found.judged(loaded) if found.posterior == loaded.name else None
 
 
@@ -243,14 +244,14 @@ class Standing:
         return {name: text + before for name, text in self.columns.items()}
 
 
-def require_calibrated(posterior: str | Path, *, allow: bool = False) -> Standing:
-    """What a model's calibration says, for the user and for the columns of a catalogue.
+def require_calibrated(posterior: str | Path, prior: str | None = None, *, allow: bool = False) -> Standing:
+    """What the calibration of a posterior under a prior says, for the user and for the columns of a catalogue.
 
     Derived columns that failed are named.
 
     Raises PopcatError for a model that failed its calibration, or has none, unless `allow`.
     """
-    found = calibration_of(posterior)
+    found = calibration_of(posterior, prior)
     columns = {} if found is None else found.column_words()
     if found is not None and found.passed:
         worst = max(one.ks or 0.0 for one in found.columns.values() if one.refuses)
@@ -269,6 +270,6 @@ def require_calibrated(posterior: str | Path, *, allow: bool = False) -> Standin
     return Standing(f"{problem}, and is used all the same", columns)
 
 
-def default_output(posterior: str | Path) -> Path:
-    """Where a calibration of this model is kept: in its folder, or ./calibration for an embedded one."""
-    return Path("calibration") if str(posterior) in embedded_posteriors() else Path(posterior) / "calibration"
+def default_output(posterior: str | Path, prior: str) -> Path:
+    """Where a calibration of this posterior is kept: in its folder, or in this one for an embedded one."""
+    return calibration_folder("." if str(posterior) in embedded_posteriors() else posterior, prior)

@@ -16,6 +16,7 @@ from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import read_small, write_json_atomic, write_parquet_atomic
 from popcat.posterior.posterior import Posterior
+from popcat.prior import FLAT
 from popcat.settings import validation_summary
 
 RECORD, RANKS = "calibration.json", "ranks.parquet"
@@ -25,15 +26,16 @@ _NAMES = {"ks": "KS distance", "tarp": "TARP deviation"}
 class Calibration(Displayed, pydantic.BaseModel):
     """Whether a posterior passed its calibration, and the results of each run by name.
 
-    posterior : the name (SHA-256) of what was tested. limits : the survey's, the largest KS distance and TARP deviation
-    that pass. resolution : what so many mocks cannot tell from chance (popcat.checks.verdict). failures : why `infer`
-    refuses the posterior. columns : the verdict on every column. ranks : those of every mock by run and quantity, in
-    (0, 1).
+    posterior : the name (SHA-256) of what was tested. prior : under which of its priors. limits : the survey's, the
+    largest KS distance and TARP deviation that pass. resolution : what so many mocks cannot tell from chance
+    (popcat.checks.verdict). failures : why `infer` refuses the posterior. columns : the verdict on every column.
+    ranks : those of every mock by run and quantity, in (0, 1).
     """
 
     model_config = pydantic.ConfigDict(frozen=True, arbitrary_types_allowed=True)
     # "model" in older files
     posterior: str = pydantic.Field(validation_alias=pydantic.AliasChoices("posterior", "model"))
+    prior: str = FLAT
     seed: int
     draws: int = pydantic.Field(ge=1)
     limits: dict[str, float]

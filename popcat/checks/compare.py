@@ -28,7 +28,8 @@ from popcat.errors import PopcatError
 from popcat.files import read_json, write_parquet_atomic
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
-from popcat.prior import make_prior
+from popcat.physical.prior import JointPrior, physical_prior
+from popcat.prior import PHYSICAL, make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 
@@ -229,11 +230,13 @@ def compare_with_sampler(
     if catalog.require_manifest().prior is not None:
         raise PopcatError(f"{posteriors} was reweighted: cross-check the catalogue it came from, which has the "
                           "model's own prior")
+    is_physical = catalog.posterior.prior == PHYSICAL
+    physical = physical_prior(galaxy_model, survey.redshift_range) if is_physical else None
     rows = _choose(catalog, n, seed, only)
     galaxies: list[CheckedGalaxy] = []
     corners: list[tuple[int, Mapping, Mapping]] = []
     for number, row in enumerate(rows):
-        checked, draws = _check(row, survey, galaxy_model, seed, sampler, max_steps)
+        checked, draws = _check(row, survey, galaxy_model, physical, seed, sampler, max_steps)
         galaxies.append(checked)
         score = "no convergence" if not checked.converged else f"C2ST {checked.c2st or np.nan:.3f}"
         report(f"{number + 1}/{len(rows)}  {checked.object_id}  {score}")
@@ -270,10 +273,10 @@ def _choose(catalog: Catalog, n: int, seed: int, only: Sequence[str] | None) -> 
     return catalog.galaxies(chosen)
 
 
-def _check(row: dict, survey: Survey, galaxy_model: GalaxyModel, seed: int, sampler: str,
-           max_steps: int) -> tuple[CheckedGalaxy, tuple]:
+def _check(row: dict, survey: Survey, galaxy_model: GalaxyModel, physical: JointPrior | None, seed: int, sampler: str,
+           max_steps: int) -> tuple[CheckedGalaxy, tuple]:  # fmt: skip
     """One galaxy, and its draws: the catalogue's and the sampler's."""
-    galaxy = _galaxy(row, survey, galaxy_model)
+    galaxy = _galaxy(row, survey, galaxy_model, physical)
     ours = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in quantities_of(row)}
     theta = np.column_stack([ours[name] for name in galaxy.prior.names])
     start = galaxy.to_w(theta, ours["redshift"])
@@ -292,7 +295,7 @@ def _check(row: dict, survey: Survey, galaxy_model: GalaxyModel, seed: int, samp
     return checked, (ours, found)
 
 
-def _galaxy(row: dict, survey: Survey, galaxy_model: GalaxyModel) -> Galaxy:
+def _galaxy(row: dict, survey: Survey, galaxy_model: GalaxyModel, physical: JointPrior | None) -> Galaxy:
     """A row's photometry as it was fitted."""
     def column(kind):
         values = [row[f"{kind}_{band}"] for band in survey.band_names]
@@ -301,7 +304,7 @@ def _galaxy(row: dict, survey: Survey, galaxy_model: GalaxyModel) -> Galaxy:
     z, sigma = (np.nan if row[name] is None else float(row[name]) for name in ("redshift", "redshift_err"))
     forward = forward_for(survey, galaxy_model).flux
     return Galaxy(forward, make_prior(galaxy_model), survey.redshift_range, column("flux"), column("flux_err"), z,
-                  sigma)
+                  sigma, physical)
 
 
 def _summary(galaxies: Sequence[CheckedGalaxy]) -> dict:

@@ -25,6 +25,7 @@ from scipy.special import ndtr, ndtri
 from popcat.distributions import Law, tabulated_quantile
 from popcat.errors import PopcatError
 from popcat.galaxies import MIN_REDSHIFT_ERR, observed
+from popcat.physical.prior import JointPrior
 from popcat.prior import Prior
 from popcat.units import LN_2PI
 
@@ -46,7 +47,8 @@ _MIN_C2ST = 40
 class Galaxy:
     """One galaxy's photometry and redshift, and the forward model and prior it is compared with.
 
-    flux, flux_err : (n_band,), NaN where not observed. forward, prior, redshift_range : as elsewhere.
+    flux, flux_err : (n_band,), NaN where not observed. forward, prior, redshift_range : as elsewhere. physical : the
+    physical prior, where the posterior is under that; it counts as part of the likelihood, but for the redshift's.
     """
 
     forward: Callable
@@ -56,6 +58,12 @@ class Galaxy:
     flux_err: np.ndarray
     redshift: float
     redshift_err: float
+    physical: JointPrior | None = None
+
+    @property
+    def redshift_law(self) -> Law:
+        """The prior of a free redshift."""
+        return self.prior.redshift_law(self.redshift_range) if self.physical is None else self.physical.redshift_law
 
     @property
     def is_free(self) -> bool:
@@ -71,7 +79,7 @@ class Galaxy:
         """theta (n, n_parameter) and redshift (n,) of w (n, n_dim)."""
         if not self.is_free:
             return self.prior.from_unconstrained(w), np.full(len(w), self.redshift)
-        law = self.prior.redshift_law(self.redshift_range)
+        law = self.redshift_law
         return self.prior.from_unconstrained(w[:, :-1]), law.inside(law.from_unit(ndtr(w[:, -1])))
 
     def to_w(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
@@ -79,7 +87,7 @@ class Galaxy:
         w = ndtri(np.clip(self.prior.to_unit(theta), _EDGE, 1.0 - _EDGE))
         if not self.is_free:
             return w
-        u = self.prior.redshift_law(self.redshift_range).to_unit(redshift)
+        u = self.redshift_law.to_unit(redshift)
         return np.column_stack([w, ndtri(np.clip(u, _EDGE, 1.0 - _EDGE))])
 
     def draw_prior(self, random: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +100,7 @@ class Galaxy:
     @cached_property
     def measured_redshift(self) -> tuple[np.ndarray, np.ndarray, float]:
         """Redshifts; prior times Gaussian there, in units of the largest; ln of the integral of that product."""
-        law, reach = self.prior.redshift_law(self.redshift_range), _REACH * self.redshift_err
+        law, reach = self.redshift_law, _REACH * self.redshift_err
         z = np.linspace(max(law.low, self.redshift - reach), min(law.high, self.redshift + reach), _N_REDSHIFT)
         log_value = law.log_density(z) - 0.5 * ((z - self.redshift) / self.redshift_err) ** 2
         value = np.exp(log_value - log_value.max())
@@ -100,12 +108,14 @@ class Galaxy:
         return z, value, float(norm)
 
     def log_likelihood(self, w: np.ndarray) -> np.ndarray:
-        """ln p(photometry, measured redshift | w), (n,)."""
+        """ln p(photometry, measured redshift | w), (n,), times the physical prior over the model's own."""
         theta, redshift = self.to_theta(w)
         seen = observed(self.flux, self.flux_err)
         err = self.flux_err[seen]
         residual = (self.forward(theta, redshift)[:, seen] - self.flux[seen]) / err
         result = -0.5 * np.sum(residual**2, axis=1) - np.sum(np.log(err) + 0.5 * np.log(2.0 * np.pi))
+        if self.physical is not None:
+            result += self.physical.log_ratio(theta, redshift)
         if self.is_free and not np.isnan(self.redshift):
             pull = (redshift - self.redshift) / self.redshift_err
             result += -0.5 * pull**2 - np.log(self.redshift_err) - 0.5 * np.log(2.0 * np.pi)
@@ -153,6 +163,7 @@ def _prior(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
     theta, redshift, log_evidence = accept_from_prior(
         forward, prior.laws[_MASS], galaxy.draw_prior, galaxy.flux[seen],
         galaxy.flux_err[seen], seed, max_evaluations=_PER_STEP * max_steps,
+        log_ratio=None if galaxy.physical is None else galaxy.physical.log_ratio,
     )  # fmt: skip
     if galaxy.is_free and not np.isnan(galaxy.redshift):
         log_evidence += galaxy.measured_redshift[2]
@@ -251,12 +262,13 @@ _BATCH = 50_000
 
 def accept_from_prior(
     forward: Callable, mass: Law, draw: Callable, flux: np.ndarray, flux_err: np.ndarray, seed: int, *,
-    max_evaluations: int,
+    max_evaluations: int, log_ratio: Callable | None = None,
 ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
     """theta (n, d) and redshift (n,) of the exact posterior, and ln of the evidence of the fluxes.
 
     forward : theta (m, d), redshift (m,) -> fluxes (m, n_band), theta's first column log10 of the mass, whose prior is
-    `mass`. draw : (random, m) -> theta, redshift from the prior. flux, flux_err : (n_band,), all observed.
+    `mass`, times exp(log_ratio(theta, redshift)) if there is one. draw : (random, m) -> theta, redshift from the prior.
+    flux, flux_err : (n_band,), all observed.
     """
     random = np.random.default_rng(seed)
     kept: list[tuple] = []
@@ -264,6 +276,9 @@ def accept_from_prior(
     while n < max_evaluations and len(_accepted(kept, top)[0]) < N_DRAWS:
         theta, redshift = draw(random, _BATCH)
         log_weight = _weigh(theta, forward(theta, redshift) / flux_err, flux / flux_err, mass, random)
+        if log_ratio is not None:
+            there = np.flatnonzero(log_weight > -np.inf)
+            log_weight[there] += log_ratio(theta[there], redshift[there])
         log_uniform = np.log(random.uniform(size=_BATCH))
         top = max(top, float(log_weight.max()))
         log_sum = float(np.logaddexp(log_sum, np.logaddexp.reduce(log_weight)))

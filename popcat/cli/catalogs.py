@@ -22,6 +22,7 @@ from popcat.cli.options import (
     PerformanceOption,
     PosteriorOption,
     PosteriorsArgument,
+    PriorOption,
     RowsOption,
     SeedOption,
     SourcesArgument,
@@ -99,6 +100,7 @@ def infer(
         str | None,
         typer.Option(help="Survey file that says what the columns mean. Default: that of the posterior."),
     ] = None,
+    prior: PriorOption = None,
     draws: DrawsOption = 100,
     seed: SeedOption = 0,
     certify: Annotated[
@@ -141,10 +143,10 @@ def infer(
     warnings.simplefilter("ignore", UserWarning)  # the calibration is printed below, from the manifest
     warnings.simplefilter("always", CatalogWarning)  # before hours are spent; and below, from the manifest
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
-        one_or_all(source), posterior, output=output, survey=survey, draws=draws, seed=seed, certify=certify,
-        budget_ms=budget_ms, target_ess=target_ess, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
-        rows_per_partition=rows_per_partition, client=client, workers=workers, device=device, progress=True,
-        check=check, log=log, performance_report=performance_report,
+        one_or_all(source), posterior, output=output, survey=survey, prior=prior, draws=draws, seed=seed,
+        certify=certify, budget_ms=budget_ms, target_ess=target_ess, hide_redshift=hide_redshift,
+        allow_uncalibrated=allow_uncalibrated, rows_per_partition=rows_per_partition, client=client, workers=workers,
+        device=device, progress=True, check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     manifest = catalog.require_manifest()
     say(manifest.calibration)
@@ -169,7 +171,8 @@ def infer(
 def reweight(
     posteriors: PosteriorsArgument,
     prior: Annotated[
-        Path, typer.Option(help="New prior: a TOML file with a table per parameter, or a population's folder.")
+        Path,
+        typer.Option(help="New prior: flat, physical, a TOML file with a table per parameter, a population's folder."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the catalogue to write.")] = Path(
         "reweighted"

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from popcat.cli.options import (
     PerformanceOption,
     PopulationArgument,
     PosteriorOption,
+    PriorOption,
     SeedOption,
     SourceArgument,
     SourcesArgument,
@@ -146,6 +147,7 @@ def simulate(
     noise: Annotated[
         Path | None, typer.Option(help="Noise from `popcat noise fit`. Default: embedded, or of the survey's depths.")
     ] = None,
+    prior: Annotated[str, typer.Option(help="Prior of the galaxies: flat, physical, or both in turn.")] = "flat",
     seed: SeedOption = 0,
     rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 50_000,
     client: ClientOption = None,
@@ -162,7 +164,7 @@ def simulate(
         say(f"noise: nominal, from the depths of survey {popcat.load_survey(survey).name}; fit your catalogue's with "
             "`popcat noise fit`")
     library = popcat.simulate(
-        survey, n, output=output, galaxy_model=galaxy_model, noise=noise, seed=seed,
+        survey, n, output=output, galaxy_model=galaxy_model, noise=noise, prior=prior, seed=seed,
         rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
@@ -190,6 +192,7 @@ def train(
     calibrate: Annotated[bool, typer.Option(help="Calibrate it afterwards, as `popcat calibrate` does.")] = True,
 ) -> None:
     """Train a posterior on a library: a conditional masked autoregressive flow."""
+    from popcat.checks.calibration import default_output
     from popcat.flows.settings import Training
 
     given = {"max_epochs": epochs, "seed": seed, "members": members}
@@ -206,8 +209,8 @@ def train(
     history = posterior.provenance["history"][0]
     best = history["best_epoch"]
     say(f"best epoch {best + 1}, validation {history['validation'][best]:.4f} nats; posterior in {output}")
-    if calibrate:
-        _calibrated(output, output / "calibration", as_json=False, client=client, workers=workers, log=log)
+    for one in posterior.priors if calibrate else ():
+        _calibrated(output, default_output(output, one), prior=one, client=client, workers=workers, log=log)
 
 
 @app.command(rich_help_panel=MODEL, epilog=examples("popcat calibrate --posterior posterior"))
@@ -221,6 +224,7 @@ def calibrate(
         Path | None,
         typer.Option("-o", "--output", help="Folder of the result. Default: in the posterior's own folder."),
     ] = None,
+    prior: PriorOption = None,
     seed: SeedOption = 1,
     draws: Annotated[int, typer.Option(min=20, help="Posterior draws per mock galaxy.")] = 500,
     run: Annotated[
@@ -232,23 +236,26 @@ def calibrate(
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Test a posterior on mock galaxies with known truth, as it is used: SBC, p-p curves, KS distances, TARP."""
+    """Test a posterior on mock galaxies with known truth, under each of its priors: SBC, p-p curves, KS, TARP."""
     from popcat.checks.calibration import default_output
     from popcat.checks.verdict import RUNS
 
-    folder = default_output(posterior) if output is None else output
-    _calibrated(posterior, folder, as_json=json, n=n, seed=seed, draws=draws, runs=tuple(run or RUNS), client=client,
-                workers=workers, log=log)  # fmt: skip
+    priors = popcat.load_posterior(posterior).priors if prior is None else (prior,)
+    folders = {one: default_output(posterior, one) if output is None else output / one for one in priors}
+    folders |= {priors[0]: output} if output is not None and len(priors) == 1 else {}
+    found = [_calibrated(posterior, folder, as_json=json, prior=one, n=n, seed=seed, draws=draws,
+                         runs=tuple(run or RUNS), client=client, workers=workers, log=log)
+             for one, folder in folders.items()]  # fmt: skip
+    if json:
+        print_json(found[0] if len(found) == 1 else dict(zip(priors, found, strict=True)))
 
 
-def _calibrated(posterior: str | Path, folder: Path, *, as_json: bool, **options) -> None:
+def _calibrated(posterior: str | Path, folder: Path, *, as_json: bool = False, **options) -> Any:
     """Calibrate, and print the KS distance of every quantity in every run."""
     found = popcat.calibrate(posterior, output=folder, progress=True, **options)
-    if as_json:
-        print_json(found)
     rows = {name: [one.ks.get(name) for one in found.runs.values()] for one in found.runs.values() for name in one.ks}
     rows["TARP, all at once"] = [one.tarp_max_deviation for one in found.runs.values()]
-    lines = [" ".join(f"{name:>18s}" for name in ("KS distance", *found.runs))]
+    lines = [f"prior: {found.prior}", " ".join(f"{name:>18s}" for name in ("KS distance", *found.runs))]
     lines += [f"{name:>18s} " + " ".join(f"{'-' if value is None else f'{value:.4f}':>18s}" for value in values)
               for name, values in rows.items()]  # fmt: skip
     limits = ", ".join(f"{name} {limit:.4f}" for name, limit in found.limits.items())
@@ -256,6 +263,7 @@ def _calibrated(posterior: str | Path, folder: Path, *, as_json: bool, **options
               "passed" if found.passed else "FAILED: " + "; ".join(found.failures), *found.remarks]  # fmt: skip
     typer.echo("\n".join(lines), err=as_json)
     say(f"figures and calibration.json in {folder}")
+    return found
 
 
 @populations.command(epilog=examples(

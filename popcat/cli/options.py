@@ -27,6 +27,7 @@ PosteriorOption = Annotated[str, typer.Option(help="Trained posterior: an embedd
 GalaxyModelOption = Annotated[
     Path | None, typer.Option(help="TOML file with settings of the galaxy model; default: the embedded one.")
 ]
+PriorOption = Annotated[str | None, typer.Option(help="Prior that the posterior was trained under: flat or physical.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of all random numbers; the same seed, the same result.")]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Posterior draws per galaxy. Default 100.")]
 DeviceOption = Annotated[str, typer.Option(help="Where torch computes: cpu, or cuda for a GPU.")]

@@ -63,7 +63,9 @@ from popcat.io.reading import (
     without_redshift,
 )
 from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
-from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
+from popcat.posterior.locations import posterior_location
+from popcat.posterior.posterior import Posterior, load_posterior
+from popcat.prior import FLAT
 from popcat.run.client import Where
 from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
 from popcat.run.runner import How, run, values_of
@@ -74,10 +76,10 @@ _ALL = 2**62
 
 def infer(
     source: "Source | Frame | pd.DataFrame | Any", posterior: str | Path = "sdss", *, output: str | Path | None = None,
-    survey: "str | Path | Survey | None" = None, draws: int = 100, seed: int = 0, certify: bool = False,
-    budget_ms: float | None = None, target_ess: float | None = None, hide_redshift: bool = False,
-    allow_uncalibrated: bool = False, rows_per_partition: int | None = None, client: Where = None,
-    workers: int | None = None, device: str = "cpu", progress: bool = False, check: bool = False,
+    survey: "str | Path | Survey | None" = None, prior: str | None = None, draws: int = 100, seed: int = 0,
+    certify: bool = False, budget_ms: float | None = None, target_ess: float | None = None,
+    hide_redshift: bool = False, allow_uncalibrated: bool = False, rows_per_partition: int | None = None,
+    client: Where = None, workers: int | None = None, device: str = "cpu", progress: bool = False, check: bool = False,
     log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> "Catalog | Frame | pd.DataFrame":  # fmt: skip
     """Posteriors of every galaxy of a catalogue. A galaxy without a redshift has it inferred.
@@ -94,6 +96,7 @@ def infer(
     posterior : folder of a trained posterior, which every worker must see, or the name of an embedded one
     output : folder of the posterior catalogue; parts that are there are kept
     survey : survey file that says what the columns mean, where it is not the posterior's own; of the same bands
+    prior : "flat" or "physical": one that the posterior was trained under; by default "physical" where it was
     draws, seed : posterior draws per galaxy; draw k of a galaxy is a function of (seed, object_id, k)
     certify : correct each posterior by importance sampling with the exact likelihood (popcat.checks.certify)
     budget_ms : compute limit of `certify` per galaxy, in nominal milliseconds of one core; 2000 by default
@@ -103,10 +106,8 @@ def infer(
     rows_per_partition : galaxies per part; by default parts of 64 MB in memory, and at least 16 of them
     client, workers : where it runs (popcat.run.client.connect): by default on the active client, in this process if it
         is little, or on a local cluster. In a script, call it under `if __name__ == "__main__":`, because local workers
-        are new processes that import the script. Where workers have the resource "GPU", only those are given parts,
-        and they sample on their GPU
-    device : where other workers, and this process, sample, as torch names it: "cuda" for a GPU. Draws are the same to
-        1e-4 standard deviations
+        are new processes that import the script. Parts go to workers with the resource "GPU", where there are any
+    device : where other workers, and this process, sample: "cuda" for a GPU, same draws to 1e-4 standard deviations
     progress, log, performance_report : a bar on stderr; files for one JSON object an event, and for Dask's own report
     check : read every byte of the source and of the parts that are there, and write damaged parts again
 
@@ -116,9 +117,8 @@ def infer(
 
     The whole catalogue is compared with the training set of the posterior (popcat.checks.training_check), before the
     first part: a `CatalogWarning` says what does not fit and what usually causes it. With `output` the result stays in
-    the manifest: `catalog.manifest.training_check`.
-
-    What the calibration of the posterior found is in the metadata of each column: key "calibration".
+    the manifest: `catalog.manifest.training_check`. What the calibration of the posterior found is in the metadata of
+    each column: key "calibration".
 
     Raises PopcatError for a catalogue or an option that cannot work, for a posterior that has not passed its
     calibration, and at the end for parts that failed.
@@ -130,18 +130,18 @@ def infer(
     >>> len(catalog)
     40
     """
+    effort = effort_for(certify, budget_ms, target_ess)
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
-    limits = budget_ms, target_ess
-    effort = effort_for(certify, *limits) if certify or limits != (None, None) else None
     how, is_lazy = How(client, workers, progress, check, log, performance_report), is_frame(source)
     _refuse_idle(how, is_lazy=is_lazy, output=output, survey=survey, rows_per_partition=rows_per_partition)
     how.verify()
-    standing = require_calibrated(posterior, allow=allow_uncalibrated)
-    where, posterior = posterior_location(posterior), load_posterior(posterior).to(device)
+    standing = require_calibrated(posterior, prior, allow=allow_uncalibrated)
+    where, posterior = posterior_location(posterior), load_posterior(posterior).under(prior).to(device)
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
+    words = standing.of_columns(corrected=effort is not None)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
-                      calibration=standing.of_columns(corrected=effort is not None))  # fmt: skip
+                      prior=posterior.prior_name, calibration=words)  # fmt: skip
     output = None if output is None else Path(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
@@ -309,10 +309,9 @@ def _write(
                 "rows_per_partition": given.rows_per_part, "catalog": given.digest, "n": sum(given.rows),
                 "schema": schema_digest(schema), "hide_redshift": request.hide_redshift,
                 "forward": posterior.forward_hashes}  # fmt: skip
-    if effort is not None:
-        settings["effort"] = effort
-    if request.survey != posterior.survey:
-        settings["survey"] = request.survey.model_dump(mode="json")
+    other = None if request.survey == posterior.survey else request.survey.model_dump(mode="json")
+    chosen = {"effort": effort, "survey": other, "prior": None if request.prior == FLAT else request.prior}
+    settings |= {name: value for name, value in chosen.items() if value is not None}
     memory = memory_of(schema, request.draws)
     how.require_memory(memory, given.rows)
     arguments = {"source": given.label, "posterior": request.posterior, "draws": request.draws, "seed": request.seed,
@@ -341,8 +340,9 @@ def _write(
             require_unchanged_since([one for part in given.parts for one in part], request.survey, given.files, output)
         record = CatalogRecord(
             survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
-            posterior=PosteriorRecord(name=posterior.name, location=request.posterior), provenance=posterior.provenance,
-            source=given.label, calibration=calibrated, certify=None if effort is None else Certification(**effort),
+            posterior=PosteriorRecord(name=posterior.name, location=request.posterior, prior=posterior.prior_name),
+            provenance=posterior.provenance, source=given.label, calibration=calibrated,
+            certify=None if effort is None else Certification(**effort),
             seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
             warnings=given.remarks, **counts_of_folder(folder), misfits=misfits_of_folder(folder, posterior.survey),
         )  # fmt: skip

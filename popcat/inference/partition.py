@@ -44,8 +44,8 @@ class Request:
 
     posterior : its location, which every worker must see, and name : its hash. survey : how files are read. effort :
     of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies. device :
-    where a worker without a GPU of its own samples, as torch names it. calibration : what the metadata of columns says
-    of the posterior's calibration, by quantity.
+    where a worker without a GPU of its own samples, as torch names it. prior : the one of the posterior's that draws
+    are made under. calibration : what the metadata of columns says of the posterior's calibration, by quantity.
     """
 
     posterior: str
@@ -57,6 +57,7 @@ class Request:
     effort: Effort | None = None
     own: OwnGalaxies | None = None
     device: str = "cpu"
+    prior: str | None = None
     calibration: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -73,7 +74,7 @@ def read_part(part: OfCatalog, survey: Survey) -> pd.DataFrame:
 
 def infer_part(part: OfCatalog, request: Request) -> pa.Table:
     """Posteriors of one part; PopcatError if this process finds another posterior than the run began with."""
-    posterior = load_posterior(request.posterior)
+    posterior = load_posterior(request.posterior).under(request.prior)
     if posterior.name != request.name:
         raise PopcatError(
             f"posterior {request.posterior} changed during the run ({posterior.name[:12]}, expected "

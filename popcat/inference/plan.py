@@ -23,7 +23,8 @@ from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
 from popcat.io.named import Source
 from popcat.io.sources import parts_of_chunks
-from popcat.posterior.posterior import Posterior, load_posterior, posterior_location
+from popcat.posterior.locations import posterior_location
+from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.run.client import Where
 from popcat.run.runner import How, run, values_of
 from popcat.timing import recording
@@ -135,7 +136,8 @@ def _measure(chunk: Chunk, where: str | Path, posterior: Posterior, draws: int, 
         folder = OutputFolder.open(Path(path) / "out", {}, len(sizes), kind="plan")
         parts = [replace(chunk, index=index, stop=chunk.start + size) for index, size in enumerate(sizes)]
         words = require_calibrated(where, allow=True).of_columns(corrected=False)
-        request = Request(posterior_location(where), posterior.name, posterior.survey, draws, 0, calibration=words)
+        request = Request(posterior_location(where), posterior.name, posterior.survey, draws, 0,
+                          prior=posterior.prior_name, calibration=words)  # fmt: skip
         jobs = {0: (folder, parts, request)}
         began, how = time.time(), How(client, 1 if client is None else None)
         (warm_at,) = values_of(run(_make, jobs, verb="measuring", how=how, sizes=[sum(sizes)]), "part")

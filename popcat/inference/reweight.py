@@ -19,11 +19,10 @@ from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel
 from popcat.population.fitted import population_prior
-from popcat.posterior.priors import load_prior, log_ratio_of
-from popcat.prior import Prior, make_prior
+from popcat.posterior.priors import NamedPrior, load_prior, log_ratio_of, named_prior
+from popcat.prior import PRIORS, make_prior
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.runner import How
-from popcat.survey import Survey
 
 _STREAM = 10
 
@@ -37,9 +36,9 @@ def reweight(
 ) -> Catalog:  # fmt: skip
     """Write a posterior catalogue under another prior, inside the training prior, and open it.
 
-    `prior` is a TOML file (popcat.posterior.priors says what it holds), the folder of a fitted population, which
-    every worker must see, or a function of the draws by name, each (n, k), that gives the ln of its density; a function
-    runs in this process.
+    `prior` is "flat" or "physical" (popcat.prior.PRIORS), a TOML file (popcat.posterior.priors says what it holds), the
+    folder of a fitted population, which every worker must see, or a function of the draws by name, each (n, k), that
+    gives the ln of its density; a function runs in this process.
 
     Raises PopcatError for a prior that reaches outside the training prior, or a folder without posteriors.
 
@@ -54,15 +53,16 @@ def reweight(
     if callable(prior):
         new, text = prior, getattr(prior, "__name__", "function")
     else:
-        new, text = _new_prior(prior, make_prior(galaxy_model), survey.redshift_range)
+        new, text = _new_prior(prior, galaxy_model, survey.redshift_range)
     settings = {"posteriors": manifest.fingerprint_sha256, "seed": seed, "prior": text}
+    base = named_prior(manifest.posterior.prior, galaxy_model, survey.redshift_range)
     how = How(client if is_file else SYNCHRONOUS, workers if is_file else None, progress, log=log)
     how.verify()
     arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
     with folder.alone() as folder:
         files = [(str(Path(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
-        jobs = {i: (folder, i, *files[i], new, survey, galaxy_model, seed) for i in folder.resume(check=False)}
+        jobs = {i: (folder, i, *files[i], new, base, seed) for i in folder.resume(check=False)}
         rows = [part.rows for part in manifest.parts]
         seconds = _SECONDS * sum(rows[index] for index in jobs)
         write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
@@ -70,18 +70,20 @@ def reweight(
     return open_catalog(output)
 
 
-def _new_prior(path: str | Path, prior: Prior, redshift_range) -> tuple[Any, str]:
-    """A population's folder or a TOML file as a prior, and what the manifest says of it."""
+def _new_prior(path: str | Path, galaxy_model: GalaxyModel, redshift_range) -> tuple[Any, str]:
+    """A named prior, a population's folder or a TOML file as a prior, and what the manifest says of it."""
+    if str(path) in PRIORS:
+        return named_prior(str(path), galaxy_model, redshift_range), str(path)
+    prior = make_prior(galaxy_model)
     if Path(path).is_dir():
         new = population_prior(path, prior, redshift_range)
         return new, f"population {new.name}"
     return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")
 
 
-def reweight_table(
-    table: pa.Table, new: Any, prior: Prior, redshift_range: tuple[float, float], seed: int
-) -> pa.Table:
-    """Rows of a posterior catalogue under a new prior (popcat.posterior.priors): columns and row order stay.
+def reweight_table(table: pa.Table, new: Any, base: NamedPrior, seed: int) -> pa.Table:
+    """Rows of a posterior catalogue, made under `base`, under a new prior (popcat.posterior.priors): columns and row
+    order stay.
 
     Draws are resampled, quantiles taken anew, the evidence multiplied by the mean weight. `ess` becomes the number of
     effective draws that are left of those stored; below 100 of them nothing is certified any more.
@@ -94,7 +96,9 @@ def reweight_table(
         raise PopcatError(f"expected draws of the {len(rows)} galaxies with status ok, got them of {len(have)}")
     z = draws["redshift"]
     is_free = np.ptp(z, axis=1) > 0.0
-    found = importance(log_ratio_of(new, prior, redshift_range, draws, is_free))
+    prior, redshift_range = base.prior, base.redshift_range
+    log_ratio = log_ratio_of(new, prior, redshift_range, draws, is_free) - base.log_ratio(draws, is_free)
+    found = importance(log_ratio)
     k = z.shape[1]
     ids = table["object_id"].to_numpy()[rows]
     chosen = resample(found.smoothed, rng.uniform(seed, _STREAM, ids, 1)[:, 0], k)
@@ -134,11 +138,10 @@ def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def write_reweighted_part(
-    folder: OutputFolder, index: int, part: str, sha256: str, new: object, survey: Survey, galaxy_model: GalaxyModel,
-    seed: int,
-) -> int:  # fmt: skip
+    folder: OutputFolder, index: int, part: str, sha256: str, new: object, base: NamedPrior, seed: int
+) -> int:
     """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
     whole = read_parquet(part, sha256=sha256)
-    table = reweight_table(whole, new, make_prior(galaxy_model), survey.redshift_range, seed)
+    table = reweight_table(whole, new, base, seed)
     folder.write_part(index, table)
     return table.num_rows

@@ -15,7 +15,8 @@ from popcat.io.named import Source, label_of
 from popcat.io.photometry import catalog_columns
 from popcat.io.reading import read_pieces, require_bands
 from popcat.io.sources import plan_chunks
-from popcat.posterior.posterior import embedded_posteriors, load_posterior, posterior_location
+from popcat.posterior.locations import embedded_posteriors, posterior_location
+from popcat.posterior.posterior import load_posterior
 from popcat.survey import Survey, load_survey
 
 

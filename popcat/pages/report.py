@@ -38,7 +38,7 @@ from popcat.pages.galaxies import (
     still_figures,
 )
 from popcat.pages.template import as_json, flattened, write_page
-from popcat.posterior.posterior import embedded_posteriors, posterior_folder
+from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder
 from popcat.survey import Survey
 
 __all__ = ["build_report", "report"]
@@ -78,7 +78,8 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
 def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
     """The calibration beside the trained posterior of a catalogue; None if there is none, or it is of another one."""
     where = manifest.posterior.location
-    folder = (posterior_folder(where) if where in embedded_posteriors() else Path(where)) / "calibration"
+    folder = posterior_folder(where) if where in embedded_posteriors() else Path(where)
+    folder = calibration_folder(folder, manifest.posterior.prior)
     if not folder.is_dir():
         return None
     found = read_calibration(folder)

@@ -191,6 +191,9 @@ def log_ratio_kernel(t, known, log_mass, out):
             jc, gc = _place(known.n_dust[n], t.slope_low, t.slope_high, t.slope.shape[1])
             fixed *= weight * _bilinear(t.slope, jt, gt, jc, gc) + FLOOR
         for k in range(log_mass.shape[1]):
+            if k > 0 and log_mass[n, k] == log_mass[n, k - 1]:
+                out[n, k] = out[n, k - 1]
+                continue
             j, g = _place(log_mass[n, k] + known.log_survived[n], t.mass_low, t.mass_high, n_mass)
             w00, w01, w10, w11 = (1.0 - f) * (1.0 - g), (1.0 - f) * g, f * (1.0 - g), f * g
             low, high = t.laws[i], t.laws[i + 1]

@@ -20,17 +20,21 @@ that evidences stay evidences. FLOOR keeps every galaxy possible. The quantities
     tau_bc     given tau_ism
     n_dust     given tau_ism
 
-The redshift keeps its prior: how many galaxies of a mass are seen at which redshift is a matter of the survey. A
-quantity that the galaxy model lacks, fixes or ties has no factor, and all else keeps the model's own prior.
+A redshift that is not given has a law of its own, `JointPrior.redshift_law`: as many galaxies as the mass functions
+say, in every comoving volume. A quantity that the galaxy model lacks, fixes or ties has no factor, and all else keeps
+the model's own prior.
 """
 
 import hashlib
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from popcat.distributions import Law, Table, Uniform, Volume
 from popcat.files import kept_array, sha256_of
 from popcat.forward.cosmology import cosmology_table
 from popcat.forward.ingredients import load_ingredients
@@ -38,6 +42,7 @@ from popcat.forward.star_properties import StarProperties
 from popcat.galaxy_model import GalaxyModel
 from popcat.physical.density import FLOOR, N_FACTORS, Factors, Known, log_ratio_kernel, pack, unpack
 from popcat.physical.induced import Axis, Induced, Summaries, induce, redshift_axis, summarise
+from popcat.physical.laws import log_mass_function
 from popcat.physical.tables import make_factors
 from popcat.prior import MASS, Prior, make_prior
 
@@ -45,6 +50,9 @@ N_DRAWS = 100_000
 """Draws a redshift of the model's own prior from which its densities are tabulated."""
 _SEED = 1
 _NORM_DEX = 0.25
+_N_REDSHIFT = 257
+_UNIFORM_PART = 0.1
+"""Of the law of the redshift: nearby volumes are small, and yet galaxies are seen there."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,9 @@ class Draws:
     theta: np.ndarray
     redshift: np.ndarray
     effective: float
+
+
+Least = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class JointPrior:
@@ -72,7 +83,7 @@ class JointPrior:
 
     def __init__(self, galaxy_model: GalaxyModel, redshift_range: tuple[float, float], *, n_draws: int = N_DRAWS):
         self.prior, self.redshift_range = make_prior(galaxy_model), redshift_range
-        self.cosmology = cosmology_table(galaxy_model.cosmology)
+        self.cosmology, self.cosmology_name = cosmology_table(galaxy_model.cosmology), galaxy_model.cosmology
         ingredients = load_ingredients(galaxy_model)
         self.stars = StarProperties(ingredients)
         self._column = {name: i for i, name in enumerate(self.prior.names)}
@@ -86,6 +97,22 @@ class JointPrior:
         code = [sha256_of(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
         parts = [ingredients.grid.content_hash(), hashlib.sha256(tables).hexdigest(), *code, redshift_range, n_draws]
         self.factors = unpack(kept_array(f"physical prior {galaxy_model.model_dump_json()} {parts}", make))
+
+    @cached_property
+    def redshift_law(self) -> Law:
+        """Of a redshift that is not given: galaxies of all masses of the prior, by dV / dz and the mass functions, and
+        a tenth of them uniform. A galaxy model whose priors name a law of the redshift keeps that.
+        """
+        own = self.prior.redshift_law(self.redshift_range)
+        if not isinstance(self.prior.redshift, Uniform):
+            return own
+        z, mass = np.linspace(own.low, own.high, _N_REDSHIFT), np.linspace(*self.prior.bounds(MASS), 112)
+        number = np.array([np.exp(log_mass_function(mass, one)).mean() for one in z])
+        volume = Volume(family="volume", cosmology=self.cosmology_name)
+        density = np.exp(volume.log_shape(z)) * number
+        density /= np.trapezoid(density, z)
+        density = (1.0 - _UNIFORM_PART) * density + _UNIFORM_PART / (own.high - own.low)
+        return Law(Table(family="table", x=tuple(z), density=tuple(density)), own.low, own.high, within=True)
 
     def log_ratio(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln R of theta (n, d) at redshift (n,): (n,)."""
@@ -113,17 +140,24 @@ class JointPrior:
                 for name in ("tau_ism", "tau_bc", "n_dust")]  # fmt: skip
         return Known(np.log1p(redshift), *summaries, *(np.ascontiguousarray(one, dtype=float) for one in dust))
 
-    def sample(self, n: int, random: np.random.Generator, *, candidates: int = 20) -> Draws:
+    def sample(
+        self, n: int, random: np.random.Generator, *, candidates: int = 20, least: "Least | None" = None
+    ) -> Draws:
         """n draws: of `candidates` times as many of the model's own prior, with masses of the physical one, so many
         resampled by weight; their dust is then drawn from its own law.
+
+        least : gives log10 of the least mass (n,) of candidates theta (n, d) at redshift (n,), whatever their dust:
+        the draws are those of the prior that have more.
         """
         size = n * candidates
         theta = self.prior.from_unit(random.uniform(size=(size, self.prior.n_unconstrained)))
-        redshift = self.prior.redshift_law(self.redshift_range).from_unit(random.uniform(size=size))
+        redshift = self.redshift_law.from_unit(random.uniform(size=size))
         summaries = summarise(self.stars, self.cosmology, theta, redshift)
         log_weight = np.zeros(size)
         if self.factors.has[0]:
-            theta[:, 0], log_weight = _draw_masses(self.factors, self.prior, redshift, summaries.log_survived, random)
+            low = np.full(size, -np.inf) if least is None else least(theta, redshift)
+            drawn = _draw_masses(self.factors, self.prior, redshift, summaries.log_survived, low, random)
+            theta[:, 0], log_weight = drawn
         inner = self.without_dust().factors
         log_weight += _evaluate(inner, self._known(theta, redshift, summaries), theta[:, :1])[:, 0]
         weight = np.exp(log_weight - log_weight.max())
@@ -154,6 +188,20 @@ class JointPrior:
                 theta[rows, self._column[name]] = _quantile(nodes, density, random.uniform(size=len(rows)))
 
 
+def physical_prior(galaxy_model: GalaxyModel, redshift_range: tuple[float, float]) -> JointPrior:
+    """The physical prior of a galaxy model, made once a process.
+
+    >>> physical_prior(GalaxyModel(), (0.05, 0.2)) is physical_prior(GalaxyModel(), (0.05, 0.2))
+    True
+    """
+    return _made(galaxy_model.model_dump_json(), redshift_range)
+
+
+@lru_cache(maxsize=4)
+def _made(galaxy_model: str, redshift_range: tuple[float, float]) -> JointPrior:
+    return JointPrior(GalaxyModel.model_validate_json(galaxy_model), redshift_range)
+
+
 def _evaluate(factors: Factors, known: Known, log_mass: np.ndarray) -> np.ndarray:
     out = np.empty(log_mass.shape)
     log_ratio_kernel(factors, known, np.ascontiguousarray(log_mass, dtype=float), out)
@@ -174,20 +222,33 @@ def _quantile(nodes: np.ndarray, density: np.ndarray, u: np.ndarray) -> np.ndarr
     return nodes[j] + np.clip(2.0 * rest / np.maximum(first + root, 1e-300), 0.0, step[j])
 
 
-def _draw_masses(factors: Factors, prior: Prior, redshift, log_survived, random):
-    """Masses formed whose surviving masses have the physical prior's density; and ln of own prior over that density."""
+def _draw_masses(factors: Factors, prior: Prior, redshift, log_survived, least, random):
+    """Masses formed, above `least`, whose surviving masses have the physical prior's density; and ln of the own prior
+    over the density that they are drawn from: -inf where the prior has none above."""
     law, axis = prior.laws[MASS], Axis(factors.mass_low, factors.mass_high, factors.laws.shape[1])
     i, f = Axis(factors.z_low, factors.z_high, len(factors.laws)).place(np.log1p(redshift))
     surviving, log_drawn = np.empty(len(redshift)), np.empty(len(redshift))
     table = factors.laws[:, :, 0] + FLOOR * factors.laws[:, :, 0].mean(axis=1, keepdims=True)
+    low, high = np.maximum(law.low, least) + log_survived, law.high + log_survived
     for rows in np.array_split(np.arange(len(redshift)), max(len(redshift) // 4000, 1)):
         density = (1.0 - f[rows, None]) * table[i[rows]] + f[rows, None] * table[i[rows] + 1]
-        density /= (density @ axis.widths)[:, None]
-        surviving[rows] = _quantile(axis.nodes, density, random.uniform(size=len(rows)))
+        below = np.cumsum(0.5 * axis.step * (density[:, 1:] + density[:, :-1]), axis=1)
+        below = np.concatenate([np.zeros((len(rows), 1)), below], axis=1)
+        first, last = (_below(axis, density, below, ends[rows]) for ends in (low, high))
+        u = first + random.uniform(size=len(rows)) * (last - first)
+        surviving[rows] = _quantile(axis.nodes, density, u / below[:, -1])
         (j, g), row = axis.place(surviving[rows]), np.arange(len(rows))
-        log_drawn[rows] = np.log((1.0 - g) * density[row, j] + g * density[row, j + 1])
-    formed = surviving - log_survived
-    return law.inside(formed), law.log_density(formed) - log_drawn
+        inside = np.maximum(last - first, 1e-300)
+        log_drawn[rows] = np.log(((1.0 - g) * density[row, j] + g * density[row, j + 1]) / inside)
+    formed = law.inside(surviving - log_survived)
+    return formed, np.where(low < high, law.log_density(formed) - log_drawn, -np.inf)
+
+
+def _below(axis: Axis, density: np.ndarray, below: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Integral (n,) up to x (n,) of densities (n, k), linear between nodes; `below` is that up to each node."""
+    (j, g), row = axis.place(x), np.arange(len(x))
+    first, last = density[row, j], density[row, j + 1]
+    return below[row, j] + axis.step * g * (first + 0.5 * g * (last - first))
 
 
 def _normalised(factors: Factors, induced: Induced) -> Factors:

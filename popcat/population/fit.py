@@ -36,7 +36,7 @@ from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.population.start import WIDE, start_prior
 from popcat.population.synthesis import Space, catalogue_noise, draw
-from popcat.prior import make_prior
+from popcat.prior import FLAT, make_prior
 from popcat.run.client import Where
 from popcat.run.runner import How, Outcome, run
 from popcat.settings import settings_of
@@ -94,9 +94,9 @@ def job_of_posteriors(
                           "known redshifts in them, unless `popcat infer` hid them")  # fmt: skip
     catalog = open_catalog(posteriors)
     manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
-    if manifest.prior is not None:
-        raise PopcatError(f"{posteriors} was reweighted: fit a population to the catalogue it came from, "
-                          f"{manifest.reweighted_from}, which has the training prior")  # fmt: skip
+    if manifest.prior is not None or manifest.posterior.prior != FLAT:
+        why = f"is under the {manifest.posterior.prior} prior" if manifest.prior is None else "was reweighted"
+        raise PopcatError(f"{posteriors} {why}: fit a population to posteriors of `popcat infer --prior flat`")
     made = parse_cuts(cuts, survey.band_names)
     space = Space(make_prior(galaxy_model), survey.redshift_range)
     bands = [f"{kind}_{band}" for kind in ("flux", "flux_err") for band in survey.band_names]

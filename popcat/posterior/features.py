@@ -38,6 +38,8 @@ class Features:
 
     softening : (n_band,) nMgy. mean : (n_raw,). covariance : (n_raw, n_raw) of a training set with every band.
     has_redshift : whether redshift and distance modulus are among the features.
+    has_prior : whether the last feature is the number of the prior in popcat.prior.PRIORS, for a posterior trained
+    under several; `prior` : the number where none is given.
     """
 
     softening: np.ndarray
@@ -45,15 +47,20 @@ class Features:
     covariance: np.ndarray
     cosmology: str
     has_redshift: bool = True
+    has_prior: bool = False
+    prior: float = 0.0
 
     @property
     def n_features(self) -> int:
-        """Number of features: those of `raw_features`, and a bit a band."""
-        return len(self.mean) + len(self.softening)
+        """Number of features: those of `raw_features`, a bit a band, and the prior if it is one."""
+        return len(self.mean) + len(self.softening) + self.has_prior
 
-    def __call__(self, flux: np.ndarray, flux_err: np.ndarray, redshift: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self, flux: np.ndarray, flux_err: np.ndarray, redshift: np.ndarray | None = None,
+        prior: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Features (n, n_features) float32 of fluxes and errors (n, n_band) in nMgy, NaN where not observed, and of
-        redshift (n,), which is left out if the features have none.
+        redshift (n,) and number of the prior (n,), which are left out if the features have none.
         """
         seen = observed(np.asarray(flux, dtype=float), np.asarray(flux_err, dtype=float))
         raw = raw_features(
@@ -68,7 +75,10 @@ class Features:
         for pattern, stop, count in zip(patterns, np.cumsum(counts), counts, strict=True):
             rows = order[stop - count : stop]
             white[rows] = deviation[rows] @ self._transform(pattern)
-        return np.column_stack([white, (~seen).astype(np.float32)])
+        columns = [white, (~seen).astype(np.float32)]
+        if self.has_prior:
+            columns.append(np.full(len(white), self.prior, np.float32) if prior is None else prior.astype(np.float32))
+        return np.column_stack(columns)
 
     def by_redshift(self, flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features as a function of the redshift, which they are linear in: (n, n_features) where redshift and distance
@@ -116,12 +126,15 @@ class Features:
     def to_dict(self) -> dict:
         """As JSON can hold it; `Features.from_dict` is the inverse."""
         arrays = {name: getattr(self, name).tolist() for name in ("softening", "mean", "covariance")}
-        return {**arrays, "cosmology": self.cosmology, "has_redshift": self.has_redshift}
+        flags = {"has_redshift": self.has_redshift, "has_prior": self.has_prior}
+        return {**arrays, "cosmology": self.cosmology, **flags}
 
     @classmethod
     def from_dict(cls, stored: dict) -> "Features":
         arrays = {name: np.array(stored[name], dtype=float) for name in ("softening", "mean", "covariance")}
-        return cls(**arrays, cosmology=str(stored["cosmology"]), has_redshift=bool(stored["has_redshift"]))
+        softening, mean, covariance = arrays.values()
+        return cls(softening, mean, covariance, str(stored["cosmology"]), bool(stored["has_redshift"]),
+                   bool(stored.get("has_prior", False)))  # fmt: skip
 
 
 def n_features(survey: Survey, *, has_redshift: bool = True) -> int:
@@ -138,14 +151,14 @@ def raw_features(flux, flux_err, softening, redshift=None, cosmology: str = "Pla
     return np.column_stack(columns)
 
 
-def fit_features(flux, flux_err, redshift, cosmology: str) -> Features:
+def fit_features(flux, flux_err, redshift, cosmology: str, *, has_prior: bool = False) -> Features:
     """Softening (the 5th percentile of each band's error), mean and covariance of a training set with every band.
 
-    redshift is (n,), or None for features without it.
+    redshift is (n,), or None for features without it. `has_prior`: with the number of the prior.
     """
     softening = np.quantile(flux_err, 0.05, axis=0)
     raw = raw_features(flux, flux_err, softening, redshift, cosmology)
-    return Features(softening, raw.mean(axis=0), np.cov(raw.T), cosmology, redshift is not None)
+    return Features(softening, raw.mean(axis=0), np.cov(raw.T), cosmology, redshift is not None, has_prior)
 
 
 # A galaxy that misses bands misses each with a probability of its own, uniform up to the first number, and each

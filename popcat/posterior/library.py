@@ -1,4 +1,4 @@
-"""Simulated galaxies: parameters of the prior, model fluxes, noise. A library trains a posterior, mocks test it.
+"""Libraries of simulated galaxies (popcat.posterior.simulated), which posteriors are trained on.
 
 A training sees a library in memory or shard after shard, with noise that is drawn anew.
 """
@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from pydantic import model_validator
 
-from popcat import rng
 from popcat.catalog.manifest import Manifest, read_manifest, renamed
 from popcat.catalog.parquet import parquet_dataset, readable
 from popcat.catalog.parts import OutputFolder, write_parts
-from popcat.columns import library_meta, library_schema, schema_digest, to_pandas
+from popcat.columns import PRIOR, library_meta, library_schema, schema_digest
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
 from popcat.forward.coverage import require_light
@@ -25,8 +23,9 @@ from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
-from popcat.posterior.posterior import Posterior
-from popcat.prior import make_prior
+from popcat.physical.prior import physical_prior
+from popcat.posterior.simulated import simulate_partition
+from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior, require_prior
 from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
 from popcat.run.runner import How
@@ -43,32 +42,35 @@ SHARD_GALAXIES = 1_000_000
 _W_MAX = 6.0
 # Of the natural logarithm of all errors of a galaxy.
 _COMMON_SCATTER = 0.4
-_MAX_MOCK_BATCHES = 100
-_SECONDS = 2e-5
+_SECONDS = {FLAT: 2e-5, BOTH: 1.2e-4, PHYSICAL: 2.2e-4}
 """Of one core for one galaxy, about."""
 
 
 @dataclass(frozen=True)
 class LibraryArrays:
-    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band); float32 but z."""
+    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band), and the number in
+    popcat.prior.PRIORS of the prior that each galaxy was drawn from, (n,); float32 but the redshift.
+    """
 
     unconstrained: np.ndarray
     redshift: np.ndarray
     flux: np.ndarray
+    prior: np.ndarray
 
     @classmethod
-    def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray,
-                   galaxy_model: GalaxyModel) -> "LibraryArrays":
-        """theta is (n, d), flux noise-free in nMgy."""
+    def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray, galaxy_model: GalaxyModel,
+                   prior: np.ndarray | None = None) -> "LibraryArrays":  # fmt: skip
+        """theta is (n, d), flux noise-free in nMgy; without `prior` all are of the first."""
         w = make_prior(galaxy_model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
-        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32))
+        number = np.zeros(len(w)) if prior is None else prior
+        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32), number.astype(np.float32))
 
     def __len__(self) -> int:
         return len(self.redshift)
 
     def __getitem__(self, rows) -> "LibraryArrays":
-        return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows])
+        return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows], self.prior[rows])
 
 
 class LibraryManifest(Manifest):
@@ -81,9 +83,10 @@ class LibraryManifest(Manifest):
     galaxy_model: RecordedGalaxyModel
     noise: Noise
     seed: int
+    prior: str = FLAT
+    """This is not in manifests of before, nor are those with a default below."""
     grid: str
     bases: str | None = None
-    """This and the next two are not in manifests of before."""
     cosmology: str | None = None
     filters: str | None = None
 
@@ -124,9 +127,15 @@ class Library(Displayed):
             "galaxies": f"{len(self):,} in {parts:,} parts, {size:,.0f} MB",
             "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
             "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
+            "prior": " and ".join(self.priors),
             "noise": "nominal, from the survey's depths" if self.noise.is_nominal else "fitted to a catalogue",
             "seed": self.manifest.seed,
         }
+
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """Names of the priors that its galaxies are drawn from."""
+        return PRIORS if self.manifest.prior == BOTH else (self.manifest.prior,)
 
     def load(self, parts: slice = slice(None)) -> LibraryArrays:
         """Read parameters, redshifts and model fluxes of some parts into memory: 70 bytes a galaxy for five bands."""
@@ -135,10 +144,11 @@ class Library(Displayed):
         names = [self.path / part.file for part in self.manifest.parts[parts]]
         with readable(self.path):
             table = parquet_dataset(list(map(str, names)), self.path).to_table(
-                columns=["redshift", *parameters, *fluxes])  # fmt: skip
+                columns=["redshift", *parameters, *fluxes, *([PRIOR] if len(self.priors) > 1 else [])])  # fmt: skip
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
-        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model)
+        prior = np.array(table[PRIOR]) == PHYSICAL if len(self.priors) > 1 else None
+        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model, prior)
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
         """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
@@ -219,67 +229,27 @@ def widen(flux_model: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, random
     return flux_model + scale[:, None] * (flux - flux_model), scale[:, None] * flux_err
 
 
-def draw_prior(object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, seed: int) -> tuple[np.ndarray,
-                                                                                                     np.ndarray]:
-    """theta (n, d) and redshift (n,) from the prior, a function of (seed, object_id) alone."""
-    prior = make_prior(galaxy_model)
-    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, prior.n_unconstrained + 1)
-    return prior.from_unit(u[:, :-1]), prior.redshift_law(survey.redshift_range).from_unit(u[:, -1])
-
-
-def simulate_partition(
-    start: int, stop: int, survey: Survey, galaxy_model: GalaxyModel, noise: Noise, seed: int
-) -> pd.DataFrame:
-    """Galaxies start <= object_id < stop of the library with this seed: columns of popcat.columns.library_schema."""
-    object_id = np.arange(start, stop, dtype=np.int64)
-    theta, redshift = draw_prior(object_id, survey, galaxy_model, seed)
-    flux_model = forward_for(survey, galaxy_model).photometry.flux(theta, redshift)
-    normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
-    flux, err = add_noise(flux_model, noise, normals)
-    columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
-    schema = library_schema(survey, galaxy_model)
-    return to_pandas(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
-
-
-def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
-    """The first n simulated galaxies that pass the survey's selection: a library frame, fresh for every seed.
-
-    Their numbers begin at 2^40, beyond any training library, so that no seed repeats its galaxies.
-
-    Raises PopcatError if hardly any galaxy passes.
-    """
-    survey, parts, found = posterior.survey, [], 0
-    for start in range(2**40, 2**40 + _MAX_MOCK_BATCHES * 4 * n, 4 * n):
-        frame = simulate_partition(start, start + 4 * n, survey, posterior.galaxy_model, posterior.noise, seed)
-        mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
-        parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)])
-        found += len(parts[-1])
-        if found >= n:
-            return pd.concat(parts, ignore_index=True).iloc[:n]
-    raise PopcatError(
-        f"only {found} of {_MAX_MOCK_BATCHES * 4 * n} simulated galaxies pass the selection of survey "
-        f'"{survey.name}" ({survey.selection.band} {survey.selection.bright_mag} to {survey.selection.faint_mag} mag)'
-    )
-
-
 def write_library_part(folder: OutputFolder, index: int, start: int, stop: int, survey, galaxy_model, noise,
-                       seed) -> int:
+                       seed, prior=FLAT) -> int:  # fmt: skip
     """Simulate one part of a library and write it; the number of rows."""
     with stage("simulate"):
-        frame = simulate_partition(start, stop, survey, galaxy_model, noise, seed)
-    folder.write_part(index, pa.Table.from_pandas(frame, schema=library_schema(survey, galaxy_model),
-                                                  preserve_index=False))
+        frame = simulate_partition(start, stop, survey, galaxy_model, noise, seed, prior)
+    schema = library_schema(survey, galaxy_model, has_prior=prior == BOTH)
+    folder.write_part(index, pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
     return len(frame)
 
 
 def simulate(
     survey: "str | Path | Survey" = "sdss", n: int = 1_000_000, *, output: str | Path | None = None,
-    galaxy_model: "GalaxyModel | str | Path | None" = None, noise: "Noise | str | Path | None" = None, seed: int = 0,
-    rows_per_partition: int = 50_000, client: Where = None, workers: int | None = None, progress: bool = False,
-    check: bool = False, log: str | Path | None = None, performance_report: str | Path | None = None,
+    galaxy_model: "GalaxyModel | str | Path | None" = None, noise: "Noise | str | Path | None" = None,
+    prior: str = FLAT, seed: int = 0, rows_per_partition: int = 50_000, client: Where = None,
+    workers: int | None = None, progress: bool = False, check: bool = False, log: str | Path | None = None,
+    performance_report: str | Path | None = None,
 ) -> Library | Frame:  # fmt: skip
     """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
 
+    `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior), whose galaxies that are too faint for
+    the survey's selection are left out; or "both" in turn, so that a posterior trained on them can be had under either.
     Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey, else to the
     nominal one of its depths. With `output`, a folder, the library is written there, by a run with the options of
     `infer`, and a rerun finishes what is missing; without, it is a lazy Dask frame.
@@ -297,33 +267,40 @@ def simulate(
     noise = noise_of(noise, survey)
     make_prior(galaxy_model).redshift_law(survey.redshift_range)  # said now, before a folder is begun
     require_light(survey, galaxy_model)
+    require_prior(prior, (*PRIORS, BOTH))
     if output is not None:
         how = How(client, workers, progress, check, log, performance_report)
-        return _write_library(Path(output), label, survey, n, galaxy_model, noise, seed, rows_per_partition, how)
+        return _write_library(Path(output), label, survey, n, galaxy_model, noise, seed, prior, rows_per_partition, how)
     given = {"client": client, "workers": workers, "check": check or None, "log": log,
              "performance_report": performance_report}  # fmt: skip
     if useless := [name for name, value in given.items() if value is not None]:
         raise PopcatError(f"{', '.join(useless)}: these are of a run that writes files: give output, too")
     starts, stops = zip(*_spans(n, rows_per_partition), strict=True)
-    options = {"survey": survey, "galaxy_model": galaxy_model, "noise": noise, "seed": seed}
-    return frame_of(simulate_partition, starts, stops, **options, meta=library_meta(survey, galaxy_model))
+    options = {"survey": survey, "galaxy_model": galaxy_model, "noise": noise, "seed": seed, "prior": prior}
+    meta = library_meta(survey, galaxy_model, has_prior=prior == BOTH)
+    return frame_of(simulate_partition, starts, stops, **options, meta=meta)
 
 
 def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_model: GalaxyModel, noise: Noise,
-                   seed: int, rows_per_partition: int, how: How) -> Library:  # fmt: skip
+                   seed: int, prior: str, rows_per_partition: int, how: How) -> Library:  # fmt: skip
     spans = _spans(n, rows_per_partition)
+    schema = library_schema(survey, galaxy_model, has_prior=prior == BOTH)
     settings = {"survey": survey.model_dump(mode="json"), "galaxy_model": galaxy_model.model_dump(mode="json"),
                 "noise": noise.model_dump(mode="json"), "seed": seed, "n": n, **forward_hashes(survey, galaxy_model),
-                "rows_per_partition": rows_per_partition, "schema": schema_digest(library_schema(survey,
-                                                                                           galaxy_model))}  # fmt: skip
+                "rows_per_partition": rows_per_partition, "schema": schema_digest(schema)}  # fmt: skip
+    if prior != FLAT:
+        settings["prior"] = prior
     how.verify()
     arguments = {"survey": label, "n": n, "seed": seed}
     folder = OutputFolder.open(output, settings, len(spans), kind="library", arguments=arguments)
     with folder.alone() as folder:
         forward_for(survey, galaxy_model)  # build the tables once, before the workers look for them
-        jobs = {i: (folder, i, *spans[i], survey, galaxy_model, noise, seed) for i in folder.resume(check=how.check)}
+        if prior != FLAT:
+            physical_prior(galaxy_model, survey.redshift_range)
+        options = survey, galaxy_model, noise, seed, prior
+        jobs = {i: (folder, i, *spans[i], *options) for i in folder.resume(check=how.check)}
         rows = [stop - start for start, stop in spans]
-        seconds = _SECONDS * sum(rows[index] for index in jobs)
+        seconds = _SECONDS[prior] * sum(rows[index] for index in jobs)
         write_parts(folder, write_library_part, jobs, rows, "simulating", how, seconds=seconds)
         folder.finish()
     return open_library(output)

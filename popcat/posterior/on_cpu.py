@@ -65,7 +65,7 @@ class OnCPU:
         z, log_q = draw_redshift(posterior.redshift_nodes(data.flux, data.flux_err), bounds, z_obs, sigma, uniform)
         with np.errstate(invalid="ignore"):
             measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - np.log(sigma[:, None]) - 0.5 * LN_2PI
-        log_prior = posterior.prior.redshift_law(bounds).log_density(z)
+        log_prior = posterior.redshift_law.log_density(z)
         return z, log_q, np.where(np.isnan(z_obs)[:, None], 0.0, measured) + log_prior
 
     def _conditioned(self, data: Observation, z, noise, member):
@@ -85,15 +85,24 @@ class OnCPU:
 
     def _measured(self, data: Observation, redshift, w, masses, log_q, log_prior) -> Draws:
         """The draws whose coordinates are w (n k, d), with their masses and likelihoods."""
-        posterior = self.posterior
+        posterior, physical = self.posterior, self.posterior.physical
         if posterior.draws_mass:
             w = np.column_stack([np.zeros(len(w)), w])  # theta has one mass, the prior's median
         theta = posterior.prior.from_unconstrained(w)
         flux = posterior.forward.flux(theta, redshift.ravel()).reshape(*redshift.shape, data.flux.shape[1])
-        theta = theta.reshape(*redshift.shape, theta.shape[1])
         if not posterior.draws_mass:
-            chi2 = chi2_of(flux, data)
+            if physical is not None:
+                log_prior = log_prior + physical.log_ratio(theta, redshift.ravel()).reshape(redshift.shape)
+            chi2, theta = chi2_of(flux, data), theta.reshape(*redshift.shape, -1)
             return Draws(theta, redshift, chi2, log_q, log_prior, -0.5 * chi2 - log_norm(data)[:, None])
+        theta = theta.reshape(*redshift.shape, theta.shape[1])
+
+        def log_factor(part: slice, log_mass: np.ndarray) -> np.ndarray:
+            return physical.log_ratio_of_masses(
+                theta[part].reshape(len(log_mass), -1), redshift[part].ravel(), log_mass
+            )
+
         law, numbers = posterior.prior.laws[MASS], np.full(redshift.shape, 0.5) if masses is None else masses
-        theta[..., 0], log_l, chi2 = draw_mass(flux, float(law.from_unit(np.array(0.5))), data, law, numbers)
+        theta[..., 0], log_l, chi2 = draw_mass(flux, float(law.from_unit(np.array(0.5))), data, law, numbers,
+                                               None if physical is None else log_factor)  # fmt: skip
         return Draws(theta, redshift, chi2, log_q, log_prior, log_l)

@@ -114,7 +114,7 @@ class OnDevice:
         context = self._tensor(self.posterior.redshift_features(data.flux, data.flux_err))
         z, log_q = torch_redshift(self.density.log_nodes(context).double(), bounds, z_obs, sigma, numbers)
         measured = -0.5 * ((z - z_obs[:, None]) / sigma[:, None]) ** 2 - torch.log(sigma[:, None]) - 0.5 * LN_2PI
-        law = self.posterior.prior.redshift_law(bounds)
+        law = self.posterior.redshift_law
         nodes = np.linspace(law.low, law.high, 4097)
         density = between(z, nodes, np.exp(law.log_density(nodes))) if not law.is_uniform else torch.full_like(
             z, 1.0 / (law.high - law.low))  # fmt: skip

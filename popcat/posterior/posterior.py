@@ -16,7 +16,6 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,8 @@ import torch
 
 from popcat.columns import quantity_fields
 from popcat.display import Displayed, listed
-from popcat.errors import PopcatError, did_you_mean
+from popcat.distributions import Law
+from popcat.errors import PopcatError
 from popcat.files import read_small, require_sha256, write_bytes_atomic, write_json_atomic
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.flows.piecewise import PiecewiseDensity, piecewise_from_file, piecewise_to_bytes
@@ -35,19 +35,21 @@ from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
+from popcat.physical.prior import JointPrior, physical_prior
 from popcat.posterior.draws import Draws
 from popcat.posterior.features import Features
+from popcat.posterior.locations import DESCRIPTION, posterior_folder
 from popcat.posterior.on_cpu import OnCPU
 from popcat.posterior.on_device import OnDevice
 from popcat.posterior.support import Support, support_from_file, support_to_bytes
-from popcat.prior import Prior, make_prior
+from popcat.prior import FLAT, PHYSICAL, Prior, make_prior, require_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 from popcat.timing import stage
 
-_FORMAT = 4
-_READ_FORMATS = (2, 3, 4)
-_JSON, _REDSHIFT, _SUPPORT = "posterior.json", "redshift.safetensors", "support.safetensors"
+_FORMAT = 5
+_READ_FORMATS = (2, 3, 4, 5)
+_REDSHIFT, _SUPPORT = "redshift.safetensors", "support.safetensors"
 _MAX_LOADED = 4
 _MOST_BYTES = 50_000_000
 """Of a description, which may hold filter curves."""
@@ -67,6 +69,7 @@ class _Description(pydantic.BaseModel):
     features: dict
     redshift_features: dict
     draws_mass: bool = False
+    priors: tuple[str, ...] = (FLAT,)
     files: dict[str, str]
     provenance: dict
 
@@ -84,6 +87,8 @@ class Posterior(Displayed):
     support : the training set's inputs, to tell galaxies that are not like it
     provenance : versions, seeds, library, grid hash, validation log-probability
     draws_mass : whether the mass is no coordinate of the flows and drawn from its own law
+    priors : names of the priors that it was trained under (popcat.prior.PRIORS)
+    prior_name : the one of these that its draws are under
     name : SHA-256 of its description
     device : where it samples, as torch names it
     """
@@ -99,6 +104,8 @@ class Posterior(Displayed):
     support: Support
     provenance: dict
     draws_mass: bool = True
+    priors: tuple[str, ...] = (FLAT,)
+    prior_name: str = FLAT
     name: str = ""
     device: str = "cpu"
 
@@ -128,6 +135,18 @@ class Posterior(Displayed):
         return self.prior.n_unconstrained - self.draws_mass
 
     @cached_property
+    def physical(self) -> JointPrior | None:
+        """The physical prior, where draws are under that."""
+        return physical_prior(self.galaxy_model, self.survey.redshift_range) if self.prior_name == PHYSICAL else None
+
+    @property
+    def redshift_law(self) -> Law:
+        """The prior of a redshift that is not given."""
+        if self.physical is not None:
+            return self.physical.redshift_law
+        return self.prior.redshift_law(self.survey.redshift_range)
+
+    @cached_property
     def sampler(self) -> Sampler | Mixture:
         return make_sampler(self.flows)
 
@@ -136,14 +155,44 @@ class Posterior(Displayed):
 
         Raises PopcatError if torch has no such device here.
         """
-        if device not in self._elsewhere:
+        if device != self.device:
             require_device(device)
-            self._elsewhere[device] = replace(self, device=device)
-        return self._elsewhere[device]
+        return self._other(self.prior_name, device)
+
+    def under(self, prior: str | None) -> "Posterior":
+        """The same posterior under one of the priors that it was trained under; None leaves it as it is.
+
+        Raises PopcatError if it was not trained under that.
+
+        >>> load_posterior("sdss").under("flat").prior_name
+        'flat'
+        """
+        if prior is None:
+            return self
+        require_prior(prior)
+        if prior not in self.priors:
+            raise PopcatError(
+                f"posterior {self.name[:12]} was trained under the prior {' and '.join(self.priors)}, not "
+                f'"{prior}": leave it out, or train one on a library of `popcat simulate --prior both`'
+            )
+        return self._other(prior, self.device)
+
+    def _other(self, prior_name: str, device: str) -> "Posterior":
+        key = prior_name, device
+        if key not in self._others:
+            number = float(self.priors.index(prior_name)) if len(self.priors) > 1 else 0.0
+            features, of_redshift = (replace(one, prior=number) for one in (self.features, self.redshift_features))
+            other = replace(
+                self, features=features, redshift_features=of_redshift, prior_name=prior_name, device=device
+            )
+            other.__dict__["_others"] = self._others
+            self._others[key] = other
+        return self._others[key]
 
     @cached_property
-    def _elsewhere(self) -> "dict[str, Posterior]":
-        return {self.device: self}
+    def _others(self) -> "dict[tuple[str, str], Posterior]":
+        """By name of the prior, and device."""
+        return {(self.prior_name, self.device): self}
 
     @cached_property
     def placed(self) -> "OnCPU | OnDevice":
@@ -228,38 +277,16 @@ def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
         features=posterior.features.to_dict(),
         redshift_features=posterior.redshift_features.to_dict(),
         draws_mass=posterior.draws_mass,
+        priors=posterior.priors,
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         provenance=posterior.provenance,
     )
-    write_json_atomic(folder / _JSON, description.model_dump(mode="json"))
-    return hashlib.sha256((folder / _JSON).read_bytes()).hexdigest()
+    write_json_atomic(folder / DESCRIPTION, description.model_dump(mode="json"))
+    return hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest()
 
 
 def _flow_file(i: int) -> str:
     return f"flow-{i}.safetensors" if i else "flow.safetensors"
-
-
-def embedded_posteriors() -> list[str]:
-    """Names of the posteriors that popcat carries."""
-    folder = files("popcat") / "data" / "models"
-    return sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
-
-
-def posterior_folder(posterior: "str | Path") -> Path:
-    """The folder of a posterior: a path, or the name of an embedded one; PopcatError if there is none."""
-    if str(posterior) in embedded_posteriors():
-        return Path(str(files("popcat") / "data" / "models" / str(posterior)))
-    if not (Path(posterior) / _JSON).is_file():
-        raise PopcatError(
-            f'no posterior "{posterior}": expected a folder that `popcat train` wrote (it holds {_JSON}) or an '
-            f"embedded name; {did_you_mean(str(posterior), embedded_posteriors())}"
-        )
-    return Path(posterior)
-
-
-def posterior_location(posterior: "str | Path") -> str:
-    """A posterior as workers find it: an embedded one's name, or an absolute path."""
-    return str(posterior) if str(posterior) in embedded_posteriors() else str(Path(posterior).absolute())
 
 
 _loaded: OrderedDict[str, Posterior] = OrderedDict()
@@ -288,9 +315,9 @@ def load_posterior(posterior: "str | Path") -> Posterior:
 
 def _described(folder: Path) -> bytes:
     try:
-        return read_small(folder / _JSON, _MOST_BYTES)
+        return read_small(folder / DESCRIPTION, _MOST_BYTES)
     except ValueError as error:
-        raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {error}") from error
+        raise PopcatError(f"posterior {folder}: {DESCRIPTION} is damaged: {error}") from error
 
 
 def _read(folder: Path, content: bytes, name: str) -> Posterior:
@@ -298,16 +325,16 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
         stored = json.loads(content)
         if stored.get("format") not in _READ_FORMATS:
             raise PopcatError(
-                f"posterior {folder} has format {stored.get('format')}; this popcat reads 2, 3 "
-                "and 4: train it again"
+                f"posterior {folder} has format {stored.get('format')}; this popcat reads 2 to "
+                f"{_FORMAT}: train it again"
             )
         description = _Description.model_validate(stored)
         features = Features.from_dict(description.features)
         redshift_features = Features.from_dict(description.redshift_features)
     except pydantic.ValidationError as error:
-        raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {validation_summary(error)}") from error
+        raise PopcatError(f"posterior {folder}: {DESCRIPTION} is damaged: {validation_summary(error)}") from error
     except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError, RecursionError) as error:
-        raise PopcatError(f"posterior {folder}: {_JSON} is damaged: {error}") from error
+        raise PopcatError(f"posterior {folder}: {DESCRIPTION} is damaged: {error}") from error
     noise = check_noise(description.noise, description.survey, f"posterior {folder}")
     n_flow = max(len(description.files) - 2, 1)
     members = [_flow_file(i) for i in range(n_flow)]
@@ -317,5 +344,5 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     return Posterior(
         description.survey, description.galaxy_model, noise, features, flows, architectures[0], redshift_features,
         piecewise_from_file(folder / _REDSHIFT), support_from_file(folder / _SUPPORT), description.provenance,
-        description.draws_mass, name,
-    )  # fmt: skip
+        description.draws_mass, description.priors, description.priors[0], name,
+    ).under(description.priors[-1])  # fmt: skip

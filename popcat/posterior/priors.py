@@ -18,7 +18,8 @@ keeps the training prior. Densities are normalised within the training range, so
     x = [0.0, 0.1, 0.6]
     density = [0.0, 1.0, 0.0]
 
-A function may take the file's place: the hook for the fitted population of a survey.
+A function may take the file's place: the hook for the fitted population of a survey. So may the name of a prior,
+"flat" or "physical".
 """
 
 from collections.abc import Callable, Mapping
@@ -30,12 +31,40 @@ import pydantic
 
 from popcat.distributions import AnyFamily, Fixed, Law, Tied
 from popcat.errors import PopcatError, did_you_mean
-from popcat.prior import REDSHIFT, Prior, law_in
+from popcat.galaxy_model import GalaxyModel
+from popcat.physical.prior import JointPrior, physical_prior
+from popcat.prior import PHYSICAL, REDSHIFT, Prior, law_in, make_prior
 from popcat.settings import parse_toml
 from popcat.simplex import WEIGHTS, weights_prior
 
 MAX_OUTSIDE = 0.01
 """More of a family's mass than this beyond the training range is refused, unless it is cut off on purpose."""
+
+
+@dataclass(frozen=True)
+class NamedPrior:
+    """One of popcat.prior.PRIORS as a new prior: `physical` is None for the galaxy model's own."""
+
+    physical: JointPrior | None
+    prior: Prior
+    redshift_range: tuple[float, float]
+
+    def log_ratio(self, draws: Mapping[str, np.ndarray], is_free: np.ndarray) -> np.ndarray:
+        """ln of this over the galaxy model's own prior, (n, k), as `NewPrior.log_ratio`."""
+        z = np.asarray(draws[REDSHIFT], dtype=float)
+        if self.physical is None:
+            return np.zeros(z.shape)
+        theta = np.stack([np.asarray(draws[name], dtype=float) for name in self.prior.names], axis=-1)
+        found = self.physical.log_ratio(theta.reshape(-1, theta.shape[-1]), z.ravel()).reshape(z.shape)
+        own, law = self.prior.redshift_law(self.redshift_range), self.physical.redshift_law
+        of_redshift = law.log_density(law.inside(z)) - own.log_density(own.inside(z))
+        return found + np.where(is_free[:, None], of_redshift, 0.0)
+
+
+def named_prior(name: str, galaxy_model: GalaxyModel, redshift_range: tuple[float, float]) -> NamedPrior:
+    """The prior of this name (popcat.prior.PRIORS)."""
+    physical = physical_prior(galaxy_model, redshift_range) if name == PHYSICAL else None
+    return NamedPrior(physical, make_prior(galaxy_model), redshift_range)
 
 
 class _NewPriorFile(pydantic.RootModel[dict[str, AnyFamily]]):

@@ -32,7 +32,7 @@ from popcat.posterior.features import Features, fit_features, instruments, rando
 from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
 from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
 from popcat.posterior.support import fit_support
-from popcat.prior import make_prior
+from popcat.prior import FLAT, make_prior
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.outcome import OnlyHere
 from popcat.run.runner import How, run, values_of
@@ -52,7 +52,8 @@ CHECKPOINTS = "checkpoints"
 class Setup:
     """What the members of a training share: the survey's galaxies as they are shown, and the scaler.
 
-    `draws_mass`: the mass is no coordinate of the flow. `stream` keeps the seeds of different sets apart.
+    `draws_mass`: the mass is no coordinate of the flow. `priors`: names of those that the galaxies are drawn from.
+    `stream` keeps the seeds of different sets apart.
     """
 
     survey: Survey
@@ -60,6 +61,7 @@ class Setup:
     settings: Training
     n_coordinates: int
     draws_mass: bool
+    priors: tuple[str, ...] = (FLAT,)
     features: Features | None = None
 
     def photometry(self, library: LibraryArrays, *stream: int, hide: bool = True):
@@ -75,7 +77,7 @@ class Setup:
     def theta_set(self, library: LibraryArrays, *stream: int, hide: bool = True):
         """Unconstrained parameters and their context."""
         flux, err, rows = self.photometry(library, *stream, hide=hide)
-        context = self.features(flux, err, library.redshift[rows])
+        context = self.features(flux, err, library.redshift[rows], library.prior[rows])
         return torch.from_numpy(library.unconstrained[rows, int(self.draws_mass) :]), torch.from_numpy(context)
 
     def redshift_set(self, features: Features, library: LibraryArrays, *stream: int):
@@ -83,7 +85,7 @@ class Setup:
         flux, err, rows = self.photometry(library, *stream)
         low, high = self.survey.redshift_range
         u = ((library.redshift[rows] - low) / (high - low)).astype(np.float32)
-        return torch.from_numpy(u[:, None]), torch.from_numpy(features(flux, err))
+        return torch.from_numpy(u[:, None]), torch.from_numpy(features(flux, err, prior=library.prior[rows]))
 
 
 def train_posterior(
@@ -94,13 +96,14 @@ def train_posterior(
     settings: Training,
     *,
     provenance: dict,
+    priors: tuple[str, ...] = (FLAT,),
     device: str = "cpu",
     report: Callable[[int, History], None] = lambda epoch, history: None,
     checkpoints: Path | None = None,
     how: How | None = None,
 ) -> tuple[Posterior, History]:
-    """Train q(z | photometry), the members of q(theta | photometry, z) and the support on a library; noise and missing
-    bands are drawn anew every epoch.
+    """Train q(z | photometry), the members of q(theta | photometry, z) and the support on a library of galaxies of
+    these priors; noise and missing bands are drawn anew every epoch.
 
     Members are tasks of `popcat.run.runner.run`, carried out as `how` says, by default one after the other in this
     process; `report` is told of those that are trained in this process. With `checkpoints`, a folder, a training that
@@ -112,10 +115,11 @@ def train_posterior(
     source = memory_source(library, settings.validation_fraction) if isinstance(library, LibraryArrays) else library
     noise = check_noise(noise, survey, "the noise model")
     prior = make_prior(galaxy_model)
-    shape = prior.n_unconstrained - prior.mass_is_linear, prior.mass_is_linear
+    shape = prior.n_unconstrained - prior.mass_is_linear, prior.mass_is_linear, priors
+    has_prior = len(priors) > 1
     flux, err, redshift, fraction = _scaling_set(source, Setup(survey, noise, settings, *shape))
-    features = fit_features(flux, err, redshift, galaxy_model.cosmology)
-    redshift_features = fit_features(flux, err, None, galaxy_model.cosmology)
+    features = fit_features(flux, err, redshift, galaxy_model.cosmology, has_prior=has_prior)
+    redshift_features = fit_features(flux, err, None, galaxy_model.cosmology, has_prior=has_prior)
     setup = Setup(survey, noise, settings, *shape, features)
     options = {"device": device, "report": report, "epoch_size": int(fraction * source.n), "checkpoints": checkpoints}
     density, redshift_history = _train_redshift(setup, redshift_features, source, options)
@@ -134,8 +138,8 @@ def train_posterior(
     support = fit_support(flux, err, redshift, features.softening, seed=settings.seed)
     posterior = Posterior(
         survey, galaxy_model, noise, features, tuple(flows), architecture, redshift_features, density, support, made,
-        prior.mass_is_linear,
-    )  # fmt: skip
+        prior.mass_is_linear, priors, priors[0],
+    ).under(priors[-1])  # fmt: skip
     return posterior, histories[0]
 
 
@@ -206,7 +210,7 @@ def _train_redshift(setup: Setup, features: Features, source: Source, how: dict)
 def _name(setup: Setup, n: int) -> str:
     """Hash of what decides a training set, so that a checkpoint of another is refused."""
     made = [setup.survey.model_dump(mode="json"), setup.noise.model_dump(mode="json"), n, setup.features.to_dict(),
-            setup.n_coordinates, RESULTS]  # fmt: skip
+            setup.n_coordinates, setup.priors, RESULTS]  # fmt: skip
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
@@ -287,7 +291,8 @@ def _train_into(output: Path, folder: Library, settings: Training, device: str, 
     checkpoints.mkdir(parents=True, exist_ok=True)
     posterior, history = train_posterior(
         folder.source(settings.validation_fraction), folder.survey, folder.galaxy_model, folder.noise, settings,
-        provenance=_provenance(folder), device=device, report=report, checkpoints=checkpoints, how=how,
+        provenance=_provenance(folder), priors=folder.priors, device=device, report=report, checkpoints=checkpoints,
+        how=how,
     )  # fmt: skip
     save_posterior(posterior, output)
     for file in checkpoints.iterdir():

@@ -15,8 +15,8 @@ from popcat.columns import quantity_fields
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
 from popcat.galaxy_model import GalaxyModel
-from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulated import draw_mocks
 from popcat.run.client import SYNCHRONOUS
 
 
@@ -109,7 +109,7 @@ def test_a_selection_that_nothing_passes_ends_with_an_error(tiny_model, monkeypa
     posterior = load_posterior(tiny_model)
     narrow = posterior.survey.selection.model_copy(update={"bright_mag": 1.0, "faint_mag": 1.1})
     survey = posterior.survey.model_copy(update={"selection": narrow})
-    monkeypatch.setattr("popcat.posterior.library._MAX_MOCK_BATCHES", 2)
+    monkeypatch.setattr("popcat.posterior.simulated._MAX_MOCK_BATCHES", 2)
     blind = dataclasses.replace(posterior, survey=survey)
     with pytest.raises(PopcatError, match="only 0 of"):
         draw_mocks(blind, 20, seed=0)

@@ -11,8 +11,8 @@ from popcat.catalog.training_check import Measure, TrainingCheck
 from popcat.checks.training_check import MIN_GALAXIES, check_training, error_factor
 from popcat.galaxies import observation
 from popcat.io.photometry import to_photometry
-from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulated import draw_mocks
 from popcat.survey import load_survey
 
 BANDS = "ugriz"

@@ -17,8 +17,8 @@ from popcat.checks.verdict import RUNS, columns_of_run, mocks_needed
 from popcat.files import write_parquet_atomic
 from popcat.inference.infer import infer
 from popcat.pages.report import report
-from popcat.posterior.library import draw_mocks
 from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulated import draw_mocks
 
 NEEDED = 3800
 """Mocks that the limits of survey sdss need: 90 tests of the KS distance, the normal law of each in a hundred."""
@@ -29,7 +29,7 @@ def sample(monkeypatch):
     """Calibrate `sdss` with ranks that are uniform, but for some columns: in each, rank u becomes u^power."""
 
     def calibrate_as(powers=(), **options):
-        def fake(where, model, mocks, name, seed, draws):
+        def fake(where, model, prior, mocks, name, seed, draws):
             posterior = load_posterior(where)
             names = columns_of_run(name, posterior)
             u = rng.uniform(seed, 90 + list(RUNS).index(name), mocks["object_id"].to_numpy(), len(names) + 1)

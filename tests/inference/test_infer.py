@@ -18,7 +18,8 @@ from popcat.inference.infer import infer
 from popcat.inference.partition import write_posterior_part
 from popcat.io.inspection import fit_noise
 from popcat.io.reading import read_catalog
-from popcat.posterior.library import simulate, simulate_partition
+from popcat.posterior.library import simulate
+from popcat.posterior.simulated import simulate_partition
 from popcat.run.client import SYNCHRONOUS, connect
 from popcat.survey import load_survey
 

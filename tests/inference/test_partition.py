@@ -32,8 +32,8 @@ from popcat.inference.partition import Request, infer_partition, infer_table
 from popcat.io.photometry import flags_of
 from popcat.io.reading import without_redshift
 from popcat.posterior.features import fit_features
-from popcat.posterior.library import draw_mocks, draw_prior, simulate_partition
 from popcat.posterior.posterior import Posterior, save_posterior
+from popcat.posterior.simulated import draw_mocks, draw_prior, simulate_partition
 from popcat.posterior.support import fit_support
 from popcat.survey import load_survey
 from popcat.units import nmgy_to_ab_mag

@@ -29,7 +29,7 @@ def catalogue(tmp_path_factory):
     """Galaxies from one corner of the prior, r < 20, one of them without a u flux."""
     from popcat.forward.noise import default_noise
     from popcat.galaxy_model import GalaxyModel
-    from popcat.posterior.library import simulate_partition
+    from popcat.posterior.simulated import simulate_partition
     from popcat.survey import load_survey
 
     frame = simulate_partition(0, 6000, load_survey("sdss"), GalaxyModel(), default_noise(load_survey("sdss")), 3)

@@ -12,8 +12,9 @@ from popcat.errors import PopcatError
 from popcat.flows.settings import Training
 from popcat.forward.noise import add_noise
 from popcat.forward.properties import forward_for, forward_hashes
-from popcat.posterior.library import LibraryArrays, draw_prior, memory_source, observe, open_library, write_library_part
+from popcat.posterior.library import LibraryArrays, memory_source, observe, open_library, write_library_part
 from popcat.posterior.posterior import load_posterior
+from popcat.posterior.simulated import draw_prior
 from popcat.posterior.training import CHECKPOINTS, train, train_posterior
 from popcat.prior import make_prior
 from popcat.survey import Selection

@@ -12,7 +12,8 @@ from popcat.forward.photometry import Photometry
 from popcat.galaxies import Observation, chi2_of
 from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.draws import draw_mass
-from popcat.posterior.library import LibraryArrays, draw_prior
+from popcat.posterior.library import LibraryArrays
+from popcat.posterior.simulated import draw_prior
 from popcat.posterior.training import train_posterior
 
 SMALL = Training(hidden=16, n_blocks=1, n_layers=1, batch=256, max_epochs=1, redshift_epochs=1, redshift_hidden=16)

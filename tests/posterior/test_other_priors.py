@@ -8,7 +8,8 @@ from popcat.checks.samplers import Galaxy, sample_galaxy
 from popcat.checks.weights import importance
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel
-from popcat.posterior.library import LibraryArrays, draw_prior
+from popcat.posterior.library import LibraryArrays
+from popcat.posterior.simulated import draw_prior
 from popcat.posterior.training import train_posterior
 
 MODEL = GalaxyModel(log_mstar_formed=(9.5, 12.5), priors={

@@ -11,7 +11,8 @@ import safetensors.torch
 from popcat.errors import PopcatError
 from popcat.galaxies import chi2_of
 from popcat.posterior import posterior as posterior_module
-from popcat.posterior.posterior import load_posterior, posterior_folder, save_posterior
+from popcat.posterior.locations import posterior_folder
+from popcat.posterior.posterior import load_posterior, save_posterior
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def test_rows_of_every_kind_may_stand_together(trained, observed):
 @pytest.mark.parametrize("number", [0, 99, None])
 def test_another_format_is_refused(copy, number):
     edit(copy, format=number)
-    refused(copy, rf"has format {number}; this popcat reads 2, 3 and 4: train it again")
+    refused(copy, rf"has format {number}; this popcat reads 2 to 5: train it again")
 
 
 def test_quantities_are_what_the_forward_model_derives_of_the_draws(trained, observed, monkeypatch):

@@ -1,0 +1,117 @@
+"""Simulated galaxies: parameters of a prior, model fluxes, noise. Libraries train posteriors, and mocks test them."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from popcat import rng
+from popcat.columns import library_schema, to_pandas
+from popcat.errors import PopcatError
+from popcat.forward.noise import Noise, add_noise
+from popcat.forward.properties import forward_for
+from popcat.galaxy_model import GalaxyModel
+from popcat.physical.prior import physical_prior
+from popcat.posterior.posterior import Posterior
+from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior
+from popcat.survey import Survey
+from popcat.units import nmgy_to_ab_mag
+
+_MAX_MOCK_BATCHES = 100
+_BLOCK = 1000
+"""Galaxies that are drawn from the physical prior together."""
+_CANDIDATES, _CANDIDATES_OF_MOCKS = 60, 200
+"""Draws of the galaxy model's own prior for one of the physical prior. Of few, the same history is drawn several times:
+a training does not mind, but mocks that are counted are to be independent."""
+_MARGIN_MAG = 1.0
+"""Noise brings no galaxy into the selection that is fainter by more."""
+_DUST = ("tau_bc", "tau_ism")
+_STREAM_PHYSICAL = 13
+
+
+def draw_prior(
+    object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """theta (n, d) and redshift (n,) from the galaxy model's own prior, a function of (seed, object_id) alone."""
+    prior = make_prior(galaxy_model)
+    u = rng.uniform(seed, rng.STREAM_PRIOR, object_id, prior.n_unconstrained + 1)
+    return prior.from_unit(u[:, :-1]), prior.redshift_law(survey.redshift_range).from_unit(u[:, -1])
+
+
+def draw_physical(
+    number: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, seed: int, candidates: int = _CANDIDATES
+) -> tuple[np.ndarray, np.ndarray]:
+    """theta (n, d) and redshift (n,) of galaxies of the physical prior by number, a function of (seed, number) alone.
+
+    Nearly all of its galaxies are faint: those are left out that would be fainter than the survey's selection by more
+    than a magnitude without any dust. A cut in observed quantities leaves the posterior of what passes as it is.
+    """
+    joint = physical_prior(galaxy_model, survey.redshift_range)
+    photometry = forward_for(survey, galaxy_model).photometry
+    dust = [i for i, name in enumerate(joint.prior.names) if name in _DUST]
+    band, faint = survey.band_names.index(survey.selection.band), survey.selection.faint_mag + _MARGIN_MAG
+
+    def least(theta, redshift):
+        clear = theta.copy()
+        clear[:, dust] = 0.0
+        flux = photometry.flux(clear, redshift)[:, band]
+        if galaxy_model.dust_emission != "none":  # dust may be what the band sees
+            flux = np.maximum(flux, photometry.flux(theta, redshift)[:, band])
+        return theta[:, 0] + 0.4 * (nmgy_to_ab_mag(flux) - faint)
+
+    block, place = np.divmod(number, _BLOCK)
+    theta, found = np.empty((len(number), len(joint.prior.names))), np.empty(len(number))
+    for one in np.unique(block):
+        random = np.random.default_rng((seed % 2**64, _STREAM_PHYSICAL, int(one) % 2**64))
+        drawn, rows = joint.sample(_BLOCK, random, candidates=candidates, least=least), block == one
+        theta[rows], found[rows] = drawn.theta[place[rows]], drawn.redshift[place[rows]]
+    return theta, found
+
+
+def priors_of(object_id: np.ndarray, prior: str) -> np.ndarray:
+    """Number in PRIORS of the prior that each galaxy of a library is drawn from, (n,)."""
+    return object_id % 2 if prior == BOTH else np.full(len(object_id), PRIORS.index(prior))
+
+
+def simulate_partition(
+    start: int, stop: int, survey: Survey, galaxy_model: GalaxyModel, noise: Noise, seed: int, prior: str = FLAT,
+    candidates: int = _CANDIDATES,
+) -> pd.DataFrame:  # fmt: skip
+    """Galaxies start <= object_id < stop of the library with this seed: columns of popcat.columns.library_schema."""
+    object_id = np.arange(start, stop, dtype=np.int64)
+    of_prior = priors_of(object_id, prior)
+    theta, redshift = draw_prior(object_id, survey, galaxy_model, seed)
+    rows = np.flatnonzero(of_prior == PRIORS.index(PHYSICAL))
+    if len(rows):
+        number = object_id[rows] // 2 if prior == BOTH else object_id[rows]
+        theta[rows], redshift[rows] = draw_physical(number, survey, galaxy_model, seed, candidates)
+    flux_model = forward_for(survey, galaxy_model).photometry.flux(theta, redshift)
+    normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
+    flux, err = add_noise(flux_model, noise, normals)
+    columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
+    if prior == BOTH:
+        columns.append(np.array(PRIORS)[of_prior])
+    schema = library_schema(survey, galaxy_model, has_prior=prior == BOTH)
+    return to_pandas(pa.table([pa.array(c).cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
+
+
+def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
+    """The first n simulated galaxies of the posterior's prior that pass the survey's selection: a library frame, fresh
+    for every seed.
+
+    Their numbers begin at 2^40, beyond any training library, so that no seed repeats its galaxies.
+
+    Raises PopcatError if hardly any galaxy passes.
+    """
+    survey, parts, found = posterior.survey, [], 0
+    made = survey, posterior.galaxy_model, posterior.noise, seed, posterior.prior_name, _CANDIDATES_OF_MOCKS
+    for start in range(2**40, 2**40 + _MAX_MOCK_BATCHES * 4 * n, 2 * n):
+        frame = simulate_partition(start, start + 2 * n, *made)
+        mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
+        parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)])
+        found += len(parts[-1])
+        if found >= n:
+            return pd.concat(parts, ignore_index=True).iloc[:n]
+    raise PopcatError(
+        f"only {found} of {_MAX_MOCK_BATCHES * 4 * n} simulated galaxies pass the selection of survey "
+        f'"{survey.name}" ({survey.selection.band} {survey.selection.bright_mag} to {survey.selection.faint_mag} mag)'
+    )
