@@ -24,10 +24,10 @@ from popcat.forward.dust_emission import power_law_share
 from popcat.forward.ingredients import Ingredients
 from popcat.forward.lookups import LN_10, Histories
 from popcat.forward.photometry import Photometry
-from popcat.forward.sfh_laws import FractionalLaw
 from popcat.forward.table_arrays import KernelTables, whole_components
 from popcat.forward.tables import BandTables
-from popcat.forward.torch_sfh import cell_of, make_masses
+from popcat.forward.torch_histories import TorchHistories
+from popcat.forward.torch_sfh import bag, cell_of
 
 
 class TablesOf(Protocol):
@@ -59,15 +59,7 @@ class TorchPhotometry(torch.nn.Module):
     ln_u_min: Tensor
     power_law: Tensor
     agn: Tensor
-    edges: Tensor
-    cumulative: Tensor
-    zh_mid: Tensor
-    zh_time: Tensor
-    zh_value: Tensor
     to_rate: Tensor
-    ln_z: Tensor
-    universe: Tensor
-    universe_step: Tensor
     to_band: Tensor
     ln1pz: Tensor
     block: Tensor
@@ -80,18 +72,16 @@ class TorchPhotometry(torch.nn.Module):
         n_col = len(tables.band)
         self.n_metal, self.n_row, self.n_component = tables.coefficient.shape[1:]
         self.n_whole, self.first_cut, self.first_burst = tables.n_whole, tables.first_cut, tables.first_burst
-        self.n_young, self.birth_cloud_age, self.ln1pz_max = h.n_young, h.birth_cloud_age, h.ln1pz_max
+        self.n_young, self.birth_cloud_age = h.n_young, h.birth_cloud_age
         self.first_all = tables.first_all
         self.law, self.n_shape = LAWS[photometry.ingredients.components.dust_law], screen.n_shape
         self.at_dust, self.at_gas, self.at_emission = screen.first, gas.first, added.first_emission
         self.at_agn, self.first_gas, self.gas_bin = added.first_agn, gas.row, gas.bin
         self.n_gas_sets, self.n_gas_burst = gas.n_sets, gas.n_burst
-        self.n_sfh, n_slot = len(h.sfh_slots), self.n_whole + 1
-        self.masses, self.in_fractions = make_masses(h.law, self.n_sfh, dtype), isinstance(h.law, FractionalLaw)
+        self.histories = TorchHistories(h, n_slot=self.n_whole + 1, dtype=dtype)
         # of the masses in the bins that light up gas, value and slope of their straight line
         n, a, b, c = gas.moments
         to_rate = np.stack([a + b * h.mid[:n], b + c * h.mid[:n]], axis=1)
-        universe = np.column_stack([h.age, h.dist_ratio_mpc, h.cumulative_at_age])
         arrays = {
             "coefficient": tables.coefficient.reshape(-1, self.n_component),
             "component": whole_components(tables).reshape(-1, n_col),
@@ -107,15 +97,7 @@ class TorchPhotometry(torch.nn.Module):
             "ln_u_min": added.ln_u_min,
             "power_law": added.power_law,
             "agn": np.stack([added.agn, added.agn_curve], axis=1),
-            "edges": h.edges[: n_slot + 1],
-            "cumulative": h.cumulative[1 : n_slot + 1],
-            "zh_mid": h.zh_mid[:, :n_slot],
-            "zh_time": h.zh_time,
-            "zh_value": h.zh_value,
             "to_rate": to_rate,
-            "ln_z": h.ln_z,
-            "universe": universe,
-            "universe_step": np.diff(universe, axis=0),
             "to_band": np.eye(self.n_band)[tables.band] * (np.arange(n_col) < self.first_all)[:, None],
         }
         for name, array in arrays.items():
@@ -124,7 +106,7 @@ class TorchPhotometry(torch.nn.Module):
 
     def forward(self, theta: Tensor, redshift: Tensor) -> Tensor:
         ln1pz = torch.log1p(redshift)
-        now = self.universe_at(ln1pz)
+        now = self.histories.universe_at(ln1pz)
         factor = torch.exp(theta[:, 0] * LN_10 - ln1pz - 2.0 * torch.log(1e5 * ln1pz * now[:, 1]))
         return self.light(theta, ln1pz, now)[0] * factor[:, None]
 
@@ -132,7 +114,7 @@ class TorchPhotometry(torch.nn.Module):
         """Per Msun formed, at the distance of the tables: band fluxes (n, n_band), of stars and gas without dust and
         with it in the first band (n, 2), and the luminosity (n,) that dust absorbs, zero where nothing asks for it.
 
-        now : what `universe_at` gives.
+        now : what `TorchHistories.universe_at` gives.
         """
         old, young = self._light(theta, ln1pz, now[:, 0], now[:, 2:])
         old_seen, young_seen = self._transmission(theta, ln1pz)
@@ -149,16 +131,12 @@ class TorchPhotometry(torch.nn.Module):
             absorbed = absorbed[:, 0]
         return flux, torch.stack([bare @ self.to_band[:, 0], stars[:, 0]], 1), absorbed
 
-    def universe_at(self, ln1pz) -> Tensor:
-        """Age in Gyr, d_L / ln(1 + z) in Mpc, and integrals of the SFH bases up to the age, (n, 2 + n_sfh)."""
-        return _interpolate(ln1pz / self.ln1pz_max * len(self.universe_step), self.universe, self.universe_step)
-
     def _light(self, theta, ln1pz, t_age, at_age) -> tuple[Tensor, Tensor]:
         """Light of stars (and gas) outside and inside birth clouds in every column, (n, n_col) each."""
-        beta, (f_burst, t_burst) = theta[:, 1 : 1 + self.n_sfh], theta[:, 1 + self.n_sfh : 3 + self.n_sfh].T
-        f_burst = torch.where(t_burst <= t_age, f_burst, 0.0)
-        gamma = 10.0 ** theta[:, 3 + self.n_sfh : self.at_dust]
-        row, formed, z = self.bins(beta, gamma, t_age, at_age)
+        beta, f_burst, t_burst, gamma = self.histories.weights(theta, t_age)
+        last, formed, z = self.histories.bins(beta, gamma, t_age, at_age)
+        slot = torch.arange(formed.shape[1], device=t_age.device)
+        row = torch.where(slot < last, slot, torch.where(slot == last, self.n_whole + slot - self.first_cut, 0))
         mass = formed * (1.0 - f_burst)[:, None]
         old = [(row[:, self.n_young :], mass[:, self.n_young :], z[:, self.n_young :])]
         young = [(row[:, : self.n_young], mass[:, : self.n_young], z[:, : self.n_young])]
@@ -184,7 +162,7 @@ class TorchPhotometry(torch.nn.Module):
         near = first + torch.arange(self.n_component, device=first.device)
         index, f = torch.cat([near, near + self.n_component], 1).int(), f[:, None]
         weights = [self._weights(block, *part) for part in rows]
-        old, young = (_bag(index, self.component, torch.cat([of * (1.0 - f), of * f], 1)) for of in weights)
+        old, young = (bag(index, self.component, torch.cat([of * (1.0 - f), of * f], 1)) for of in weights)
         return old, young
 
     def _gas(self, theta, k, mass, z) -> tuple[Tensor, Tensor, Tensor]:
@@ -195,56 +173,27 @@ class TorchPhotometry(torch.nn.Module):
         share = torch.stack([(1.0 - f_esc) * (1.0 - f_u), (1.0 - f_esc) * f_u, f_esc], 1)
         return row, mass[:, None] * share, z[:, None].expand(-1, 3)
 
-    def bins(self, beta, gamma, t_age, at_age):
-        """Row, formed fraction and metallicity of every time bin, (n, n_slot) each."""
-        total = (beta * at_age).sum(1, keepdim=True)
-        is_whole = self.edges[1:] < t_age[:, None]
-        if self.masses is None:
-            above = torch.where(is_whole, beta @ self.cumulative.T, total)
-            formed = torch.diff(above, dim=1, prepend=torch.zeros_like(total)) / total
-        else:
-            mass = self.masses(beta, torch.minimum(self.edges, t_age[:, None]), t_age)
-            formed = mass / mass.sum(1, keepdim=True)
-        slot = torch.arange(is_whole.shape[1], device=t_age.device)
-        last = is_whole.sum(1, keepdim=True)
-        row = torch.where(slot < last, slot, torch.where(slot == last, self.n_whole + slot - self.first_cut, 0))
-        middle = 0.5 * (self.edges[last[:, 0]] + t_age)
-        z = gamma @ self.zh_mid if not self.in_fractions else self._bin_metallicity(gamma, t_age)
-        z = torch.where(slot == last, self.time_metallicity(gamma, middle, t_age)[:, None], z)
-        return row, formed, z
-
     def _burst(self, t_burst, f_burst, gamma, t_age):
         """Rows, masses and metallicities of the two ages that bracket the burst, (n, 2) each."""
         ln_t = torch.log(t_burst).clamp(self.burst_ln_age[0], self.burst_ln_age[-1])
         i, f = cell_of(ln_t, self.burst_ln_age)
         row = self.first_burst + torch.stack([i, i + 1], 1)
         mass = f_burst[:, None] * torch.stack([1.0 - f, f], 1)
-        return row, mass, self.time_metallicity(gamma, t_burst, t_age)[:, None].expand(-1, 2)
-
-    def time_metallicity(self, gamma, t, t_age):
-        i, f = cell_of(t / t_age if self.in_fractions else t, self.zh_time)
-        bases = self.zh_value[i] * (1.0 - f)[:, None] + self.zh_value[i + 1] * f[:, None]
-        return (gamma * bases).sum(1)
-
-    def _bin_metallicity(self, gamma, t_age):
-        """Metallicity at the midpoint of every time bin, (n, n_slot), of a history in fractions of t_age."""
-        i, f = cell_of((0.5 * (self.edges[1:] + self.edges[:-1]) / t_age[:, None]).clamp(max=1.0), self.zh_time)
-        return sum(gamma[:, k, None] * (self.zh_value[i, k] * (1.0 - f) + self.zh_value[i + 1, k] * f)
-                   for k in range(gamma.shape[1]))  # fmt: skip
+        return row, mass, self.histories.time_metallicity(gamma, t_burst, t_age)[:, None].expand(-1, 2)
 
     def _weights(self, block, row, mass, z) -> Tensor:
         """Weights of the components (n, K) of rows, linear in ln Z, in the blocks of redshift (n,)."""
-        ln_z = torch.log(z.clamp(min=torch.exp(self.ln_z[0] - 1.0))).clamp(self.ln_z[0], self.ln_z[-1])
-        q, fq = cell_of(ln_z, self.ln_z)
+        grid = self.histories.ln_z
+        q, fq = cell_of(torch.log(z.clamp(min=torch.exp(grid[0] - 1.0))).clamp(grid[0], grid[-1]), grid)
         low = ((block[:, None] * self.n_metal + q) * self.n_row + row).int()
         weight = torch.cat([mass * (1.0 - fq), mass * fq], 1)
-        return _bag(torch.cat([low, low + self.n_row], 1), self.coefficient, weight)
+        return bag(torch.cat([low, low + self.n_row], 1), self.coefficient, weight)
 
     def _between(self, ln1pz, table) -> Tensor:
         """A table (n_z, ...) at the tables' redshifts, linear between: (n, ...)."""
         i, f = cell_of(ln1pz, self.ln1pz)
         # a weighted embedding bag, because it keeps neither of the two for the way back
-        flat = _bag(torch.stack([i, i + 1], 1).int(), table.flatten(1), torch.stack([1.0 - f, f], 1))
+        flat = bag(torch.stack([i, i + 1], 1).int(), table.flatten(1), torch.stack([1.0 - f, f], 1))
         return flat.reshape(-1, *table.shape[1:])
 
     def _transmission(self, theta, ln1pz) -> tuple[Tensor, Tensor]:
@@ -277,17 +226,6 @@ class TorchPhotometry(torch.nn.Module):
         log_f_agn, ebv_agn = theta[:, self.at_agn, None], theta[:, self.at_agn + 1, None]
         light, tau = self._between(ln1pz, self.agn).unbind(1)
         return torch.exp(LN_10 * log_f_agn) * ((light * torch.exp(-ebv_agn * tau)) @ self.to_band)
-
-
-def _bag(index, table, weight) -> Tensor:
-    """sum_j weight[:, j] table[index[:, j]], which keeps no row of the table for the way back."""
-    return torch.nn.functional.embedding_bag(index, table, per_sample_weights=weight, mode="sum")
-
-
-def _interpolate(x, table, step) -> Tensor:
-    """Rows of a table with unit spacing from 0 and these steps, linear between them: (n, n_column)."""
-    i = x.detach().long().clamp(0, len(step) - 1)
-    return table[i] + (x - i)[:, None] * step[i]
 
 
 class _Flux(torch.autograd.Function):

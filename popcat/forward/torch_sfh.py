@@ -133,3 +133,8 @@ def between(x: Tensor, nodes: np.ndarray, values: np.ndarray) -> Tensor:
     at, value = (x - nodes[0]) / (nodes[1] - nodes[0]), torch.as_tensor(values).to(x)
     i = at.detach().long().clamp(0, len(nodes) - 2)
     return value[i] + (at - i).clamp(0.0, 1.0) * (value[i + 1] - value[i])
+
+
+def bag(index: Tensor, table: Tensor, weight: Tensor) -> Tensor:
+    """sum_j weight[:, j] table[index[:, j]], which keeps no row of the table for the way back."""
+    return torch.nn.functional.embedding_bag(index, table, per_sample_weights=weight, mode="sum")

@@ -1,6 +1,6 @@
 """ln of the physical prior over a galaxy model's own, from tables: the kernel."""
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,17 +22,21 @@ _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
 _TOP = QUENCHED_FROM + QUENCHED_WIDTH
 
 
-class Known(NamedTuple):
+Values = TypeVar("Values")
+"""Arrays, or torch's tensors."""
+
+
+class Known(NamedTuple, Generic[Values]):
     """All that the factors are about but the mass, each (n,)."""
 
-    ln1pz: np.ndarray
-    log_survived: np.ndarray
-    s: np.ndarray
-    a: np.ndarray
-    z: np.ndarray
-    tau_ism: np.ndarray
-    tau_bc: np.ndarray
-    n_dust: np.ndarray
+    ln1pz: Values
+    log_survived: Values
+    s: Values
+    a: Values
+    z: Values
+    tau_ism: Values
+    tau_bc: Values
+    n_dust: Values
 
 
 class Factors(NamedTuple):

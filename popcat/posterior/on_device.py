@@ -5,8 +5,8 @@ batches. They are the CPU's to single precision of the flow and of the band tabl
 Tests run this very code on the CPU, and on torch's "meta" device, where no tensor may be made elsewhere.
 """
 
-
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from popcat.units import LN_2PI
 _LN_10 = float(np.log(10.0))
 # Draws whose masses are tabulated at a time: 650 bytes each.
 _MASSES = 1 << 20
+# A factor of the prior is evaluated at every seventh node of the peak; in between its logarithm is linear.
+N_FACTOR_STEP = 7
 _TINY = 1e-300
 
 
@@ -103,7 +105,7 @@ class OnDevice:
             chi2 = (((flux - given[0][:, None]) / given[1][:, None]) ** 2).sum(2)
             return theta, z, chi2, log_q, log_prior, -0.5 * chi2 - norm
         law, numbers = prior.laws[MASS], torch.full_like(z, 0.5) if masses is None else masses.double()
-        log_mass, log_l, chi2 = torch_mass(flux, float(law.from_unit(np.array(0.5))), *given, law, numbers)
+        log_mass, log_l, chi2 = torch_mass(flux, float(law.from_unit(np.array(0.5))), *given, law, numbers, None)
         theta[..., 0] = log_mass
         return theta, z, chi2, log_q, log_prior, log_l - norm
 
@@ -181,21 +183,24 @@ def _invert(value: Tensor, start: Tensor, step: Tensor, u: Tensor) -> tuple[Tens
 
 
 def torch_mass(
-    model: Tensor, log_mass: float, flux: Tensor, err: Tensor, law: Law, numbers: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+    model: Tensor, log_mass: float, flux: Tensor, err: Tensor, law: Law, numbers: Tensor,
+    log_factor: Callable[[slice, Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`popcat.posterior.draws.draw_mass` on any device, in float64: log10 M, ln L but for its constant, chi2.
 
     model : (n, k, n_band) if the mass were `log_mass`. flux, err : (n, n_band), err infinite where not observed.
+    log_factor : ln of a factor on the prior of galaxies (slice), (n k, m), at log10 masses (n k, m).
     """
     n, k, _ = model.shape
     step = max(_MASSES // max(k, 1), 1)
-    parts = [_some_masses(model[i : i + step], log_mass, flux[i : i + step], err[i : i + step], law,
-                          numbers[i : i + step]) for i in range(0, n, step)]  # fmt: skip
+    slices = [slice(i, i + step) for i in range(0, n, step)]
+    parts = [_some_masses(model[at], log_mass, flux[at], err[at], law, numbers[at],
+                          None if log_factor is None else partial(log_factor, at)) for at in slices]  # fmt: skip
     log10_m, log_l, chi2 = (torch.cat(values) for values in zip(*parts, strict=True))
     return log10_m, log_l, chi2
 
 
-def _some_masses(model, log_mass, flux, err, law, numbers):
+def _some_masses(model, log_mass, flux, err, law, numbers, log_factor):
     least, most = 10.0 ** (law.low - log_mass), 10.0 ** (law.high - log_mass)
     m, f = model / err[:, None], (flux / err)[:, None]
     precision = (m * m).sum(2)
@@ -208,9 +213,10 @@ def _some_masses(model, log_mass, flux, err, law, numbers):
     start, stop = (top - reach).clamp(min=least), (top + reach).clamp(max=most)
     knee = torch.minimum(torch.maximum(torch.minimum(p**-0.5, 0.2 * stop), start), stop)
     knee = torch.where(is_lit, knee, stop)
-    rise = torch.arange(N_FLAT + 1, device=model.device) / N_FLAT
+    rise = torch.arange(N_FLAT + 1, device=model.device, dtype=model.dtype) / N_FLAT
     flat = start[..., None] * torch.exp(rise * torch.log(knee / start)[..., None])
-    peak = knee[..., None] + torch.arange(N_PEAK + 1, device=model.device) / N_PEAK * (stop - knee)[..., None]
+    rise = torch.arange(N_PEAK + 1, device=model.device, dtype=model.dtype) / N_PEAK
+    peak = knee[..., None] + rise * (stop - knee)[..., None]
     prior, on = prior_nodes(law), torch.where(is_lit, precision, 0.0)
     values = []
     for at in (flat, peak):
@@ -219,6 +225,10 @@ def _some_masses(model, log_mass, flux, err, law, numbers):
         chi2 = on[..., None] * (at - top[..., None]) * (at + (top - 2.0 * best)[..., None])
         values.append(of_prior * torch.exp(-0.5 * chi2) / _LN_10)
     values[1] = values[1] / peak
+    largest = torch.zeros_like(knee)
+    if log_factor is not None:
+        factors, largest = _factors(log_mass + torch.log10(flat), log_mass + torch.log10(peak), log_factor)
+        values = [value * factor for value, factor in zip(values, factors, strict=True)]
     steps = torch.log(knee / start) / N_FLAT, (stop - knee) / N_PEAK
     below = [(0.5 * step[..., None] * (value[..., 1:] + value[..., :-1])).sum(2)
              for step, value in zip(steps, values, strict=True)]  # fmt: skip
@@ -232,8 +242,21 @@ def _some_masses(model, log_mass, flux, err, law, numbers):
     mass = torch.where(in_flat, start * torch.exp(at[0]), at[1])
     mass = torch.where(total > 0.0, mass, start + numbers * (stop - start)).clamp(least, most)
     drawn, fitted = (((f - scale[..., None] * m) ** 2).sum(2) for scale in (mass, top))
-    log_l = torch.where(total > 0.0, -0.5 * fitted + torch.log(total), -torch.inf)
+    log_l = torch.where(total > 0.0, -0.5 * fitted + torch.log(total) + largest, -torch.inf)
     log10_m = (log_mass + torch.log10(mass)).clamp(law.low, law.high)
     middle = 0.5 * (law.low + law.high)
     return (torch.where(is_absurd, middle, log10_m), torch.where(is_absurd, -torch.inf, log_l),
             torch.where(is_absurd, torch.inf, drawn))  # fmt: skip
+
+
+def _factors(flat: Tensor, peak: Tensor, log_factor: Callable[[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
+    """The factor over its largest value at the nodes of either part, and ln of that value (n, k); flat and peak
+    (n, k, n_node) are log10 of the mass.
+    """
+    nodes = torch.cat([flat, peak[..., ::N_FACTOR_STEP]], 2)
+    values = log_factor(nodes.flatten(0, 1)).view_as(nodes)
+    largest = values.amax(2)
+    low, high = (values - largest[..., None]).split([N_FLAT + 1, N_PEAK // N_FACTOR_STEP + 1], 2)
+    rise = torch.arange(N_FACTOR_STEP, device=peak.device, dtype=peak.dtype) / N_FACTOR_STEP
+    steps = (high[..., :-1, None] + rise * (high[..., 1:] - high[..., :-1])[..., None]).flatten(2)
+    return [torch.exp(low), torch.exp(torch.cat([steps, high[..., -1:]], 2))], largest

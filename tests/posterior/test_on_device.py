@@ -6,16 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from devices import DEVICES, NothingElsewhere
 
 from popcat import rng
 from popcat.checks.certify import certify
+from popcat.distributions import Law, Normal, Uniform
 from popcat.errors import PopcatError
-from popcat.posterior import torch_law
+from popcat.flows.placement import moved
+from popcat.physical.prior import JointPrior
+from popcat.physical.torch_density import TorchJointPrior
+from popcat.posterior import on_device, torch_law
 from popcat.posterior.on_device import OnDevice
 from popcat.posterior.posterior import load_posterior
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 KINDS = ["exact", "measured", "unknown", "of every kind", "missing bands", "negative", "far too precise"]
 
 
@@ -102,28 +105,13 @@ def test_random_numbers_are_those_of_the_cpu(device):
                                    rng.normal(seed, stream, ids, n), rtol=1e-9, atol=1e-12)  # fmt: skip
 
 
-class _NothingElsewhere(TorchDispatchMode):
-    """Refuses an operation that makes a tensor of numbers on another device from tensors of this one."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        there = [one for one in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
-        made = [one for one in torch.utils._pytree.tree_leaves(result) if isinstance(one, torch.Tensor)]
-        if any(one.device.type == "meta" for one in there):
-            assert all(one.device.type == "meta" for one in made), function
-        elif made and not there:
-            # constants come from numpy, and leave for the device at once
-            assert all(one.device.type == "meta" or one.numel() <= 1 for one in made), function
-        return result
-
-
 @pytest.mark.parametrize("kind", ["exact", "of every kind"])
 def test_all_of_it_happens_on_the_device(trained, observed, kind):
     posterior, data = trained[0], shown(observed, kind)
     elsewhere = OnDevice(posterior, "meta")
     n, k, d = len(data), 6, posterior.n_coordinates
     ids = torch.empty(n, dtype=torch.int64, device="meta")
-    with _NothingElsewhere():
+    with NothingElsewhere():
         normals = torch_law.normal(1, 2, ids, k * d).reshape(n, k, d)
         numbers = torch_law.uniform(1, 3, ids, k)
         theta, *rest = elsewhere.transform(data, normals, numbers, numbers)
@@ -151,3 +139,69 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(trained, device):
     with pytest.raises(PopcatError, match=rf'no device "{device}" that torch can use here, expected') as caught:
         trained[0].to(device)
     assert "\n" not in str(caught.value)
+
+
+def massive(observed, n=6, k=40, seed=4):
+    """Fluxes of draws if the mass were 10^10, photometry (n, n_band), and uniform numbers."""
+    random = np.random.default_rng(seed)
+    model = observed.flux[:n, None] * random.uniform(0.02, 1.5, (n, k, 1)) * random.uniform(0.9, 1.1, (n, k, 5))
+    err = observed.flux_err[:n] * np.geomspace(1.0, 300.0, n)[:, None]  # from a narrow peak to hardly any
+    return [torch.from_numpy(one) for one in (model, observed.flux[:n], err, random.uniform(size=(n, k)))]
+
+
+@pytest.mark.parametrize("height", [0.0, 2000.0, -2000.0])
+@pytest.mark.parametrize(("step", "good_to"), [(1, 1e-3), (on_device.N_FACTOR_STEP, 0.05)])
+@pytest.mark.parametrize("mean", [9.0, 10.5, 12.0])
+def test_a_factor_of_the_prior_is_a_prior_that_has_it(observed, mean, step, good_to, height, monkeypatch):
+    """At every node of the peak it is the same; with the others in between it is nearly so."""
+    monkeypatch.setattr(on_device, "_MASSES", 100)
+    monkeypatch.setattr(on_device, "N_FACTOR_STEP", step)
+    model, flux, err, numbers = massive(observed)
+    law = Law(Normal(family="normal", mean=mean, sigma=0.5), 7.0, 12.5)
+    flat = Law(Uniform(), 7.0, 12.5)
+
+    def log_factor(rows, log_mass):
+        assert len(log_mass) == numbers[rows].numel() <= 100
+        return torch.from_numpy(law.log_density(log_mass.numpy())) + np.log(5.5) + height
+
+    ours = on_device.torch_mass(model, 10.0, flux, err, flat, numbers, log_factor)
+    theirs = on_device.torch_mass(model, 10.0, flux, err, law, numbers)
+    np.testing.assert_allclose(ours[1].numpy() - height, theirs[1].numpy(), atol=good_to)
+    np.testing.assert_allclose(ours[0].numpy(), theirs[0].numpy(), atol=good_to)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_masses_under_the_physical_prior_have_its_evidence(trained, observed, device):
+    posterior = trained[0]
+    joint = JointPrior(posterior.galaxy_model, posterior.survey.redshift_range, n_draws=3000)
+    model, flux, err, numbers = massive(observed)
+    random, (n, k) = np.random.default_rng(5), numbers.shape
+    theta = joint.prior.from_unit(random.uniform(size=(n * k, joint.prior.n_unconstrained)))
+    z, law = random.uniform(*joint.redshift_range, n * k), joint.prior.laws["log_mstar_formed"]
+    fine = np.linspace(law.low, law.high, 6001)
+    ratio = joint.log_ratio_of_masses(theta, z, fine).reshape(n, k, -1)
+    scaled = model[..., None].numpy() * 10.0 ** (fine - 10.0)
+    chi2 = (((scaled - flux[:, None, :, None].numpy()) / err[:, None, :, None].numpy()) ** 2).sum(2)
+    value = ratio - 0.5 * chi2
+    top = value.max(2)
+    density = np.exp(value - top[..., None] + law.log_density(fine))
+    below = np.cumsum(0.5 * (density[..., 1:] + density[..., :-1]), axis=2) * (fine[1] - fine[0])
+    twin = moved(TorchJointPrior(joint), device)
+    of_draws = twin.of_draws(*(torch.from_numpy(one).to(device) for one in (theta.reshape(n, k, -1), z.reshape(n, k))))
+    inputs = [one.to(device) for one in (flux, err, numbers)]
+    log_mass, log_l, _ = on_device.torch_mass(model.to(device), 10.0, *inputs[:2], law, inputs[2], of_draws)
+    np.testing.assert_allclose(log_l.cpu().numpy(), top + np.log(below[..., -1]), atol=0.05)
+    share = [[np.interp(log_mass[i, j].item(), fine[1:], below[i, j] / below[i, j, -1]) for j in range(k)]
+             for i in range(n)]  # fmt: skip
+    np.testing.assert_allclose(share, numbers.numpy(), atol=0.03)
+
+
+def test_masses_under_the_physical_prior_are_drawn_on_the_device(trained):
+    posterior = trained[0]
+    joint = JointPrior(posterior.galaxy_model, posterior.survey.redshift_range, n_draws=3000)
+    twin, law = moved(TorchJointPrior(joint), "meta"), joint.prior.laws["log_mstar_formed"]
+    theta = torch.empty(7, 6, len(joint.prior.names), dtype=torch.float64, device="meta")
+    with NothingElsewhere():
+        found = on_device.torch_mass(theta[..., :5], 10.0, theta[:, 0, :5], theta[:, 0, :5], law, theta[..., 0],
+                                     twin.of_draws(theta, theta[..., 0]))  # fmt: skip
+    assert all(one.shape == (7, 6) and one.device.type == "meta" for one in found)
