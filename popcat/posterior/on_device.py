@@ -22,7 +22,8 @@ from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.forward.torch_properties import TorchProperties, distance_modulus
 from popcat.forward.torch_sfh import between
 from popcat.galaxies import Observation, log_norm, observed
-from popcat.posterior.draws import DEPTH, N_FLAT, N_PEAK, Draws, prior_nodes
+from popcat.physical.torch_density import TorchJointPrior
+from popcat.posterior.draws import DEPTH, N_FACTOR_STEP, N_FLAT, N_PEAK, Draws, prior_nodes
 from popcat.posterior.features import N_FINE, REACH
 from popcat.posterior.torch_law import normal, parameters_of, uniform
 from popcat.prior import MASS
@@ -31,8 +32,6 @@ from popcat.units import LN_2PI
 _LN_10 = float(np.log(10.0))
 # Draws whose masses are tabulated at a time: 650 bytes each.
 _MASSES = 1 << 20
-# A factor of the prior is evaluated at every seventh node of the peak; in between its logarithm is linear.
-N_FACTOR_STEP = 7
 _TINY = 1e-300
 
 
@@ -44,6 +43,8 @@ class OnDevice:
         self.sampler = moved(make_sampler(posterior.flows, torch_alone=True), self.device)
         self.density = moved(posterior.redshift_density, self.device)
         self.twin = moved(TorchPhotometry(posterior.forward.photometry), self.device)
+        physical = posterior.physical
+        self.physical = None if physical is None else moved(TorchJointPrior(physical), self.device)
 
     @torch.no_grad()
     def sample(self, data: Observation, n_draws: int, seed: int) -> Draws:
@@ -103,9 +104,12 @@ class OnDevice:
         given = self._tensor(np.where(seen, data.flux, 0.0)), self._tensor(np.where(seen, data.flux_err, np.inf))
         if not draws_mass:
             chi2 = (((flux - given[0][:, None]) / given[1][:, None]) ** 2).sum(2)
+            if self.physical is not None:
+                log_prior = log_prior + self.physical(theta.flatten(0, 1), z.flatten()).view(shape)
             return theta, z, chi2, log_q, log_prior, -0.5 * chi2 - norm
         law, numbers = prior.laws[MASS], torch.full_like(z, 0.5) if masses is None else masses.double()
-        log_mass, log_l, chi2 = torch_mass(flux, float(law.from_unit(np.array(0.5))), *given, law, numbers, None)
+        log_factor = None if self.physical is None else self.physical.of_draws(theta, z)
+        log_mass, log_l, chi2 = torch_mass(flux, float(law.from_unit(np.array(0.5))), *given, law, numbers, log_factor)
         theta[..., 0] = log_mass
         return theta, z, chi2, log_q, log_prior, log_l - norm
 
@@ -137,7 +141,7 @@ class OnDevice:
         return w.view(n, k, d), q.view(n, k)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array)).to(self.device)
+        return torch.as_tensor(np.require(array, requirements=("C", "W"))).to(self.device)
 
     @staticmethod
     def _numpy(theta, redshift, *rest) -> Draws:
