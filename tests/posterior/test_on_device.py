@@ -18,6 +18,7 @@ from popcat.physical.torch_density import TorchJointPrior
 from popcat.posterior import on_device, torch_law
 from popcat.posterior.on_device import OnDevice
 from popcat.posterior.posterior import load_posterior
+from popcat.prior import PHYSICAL
 
 KINDS = ["exact", "measured", "unknown", "of every kind", "missing bands", "negative", "far too precise"]
 
@@ -57,6 +58,20 @@ def test_draws_and_weights_are_those_of_the_cpu(trained, observed, kind, device)
     if kind != "far too precise":
         np.testing.assert_allclose(ours.log_weight, theirs.log_weight, rtol=1e-4, atol=0.02)
         np.testing.assert_allclose(ours.chi2, theirs.chi2, rtol=2e-3, atol=0.01)
+
+
+def under_physical(posterior):
+    return replace(posterior, priors=(PHYSICAL,), prior_name=PHYSICAL)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", ["exact", "unknown", "negative"])
+def test_draws_under_the_physical_prior_are_those_of_the_cpu(trained, observed, kind, device):
+    posterior, data = under_physical(trained[0]), shown(observed, kind)
+    ours, theirs = OnDevice(posterior, device).sample(data, 20, 3), posterior.sample(data, 20, 3)
+    away = np.abs(in_sigma(posterior, ours.theta) - in_sigma(posterior, theirs.theta))
+    assert np.quantile(away, 0.99) < 1e-4 and np.median(away) < 1e-5
+    np.testing.assert_allclose(ours.log_weight, theirs.log_weight, rtol=1e-4, atol=0.02)
 
 
 @pytest.mark.parametrize("device", DEVICES)
