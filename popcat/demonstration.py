@@ -1,4 +1,5 @@
-"""The demo: 10,000 real SDSS galaxies through the embedded model to a posterior catalogue and a report."""
+"""The demo: 10,000 real SDSS galaxies through the embedded posterior to posterior catalogues under two priors, and a
+report."""
 
 import shutil
 import time
@@ -13,6 +14,7 @@ from popcat.errors import PopcatError
 from popcat.files import write_json_atomic
 from popcat.inference.infer import infer
 from popcat.pages.report import report
+from popcat.prior import FLAT
 
 POSTERIOR = "sdss"
 GALAXIES = files("popcat") / "data" / "galaxies_sdss.parquet"
@@ -40,7 +42,8 @@ class DemoResult(Displayed):
 def demo(
     output: str | Path = "demo", *, draws: int = 100, workers: int | None = None, progress: bool = False
 ) -> DemoResult:
-    """10,000 real SDSS galaxies to posteriors/, report.html and summary.json in a folder.
+    """10,000 real SDSS galaxies to posteriors/, report.html and summary.json in a folder; and to posteriors-flat/,
+    under the prior as SEDflow and PROVABGS published it, which the report shows beside.
 
     A rerun into the same folder finishes what is missing.
 
@@ -63,7 +66,9 @@ def demo(
         catalog, POSTERIOR, output=folder / "posteriors", draws=draws, workers=workers, progress=progress
     )
     seconds = time.monotonic() - start
-    report(folder / "posteriors", folder / "report.html", title="10,000 galaxies of the SDSS")
+    flat = folder / f"posteriors-{FLAT}"
+    infer(catalog, POSTERIOR, output=flat, prior=FLAT, draws=draws, workers=workers, progress=progress)
+    report(folder / "posteriors", folder / "report.html", beside=flat, title="10,000 galaxies of the SDSS")
     made = DemoResult(
         n_in=pq.read_metadata(catalog).num_rows, n_out=len(posteriors), infer_s=round(seconds, 2), draws=draws,
         posteriors=str(folder / "posteriors"), report=str(folder / "report.html"),

@@ -269,12 +269,16 @@ def report(
         Path | None, typer.Option(help="Folder from `popcat calibrate`. Default: that of the posterior.")
     ] = None,
     crosscheck: Annotated[Path | None, typer.Option(help="Folder from `popcat crosscheck`, to show too.")] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="Another catalogue of these galaxies to compare with, as under another prior.")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page. Default: the folder's name.")] = None,
 ) -> None:
     """Write one HTML page: what to trust, galaxies to sort, filter and draw, distributions of the catalogue."""
     page = popcat.report(
-        posteriors, output, galaxies=galaxy or None, calibration=calibration, crosscheck=crosscheck, title=title
-    )
+        posteriors, output, galaxies=galaxy or None, calibration=calibration, crosscheck=crosscheck, beside=beside,
+        title=title,
+    )  # fmt: skip
     say(f"report in {page}")
 
 

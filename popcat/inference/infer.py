@@ -331,7 +331,7 @@ def _write(
         earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
         check = None if earlier is None else earlier.training_check
         if pending or check is None:
-            _ = posterior.forward  # builds its tables once, before the workers look for them
+            _ = posterior.forward, posterior.physical  # builds their tables once, before the workers look for them
             request, check = described or _described(given, posterior, request, is_written=True)
         jobs = {i: (folder, i, given.parts[i], request) for i in pending}
         seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)

@@ -105,7 +105,7 @@ def plan(
     schema = posterior_schema(posterior.survey, posterior.galaxy_model)
     chunks, rows = cut(source, posterior.survey, schema, draws, rows_per_partition)
     check_catalog(source, posterior.survey, chunks)
-    _ = posterior.forward  # builds its tables before the clock runs
+    _ = posterior.forward, posterior.physical  # builds their tables before the clock runs
     parts = parts_of_chunks(chunks, rows)
     measured = _measure(_largest(parts[len(parts) // 2]), where, posterior, draws, client)
     n = sum(chunk.stop - chunk.start for chunk in chunks)

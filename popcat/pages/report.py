@@ -16,6 +16,7 @@ from popcat.forward.properties import forward_for
 from popcat.forward.spectrum import observed_spectra
 from popcat.galaxies import CHECK_FLAGS, CLEAN, FLAGS, STATUS
 from popcat.galaxy_model import GalaxyModel
+from popcat.pages.beside import beside_section
 from popcat.pages.crosscheck import crosscheck_section
 from popcat.pages.diagnostics import (
     FLAG_MEANING,
@@ -46,11 +47,12 @@ __all__ = ["build_report", "report"]
 
 def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxies: Sequence[int | str] | None = None,
            calibration: str | Path | None = None, crosscheck: str | Path | None = None,
-           title: str | None = None) -> Path:
+           beside: str | Path | None = None, title: str | None = None) -> Path:
     """Write the HTML page of a catalogue that `popcat infer` wrote, with spectra from its own galaxy model.
 
     galaxies: identifiers of those to show in full. calibration: a folder that `popcat calibrate` wrote; by default the
     folder `calibration` of the trained posterior, if there is one. crosscheck: a folder that `popcat crosscheck` wrote.
+    beside: another posterior catalogue of these galaxies to compare with, such as one under another prior.
     title: of the page, by default the folder's name. The page is one file: what to trust, up to 300 galaxies to sort,
     filter and draw, distributions of the whole catalogue, what made it.
 
@@ -71,7 +73,8 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
         calibration=found,
-        sections=[] if crosscheck is None else [crosscheck_section(crosscheck)],
+        sections=[*([] if beside is None else [beside_section(catalog, beside)]),
+                  *([] if crosscheck is None else [crosscheck_section(crosscheck)])],
     )  # fmt: skip
 
 

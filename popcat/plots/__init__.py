@@ -13,6 +13,7 @@ from popcat.plots.population import (
     sfr_mass,
     status_bars,
     status_counts,
+    two_histograms,
 )
 from popcat.plots.style import figure_to_data_uri, save_figure
 
@@ -30,4 +31,5 @@ __all__ = [
     "sfr_mass",
     "status_bars",
     "status_counts",
+    "two_histograms",
 ]

@@ -119,6 +119,20 @@ def photometry_corner(observed: np.ndarray, synthetic: np.ndarray, names: Sequen
 
 
 @styled
+def two_histograms(values: Mapping[str, np.ndarray], name: str) -> Figure:
+    """Densities of one quantity of two samples, by their titles: the first in blue, the second in grey."""
+    figure, ax = new_panel()
+    low, high = np.percentile(np.concatenate(list(values.values())), [0.5, 99.5])
+    edges = np.linspace(low, high if high > low else low + 1.0, 41)
+    for (title, sample), colour in zip(values.items(), (BLUE, GREY), strict=True):
+        ax.stairs(_histogram(sample, edges), edges, color=colour, lw=1.8, label=title)
+    ax.set(xlabel=LABELS.get(name, name), ylabel="Density", xlim=(edges[0], edges[-1]))
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    return figure
+
+
+@styled
 def marginal(values: np.ndarray, member: np.ndarray, name: str, *, known: np.ndarray | None = None) -> Figure:
     """Density of one quantity: the ensemble, the range of its members, and known values where there are any."""
     figure, ax = new_panel()
