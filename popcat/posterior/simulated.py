@@ -14,7 +14,7 @@ from popcat.physical.prior import physical_prior
 from popcat.posterior.posterior import Posterior
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior
 from popcat.survey import Survey
-from popcat.units import nmgy_to_ab_mag
+from popcat.units import ab_mag_to_nmgy, nmgy_to_ab_mag
 
 _MAX_MOCK_BATCHES = 100
 _BLOCK = 1000
@@ -22,8 +22,9 @@ _BLOCK = 1000
 _CANDIDATES, _CANDIDATES_OF_MOCKS = 60, 200
 """Draws of the galaxy model's own prior for one of the physical prior. Of few, the same history is drawn several times:
 a training does not mind, but mocks that are counted are to be independent."""
-_MARGIN_MAG = 1.0
-"""Noise brings no galaxy into the selection that is fainter by more."""
+_MARGINS_MAG, _SCATTER = (1.0, 3.0), 4.0
+"""Galaxies are drawn as far below the selection as noise of so many standard deviations may bring into it; at least and
+at most this far."""
 _DUST = ("tau_bc", "tau_ism")
 _STREAM_PHYSICAL = 13
 
@@ -38,17 +39,18 @@ def draw_prior(
 
 
 def draw_physical(
-    number: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, seed: int, candidates: int = _CANDIDATES
+    number: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, noise: Noise, seed: int,
+    candidates: int = _CANDIDATES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """theta (n, d) and redshift (n,) of galaxies of the physical prior by number, a function of (seed, number) alone.
 
-    Nearly all of its galaxies are faint: those are left out that would be fainter than the survey's selection by more
-    than a magnitude without any dust. A cut in observed quantities leaves the posterior of what passes as it is.
+    Nearly all of its galaxies are faint: those are left out that would be too faint without any dust to pass the
+    survey's selection. A cut in observed quantities leaves the posterior of what passes as it is.
     """
     joint = physical_prior(galaxy_model, survey.redshift_range)
     photometry = forward_for(survey, galaxy_model).photometry
     dust = [i for i, name in enumerate(joint.prior.names) if name in _DUST]
-    band, faint = survey.band_names.index(survey.selection.band), survey.selection.faint_mag + _MARGIN_MAG
+    band, faint = survey.band_names.index(survey.selection.band), faintest_mag(survey, noise)
 
     def least(theta, redshift):
         clear = theta.copy()
@@ -67,6 +69,16 @@ def draw_physical(
     return theta, found
 
 
+def faintest_mag(survey: Survey, noise: Noise) -> float:
+    """Magnitude, in the band of the selection, of the faintest galaxies that noise may bring into it."""
+    band, limit = noise.bands[survey.selection.band], survey.selection.faint_mag
+    margin = np.linspace(*_MARGINS_MAG, 201)
+    flux = ab_mag_to_nmgy(limit + margin)
+    err = np.exp(np.interp(np.log(flux), band.ln_flux, band.ln_err))
+    passes = flux + _SCATTER * err > ab_mag_to_nmgy(limit)
+    return limit + float(margin[passes][-1] if passes.any() else margin[0])
+
+
 def priors_of(object_id: np.ndarray, prior: str) -> np.ndarray:
     """Number in PRIORS of the prior that each galaxy of a library is drawn from, (n,)."""
     return object_id % 2 if prior == BOTH else np.full(len(object_id), PRIORS.index(prior))
@@ -83,7 +95,7 @@ def simulate_partition(
     rows = np.flatnonzero(of_prior == PRIORS.index(PHYSICAL))
     if len(rows):
         number = object_id[rows] // 2 if prior == BOTH else object_id[rows]
-        theta[rows], redshift[rows] = draw_physical(number, survey, galaxy_model, seed, candidates)
+        theta[rows], redshift[rows] = draw_physical(number, survey, galaxy_model, noise, seed, candidates)
     flux_model = forward_for(survey, galaxy_model).photometry.flux(theta, redshift)
     normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
     flux, err = add_noise(flux_model, noise, normals)

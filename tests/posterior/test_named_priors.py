@@ -17,7 +17,7 @@ from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.draws import draw_mass
 from popcat.posterior.library import open_library
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.simulated import draw_mocks, draw_prior, simulate_partition
+from popcat.posterior.simulated import draw_mocks, draw_prior, faintest_mag, simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS
 from popcat.survey import load_survey
 
@@ -68,6 +68,22 @@ def test_galaxies_of_the_physical_prior_are_not_far_below_the_selection():
     assert "prior" not in physical.columns
     # less dust, and more galaxies that form no stars
     assert physical["tau_ism"].median() < 0.6 < 1.2 < flat["tau_ism"].median()
+
+
+def test_noise_says_how_faint_the_galaxies_are_that_it_may_bring_into_the_selection():
+    noise, faint = default_noise(SURVEY), SURVEY.selection.faint_mag
+    assert faintest_mag(SURVEY, noise) == faint + 1.0
+    louder = {name: band.model_copy(update={"ln_err": tuple(np.array(band.ln_err) + np.log(1.6))})
+              for name, band in noise.bands.items()}  # fmt: skip
+    noisy = noise.model_copy(update={"bands": louder})
+    found = faintest_mag(SURVEY, noisy)
+    assert faint + 1.0 < found < faint + 3.0
+    # four standard deviations above this flux is the limit
+    flux, limit = (10.0 ** (0.4 * (22.5 - mag)) for mag in (found, faint))
+    assert flux + 4.0 * np.exp(louder["r"].ln_err[0]) == pytest.approx(limit, rel=0.02)
+    deaf = {name: band.model_copy(update={"ln_err": tuple(np.array(band.ln_err) + 5.0)})
+            for name, band in noise.bands.items()}  # fmt: skip
+    assert faintest_mag(SURVEY, noise.model_copy(update={"bands": deaf})) == faint + 3.0
 
 
 def test_a_posterior_is_under_the_physical_prior_unless_told_otherwise(folder, posterior, mocks):
