@@ -41,6 +41,8 @@ _MASS = "log_mstar_formed"
 # A measured redshift: so many errors to each side, at so many nodes.
 _REACH, _N_REDSHIFT = 6.0, 2001
 _MIN_C2ST = 40
+# Under the physical prior: the mean optical depth of what is drawn, but for this part of the draws.
+_LITTLE_DUST, _ANY_DUST = 0.25, 0.2
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,34 @@ class Galaxy:
         return np.column_stack([w, ndtri(np.clip(u, _EDGE, 1.0 - _EDGE))])
 
     def draw_prior(self, random: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """theta (n, n_parameter) and redshift (n,) of the prior; a measured redshift is of prior times Gaussian."""
+        """theta (n, n_parameter) and redshift (n,) of the prior; a measured redshift is of prior times Gaussian.
+
+        Under the physical prior they are those of the galaxy model's own, most of them with little dust (`log_ratio`).
+        """
         theta, redshift = self.to_theta(random.standard_normal((n, self.n_dim)))
         if self.is_free and not np.isnan(self.redshift):
             redshift = tabulated_quantile(random.uniform(size=n), *self.measured_redshift[:2])
+        for law, column in self._dust:
+            little = law.low - _LITTLE_DUST * np.log1p(-random.uniform(size=n) * _within(law))
+            theta[:, column] = np.where(random.uniform(size=n) < _ANY_DUST, theta[:, column], little)
         return theta, redshift
+
+    def log_ratio(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """ln of the prior over what `draw_prior` draws from, (n,): 0 but for the physical prior."""
+        if self.physical is None:
+            return np.zeros(len(theta))
+        found = self.physical.log_ratio(theta, redshift)
+        for law, column in self._dust:
+            x = theta[:, column]
+            little = np.exp(-(x - law.low) / _LITTLE_DUST) / (_LITTLE_DUST * _within(law))
+            found -= np.log(_ANY_DUST + (1.0 - _ANY_DUST) * little * np.exp(-law.log_density(x)))
+        return found
+
+    @property
+    def _dust(self) -> list[tuple[Law, int]]:
+        """Law and column of optical depths that most galaxies of the physical prior have little of."""
+        free = [name for name in ("tau_ism", "tau_bc") if self.physical is not None and name in self.prior.laws]
+        return [(self.prior.laws[name], self.prior.names.index(name)) for name in free]
 
     @cached_property
     def measured_redshift(self) -> tuple[np.ndarray, np.ndarray, float]:
@@ -141,6 +166,11 @@ class Chain:
     log_evidence: float = np.nan
 
 
+def _within(law: Law) -> float:
+    """The part of an exponential law of little dust that is inside a range."""
+    return float(-np.expm1(-(law.high - law.low) / _LITTLE_DUST))
+
+
 def sample_galaxy(galaxy: Galaxy, start: np.ndarray, seed: int, *, sampler: str, max_steps: int = MAX_STEPS) -> Chain:
     """The posterior of one galaxy. start (n, n_dim) is where emcee's walkers may begin; others begin with the prior.
 
@@ -163,7 +193,7 @@ def _prior(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
     theta, redshift, log_evidence = accept_from_prior(
         forward, prior.laws[_MASS], galaxy.draw_prior, galaxy.flux[seen],
         galaxy.flux_err[seen], seed, max_evaluations=_PER_STEP * max_steps,
-        log_ratio=None if galaxy.physical is None else galaxy.physical.log_ratio,
+        log_ratio=galaxy.log_ratio,
     )  # fmt: skip
     if galaxy.is_free and not np.isnan(galaxy.redshift):
         log_evidence += galaxy.measured_redshift[2]
@@ -262,12 +292,12 @@ _BATCH = 50_000
 
 def accept_from_prior(
     forward: Callable, mass: Law, draw: Callable, flux: np.ndarray, flux_err: np.ndarray, seed: int, *,
-    max_evaluations: int, log_ratio: Callable | None = None,
+    max_evaluations: int, log_ratio: Callable = lambda theta, redshift: np.zeros(len(theta)),
 ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
     """theta (n, d) and redshift (n,) of the exact posterior, and ln of the evidence of the fluxes.
 
     forward : theta (m, d), redshift (m,) -> fluxes (m, n_band), theta's first column log10 of the mass, whose prior is
-    `mass`, times exp(log_ratio(theta, redshift)) if there is one. draw : (random, m) -> theta, redshift from the prior.
+    `mass`, times exp(log_ratio(theta, redshift)). draw : (random, m) -> theta, redshift from the prior.
     flux, flux_err : (n_band,), all observed.
     """
     random = np.random.default_rng(seed)
@@ -276,9 +306,8 @@ def accept_from_prior(
     while n < max_evaluations and len(_accepted(kept, top)[0]) < N_DRAWS:
         theta, redshift = draw(random, _BATCH)
         log_weight = _weigh(theta, forward(theta, redshift) / flux_err, flux / flux_err, mass, random)
-        if log_ratio is not None:
-            there = np.flatnonzero(log_weight > -np.inf)
-            log_weight[there] += log_ratio(theta[there], redshift[there])
+        there = np.flatnonzero(log_weight > -np.inf)
+        log_weight[there] += log_ratio(theta[there], redshift[there])
         log_uniform = np.log(random.uniform(size=_BATCH))
         top = max(top, float(log_weight.max()))
         log_sum = float(np.logaddexp(log_sum, np.logaddexp.reduce(log_weight)))

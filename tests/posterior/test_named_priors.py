@@ -8,6 +8,7 @@ import pytest
 
 from popcat import infer, open_catalog, reweight, simulate, train
 from popcat.checks.calibration import calibrate, calibration_of
+from popcat.checks.samplers import Galaxy, sample_galaxy
 from popcat.checks.weights import importance
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
@@ -165,6 +166,24 @@ def test_weighted_draws_are_those_of_weighted_draws_of_the_prior(posterior, mock
             own = np.exp(draws.log_weight[i] - draws.log_weight[i].max())
             ours = np.average(draws.theta[i, :, column], weights=own)
             assert abs(ours - mean) < spread * (0.05 + 3.0 / ess**0.5)
+
+
+@pytest.mark.parametrize("is_free", [False, True])
+def test_accepted_draws_of_the_prior_have_the_same_evidence(posterior, mocks, is_free):
+    """The sampler "prior" of `popcat crosscheck`, which draws dust from a law of its own."""
+    data = mocks[np.arange(1)]
+    err = data.flux_err + 0.15 * data.flux
+    data = type(data)(data.flux, err, data.redshift, np.full(1, 0.02 if is_free else np.nan), data.object_id)
+    wanted, theta, weight = weighed(posterior, data, 600_000, is_free)
+    galaxy = Galaxy(posterior.forward.flux, posterior.prior, SURVEY.redshift_range, data.flux[0], data.flux_err[0],
+                    data.redshift[0], data.redshift_err[0], posterior.physical)  # fmt: skip
+    chain = sample_galaxy(galaxy, np.empty((0, galaxy.n_dim)), 1, sampler="prior", max_steps=6_000)
+    found, _ = galaxy.to_theta(chain.w)
+    assert len(found) > 60
+    assert chain.log_evidence == pytest.approx(wanted, abs=0.2)
+    column = posterior.prior.names.index("tau_ism")
+    mean = np.average(theta[:, column], weights=weight)
+    assert abs(found[:, column].mean() - mean) < 4.0 * found[:, column].std() / len(found) ** 0.5 + 0.02
 
 
 def test_a_catalogue_says_its_prior_and_is_reweighted_to_the_other(folder, galaxies, tmp_path):
