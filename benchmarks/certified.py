@@ -49,7 +49,7 @@ STARS = {"M dwarf": (2.5, 1.4, 1.2, 0.7), "A star": (1.1, -0.2, -0.2, -0.1), "wh
 
 def main():
     arguments = options()
-    posterior = load_posterior(arguments.posterior)
+    posterior = load_posterior(arguments.posterior).under(arguments.prior)
     effort = Effort(budget_ms=arguments.budget_ms)
     raw = pd.read_parquet(files("popcat") / "data" / "galaxies_sdss.parquet")
     some = raw.sample(min(arguments.real, len(raw)), random_state=arguments.seed)
@@ -59,7 +59,7 @@ def main():
     real, catalog = on_galaxies(frame, posterior, effort, own)
     result = {"certified": {"mocks": on_mocks(posterior, arguments.n, arguments.seed, effort), "real": real,
                             "ms_per_galaxy_real": real["ms_per_galaxy_with_rescue"]}}  # fmt: skip
-    result["calibration"] = kept_calibration(arguments.posterior)
+    result["calibration"] = kept_calibration(arguments.posterior, arguments.prior)
     if own is not None:
         result["power"] = power(data, posterior, own)
     if arguments.wrong:
@@ -76,6 +76,7 @@ def main():
 def options():
     arguments = parser(__doc__)
     arguments.add_argument("--posterior", default="sdss", help="folder of a model, or the name of an embedded one")
+    arguments.add_argument("--prior", help="one that it was trained under; default: as infer takes it")
     arguments.add_argument("--n", type=int, default=1000, help="number of mocks")
     arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
     arguments.add_argument("--wrong", type=int, default=50, help="number of real galaxies that are spoilt; 0 for none")
@@ -146,9 +147,9 @@ def power(data, posterior, own) -> dict:
     return result
 
 
-def kept_calibration(posterior) -> dict | None:
+def kept_calibration(posterior, prior) -> dict | None:
     """Limits, and KS distance and coverage by column, the worst of all runs; None without a calibration."""
-    found = calibration_of(posterior)
+    found = calibration_of(posterior, prior)
     if found is None:
         return None
     columns = {name: one.model_dump(include={"ks", "coverage_68"}) for name, one in found.columns.items()}
@@ -174,7 +175,8 @@ def sampled_again(raw, arguments, n) -> dict:
         source = Path(folder) / "galaxies.parquet"
         raw.to_parquet(source)
         infer(source, arguments.posterior, output=Path(folder) / "posteriors", draws=1000, certify=True,
-              budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True, client=SYNCHRONOUS)  # fmt: skip
+              prior=arguments.prior, budget_ms=arguments.budget_ms, target_ess=1000, allow_uncalibrated=True,
+              client=SYNCHRONOUS)  # fmt: skip
         started = time.process_time()
         found = crosscheck(Path(folder) / "posteriors", n, seed=arguments.seed, report=print,
                            sampler=arguments.sampler)  # fmt: skip

@@ -31,7 +31,7 @@ SEED = 5
 
 def main():
     arguments = options()
-    posterior = load_posterior(arguments.posterior)
+    posterior = load_posterior(arguments.posterior).under(arguments.prior)
     mocks = draw_mocks(posterior, arguments.n, SEED).assign(redshift_err=np.nan, ra=np.nan, dec=np.nan, flags=0)
     rows = [measure(posterior, mocks, arguments.cpu_n, arguments)]
     if torch.cuda.is_available():
@@ -47,6 +47,7 @@ def main():
 def options():
     arguments = parser(__doc__)
     arguments.add_argument("--posterior", default="sdss", help="an embedded posterior or a folder (sdss)")
+    arguments.add_argument("--prior", help="one that it was trained under; default: as infer takes it")
     arguments.add_argument("--n", type=int, default=200_000, help="galaxies on the GPU (200000)")
     arguments.add_argument("--cpu-n", type=int, default=5_000, help="galaxies on the CPU (5000)")
     arguments.add_argument("--draws", type=int, default=100, help="posterior draws a galaxy (100)")

@@ -39,6 +39,7 @@ from popcat.forward.noise import add_noise
 from popcat.galaxies import Observation
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulated import draw_prior
+from popcat.prior import FLAT
 
 from environment import conclude, parser, print_table
 
@@ -112,8 +113,8 @@ def largest_difference(size: str, n_galaxy: int = 10, n_draw: int = 100) -> floa
 
 
 def embedded(model: str, n_total: int) -> dict:
-    """Galaxies a CPU second from photometry to draws, and draws outside the prior among `n_total`."""
-    posterior = load_posterior(model)
+    """Galaxies a CPU second from photometry to draws, and draws outside the prior among `n_total`; under the flat one."""
+    posterior = load_posterior(model).under(FLAT)
     outside = n_drawn = seconds = 0
     while n_drawn < n_total:
         ids = n_drawn // DRAWS + np.arange(1000)

@@ -1,6 +1,6 @@
 """A survey through real `dask scheduler` and `dask worker` processes: galaxies/s, memory, size, time by stage.
 
-Mock galaxies of the survey sdss, from popcat's own prior and noise, written as a Parquet catalogue; then `popcat infer`
+Mock galaxies of the survey sdss, from a prior of popcat's and its noise, written as a Parquet catalogue; then `popcat infer`
 with 100 draws a galaxy and the embedded model, as a user types it, on one-threaded workers. A run's seconds begin when
 the workers are up and end with the manifest: what a long-lived cluster sees, reading the door's checks included.
 
@@ -29,6 +29,7 @@ from popcat.catalog.verification import verify
 from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.simulated import simulate_partition
+from popcat.prior import PHYSICAL, PRIORS
 from popcat.run.client import connect
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
@@ -45,14 +46,14 @@ def main():
     runs = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for n in arguments.sizes:
-            catalog = write_catalog(Path(folder) / f"catalog-{n}.parquet", n, survey)
+            catalog = write_catalog(Path(folder) / f"catalog-{n}.parquet", n, survey, arguments.prior)
             for workers in [1, 2] if n <= arguments.one_worker else [2]:
                 runs.append(measure(catalog, n, workers, arguments, Path(folder) / f"out-{n}-{workers}"))
                 print_table([{**one, "stages": shares(one["stages"])} for one in runs], "popcat infer")
     speedup = speedup_of(runs)
     print(f"2 workers against 1: {speedup:.2f}" if speedup else "2 workers against 1: no size ran on both")
-    conclude(arguments.json, {"draws": arguments.draws, "certify": arguments.certify, "runs": runs,
-                              "speedup_2_workers": speedup, "gpu": None})  # fmt: skip
+    conclude(arguments.json, {"draws": arguments.draws, "certify": arguments.certify, "prior": arguments.prior,
+                              "runs": runs, "speedup_2_workers": speedup, "gpu": None})  # fmt: skip
 
 
 def options():
@@ -63,16 +64,17 @@ def options():
     arguments.add_argument("--one-worker", metavar="N", type=int, default=100_000,
                            help="largest size that also runs on one worker (100000)")  # fmt: skip
     arguments.add_argument("--certify", action="store_true", help="correct each posterior by the exact likelihood")
+    arguments.add_argument("--prior", choices=PRIORS, default=PHYSICAL, help="of the mocks, and of their posteriors")
     arguments.add_argument("--folder", type=Path, help="where to write: a million galaxies need 7 GB for a while")
     return arguments.parse_args()
 
 
-def write_catalog(path: Path, n: int, survey: Survey) -> Path:
+def write_catalog(path: Path, n: int, survey: Survey, prior: str) -> Path:
     """The first n mocks inside the survey's magnitude limits, in the survey's own columns and units."""
     left, start = n, 0
     writer = None
     while left:
-        frame = simulate_partition(start, start + CHUNK, survey, GalaxyModel(), default_noise(survey), SEED)
+        frame = simulate_partition(start, start + CHUNK, survey, GalaxyModel(), default_noise(survey), SEED, prior)
         start += CHUNK
         mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
         frame = frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)].iloc[:left]
@@ -103,6 +105,7 @@ def measure(catalog: Path, n: int, workers: int, arguments, output: Path) -> dic
     """One run of `popcat infer` on a cluster of its own."""
     with cluster(output.with_suffix(".cluster"), workers) as scheduler:
         command = [sys.executable, "-m", "popcat", "infer", catalog, "-o", output, "--draws", arguments.draws,
+                   "--prior", arguments.prior,
                    "--client", scheduler, *(["--certify"] if arguments.certify else [])]  # fmt: skip
         start = time.perf_counter()
         subprocess.run([str(word) for word in command], check=True, env={**os.environ, **ONE_THREAD})
