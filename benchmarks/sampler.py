@@ -113,7 +113,7 @@ def largest_difference(size: str, n_galaxy: int = 10, n_draw: int = 100) -> floa
 
 
 def embedded(model: str, n_total: int) -> dict:
-    """Galaxies a CPU second from photometry to draws, and draws outside the prior among `n_total`; under the flat one."""
+    """Galaxies a CPU second from photometry to draws, and draws outside the prior among `n_total`; flat prior."""
     posterior = load_posterior(model).under(FLAT)
     outside = n_drawn = seconds = 0
     while n_drawn < n_total:

@@ -1,6 +1,6 @@
 """A survey through real `dask scheduler` and `dask worker` processes: galaxies/s, memory, size, time by stage.
 
-Mock galaxies of the survey sdss, from a prior of popcat's and its noise, written as a Parquet catalogue; then `popcat infer`
+Mock galaxies of the survey sdss, from one of popcat's priors, written as a Parquet catalogue; then `popcat infer`
 with 100 draws a galaxy and the embedded model, as a user types it, on one-threaded workers. A run's seconds begin when
 the workers are up and end with the manifest: what a long-lived cluster sees, reading the door's checks included.
 
