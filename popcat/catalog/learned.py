@@ -185,6 +185,11 @@ def gains_of(draws: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return (top - bottom) / (high - low), np.where(np.isnan(draws).any(axis=1), np.nan, nats)
 
 
+def stays_prior(gains: Mapping[str, tuple[np.ndarray, np.ndarray]], number: int = 0) -> list[str]:
+    """Names of the quantities of one galaxy, by its number, that stay the prior's."""
+    return [name for name, (_, nats) in gains.items() if nats[number] < LITTLE]
+
+
 def medians(
     gains: Mapping[str, tuple[np.ndarray, np.ndarray]], prior: str, bands: Sequence[str]
 ) -> "Learned | None":

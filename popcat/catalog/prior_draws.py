@@ -41,16 +41,32 @@ def learned_frame(folder: str | Path, rows: Sequence[dict], names: Sequence[str]
         raise PopcatError(f"{folder} keeps no draws of its prior: it was reweighted, or written by an earlier popcat; "
                           "infer it again, into another folder")  # fmt: skip
     rows = [row for row in rows if row["status"] == "ok"]
-    given = (np.array([np.nan if row[key] is None else row[key] for row in rows], dtype=float)
-             for key in (REDSHIFT, "redshift_err"))  # fmt: skip
-    draws = {name: np.array([row[f"{name}{SUFFIX}"] for row in rows], dtype=float).reshape(len(rows), -1)
-             for name in names}  # fmt: skip
-    gains = prior.gains(draws, *given) if rows else {}
+    gains = gains_of_rows(prior, rows, names) if rows else {}
     found = {key: np.column_stack([gain[i] for gain in gains.values()]).ravel() if gains else np.empty(0)
              for i, key in enumerate(("ratio", "nats"))}  # fmt: skip
     ids = np.repeat(np.array([row["object_id"] for row in rows], dtype=np.int64), len(gains))
     return pd.DataFrame({"object_id": ids, "quantity": [*gains] * len(rows), **found,
                          "stays_prior": found["nats"] < LITTLE})  # fmt: skip
+
+
+def gains_of_rows(
+    prior: PriorDraws, rows: Sequence[dict], names: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """`PriorDraws.gains` of rows of a catalogue that have a posterior."""
+    draws = {name: np.array([row[f"{name}{SUFFIX}"] for row in rows], dtype=float) for name in names}
+    return prior.gains(draws, *_given(rows))
+
+
+def spans_of_rows(prior: PriorDraws, rows: Sequence[dict]) -> np.ndarray:
+    """`PriorDraws.spans` of rows of a catalogue."""
+    return prior.spans(*_given(rows))
+
+
+def _given(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Redshift and its error (n,), NaN where there is none."""
+    redshift, err = (np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=float)
+                     for key in (REDSHIFT, "redshift_err"))  # fmt: skip
+    return redshift, err
 
 
 def _path(folder: str | Path) -> Path:

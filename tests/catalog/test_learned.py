@@ -81,7 +81,7 @@ def test_a_catalogue_says_the_medians_and_names_what_stays_the_priors():
     nothing = np.full(5, np.nan)
     found = medians({"a": (few, few), "b": (many, many), "c": (nothing, nothing)}, "physical", ["u", "g"])
     assert found == Learned(prior="physical", bands=["u", "g"], galaxies=5,
-                            quantities={"a": Gain(ratio=0.015, nats=0.015), "b": Gain(ratio=1.5, nats=1.5)})  # fmt: skip
+                            quantities={"a": Gain(ratio=0.015, nats=0.015), "b": Gain(ratio=1.5, nats=1.5)})
     assert found.little == ["a"] and "little of 1 of 2 quantities" in found.line and "physical" in found.line
     assert found.of_columns()["a"].startswith("stays the prior's: 0.01 nats")
     assert Learned.model_validate_json(found.model_dump_json()) == found

@@ -68,7 +68,7 @@ def test_the_priors_draws_pass_the_selection_and_are_kept(written):
     flux = posterior.forward.photometry.flux(theta, kept.values["redshift"].astype(float))
     selection = posterior.survey.selection
     mag = nmgy_to_ab_mag(flux[:, posterior.survey.band_names.index(selection.band)])
-    assert (mag < selection.faint_mag + 0.2).mean() > 0.85  # noise brings some of the many faint ones into the selection
+    assert (mag < selection.faint_mag + 0.2).mean() > 0.85  # noise brings some of the many faint ones in
 
 
 def test_every_way_in_says_the_same_and_a_rerun_keeps_it(galaxies, tiny_model, tmp_path):
