@@ -198,13 +198,13 @@ def library_meta(survey: Survey, galaxy_model: GalaxyModel | None = None, *, has
 
 def posterior_schema(
     survey: Survey, galaxy_model: GalaxyModel | None = None, *, named: bool = False,
-    calibration: Mapping[str, str] = MappingProxyType({}),
+    remarks: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> pa.Schema:  # fmt: skip
     """Arrow schema of the posterior frame, with `unit`, `ucd` and `description` in the metadata of every field.
 
     With `named` it has a column of the identifiers as text, from which object_id is made (galaxies.id_of_name).
-    `calibration` says by quantity what the calibration of the posterior found: `calibration` in the metadata of its
-    percentiles and draws.
+    `remarks` are more metadata of the percentiles and draws of a quantity, by its name and a key: `calibration`, what
+    the calibration of the posterior found, and `learned`, what the catalogue's photometry says beyond the prior.
 
     >>> from popcat.survey import load_survey
     >>> posterior_schema(load_survey("sdss")).field("log_mstar_p50").metadata[b"unit"]
@@ -235,12 +235,12 @@ def posterior_schema(
         fields.append(_field(f"flux_err_{name}", pa.float32(), "nMgy", f"error of flux_{name}, error floor included"))
     quantities = quantity_fields(survey, galaxy_model or GalaxyModel())
     for name, (unit, text) in quantities.items():
-        verdict = calibration.get(name)
-        fields += [_field(f"{name}_p{q}", pa.float32(), unit, f"{text}: {q}th percentile", verdict)
+        said = remarks.get(name)
+        fields += [_field(f"{name}_p{q}", pa.float32(), unit, f"{text}: {q}th percentile", said)
                    for q in PERCENTILES]  # fmt: skip
     for name, (unit, text) in quantities.items():
-        verdict = calibration.get(name)
-        fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws", verdict))
+        said = remarks.get(name)
+        fields.append(_field(f"{name}_draws", pa.list_(pa.float32()), unit, f"{text}: posterior draws", said))
     return pa.schema(fields)
 
 
@@ -281,9 +281,9 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
     return table.to_pandas(types_mapper=dtype)
 
 
-def _field(name, kind, unit, description, calibration=None):
-    said = {} if calibration is None else {"calibration": calibration}
-    return pa.field(name, kind, metadata={"unit": unit, "description": description, "ucd": ucd_of(name)} | said)
+def _field(name, kind, unit, description, said=None):
+    metadata = {"unit": unit, "description": description, "ucd": ucd_of(name), **(said or {})}
+    return pa.field(name, kind, metadata=metadata)
 
 
 def schema(survey: "str | Path | Survey" = "sdss", *, kind: str = "posterior") -> pa.Schema:

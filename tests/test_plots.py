@@ -167,6 +167,24 @@ def test_corner_shows_every_quantity_and_a_constant_one():
     assert figure.texts[0].get_text() == "galaxy 1"
 
 
+def test_corner_has_the_prior_in_grey_below_and_marks_what_stays_it():
+    sample, wide = draws(60), {name: 3.0 * values for name, values in draws(400).items()}
+    alone = plots.galaxy_corner(sample, title="galaxy 1")
+    figure = plots.galaxy_corner(sample, title="galaxy 1", prior=wide, stays_prior=["age_mw_gyr"])
+    assert figure.texts[0].get_text() == "galaxy 1\ngrey: the prior"
+    for i, (before, after) in enumerate(zip(alone.axes, figure.axes, strict=True)):
+        assert before.get_xlim() == after.get_xlim()
+        if i // 5 > i % 5:
+            assert before.get_ylim() == after.get_ylim()
+            assert len(after.collections) == len(before.collections) + 1  # contours
+    heights = [patch.get_path().vertices[:, 1].max() for patch in figure.axes[0].patches]
+    assert len(heights) == 2 and heights[1] < heights[0]  # less of a wider prior is in the panel
+    titles = [figure.axes[6 * i].get_title() for i in range(5)]
+    assert ["stays the prior's" in title for title in titles] == [False, False, False, True, False]
+    constant = wide | {"tau_ism": np.full(400, 0.3)}
+    assert len(plots.galaxy_corner(sample, title="galaxy 1", prior=constant).axes) == 25
+
+
 def test_corner_of_too_few_draws_is_refused():
     with pytest.raises(PopcatError, match="at least 10 finite draws, got 4"):
         plots.galaxy_corner(draws(4), title="galaxy 1")

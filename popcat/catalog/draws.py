@@ -6,11 +6,12 @@ of a galaxy counts alike.
 `Stack` is a histogram of draws: the posterior mass of galaxies in bins of one or two quantities.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -214,7 +215,21 @@ def paired(names: Sequence[str], bins, range_) -> list[tuple]:
     return list(zip(names, bins, ranges, strict=True))
 
 
-def given_edges(name: str, bins) -> np.ndarray | None:
+def edges_of(name: str, bins, span, values: Callable[[], pd.Series], path: str) -> np.ndarray:
+    """Edges as given, or so many bins of a span, by default of what the `values` of the catalogue at a path span.
+
+    Raises PopcatError for bins that are none, and where no value is finite.
+    """
+    if (edges := _given_edges(name, bins)) is not None:
+        return edges
+    if span is None:
+        span = _span_of(values().to_numpy(dtype=np.float64))
+    if span is None:
+        raise PopcatError(f"{path}: no galaxy with {name} passes, so its range is unknown; give range_")
+    return np.linspace(span[0], span[1], bins + 1)
+
+
+def _given_edges(name: str, bins) -> np.ndarray | None:
     """Edges where `bins` are some, None where it is a number of bins; PopcatError for neither."""
     if isinstance(bins, int | np.integer):
         return None
@@ -224,10 +239,10 @@ def given_edges(name: str, bins) -> np.ndarray | None:
     return edges
 
 
-def span_of(values: np.ndarray) -> tuple[float, float] | None:
+def _span_of(values: np.ndarray) -> tuple[float, float] | None:
     """What values (n,) span, and half of that again on either side of the bulk; None if none is finite.
 
-    >>> span_of(np.arange(1001.0))
+    >>> _span_of(np.arange(1001.0))
     (-242.5, 1242.5)
     """
     values = values[np.isfinite(values)]

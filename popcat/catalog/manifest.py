@@ -4,6 +4,7 @@
     _popcat/run.json              what the run is: its fingerprint, how many parts (Run)
     _popcat/000000.json ...       written after its part: rows, bytes, sha256, mtime, fingerprint, times (Sidecar)
     _popcat/sources.json          files of photometry that a posterior catalogue was made of (popcat.io.content)
+    _popcat/prior.parquet         draws of the prior of a posterior catalogue (popcat.catalog.prior_draws)
     _popcat/manifest.json         written last: the output is complete (Manifest), and what it is of (CatalogRecord)
 
 They lie in folders that travel, so whatever they say is checked before it is used: no file is named but a part, and
@@ -20,7 +21,9 @@ from typing import Annotated, Any, ClassVar, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from popcat.catalog.learned import Learned
 from popcat.catalog.training_check import TrainingCheck
+from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.files import footer_sha256, read_small, sha256_of
 from popcat.galaxy_model import RecordedGalaxyModel
@@ -150,7 +153,8 @@ class CatalogRecord(BaseModel):
     said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
     training_check : the whole catalogue against the posterior's training set; None with too few galaxies. status,
     flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each. misfits :
-    of the galaxies that the model does not fit, likewise.
+    of the galaxies that the model does not fit, likewise. learned : what the photometry says of each quantity beyond
+    the prior; None in a catalogue of before, a reweighted one, or without galaxies to say it of.
     """
 
     model_config = ConfigDict(strict=True)
@@ -172,6 +176,20 @@ class CatalogRecord(BaseModel):
     flags: dict[str, Count] = {}
     warnings: list[str] = []
     misfits: list[str] = []
+    learned: Learned | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a catalogue's repr says."""
+        name = f" ({self.posterior.name[:12]})" if self.posterior.name else ""
+        facts = {
+            "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
+            "posterior": f"{self.posterior.location}{name}, {self.draws} draws per galaxy, seed {self.seed}",
+            "certified": f"with {self.certify.budget_ms:g} ms per galaxy; column certified" if self.certify else "no",
+        }
+        facts |= self.training_check.facts if self.training_check else {}
+        facts |= {"learned": self.learned.in_short} if self.learned else {}
+        return facts | ({"prior": f"another one; reweighted from {self.reweighted_from}"} if self.prior else {})
 
 
 class CatalogManifest(CatalogRecord, Manifest):

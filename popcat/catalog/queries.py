@@ -25,16 +25,16 @@ from popcat.catalog.draws import (
     SUFFIX,
     Stack,
     decode_ragged,
-    given_edges,
+    edges_of,
     histogram,
     is_list,
     paired,
     quantities_of,
     refuse_weights,
-    span_of,
 )
 from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
 from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
+from popcat.catalog.prior_draws import learned_frame
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.catalog.star_formation import StarFormationDraws, star_formation_draws
 from popcat.columns import column_list, to_pandas
@@ -97,17 +97,7 @@ class Catalog(Displayed):
     def _facts(self) -> dict[str, str]:
         """What a repr says."""
         facts = {"galaxies": f"{len(self):,}"}
-        if isinstance(self.manifest, CatalogManifest):
-            made = self.manifest
-            bands, effort = listed(made.survey.band_names, 20), made.certify
-            name = f" ({made.posterior.name[:12]})" if made.posterior.name else ""
-            facts |= {
-                "survey": f"{made.survey.name}: {bands}",
-                "posterior": f"{made.posterior.location}{name}, {made.draws} draws per galaxy, seed {made.seed}",
-                "certified": "no" if effort is None else f"with {effort.budget_ms:g} ms per galaxy; column certified",
-            }
-            facts |= made.training_check.facts if made.training_check else {}
-            facts |= {"prior": f"another one; reweighted from {made.reweighted_from}"} if made.prior else {}
+        facts |= self.manifest.facts if isinstance(self.manifest, CatalogManifest) else {}
         quantities = {"quantities": listed(self.quantities)} if self.quantities else {}
         return facts | {"columns": f"{len(self.columns)}"} | quantities
 
@@ -159,9 +149,15 @@ class Catalog(Displayed):
         return list(self.dataset.files)
 
     def describe(self) -> pd.DataFrame:
-        """Type, unit, UCD and description of each column, from the file itself."""
+        """Type, unit, UCD and description of each column, from the file itself.
+
+        If the file has it, also what the catalogue's photometry says of it beyond the prior: `learned`.
+        """
         of = self.dataset.schema
-        return pd.DataFrame(column_list(of)).assign(type=[*map(str, of.types)]).set_index("name").rename_axis("column")
+        learned = [(one.metadata or {}).get(b"learned", b"").decode() for one in of]
+        more = {"learned": learned} if any(learned) else {}
+        found = pd.DataFrame(column_list(of)).assign(type=[*map(str, of.types)], **more)
+        return found.set_index("name").rename_axis("column")
 
     def to_pandas(self, columns: Sequence[str] | None = None, where: Where = None) -> pd.DataFrame:
         """Chosen columns of chosen rows, in memory.
@@ -207,6 +203,16 @@ class Catalog(Displayed):
         frame = {key: np.repeat(table[key].to_numpy()[rows], lengths) for key in keys}
         frame = {**frame, "draw": (np.arange(len(first)) - first).astype(np.int32)}  # fmt: skip
         return pd.DataFrame(frame | {name: flat for name, (*_, flat) in found.items()})
+
+    def learned(self, ids: Ids, quantities: Sequence[str] | None = None) -> pd.DataFrame:
+        """What the photometry of some galaxies says beyond the prior, a row for each quantity of each galaxy.
+
+        object_id, quantity, ratio (of the widths p84 - p16), nats (information gained), stays_prior (less than 0.1
+        nats): popcat.catalog.learned. A given redshift has NaN. Raises PopcatError as `draws`, and without a prior.
+        """
+        names = self._quantities(quantities)
+        wanted = ["status", "redshift", "redshift_err", *(f"{name}{SUFFIX}" for name in names)]
+        return learned_frame(self.path, self.galaxies(ids, wanted), names)
 
     def sfh(self, ids: Ids, lookback_gyr: "Sequence[float] | None" = None) -> StarFormationDraws:
         """Star-formation rates of some galaxies in bins of lookback time, and when their mass formed, draw by draw.
@@ -339,12 +345,6 @@ class Catalog(Displayed):
 
     def _edges(self, name: str, bins, span, where: Where) -> np.ndarray:
         """Edges as given, or so many bins of a range, which defaults to what the medians (or the values) span."""
-        if (edges := given_edges(name, bins)) is not None:
-            return edges
-        if span is None:
-            median = f"{name}_p50"
-            source = median if name in self.quantities and median in self.columns else self._source(name)
-            span = span_of(self.to_pandas([source], where)[source].to_numpy(dtype=np.float64))
-        if span is None:
-            raise PopcatError(f"{self.path}: no galaxy with {name} passes, so its range is unknown; give range_")
-        return np.linspace(span[0], span[1], bins + 1)
+        median = f"{name}_p50"
+        source = median if name in self.quantities and median in self.columns else self._source(name)
+        return edges_of(name, bins, span, lambda: self.to_pandas([source], where)[source], self.path)

@@ -42,6 +42,7 @@ from popcat.files import sha256_of
 IDS_AT_ONCE = 2**25
 """A quarter of a gigabyte of identifiers."""
 _MAX_NAMED = 5
+_REMARKS = (b"calibration", b"learned")
 _BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _COMMANDS: dict[str, list[tuple[str, str, tuple[str, ...], str]]] = {
@@ -184,16 +185,17 @@ def _wrong(folder: OutputFolder, path: Path, sidecar: Sidecar) -> str:
 
 def _schemas(folder: OutputFolder, sound: list[_Part], again: str) -> Iterator[Problem]:
     for part in sound[1:]:
-        expected, schema = _uncalibrated(sound[0].schema), _uncalibrated(part.schema)
+        expected, schema = _bare(sound[0].schema), _bare(part.schema)
         if not schema.equals(expected, check_metadata=True):
             first, name = folder.part_path(sound[0].index).name, folder.part_path(part.index).name
             what = f"its columns differ from those of {first}: {_difference(expected, schema)}"
             yield Problem(name, what, f"remove {name} and its sidecar, then {again}")
 
 
-def _uncalibrated(schema: pa.Schema) -> pa.Schema:
-    """A schema without the calibration of the posterior, which may be calibrated anew before a run is finished."""
-    said = [{key: text for key, text in (field.metadata or {}).items() if key != b"calibration"} for field in schema]
+def _bare(schema: pa.Schema) -> pa.Schema:
+    """A schema without remarks: a posterior may be calibrated anew before a run is finished, and another device may
+    change the last digit of what is learned."""
+    said = [{key: text for key, text in (field.metadata or {}).items() if key not in _REMARKS} for field in schema]
     return pa.schema([field.with_metadata(kept) for field, kept in zip(schema, said, strict=True)], schema.metadata)
 
 

@@ -55,7 +55,7 @@ def check_training(
 
     `location` is what the posterior is called, `survey` what the catalogue was read with, by default the posterior's.
     """
-    data = _sample(frame, posterior.survey, seed)
+    data = sample_of(frame, posterior.survey, seed)
     if len(data) < MIN_GALAXIES:
         return None
     mocks = _mocks(posterior, data, seed)
@@ -78,8 +78,8 @@ def _kinds(check: TrainingCheck) -> tuple[str, ...]:
     return ("redshift",) if off <= {REDSHIFT, EXCLUDED} else KINDS
 
 
-def _sample(frame: pd.DataFrame, survey: Survey, seed: int) -> Observation:
-    """Some galaxies that have a posterior and pass the quality cuts."""
+def sample_of(frame: pd.DataFrame, survey: Survey, seed: int) -> Observation:
+    """At most N_GALAXIES of a photometry frame's galaxies that have a posterior and pass the quality cuts."""
     flags = frame["flags"].to_numpy()
     good = np.flatnonzero(has_posterior(flags) & (flags & FLAGS["quality_cut"] == 0))
     chosen = np.sort(np.random.default_rng(seed).permutation(good)[:N_GALAXIES])

@@ -156,8 +156,10 @@ def infer(
     against_training = manifest.training_check
     if against_training is not None:
         say(against_training.line)
+    if manifest.learned is not None:
+        say(manifest.learned.line)
     if json:
-        kept = {"calibration", "status", "flags", "warnings", "misfits"}
+        kept = {"calibration", "status", "flags", "warnings", "misfits", "learned"}
         print_json(written(manifest, output) | manifest.model_dump(include=kept)
                    | {"training_check": against_training})  # fmt: skip
     lost, total = without_posterior(manifest.status)

@@ -3,8 +3,7 @@
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,26 @@ from popcat.catalog.manifest import (
 )
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
-from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
-from popcat.checks.flags import describe_own_galaxies, rows_to_fit
-from popcat.checks.training_check import check_training
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
 from popcat.errors import CatalogWarning, PopcatError
 from popcat.galaxies import OBJECT_NAME
+from popcat.inference.described import Given, describe
+from popcat.inference.learned import keep_prior
 from popcat.inference.partition import (
     Request,
     infer_part,
     infer_partition,
     memory_of,
-    pieces_of,
     rows_per_part,
     seconds_of,
     write_posterior_part,
 )
-from popcat.inference.rows import counts_of_folder, misfits_of_folder, refuse_hopeless
+from popcat.inference.rows import counts_of_folder, misfits_of_folder
 from popcat.io.checking import check_catalog
 from popcat.io.chunks import Chunk
 from popcat.io.content import (
-    SourceFiles,
     record_files,
     recorded_files,
     require_unchanged,
@@ -60,7 +56,6 @@ from popcat.io.reading import (
     require_frame,
     seen_by,
     survey_of,
-    without_redshift,
 )
 from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
 from popcat.posterior.locations import posterior_location
@@ -118,7 +113,8 @@ def infer(
     The whole catalogue is compared with the training set of the posterior (popcat.checks.training_check), before the
     first part: a `CatalogWarning` says what does not fit and what usually causes it. With `output` the result stays in
     the manifest: `catalog.manifest.training_check`. What the calibration of the posterior found is in the metadata of
-    each column: key "calibration".
+    each column: key "calibration". So is what the photometry says beyond the prior: key "learned", and
+    `catalog.manifest.learned` (popcat.catalog.learned).
 
     Raises PopcatError for a catalogue or an option that cannot work, for a posterior that has not passed its
     calibration, and at the end for parts that failed.
@@ -155,7 +151,7 @@ def infer(
         return _write(given, posterior, request, output, how, standing.line)
     if is_lazy:
         meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
-        return map_frame(source, infer_partition, _described(given, posterior, request)[0], meta=meta)
+        return map_frame(source, infer_partition, describe(given, posterior, request)[0], meta=meta)
     return _gather(given, posterior, request, how)
 
 
@@ -183,37 +179,16 @@ def _reading_survey(survey: "str | Path | Survey | None", posterior: Posterior) 
     return survey.model_copy(update=trained)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """Galaxies in parts that any process can make (popcat.inference.partition.read_part).
-
-    label : of the source. parts, rows : parts and the number of rows of each. digest : hash of the content.
-    rows_per_part : as asked for or chosen. fetch : the photometry frame of pieces (part, first row, end) of parts.
-    files : those that the parts are in, where they are in files. remarks : what is wrong with the source as a whole, a
-    line each. is_named : whether identifiers are text.
-    """
-
-    label: str
-    parts: list
-    rows: list[int]
-    digest: str
-    rows_per_part: int | None
-    fetch: Callable[[list[tuple[int, int, int]]], pd.DataFrame]
-    files: SourceFiles | None = None
-    remarks: list[str] = field(default_factory=list)
-    is_named: bool = False
-
-
 def _of_files(
     source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: Path | None, check: bool
-) -> _Given:
+) -> Given:
     chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
     parts = parts_of_chunks(chunks, rows)
     sizes = [sum(chunk.stop - chunk.start for chunk in part) for part in parts]
     known = None if check else recorded_files(output)
     files = None if output is None else source_files(chunks, survey, known)
-    return _Given(label_of(source), parts, sizes, files.digest if files else "", rows,
+    return Given(label_of(source), parts, sizes, files.digest if files else "", rows,
                   lambda pieces: read_pieces(parts, pieces, survey), files, remarks_on(source, chunks),
                   has_names(survey, chunks[0]))  # fmt: skip
 
@@ -228,14 +203,14 @@ def cut(source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int
     return plan_chunks(source, rows_per_partition=rows, columns=columns), rows
 
 
-def _of_table(table: Any, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> _Given:
+def _of_table(table: Any, survey: Survey, schema: pa.Schema, draws: int, rows: int | None) -> Given:
     frame = _photometry(table, survey)
     rows = rows_per_part(schema, draws, len(frame)) if rows is None else rows
     if rows < 1:
         raise PopcatError(f"rows_per_partition must be at least 1, got {rows}")
     parts = [frame.iloc[start : start + rows] for start in range(0, len(frame), rows)]
     digest = _digest(_look(part, True)[1] for part in parts)
-    return _Given("a table in memory", parts, list(map(len, parts)), digest, rows,
+    return Given("a table in memory", parts, list(map(len, parts)), digest, rows,
                   lambda pieces: pd.concat([parts[i].iloc[start:stop] for i, start, stop in pieces]),
                   is_named=OBJECT_NAME in frame.columns)  # fmt: skip
 
@@ -250,10 +225,10 @@ def _photometry(table: Any, survey: Survey) -> pd.DataFrame:
     return photometry_of(table, survey)
 
 
-def _of_frame(frame: Frame, survey: Survey, *, is_written: bool) -> _Given:
+def _of_frame(frame: Frame, survey: Survey, *, is_written: bool) -> Given:
     require_frame(frame, survey)
     looked = each_of(frame, _look, is_written)
-    return _Given("a Dask frame", parts_of(frame) if is_written else [], [n for n, _ in looked],
+    return Given("a Dask frame", parts_of(frame) if is_written else [], [n for n, _ in looked],
                   _digest(text for _, text in looked), None, lambda pieces: seen_by(take(frame, pieces), survey),
                   is_named=OBJECT_NAME in frame.columns)  # fmt: skip
 
@@ -268,31 +243,10 @@ def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _described(
-    given: _Given, posterior: Posterior, request: Request, *, is_written: bool = False
-) -> tuple[Request, TrainingCheck | None]:
-    """The request with a description of the catalogue's own galaxies, from the same rows however they are cut, and
-    these rows against the posterior's training set; a warning if they do not fit.
-
-    Raises PopcatError if none of these rows can have a posterior and files would be written.
-    """
-    pieces = pieces_of(given.rows, rows_to_fit(sum(given.rows)))
-    if not pieces:
-        return request, None
-    frame = given.fetch(pieces)
-    frame = without_redshift(frame) if request.hide_redshift else frame
-    if is_written:
-        refuse_hopeless(given.label, frame, request.survey)
-    check = check_training(frame, posterior, request.posterior, survey=request.survey)
-    if check is not None and not check.fits:
-        warnings.warn(check.line, CatalogWarning, stacklevel=4)
-    return replace(request, own=describe_own_galaxies(frame, posterior)), check
-
-
-def _gather(given: _Given, posterior: Posterior, request: Request, how: How) -> pd.DataFrame:
+def _gather(given: Given, posterior: Posterior, request: Request, how: How) -> pd.DataFrame:
     """The posteriors of all parts, in memory."""
     memory = memory_of(posterior_schema(posterior.survey, posterior.galaxy_model), request.draws)
-    request, _ = _described(given, posterior, request)
+    request, _ = describe(given, posterior, request)
     jobs = {i: (part, request) for i, part in enumerate(given.parts)}
     seconds = seconds_of(sum(given.rows), request.draws, certified=request.effort is not None)
     outcomes = run(infer_part, jobs, verb="inferring", how=how, sizes=given.rows, seconds=seconds, memory=memory)
@@ -300,7 +254,7 @@ def _gather(given: _Given, posterior: Posterior, request: Request, how: How) -> 
 
 
 def _write(
-    given: _Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
+    given: Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
 ) -> Catalog:
     """Write the parts that are missing, and open the catalogue."""
     schema = posterior_schema(posterior.survey, posterior.galaxy_model, named=given.is_named)
@@ -320,19 +274,21 @@ def _write(
         arguments["rows_per_partition"] = given.rows_per_part
     if given.files is not None:
         require_unchanged(output, given.files, recorded_files(output))
-    described = None
+    begun = None
     if not is_output(output):  # what is refused now leaves no folder
-        described = _described(given, posterior, request, is_written=True)
+        begun = describe(given, posterior, request, is_written=True)
     folder = OutputFolder.open(output, settings, len(given.parts), kind=CatalogManifest.KIND, arguments=arguments)
     with folder.alone() as folder:
         if given.files is not None:
             record_files(output, given.files)
         pending, start = folder.resume(check=how.check), time.monotonic()
         earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
-        check = None if earlier is None else earlier.training_check
-        if pending or check is None:
+        check, learned = (None, None) if earlier is None else (earlier.training_check, earlier.learned)
+        if pending or check is None or learned is None:
             _ = posterior.forward, posterior.physical  # builds their tables once, before the workers look for them
-            request, check = described or _described(given, posterior, request, is_written=True)
+            request, check = begun or describe(given, posterior, request, is_written=True)
+            learned = request.learned
+            keep_prior(folder.path, posterior)
         jobs = {i: (folder, i, given.parts[i], request) for i in pending}
         seconds = seconds_of(sum(given.rows[i] for i in pending), request.draws, certified=effort is not None)
         write_parts(folder, write_posterior_part, jobs, given.rows, "inferring", how, seconds=seconds, memory=memory)
@@ -345,6 +301,7 @@ def _write(
             certify=None if effort is None else Certification(**effort),
             seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
             warnings=given.remarks, **counts_of_folder(folder), misfits=misfits_of_folder(folder, posterior.survey),
+            learned=learned,
         )  # fmt: skip
         folder.finish(record)
     return open_catalog(output)

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from popcat.catalog.draws import encode, scatter
+from popcat.catalog.learned import Learned
 from popcat.catalog.parts import OutputFolder
 from popcat.checks.certify import Certified, Effort, certify
 from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge
@@ -46,6 +47,7 @@ class Request:
     of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies. device :
     where a worker without a GPU of its own samples, as torch names it. prior : the one of the posterior's that draws
     are made under. calibration : what the metadata of columns says of the posterior's calibration, by quantity.
+    learned : what the catalogue's photometry says beyond the prior, for the same place.
     """
 
     posterior: str
@@ -59,6 +61,14 @@ class Request:
     device: str = "cpu"
     prior: str | None = None
     calibration: Mapping[str, str] = field(default_factory=dict)
+    learned: Learned | None = None
+
+    @property
+    def remarks(self) -> dict[str, dict[str, str]]:
+        """Metadata of the columns of a quantity, by its name and a key."""
+        said = {"calibration": self.calibration, "learned": {} if self.learned is None else self.learned.of_columns()}
+        names = dict.fromkeys(name for words in said.values() for name in words)
+        return {name: {key: words[name] for key, words in said.items() if name in words} for name in names}
 
 
 OfCatalog: TypeAlias = Chunk | Sequence[Chunk] | Part | pd.DataFrame
@@ -86,7 +96,7 @@ def infer_part(part: OfCatalog, request: Request) -> pa.Table:
         frame = without_redshift(frame) if request.hide_redshift else frame
     with stage("derive"):
         return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own,
-                           request.calibration)  # fmt: skip
+                           request.remarks)  # fmt: skip
 
 
 def infer_partition(part: OfCatalog, request: Request) -> pd.DataFrame:
@@ -105,13 +115,13 @@ def write_posterior_part(
 
 def infer_table(
     frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None,
-    own: OwnGalaxies | None = None, calibration: Mapping[str, str] = MappingProxyType({}),
+    own: OwnGalaxies | None = None, remarks: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> pa.Table:  # fmt: skip
     """Posteriors of a photometry frame, with units in the field metadata: columns of popcat.columns.posterior_schema.
 
     Rows without a posterior keep their photometry, a status that says why, and nulls. With an `effort` the exact
     likelihood corrects the draws; `own`, the catalogue's own galaxies, help to tell whether a band disagrees.
-    `calibration` is for the metadata of the columns.
+    `remarks` are for the metadata of the columns.
     """
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
@@ -141,7 +151,7 @@ def infer_table(
     is_named = OBJECT_NAME in frame.columns
     if is_named:
         columns[OBJECT_NAME] = pa.array(frame[OBJECT_NAME].tolist(), pa.string())
-    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named, calibration=calibration)
+    schema = posterior_schema(survey, posterior.galaxy_model, named=is_named, remarks=remarks)
     return pa.table([_arrow(columns[field.name], field.type) for field in schema], schema=schema)
 
 

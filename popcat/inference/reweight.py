@@ -66,7 +66,8 @@ def reweight(
         rows = [part.rows for part in manifest.parts]
         seconds = _SECONDS * sum(rows[index] for index in jobs)
         write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
-        folder.finish(manifest.record.model_copy(update={"prior": text, "reweighted_from": str(posteriors)}))
+        changed = {"prior": text, "reweighted_from": str(posteriors), "learned": None}
+        folder.finish(manifest.record.model_copy(update=changed))
     return open_catalog(output)
 
 
@@ -137,11 +138,18 @@ def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(at, table.schema.field(at), values.cast(table.schema.field(at).type))
 
 
+def _unlearned(table: pa.Table) -> pa.Table:
+    """Without what was said to be learned beyond the prior of before."""
+    said = [{key: text for key, text in (field.metadata or {}).items() if key != b"learned"} for field in table.schema]
+    fields = [field.with_metadata(kept) for field, kept in zip(table.schema, said, strict=True)]
+    return table.cast(pa.schema(fields, table.schema.metadata))
+
+
 def write_reweighted_part(
     folder: OutputFolder, index: int, part: str, sha256: str, new: object, base: NamedPrior, seed: int
 ) -> int:
     """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
     whole = read_parquet(part, sha256=sha256)
-    table = reweight_table(whole, new, base, seed)
+    table = _unlearned(reweight_table(whole, new, base, seed))
     folder.write_part(index, table)
     return table.num_rows

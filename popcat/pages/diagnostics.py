@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from popcat import plots
+from popcat.catalog.learned import LITTLE, Learned
 from popcat.catalog.queries import Catalog
 from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.calibration_result import Calibration
@@ -133,7 +134,7 @@ def run_badges(calibration: Calibration) -> list[RunBadge]:
 
 def diagnostics(
     counts: Counts, calibration: Calibration | None, *, reweighted: bool = False,
-    training_check: TrainingCheck | None = None,
+    training_check: TrainingCheck | None = None, learned: Learned | None = None,
 ) -> list[Diagnostic]:  # fmt: skip
     """What to trust, most important first: a catalogue that does not fit the training comes before all."""
     found = [_calibration(calibration, corrected=bool(counts.corrected)), _checks(counts)]
@@ -141,6 +142,12 @@ def diagnostics(
         found.insert(0 if not training_check.fits else 1, _training(training_check))
     if counts.certified is not None:
         found.append(_certificates(counts))
+    if learned is not None and learned.little:
+        n = len(learned.little)
+        title = f"{n} of {len(learned.quantities)} quantities stay the prior's"
+        found.append(Diagnostic("note", title, f"The photometry says little of {', '.join(learned.little)}: less than "
+                                f"{LITTLE:g} nats in the median galaxy. Their posteriors show the prior "
+                                f"({learned.prior})."))  # fmt: skip
     if counts.inferred_redshifts:
         share = counts.inferred_redshifts / counts.status["ok"]
         found.append(Diagnostic("note", "Redshifts", f"{counts.inferred_redshifts:,} of the posteriors ({share:.1%}) "

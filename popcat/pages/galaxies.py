@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from popcat import plots, rng
+from popcat.catalog.learned import PriorDraws, stays_prior
+from popcat.catalog.prior_draws import gains_of_rows, spans_of_rows
 from popcat.catalog.queries import Catalog
 from popcat.columns import PERCENTILES, REDSHIFT, parameter_fields, property_fields, quantity_fields, to_pandas
 from popcat.errors import PopcatError
@@ -63,6 +65,8 @@ class Drawing:
     curves: Sequence[tuple]
     forward: Callable
     spectrum: Callable | None
+    prior: PriorDraws | None = None
+    """Of a catalogue that keeps them."""
 
     @property
     def parameters(self) -> Mapping:
@@ -99,7 +103,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 def read_galaxies(catalog: Catalog, object_ids: Sequence[int], survey: Survey,
                   galaxy_model: GalaxyModel) -> list[dict]:  # fmt: skip
     """Fluxes, quantiles and draws of single galaxies, in the order asked for; PopcatError for one that is absent."""
-    more = [name for name in (*CERTIFICATE, "n_bands", OBJECT_NAME) if name in catalog.columns]
+    more = [name for name in (*CERTIFICATE, "n_bands", "redshift_err", OBJECT_NAME) if name in catalog.columns]
     return catalog.galaxies(object_ids, [*galaxy_columns(survey, galaxy_model), *more])
 
 
@@ -189,7 +193,8 @@ def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dic
     """What table, spectra and corner plots need: the survey's bands, the quantities, one record a galaxy.
 
     Fluxes are in nMgy; spectra are AB magnitudes x 100 as integers; `q` are p16, p50, p84 of each quantity and `draws`
-    those of the corner plot, both in the order of their names.
+    those of the corner plot, both in the order of their names. `prior` are draws of the prior in that order, `span`
+    those that are a galaxy's prior, and `stays_prior` the names of what its photometry says little of.
     """
     survey, parameters = drawing.survey, drawing.parameters
     fields = quantity_fields(survey, drawing.galaxy_model)
@@ -197,7 +202,9 @@ def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dic
     records = [_record(row, choice, survey, fields, corner) for row in rows]
     drawn = [i for i, row in enumerate(rows) if row["status"] == "ok"]
     wave_aa = _add_model(records, [rows[i] for i in drawn], drawn, drawing)
+    _add_prior(records, [rows[i] for i in drawn], drawn, drawing, list(fields))
     return {
+        "prior": drawing.prior and [_significant(drawing.prior.values[name], 4) for name in corner],
         "bands": [_band(*curve) for curve in drawing.curves],
         "quantities": [{"name": name, "unit": unit, "meaning": text} for name, (unit, text) in fields.items()],
         "n_parameters": len(parameters), "corner": corner, "flags": FLAGS,
@@ -246,6 +253,15 @@ def _add_model(records, rows, places, drawing):
     return np.asarray(wave_aa)[every]
 
 
+def _add_prior(records, rows, places, drawing, names) -> None:
+    """Which draws of the prior each galaxy is compared with, and which of its quantities stay the prior's."""
+    if drawing.prior is None or not rows:
+        return
+    gains = gains_of_rows(drawing.prior, rows, names)
+    for number, (place, span) in enumerate(zip(places, spans_of_rows(drawing.prior, rows).tolist(), strict=True)):
+        records[place] |= {"span": span, "stays_prior": stays_prior(gains, number)}
+
+
 def _band(name, wave_aa, response):
     """A band's mean wavelength and its curve, relative to the peak, at a few points."""
     some = np.linspace(wave_aa[0], wave_aa[-1], CURVE_POINTS)
@@ -289,12 +305,18 @@ def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
     sed = plots.galaxy_sed(drawing.curves, flux, flux_err,
                            drawing.forward(theta, draws["redshift"]), title=title,
                            spectrum=None if spectrum is None else _spectrum_bands(spectrum, theta, draws["redshift"]))
-    corner = plots.galaxy_corner(draws, title=f"object_id {row['object_id']}\n{len(theta)} draws")
+    prior, little = drawing.prior, []
+    if prior is not None:
+        (span,), little = spans_of_rows(prior, [row]), stays_prior(gains_of_rows(prior, [row], list(fields)))
+        prior = {name: values[slice(*span)] for name, values in prior.values.items()}
+    corner = plots.galaxy_corner(draws, title=f"object_id {row['object_id']}\n{len(theta)} draws", prior=prior,
+                                 stays_prior=little)  # fmt: skip
     return {
         "object_id": row["object_id"], "name": row.get(OBJECT_NAME) or str(row["object_id"]),
         "why": why, "redshift": redshift, "ra": row["ra"], "dec": row["dec"],
         "has_position": all(row[name] is not None and np.isfinite(row[name]) for name in ("ra", "dec")),
         "chi2": row["chi2_best"], "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
+        "stays_prior": little,
         "tables": [[(name, *(row[f"{name}_p{q}"] for q in PERCENTILES), *fields[name]) for name in names]
                    for names in (derived, _PARAMETER_TABLE)],
         "sed": plots.figure_to_data_uri(sed), "corner": plots.figure_to_data_uri(corner),

@@ -7,6 +7,7 @@ import numpy as np
 
 from popcat import plots
 from popcat.catalog.manifest import CatalogManifest
+from popcat.catalog.prior_draws import read_prior
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration_result import Calibration, read_calibration
 from popcat.columns import PERCENTILES
@@ -92,7 +93,7 @@ def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
 TABLE_GROUPS = 32
 """The galaxies of the table are from so many row groups, evenly spaced: draws are the bulk of a catalogue."""
 # Keys of the manifest that the page folds away.
-_DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.", "training_check.")
+_DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.", "training_check.", "learned.")
 SCRIPTS = ("expressions.js", "svg.js", "sed.js", "corner.js", "table.js")
 SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr")
 """Quantities that are columns of the table, beside the redshift."""
@@ -124,7 +125,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     if ok.empty:
         raise PopcatError(f'{catalog.path} has no galaxy with status "ok" among {counts.rows:,}: '
                           f"{_listing(counts.status)}; check the survey's columns and units")  # fmt: skip
-    drawing = Drawing(survey, galaxy_model, curves, forward, spectrum)
+    drawing = Drawing(survey, galaxy_model, curves, forward, spectrum, read_prior(catalog.path))
     near, n_groups = catalog.thinned(TABLE_GROUPS)
     scalars = read_scalars(near)
     first = _first(ok, scalars, None if galaxies is None else catalog.object_ids(galaxies))
@@ -137,14 +138,15 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     badges = [] if calibration is None else run_badges(calibration)
     manifest = catalog.manifest if isinstance(catalog.manifest, CatalogManifest) else None
     reweighted = manifest is not None and manifest.prior is not None
+    learned = None if manifest is None else manifest.learned
     return write_page(
         "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or Path(catalog.path).resolve().name,
-        sections=_contents(calibration, sections), provenance=provenance,
+        sections=_contents(learned, calibration, sections), learned=learned, provenance=provenance,
         details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
         shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,
         shown_quantities=SHOWN, diagnostics=diagnostics(
             counts, calibration, reweighted=reweighted,
-            training_check=None if manifest is None else manifest.training_check),
+            training_check=None if manifest is None else manifest.training_check, learned=learned),
         status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
         figures=_figures(ok, counts.status, len(survey.bands)),
@@ -154,9 +156,10 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     )  # fmt: skip
 
 
-def _contents(calibration, extras) -> list[tuple[str, str]]:
+def _contents(learned, calibration, extras) -> list[tuple[str, str]]:
     """Anchors and words of the navigation."""
     parts = [("table", "Galaxies"), ("catalogue", "The whole catalogue"), ("flags", "Status and flags"),
+             *([] if learned is None else [("learned", "What was learned")]),
              ("in-full", "Galaxies in full"), *([] if calibration is None else [("calibration", "Calibration")])]
     return [*parts, *((f"section-{number}", extra["title"]) for number, extra in enumerate(extras, start=1)),
             ("how", "How to read this")]  # fmt: skip

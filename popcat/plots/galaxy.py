@@ -1,6 +1,6 @@
 """Figures of one galaxy: corner plot and spectral energy distribution."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from popcat.plots.style import (
     GREY,
     INK,
     LABELS,
+    NOTE,
     ORANGE,
     PALETTE,
     extent_of,
@@ -24,12 +25,18 @@ from popcat.plots.style import (
 
 # The unit of the star-formation rate does not fit beside a small panel.
 _CORNER_LABELS = tuple((LABELS | {"log_sfr_1gyr": r"$\log_{10}\,\mathrm{SFR}_{1\,\mathrm{Gyr}}$"}).values())
+_PRIOR_BINS = 24
 _CORNER_TITLES = (r"$\log M_\star$", r"$\log\,$SFR", r"$\log Z$", r"$t_\mathrm{age}$", r"$\tau_\mathrm{ISM}$")
 
 
 @styled
-def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
+def galaxy_corner(
+    draws: Mapping[str, np.ndarray], *, title: str, prior: Mapping[str, np.ndarray] | None = None,
+    stays_prior: Collection[str] = (),
+) -> Figure:  # fmt: skip
     """Corner plot of the draws (n,) of mass, star-formation rate, metallicity, age and dust of one galaxy.
+
+    prior : draws (m,) of the prior, grey below the posterior. stays_prior : quantities whose titles say that they do.
 
     Raises PopcatError with fewer than 10 finite draws.
     """
@@ -48,9 +55,40 @@ def galaxy_corner(draws: Mapping[str, np.ndarray], *, title: str) -> Figure:
                   plot_contours=contours, fill_contours=contours, quiet=True,
                   hist_kwargs={"histtype": "stepfilled", "alpha": 0.55, "lw": 1.2},
                   data_kwargs={"ms": 1.6 if contours else 3.0, "alpha": 0.25 if contours else 0.6})
+    for i, name in enumerate(CORNER):
+        if name in stays_prior:
+            ax = figure.axes[i * (len(CORNER) + 1)]
+            ax.set_title(f"{ax.get_title()}\nstays the prior's", fontsize=9, pad=5, color=NOTE)
     tidy_corner(figure)
+    if prior is not None:
+        _prior_below(figure, _corner_sample(prior), len(sample), bins)
+        title += "\ngrey: the prior"
     figure.text(0.985, 0.975, title, ha="right", va="top", fontsize=11, linespacing=1.5)
     return figure
+
+
+def _prior_below(figure: Figure, prior: np.ndarray, n: int, bins: int) -> None:
+    """Draws (m, 5) of the prior below a corner plot of n draws: as many as these, and contours of 68% and 95%."""
+    from scipy.ndimage import gaussian_filter
+
+    axes = np.reshape(np.array(figure.axes, dtype=object), (len(CORNER), len(CORNER)))
+    varied = np.ptp(prior, axis=0) > 0.0
+    for i in np.flatnonzero(varied):
+        ax, (low, high) = axes[i, i], axes[i, i].get_xlim()
+        ax.hist(prior[:, i], bins=np.linspace(low, high, bins + 1), weights=np.full(len(prior), n / len(prior)),
+                histtype="stepfilled", color=GREY, alpha=0.45, lw=0, zorder=0)
+        for j in np.flatnonzero(varied[:i]):
+            panel = axes[i, j]
+            limits = (*panel.get_xlim(), *panel.get_ylim())
+            ranges = [extent_of(prior[:, k], pad=0.25) for k in (j, i)]
+            mass, *edges = np.histogram2d(prior[:, j], prior[:, i], bins=_PRIOR_BINS, range=ranges)
+            mass = gaussian_filter(mass, 1.5, mode="constant")
+            sorted_mass = np.sort(mass.ravel())
+            levels = np.interp([0.05, 0.32], np.cumsum(sorted_mass) / sorted_mass.sum(), sorted_mass)
+            if levels[0] < levels[1]:
+                x, y = (0.5 * (edge[1:] + edge[:-1]) for edge in edges)
+                panel.contour(x, y, mass.T, levels, colors=GREY, linewidths=1.0, zorder=0)
+                panel.axis(limits)
 
 
 @styled

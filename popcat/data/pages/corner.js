@@ -9,7 +9,9 @@ const SYMBOLS = {
 
 function cornerFigure(data, galaxy) {
   const columns = data.corner
-    .map((name, i) => ({ name, symbol: SYMBOLS[name] ?? name, draws: galaxy.draws[i] }))
+    .map((name, i) => ({ name, symbol: SYMBOLS[name] ?? name, draws: galaxy.draws[i],
+      prior: data.prior && galaxy.span ? data.prior[i].slice(...galaxy.span) : [],
+      stays: (galaxy.stays_prior ?? []).includes(name) }))
     .map((column) => ({ ...column, sorted: column.draws.filter((value) => value !== null).sort((a, b) => a - b) }))
     .filter(({ name, sorted }) => name !== "redshift" || sorted[0] < sorted[sorted.length - 1]);
   const cell = (CORNER.size - CORNER.left - CORNER.right) / columns.length;
@@ -37,21 +39,30 @@ const across = (column, { x, size }) => scale(extent(column), [x, x + size]);
 function histogram(column, place) {
   const x = across(column, place);
   const [low, high] = extent(column);
-  const counts = new Array(CORNER.bins).fill(0);
-  column.sorted.forEach((value) => { counts[Math.min(CORNER.bins - 1, Math.floor(((value - low) / (high - low)) * CORNER.bins))] += 1; });
+  const counted = (values, weight) => {
+    const counts = new Array(CORNER.bins).fill(0);
+    values.filter((value) => value !== null && value >= low && value <= high)
+      .forEach((value) => { counts[Math.min(CORNER.bins - 1, Math.floor(((value - low) / (high - low)) * CORNER.bins))] += weight; });
+    return counts;
+  };
+  const counts = counted(column.sorted, 1);
   const floor = place.y + place.size;
   const unit = (0.88 * place.size) / Math.max(...counts);
   const step = place.size / CORNER.bins;
-  const d = `M${place.x} ${floor}` + counts.map((count) => `V${(floor - unit * count).toFixed(1)}h${step.toFixed(2)}`).join("") + `V${floor}Z`;
+  const steps = (heights) => `M${place.x} ${floor}` + heights.map((count) =>
+    `V${Math.max(floor - unit * count, place.y).toFixed(1)}h${step.toFixed(2)}`).join("") + `V${floor}Z`;
+  const prior = counted(column.prior, column.sorted.length / Math.max(column.prior.length, 1));
   const quantiles = middleOf(column);
   const lines = quantiles.map((value) => `M${x(value).toFixed(1)} ${place.y}v${place.size}`).join("");
   const [low16, middle, high84] = quantiles;
   const digits = Math.max(0, Math.min(4, 1 - Math.floor(Math.log10(Math.max(high84 - low16, 1e-4)))));
   const words = `${middle.toFixed(digits)} +${(high84 - middle).toFixed(digits)} \u2212${(middle - low16).toFixed(digits)}`;
-  return svg("g", {}, svg("path", { d, fill: COLOURS.blue, opacity: 0.5 }),
+  return svg("g", {}, svg("path", { d: steps(prior), fill: COLOURS.grey, opacity: 0.45, class: "prior" }),
+    svg("path", { d: steps(counts), fill: COLOURS.blue, opacity: 0.5 }),
     svg("path", { d: lines, stroke: COLOURS.ink, "stroke-dasharray": "3 3", "stroke-width": 0.9 }),
     frame(place.x, place.y, place.size, place.size),
-    svg("text", { x: place.x + place.size / 2, y: place.y - 16, "text-anchor": "middle", "font-weight": "bold" }, column.symbol),
+    svg("text", { x: place.x + place.size / 2, y: place.y - 16, "text-anchor": "middle", "font-weight": "bold", fill: column.stays ? COLOURS.grey : COLOURS.ink },
+      column.stays ? `${column.symbol} (prior)` : column.symbol),
     svg("text", { x: place.x + place.size / 2, y: place.y - 4, "text-anchor": "middle" }, words.replaceAll("-", "\u2212")));
 }
 
@@ -60,7 +71,12 @@ function scatter(column, row, place) {
   const y = scale(extent(row), [place.y + place.size, place.y]);
   const d = column.draws.map((value, i) => (value === null || row.draws[i] === null ? ""
     : `M${x(value).toFixed(1)} ${y(row.draws[i]).toFixed(1)}h.01`)).join("");
+  const inside = ({ prior }, i, [low, high]) => prior[i] !== null && prior[i] >= low && prior[i] <= high;
+  const [along, up] = [extent(column), extent(row)];
+  const below = column.prior.map((value, i) => (inside(column, i, along) && inside(row, i, up)
+    ? `M${x(value).toFixed(1)} ${y(row.prior[i]).toFixed(1)}h.01` : "")).join("");
   return svg("g", {},
+    svg("path", { d: below, stroke: COLOURS.grey, "stroke-width": 3.4, "stroke-linecap": "round", opacity: 0.4, class: "prior" }),
     svg("path", { d, stroke: COLOURS.blue, "stroke-width": 3.4, "stroke-linecap": "round", opacity: 0.45, class: "draws" }),
     frame(place.x, place.y, place.size, place.size));
 }
@@ -87,5 +103,5 @@ function ticksOf(column, row, place, i, j, n) {
 
 const cornerInWords = (columns) => "Posterior draws. " + columns.map((column) => {
   const [low, middle, high] = middleOf(column);
-  return `${column.name}: ${shown(middle, 4)}, 68% from ${shown(low, 4)} to ${shown(high, 4)}`;
+  return `${column.name}: ${shown(middle, 4)}, 68% from ${shown(low, 4)} to ${shown(high, 4)}${column.stays ? ", stays the prior's" : ""}`;
 }).join("; ");

@@ -130,7 +130,8 @@ function panelsOf(galaxy) {
 
 /** The 16th, 50th and 84th percentiles: what is derived at once, the model's parameters where they are asked for. */
 function quantilesOf(galaxy) {
-  const rows = data.quantities.map(({ name, unit, meaning }, i) => html("tr", { title: meaning }, html("td", {}, name),
+  const rows = data.quantities.map(({ name, unit, meaning }, i) => html("tr", { title: meaning },
+    html("td", {}, name, ...((galaxy.stays_prior ?? []).includes(name) ? [" ", html("small", {}, "prior")] : [])),
     ...galaxy.q[i].map((value) => html("td", { class: "n" }, fixed(value, name === "redshift" ? 4 : 2))), html("td", {}, unit)));
   const table = (part) => html("table", {}, html("thead", {}, html("tr", {}, ...["quantity", "p16", "p50", "p84", "unit"]
     .map((name) => html("th", { class: /^p\d/.test(name) ? "n" : "" }, name)))), html("tbody", {}, ...part));
