@@ -9,9 +9,9 @@ weights w_k, each with the noise of the band, becomes a standard normal number:
 For galaxies of the model t is normal, whatever the shape of the prediction. In a band that is too bright t is above
 zero; so it is if the other bands are too faint. How a prediction changes with the flux of another band follows from the
 same draws, dE[m_b] / df_c = Cov(m_b, m_c - f_c) / err_c^2. So the mean t of all bands is one linear system in all
-offsets, which is solved in a few steps. The brightness of all bands together is the mass: one band, the reference, stays as it
-is. In the band by whose magnitude the galaxies were selected, those are left out that the other bands predict near the
-faint end: there are only the bright ones of them.
+offsets, which is solved in a few steps. The brightness of all bands together is the mass: one band, the reference,
+stays as it is. In the band by whose magnitude the galaxies were selected, those are left out that the other bands
+predict near the faint end: there are only the bright ones of them.
 
 The galaxy model allows galaxies of many colours. Along those colours an offset is hardly constrained, and small faults
 of the model become large offsets. Therefore an offset has a normal prior about zero (PRIOR_MAG), and the model is
