@@ -261,7 +261,7 @@ def location(t: np.ndarray, sensitivity: np.ndarray) -> tuple[float, np.ndarray,
 
     >>> mean, influence, _ = location(np.array([1.0, 1.2, 0.8, 9.0]), np.full(4, 10.0))
     >>> round(mean, 2)
-    0.13
+    0.17
     """
     x = float(np.median(t / sensitivity))
     for _ in range(50):
