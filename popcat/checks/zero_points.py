@@ -44,6 +44,8 @@ MIN_GALAXIES = 50
 """Galaxies of a band, with fewer of which it has no offset."""
 _CLIP = 2.0
 """A residual t that is further out counts as if it were there."""
+_MEMORY = 4
+"""Steps that the next one is made of."""
 _SETTLED = 0.3
 """The last change of an offset, over its error."""
 _FEW, _FEWEST = 0.25, 200
@@ -104,23 +106,46 @@ def fit_offsets(
     x, template, error = np.zeros(n_band), np.zeros(n_band), np.full(n_band, np.nan)
     few = np.unique(np.linspace(0, len(data) - 1, max(int(_FEW * len(data)), min(_FEWEST, len(data)))).astype(int))
     is_settled, step, rows = False, 0, few
+    history: list[tuple[np.ndarray, np.ndarray]] = []
     while step < MAX_STEPS:
         some = corrected(data[rows], x, floors, np.maximum(floors, template))
         seen = _predict(posterior, some, seed)
         template = _template_errors(seen, some, np.maximum(floors, template))
         change, error = _solve(seen, x, reference)
-        x, step = x + np.clip(change, -MAX_CHANGE, MAX_CHANGE), step + 1
+        history.append((x, change))
+        x, step = x + np.clip(_next(history, error) - x, -MAX_CHANGE, MAX_CHANGE), step + 1
         worst = float(np.max(np.abs(change[error > 0.0]) / error[error > 0.0], initial=0.0))
         report(f"step {step}, {len(rows):,} galaxies: largest change {POGSON * np.abs(change).max():.3f} mag, "
                f"{worst:.1f} of its error")  # fmt: skip
         if worst < _SETTLED and len(rows) == len(data):
             is_settled = True
             break
-        if worst < 1.0 or step == MAX_STEPS - 2:
-            rows = np.arange(len(data))
+        if len(rows) < len(data) and (worst < 1.0 or step >= MAX_STEPS // 2):
+            rows, history = np.arange(len(data)), []
     before, count = _predict(posterior, data, seed).residuals, np.isfinite(seen.residuals.t).sum(axis=0)
     error = np.where(count < MIN_GALAXIES, np.nan, error)
     return Fit(POGSON * x, POGSON * error, template, count, step, is_settled, before, seen.residuals)
+
+
+def _next(history: list[tuple[np.ndarray, np.ndarray]], error: np.ndarray) -> np.ndarray:
+    """The next offsets after steps (x, change): those whose change would be least if it were linear in x (Anderson).
+
+    Weights and template errors follow the offsets, so that each step by itself falls short.
+    """
+    (x, change), some = history[-1], history[-_MEMORY:]
+    if len(some) < 2:
+        return x + change
+    free = error > 0.0
+    moved, changed = (np.diff(np.array(values)[:, free], axis=0).T for values in zip(*some, strict=True))
+    share = np.linalg.lstsq(changed / error[free, None], change[free] / error[free], rcond=1e-3)[0]
+    found = x.copy()
+    found[free] += change[free] - (moved + changed) @ share
+    return found
+
+
+def best_chi2(posterior: Posterior, data: Observation, seed: int) -> float:
+    """Median over the galaxies of the chi2 of the best draw, of all bands."""
+    return float(np.median(posterior.sample(data, N_DRAWS, seed).chi2.min(axis=1)))
 
 
 def corrected(data: Observation, x: np.ndarray, floors: np.ndarray, new_floors: np.ndarray) -> Observation:

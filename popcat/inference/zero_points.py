@@ -10,7 +10,7 @@ import pandas as pd
 from popcat import rng
 from popcat.checks.beyond_help import beyond_help
 from popcat.checks.flags import known_redshift
-from popcat.checks.zero_points import MIN_GALAXIES, N_DRAWS, Fit, corrected, fit_offsets
+from popcat.checks.zero_points import MIN_GALAXIES, Fit, best_chi2, corrected, fit_offsets
 from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxies import FLAGS, Observation, has_posterior, observation
@@ -134,13 +134,13 @@ def measure_zero_points(
     fitted, held_out = data[~is_held_out], data[is_held_out]
     if min(len(fitted), len(held_out)) < MIN_GALAXIES:
         raise PopcatError(f"{label_of(source)}: {len(data)} galaxies can have a posterior and pass the quality cuts; "
-                          f"expected at least {4 * MIN_GALAXIES} for zero points")  # fmt: skip
+                          f"expected {4 * MIN_GALAXIES} or more for zero points")  # fmt: skip
     floors = np.array([_band(survey, name).error_floor for name in names])
     fit = fit_offsets(trained, fitted, floors, names.index(reference), seed, report)
     bands = _bands(fit, survey, names, floors, beyond_help(fit, known_redshift(fitted)))
     x = np.array([0.0 if one.change_mag is None else one.change_mag for one in bands])
     new_floors = np.array([one.error_floor for one in bands])
-    before, after, with_floors = (_best_chi2(trained, corrected(held_out, shift, floors, new), seed) for shift, new in (
+    before, after, with_floors = (best_chi2(trained, corrected(held_out, shift, floors, new), seed) for shift, new in (
         (0.0 * x, floors), (x, floors), (x, new_floors)))  # fmt: skip
     found = ZeroPoints(bands, reference, _with(survey, bands), len(fitted), len(held_out), with_redshift, before, after,
                        with_floors, fit.steps, fit.is_settled)  # fmt: skip
@@ -192,7 +192,3 @@ def _with(survey: Survey, bands: tuple[BandZeroPoint, ...]) -> Survey:
     """The survey with the new offsets and floors."""
     of = {one.band: {"ab_offset_mag": one.ab_offset_mag, "error_floor": one.error_floor} for one in bands}
     return survey.model_copy(update={"bands": tuple(band.model_copy(update=of[band.name]) for band in survey.bands)})
-
-
-def _best_chi2(posterior: Posterior, data: Observation, seed: int) -> float:
-    return float(np.median(posterior.sample(data, N_DRAWS, seed).chi2.min(axis=1)))

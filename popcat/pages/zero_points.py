@@ -38,7 +38,7 @@ def fit_zero_points(
     >>> fit_zero_points("galaxies.parquet", "sdss")
     Traceback (most recent call last):
     ...
-    popcat.errors.PopcatError: galaxies.parquet: ... galaxies can have a posterior and pass the quality cuts; expected...
+    popcat.errors.PopcatError: galaxies.parquet: ... galaxies can have a posterior and pass the quality cuts...
     """
     measured = measure_zero_points(
         source, posterior, survey, n=n, reference=reference, prior=prior, seed=seed, report=report
@@ -84,10 +84,6 @@ def _figures(measured: Measured) -> list[tuple[str, str]]:
         blue, red = min(blue, red), max(blue, red)
         against = [("Redshift", known_redshift(data)), (f"{one.band} that the others predict", fit.after.mag[:, b]),
                    (f"{bands[blue].band} - {bands[red].band}", mag[:, blue] - mag[:, red])]  # fmt: skip
-        figure = residual_panels(against, _excess(fit.before, b), _excess(fit.after, b), one.change_mag or 0.0)
+        figure = residual_panels(against, fit.before.excess_mag[:, b], fit.after.excess_mag[:, b])
         found.append((one.band, plots.figure_to_data_uri(figure)))
     return found
-
-
-def _excess(residuals, b) -> np.ndarray:
-    return residuals.excess_mag[:, b]

@@ -11,13 +11,10 @@ _POINTS, _BINS, _FEWEST = 3000, 8, 8
 
 
 @styled
-def residual_panels(
-    against: Sequence[tuple[str, np.ndarray]], before: np.ndarray, after: np.ndarray, offset_mag: float
-) -> Figure:
+def residual_panels(against: Sequence[tuple[str, np.ndarray]], before: np.ndarray, after: np.ndarray) -> Figure:
     """Residuals (n,) of one band in magnitudes against some quantities, (label, values (n,)).
 
-    Points and the blue running median are with the zero points, the orange median is without: at `offset_mag` where
-    nothing but this band is off.
+    Points and the blue running median are with the zero points, the orange median is without.
     """
     figure = Figure(figsize=(9.6, 2.9), layout="constrained")
     axes = figure.subplots(1, len(against), sharey=True)
@@ -27,7 +24,6 @@ def residual_panels(
         some = np.flatnonzero(np.isfinite(values) & np.isfinite(after))[:_POINTS]
         ax.plot(values[some], after[some], ls="", marker=".", ms=2.0, color=GREY, alpha=0.5, rasterized=True)
         ax.axhline(0.0, color=INK, lw=0.9)
-        ax.axhline(offset_mag, color=ORANGE, lw=0.9, ls=":")
         for residuals, color, words in ((before, ORANGE, "without"), (after, BLUE, "with the zero points")):
             x, y = _running_median(values, residuals)
             ax.plot(x, y, color=color, lw=1.8, marker="o", ms=3, label=words)
