@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from popcat import plots
 from popcat.checks.flags import known_redshift
 from popcat.files import write_bytes_atomic

@@ -50,6 +50,12 @@ def test_offsets_that_were_put_in_are_recovered_within_their_errors(fit):
     assert fit.offset_mag[3] > 0.05 and fit.offset_mag[4] < -0.05
 
 
+def test_five_bands_hardly_say_how_far_u_is_off(fit):
+    """docs/catalogues.md says so."""
+    assert fit.offset_err[0] == pytest.approx(0.08, abs=0.01)
+    assert fit.offset_err[3] < 0.04
+
+
 def test_residuals_vanish_with_the_offsets(fit):
     """In units of their scatter, in the mean of the galaxies: with 200 of them 0.07 is one error."""
     def away(residuals):
