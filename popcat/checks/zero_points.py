@@ -14,8 +14,9 @@ stays as it is. In the band by whose magnitude the galaxies were selected, those
 predict near the faint end: there are only the bright ones of them.
 
 The galaxy model allows galaxies of many colours. Along those colours an offset is hardly constrained, and small faults
-of the model become large offsets. Therefore an offset has a normal prior about zero (PRIOR_MAG), and the model is
-believed to MODEL_ERROR in each band. The errors of the offsets include both.
+of the model become large offsets. Therefore an offset has a normal prior about zero (PRIOR_MAG), and the mean
+prediction of a band is believed to MODEL_ERROR of its flux and to PRIOR_ERROR of the spread that the other bands leave:
+where they leave much open, the prior of the galaxy model decides. The errors of the offsets include all of that.
 
 The template error of a band is the scatter of its residuals beyond the errors of the catalogue and of the prediction.
 """
@@ -34,8 +35,9 @@ N_DRAWS = 128
 """Draws of each galaxy for each band that is left out."""
 PRIOR_MAG = 0.1
 """Standard deviation of the prior of an offset."""
-MODEL_ERROR = 0.01
-"""Fraction of the flux: so good the galaxy model may be in a band, in the mean of many galaxies."""
+MODEL_ERROR, PRIOR_ERROR = 0.01, 0.2
+"""So good the galaxy model may be in a band, in the mean of many galaxies: a fraction of the flux, and one of the
+spread of the band's predictions, whose mean in that spread is the prior's."""
 MIN_ESS = 20.0
 """Weights of a galaxy are tempered, as larger errors would, until so many of its draws are effective."""
 MAX_STEPS, MAX_CHANGE = 12, 0.25
@@ -158,12 +160,14 @@ def corrected(data: Observation, x: np.ndarray, floors: np.ndarray, new_floors: 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Residuals, and what they are made of: draws (n_band, n, k) of each band from the others, their weights, and how
-    ln of each prediction changes with ln flux of each band, (n, n_band, n_band)."""
+    """Residuals, and what they are made of: draws (n_band, n, k) of each band from the others, their weights, their
+    spread over their mean (n, n_band), and how ln of each prediction changes with ln flux of each band, (n, n_band,
+    n_band)."""
 
     residuals: Residuals
     draws: np.ndarray
     weight: np.ndarray
+    spread: np.ndarray
     response: np.ndarray
 
 
@@ -184,10 +188,10 @@ def _predict(posterior: Posterior, data: Observation, seed: int) -> _Seen:
             w, power = tempered(some.log_weight)
             draws[b, part], weight[b, part] = model[:, :, b], w
             response[part, b] = power[:, None] * _response(model, w, b, hidden[part])
-    residuals = _residuals(draws, weight, data)
+    residuals, spread = _residuals(draws, weight, data)
     at = posterior.survey.band_names.index(posterior.survey.selection.band)
     residuals.t[_near_limit(residuals, data.flux[:, at], at), at] = np.nan
-    return _Seen(residuals, draws, weight, response)
+    return _Seen(residuals, draws, weight, spread, response)
 
 
 def _near_limit(residuals: Residuals, flux, at: int) -> np.ndarray:
@@ -232,19 +236,22 @@ def tempered(log_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return weight / weight.sum(axis=1, keepdims=True), power
 
 
-def _residuals(draws, weight, data: Observation) -> Residuals:
+def _residuals(draws, weight, data: Observation) -> tuple[Residuals, np.ndarray]:
+    """Residuals, and the spread of the draws of each band over their mean, (n, n_band)."""
     n_band = data.flux.shape[1]
-    t, sensitivity, mag = np.full((3, *data.flux.shape), np.nan)
+    t, sensitivity, mag, spread = np.full((4, *data.flux.shape), np.nan)
     for b in range(n_band):
         rows = np.flatnonzero(np.isfinite(draws[b, :, 0]))
         model, w = draws[b, rows].astype(float), weight[b, rows].astype(float)
         flux, err = data.flux[rows, b], data.flux_err[rows, b]
         mean = np.sum(w * model, axis=1)
-        width = np.sqrt(err**2 + np.sum(w * (model - mean[:, None]) ** 2, axis=1))
+        variance = np.sum(w * (model - mean[:, None]) ** 2, axis=1)
+        width = np.sqrt(err**2 + variance)
+        spread[rows, b] = np.sqrt(variance) / np.maximum(mean, 1e-30)
         t[rows, b] = _normal(model, w, flux, err, mean, width)
         sensitivity[rows, b] = np.maximum(mean, 1e-30) / width
         mag[rows, b] = nmgy_to_ab_mag(np.maximum(mean, 1e-30))
-    return Residuals(t, sensitivity, mag)
+    return Residuals(t, sensitivity, mag), spread
 
 
 def _normal(model, weight, flux, err, mean, width) -> np.ndarray:
@@ -302,14 +309,16 @@ def _solve(seen: _Seen, x, reference: int) -> tuple[np.ndarray, np.ndarray]:
     """Change of the ln offsets x (n_band,), and their errors; 0 and NaN of bands that have none."""
     n_band = len(x)
     mean, variance, matrix = np.zeros(n_band), np.full(n_band, np.inf), np.eye(n_band)
+    of_model = np.full(n_band, MODEL_ERROR)
     for b in range(n_band):
         rows = np.flatnonzero(np.isfinite(seen.residuals.t[:, b]))
         if len(rows) < MIN_GALAXIES:
             continue
         mean[b], influence, weight = location(seen.residuals.t[rows, b], seen.residuals.sensitivity[rows, b])
         variance[b] = np.sum(influence**2)
+        of_model[b] = np.hypot(MODEL_ERROR, PRIOR_ERROR * np.average(seen.spread[rows, b], weights=weight + 1e-9))
         matrix[b] -= weight @ seen.response[rows, b] / max(weight.sum(), 1e-30)
-    precision = 1.0 / (variance + MODEL_ERROR**2)
+    precision = 1.0 / (variance + of_model**2)
     free = np.flatnonzero((np.arange(n_band) != reference) & (precision > 0.0))
     some = matrix[:, free]
     prior = (POGSON / PRIOR_MAG) ** 2 * np.eye(len(free))
