@@ -47,6 +47,7 @@ _HOME = {
     "draft_survey": "popcat.io.drafting",
     "check_survey": "popcat.inference.survey_check",
     "fit_noise": "popcat.io.inspection",
+    "fit_zero_points": "popcat.pages.zero_points",
     "simulate": "popcat.posterior.library",
     "train": "popcat.posterior.training",
     "calibrate": "popcat.checks.calibration",

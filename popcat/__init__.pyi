@@ -27,6 +27,7 @@ from popcat.io.reading import read_catalog as read_catalog
 from popcat.pages.crosscheck import crosscheck as crosscheck
 from popcat.pages.population import report_population as report_population
 from popcat.pages.report import report as report
+from popcat.pages.zero_points import fit_zero_points as fit_zero_points
 from popcat.population.fit import fit_population as fit_population
 from popcat.population.fitted import Population as Population
 from popcat.population.fitted import load_population as load_population

@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 from popcat import __version__
-from popcat.cli import catalogs, models
+from popcat.cli import catalogs, models, surveys
 from popcat.cli.options import CATALOGUE, examples, say
 from popcat.errors import CatalogWarning, PopcatError
 from popcat.files import is_full_disk
@@ -48,7 +48,7 @@ app = typer.Typer(
         "popcat --install-completion",
     ),
 )
-for topic in (catalogs, models):
+for topic in (catalogs, surveys, models):
     app.add_typer(topic.app)
 app.add_typer(models.populations, name="population", rich_help_panel=CATALOGUE)
 

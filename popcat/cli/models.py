@@ -1,4 +1,4 @@
-"""Commands of what is fitted: survey, noise, ssp, simulate, train, calibrate of a trained posterior; population."""
+"""Commands of what is fitted: noise, ssp, simulate, train, calibrate of a trained posterior; population."""
 
 import warnings
 from pathlib import Path
@@ -9,7 +9,6 @@ import typer
 import popcat
 from popcat.cli.options import (
     MODEL,
-    NONE_HAS_A_POSTERIOR,
     CheckOption,
     ClientOption,
     DeviceOption,
@@ -21,7 +20,6 @@ from popcat.cli.options import (
     PosteriorOption,
     PriorOption,
     SeedOption,
-    SourceArgument,
     SourcesArgument,
     SurveyOption,
     WorkersOption,
@@ -34,49 +32,13 @@ from popcat.cli.options import (
 )
 
 app = typer.Typer()
-survey = typer.Typer(no_args_is_help=True, help="Survey files: what a catalogue's columns mean.")
 noise = typer.Typer(no_args_is_help=True, help="Noise of a survey, from the errors of its catalogue.")
 ssp = typer.Typer(no_args_is_help=True, help="Grids of simple stellar populations.")
 populations = typer.Typer(
     no_args_is_help=True, help="p(theta, z) of a whole survey, from photometry or from posteriors."
 )
-for group, name in ((survey, "survey"), (noise, "noise"), (ssp, "ssp")):
+for group, name in ((noise, "noise"), (ssp, "ssp")):
     app.add_typer(group, name=name, rich_help_panel=MODEL)
-
-
-@survey.command("draft", epilog=examples("popcat survey draft galaxies.fits -o survey.toml --name my_survey"))
-def draft_survey(
-    source: SourceArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="TOML file to write.")] = Path("survey.toml"),
-    name: Annotated[str, typer.Option(help="Name of the survey.")] = "my_survey",
-) -> None:
-    """Write a first survey file for a catalogue, from its column names, header and values; guesses are marked CHECK."""
-    popcat.draft_survey(source, output=output, name=name)
-    say(f"{output}: read the lines marked CHECK, then `popcat survey check {source} --survey {output}`")
-
-
-@survey.command("check", epilog=examples("popcat survey check galaxies.fits --survey survey.toml"))
-def check_survey(
-    source: SourcesArgument,
-    survey: SurveyOption = "sdss",
-    posterior: Annotated[
-        str | None, typer.Option(help="Posterior to compare with. Default: an embedded one of the survey's bands.")
-    ] = None,
-    json: JsonOption = False,
-) -> None:
-    """Read a catalogue as a survey file says: what each band holds, and whether it fits a posterior's training.
-
-    Exit status: 0 done; 1 an unexpected error; 2 something to mend, in one line; 3 done, but no galaxy can have a
-    posterior.
-    """
-    found = popcat.check_survey(one_or_all(source), survey, posterior=posterior)
-    show(found, as_json=json)
-    for remark in found.remarks:
-        say(f"Warning: {remark}")
-    if found.training_check is not None and not found.training_check.fits:
-        say(found.training_check.line)
-    if found.inferable == 0:
-        raise typer.Exit(NONE_HAS_A_POSTERIOR)
 
 
 @noise.command("fit", epilog=examples("popcat noise fit galaxies.fits --survey gama -o noise.json"))

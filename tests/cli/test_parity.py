@@ -47,9 +47,10 @@ NAMED_OUTPUT = "output"
 
 
 def public_name(path):
-    """`popcat GROUP VERB` is popcat.VERB_GROUP; what compares speaks of the plural."""
+    """`popcat GROUP VERB` is popcat.VERB_GROUP; what compares speaks of the plural, and zero points are fitted."""
     name = "_".join(reversed(path))
-    return {"compare_population": "compare_populations"}.get(name, name)
+    renamed = {"compare_population": "compare_populations", "zeropoints_survey": "fit_zero_points"}
+    return renamed.get(name, name)
 
 
 def options(command):
