@@ -67,7 +67,7 @@ def export(
 
     `to` is "hats", "delta", "iceberg", "parquet", "fits" or "qp". HATS and Parquet are files of HEALPix pixels of at
     most `rows_per_pixel` rows, sorted by the index `_healpix_29`; with `sky` so are the files of Delta and Iceberg,
-    whose readers then skip most of them in a sky query. Galaxies without a position cannot lie in a pixel and are counted.
+    whose readers then skip most of them in a sky query. Galaxies without a position lie in no pixel and are counted.
     FITS is one table with draws as vector columns, as TOPCAT reads it. qp is the photometric redshifts alone: densities
     of redshift at `grid` redshifts over the survey's range, with point estimates, in an HDF5 file that qp and RAIL read
     (popcat.catalog.photoz). For these two `output` is the file, or the folder of it; it is written once.
