@@ -124,7 +124,7 @@ def peer(code: str, python: str, templates: Path, train: Sample | None, test: Sa
         np.savez(files[0], **given)
         one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
         subprocess.run([python, str(_SCRIPT), code, *files, str(templates.absolute())], check=True,
-                       env=os.environ | one, stdout=subprocess.DEVNULL)  # fmt: skip
+                       env=os.environ | one)  # fmt: skip
         found = dict(np.load(files[1]))
     return {"draws": draws_of(found["grid"], found["pdf"]), "chi2_median": float(np.median(found["chi2"])),
             "s_per_galaxy": float(found["fit_s"]) / len(test.ids), "setup_s": float(found["setup_s"]),

@@ -9,6 +9,7 @@ chi2 (n,), zero_points (b,) in magnitudes, setup_s, fit_s. TEMPLATES: EAZY's fol
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -33,7 +34,7 @@ LEPHARE = {
     "MABS_FILT": "1", "MABS_ZBIN": "0,9", "MABS_CONTEXT": "-1", "RF_COLORS": "1,2,1,2", "ADAPT_LIM": "1.5,30.0",
     "PDZ_TYPE": "BAY_ZG", "PDZ_OUT": "NONE", "CAT_FMT": "MMEE", "VERBOSE": "NO", "Z_INTERP": "YES",
 }  # fmt: skip
-"""The COSMOS set-up of Ilbert et al. (2009), as LePHARE's documentation has it."""
+"""The COSMOS set-up of Ilbert et al. (2009); the intergalactic medium is that of Meiksin (2006)."""
 
 
 def main(code: str, given: str, result: str, templates: str) -> None:
@@ -55,11 +56,13 @@ def eazy(data: dict, templates: Path) -> dict:
     Path("templates").symlink_to(templates / "templates")
     write_eazy_bands(data["bands"])
     flux, flux_err, redshift = data["train"]
+    Path("translate").touch()  # nothing: the columns have EAZY's own names
+    how = {"translate_file": "translate", "load_prior": False, "n_proc": 0}
     settings = EAZY | {"SYS_ERR": float(data["floor"]), "Z_MAX": float(data["z_max"])}
     offsets = np.ones(flux.shape[1])
     if len(redshift):
-        trained = PhotoZ(params=settings | {"CATALOG_FILE": eazy_table(flux, flux_err, redshift)}, load_prior=False,
-                         n_proc=0)  # fmt: skip
+        trained = PhotoZ(params=settings | {"CATALOG_FILE": eazy_table(flux, flux_err, redshift)}, **how)
+        how["tempfilt"] = trained.tempfilt
         for _ in range(5):
             trained.zp = offsets
             trained.fit_at_zbest(zbest=redshift.astype(np.float32), n_proc=0)
@@ -69,8 +72,7 @@ def eazy(data: dict, templates: Path) -> dict:
             change = np.array([np.median(ratio[good[:, i], i]) if good[:, i].sum() > 50 else 1.0
                                for i in range(len(offsets))])  # fmt: skip
             offsets = offsets * change / np.exp(np.mean(np.log(change)))
-    fitted = PhotoZ(params=settings | {"CATALOG_FILE": eazy_table(data["flux"], data["flux_err"])}, load_prior=False,
-                    n_proc=0)  # fmt: skip
+    fitted = PhotoZ(params=settings | {"CATALOG_FILE": eazy_table(data["flux"], data["flux_err"])}, **how)
     fitted.zp = offsets
     setup = time.perf_counter() - start
     fitted.fit_catalog(n_proc=0, get_best_fit=False)
@@ -105,10 +107,19 @@ def eazy_table(flux, flux_err, redshift=None):
 
 def lephare(data: dict, templates: Path) -> dict:
     """LePHARE (Arnouts & Ilbert): the COSMOS templates, one at a time. Zero points by its own adaptation."""
-    os.environ |= {"LEPHAREDIR": str(templates), "LEPHAREWORK": os.getcwd(), "OMP_NUM_THREADS": "1"}
     for name in ("filt", "lib_bin", "lib_mag", "zphota", "bands"):
         Path(name).mkdir(exist_ok=True)
+    shutil.copytree(templates, "data", copy_function=os.symlink)
+    for folder in ("data/opa", "data/ext"):
+        Path(folder).chmod(0o755)
+    Path("data/opa/OPACITY.dat").unlink()
+    Path("data/opa/OPACITY.dat").symlink_to(templates / "opa" / "OPACITY_meiksin.dat")
+    if not (curve := Path("data/ext/MW_seaton.dat")).exists():
+        np.savetxt(curve, milky_way())
+    os.environ |= {"LEPHAREDIR": f"{os.getcwd()}/data", "LEPHAREWORK": os.getcwd(), "OMP_NUM_THREADS": "1"}
     import lephare as lp
+
+    lp.GalMag.read_B12 = lambda galaxies: None  # LePHARE 1.0 reads dust emission, whatever ADD_DUSTEM says
 
     start = time.perf_counter()
     names = []
@@ -135,6 +146,15 @@ def lephare(data: dict, templates: Path) -> dict:
     pdf = np.array([source.pdfmap[bayesian].vPDF for source in sources])
     chi2 = np.array([source.chimin[0] for source in sources])
     return {"grid": grid, "pdf": pdf, "chi2": chi2, "zero_points": offsets, "setup_s": setup, "fit_s": fit}
+
+
+def milky_way() -> np.ndarray:
+    """The Milky Way's extinction in magnitudes per E(B-V), of Cardelli et al. (1989): LePHARE reddens lines by it."""
+    from astropy.units import angstrom
+    from dust_extinction.parameter_averages import CCM89
+
+    wave = np.arange(1010.0, 33000.0, 10.0)
+    return np.column_stack([wave, 3.1 * CCM89(Rv=3.1)(wave * angstrom)])
 
 
 def lephare_table(flux, flux_err, redshift=None):
