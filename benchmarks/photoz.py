@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from photoz_samples import FILES, SAMPLES, Sample
+from photoz_samples import SAMPLES, Sample, source
 
 from popcat.catalog.photoz import GRID_NODES, PhotoRedshifts, redshift_grid
 
@@ -39,7 +39,7 @@ def main() -> None:
     sample = SAMPLES[args.sample](args.data)
     order = np.random.default_rng(SEED).permutation(len(sample.ids))
     train, test = sample.take(order[::2]), sample.take(order[1::2][: args.n])
-    codes = {"random forest": forest(train, test)}
+    codes = {"forest": forest(train, test)}
     for name in PEERS:
         if (templates := getattr(args, name)) is not None:
             codes[name] = peer(name, args.peer_python, templates, train if args.zero_points else None, test)
@@ -72,7 +72,7 @@ def options():
     result.add_argument("--lephare", type=Path, help="LEPHAREDIR: LePHARE's folder of templates")
     result.add_argument("--no-zero-points", dest="zero_points", action="store_false", help="fluxes as they are")
     result.add_argument("--posterior", help="a trained posterior of popcat whose survey file reads the sample's file")
-    result.add_argument("--source", help="the file that the survey file reads; default: the sample's")
+    result.add_argument("--survey", help="survey file that reads the sample's file; default: that of the posterior")
     result.add_argument("--certify", action="store_true", help="popcat with --certify")
     return result
 
@@ -124,7 +124,7 @@ def peer(code: str, python: str, templates: Path, train: Sample | None, test: Sa
         np.savez(files[0], **given)
         one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
         subprocess.run([python, str(_SCRIPT), code, *files, str(templates.absolute())], check=True,
-                       env=os.environ | one)  # fmt: skip
+                       env=os.environ | one, stdout=subprocess.DEVNULL)  # fmt: skip
         found = dict(np.load(files[1]))
     return {"draws": draws_of(found["grid"], found["pdf"]), "chi2_median": float(np.median(found["chi2"])),
             "s_per_galaxy": float(found["fit_s"]) / len(test.ids), "setup_s": float(found["setup_s"]),
@@ -147,11 +147,10 @@ def popcat_draws(args, test: Sample) -> dict:
     import popcat
 
     start = time.perf_counter()
-    source = args.source or args.data / FILES[args.sample]
-    posterior = popcat.load_posterior(args.posterior)
-    frame = popcat.read_catalog(source, posterior.survey).compute()
-    chosen = frame[frame["object_id"].isin(test.ids)].reset_index(drop=True)
-    how = {"draws": DRAWS, "hide_redshift": True, "certify": args.certify, "client": "synchronous"}
+    survey = popcat.load_survey(args.survey) if args.survey else popcat.load_posterior(args.posterior).survey
+    frame = source(args.data, args.sample)
+    chosen = frame[frame[survey.columns.object_id].isin(test.ids)].reset_index(drop=True)
+    how = {"survey": survey, "draws": DRAWS, "hide_redshift": True, "certify": args.certify, "client": "synchronous"}
     popcat.infer(chosen.head(100), args.posterior, **how)
     setup = time.perf_counter() - start
     found = popcat.infer(chosen, args.posterior, **how).set_index("object_id").reindex(test.ids)

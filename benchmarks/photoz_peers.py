@@ -5,7 +5,7 @@
 INPUT: flux and flux_err (n, b) in uJy, NaN where not observed; train_flux, train_flux_err and train_redshift of
 galaxies of known redshift, from which zero points are derived with the code's own models; wave_<i> and response_<i>
 (Angstrom) of each band; floor, the error relative to the flux that is added; z_max. OUTPUT: grid (m,), pdf (n, m),
-chi2 (n,), zero_points (b,) in magnitudes, setup_s, fit_s. TEMPLATES: EAZY's folder of `templates`, or LEPHAREDIR.
+chi2 (n,), zero_points (b,) added to magnitudes, setup_s, fit_s. TEMPLATES: EAZY's folder of `templates`, or LEPHAREDIR.
 """
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-MOST_TRAINING = 1000
+MOST_TRAINING = 500
 MISSING = -99.0
 EAZY = {
     "TEMPLATES_FILE": "templates/fsps_full/tweak_fsps_QSF_12_v3.param",
@@ -145,7 +145,7 @@ def lephare(data: dict, templates: Path) -> dict:
     grid = np.array(sources[0].pdfmap[bayesian].xaxis)
     pdf = np.array([source.pdfmap[bayesian].vPDF for source in sources])
     chi2 = np.array([source.chimin[0] for source in sources])
-    return {"grid": grid, "pdf": pdf, "chi2": chi2, "zero_points": offsets, "setup_s": setup, "fit_s": fit}
+    return {"grid": grid, "pdf": pdf, "chi2": chi2, "zero_points": -offsets, "setup_s": setup, "fit_s": fit}
 
 
 def milky_way() -> np.ndarray:

@@ -76,7 +76,7 @@ class Sample:
 
 def zcosmos(folder: Path) -> Sample:
     """Secure redshifts (classes 3.x, 4.x, 9.5 and 2.5) of galaxies; broad-line nuclei (class 10 and more) left out."""
-    frame = pd.read_parquet(folder / FILES["zcosmos"])
+    frame = source(folder, "zcosmos")
     secure = frame["cc"].between(3, 5, inclusive="left") | frame["cc"].isin([9.5, 2.5])
     frame = frame[secure & (frame["z_spec"] > 0.01)].reset_index(drop=True)
     flux, flux_err = (UJY_PER_NMGY * frame[[f"{kind}_{band.lower()}" for band in ZCOSMOS]].to_numpy(float)
@@ -88,7 +88,7 @@ def zcosmos(folder: Path) -> Sample:
 
 def dc2(folder: Path) -> Sample:
     """All galaxies; one that is not detected in a band has a flux of 0, with the error of the limiting magnitude."""
-    frame = pd.read_parquet(folder / FILES["dc2"])
+    frame = source(folder, "dc2")
     mag, err = (frame[[f"mag_{kind}{band}_lsst" for band in "ugrizy"]].to_numpy(float) for kind in ("", "err_"))
     is_limit = mag == NOT_DETECTED
     flux = np.where(is_limit, 0.0, ab_mag_to_nmgy(mag))
@@ -100,15 +100,21 @@ def dc2(folder: Path) -> Sample:
 
 def cosmos2020(folder: Path) -> Sample:
     """All galaxies; a negative error marks what is no measurement."""
-    from astropy.table import Table
-
-    table = Table.read(folder / FILES["cosmos2020"])
+    table = source(folder, "cosmos2020")
     flux, flux_err = (np.column_stack([np.array(table[f"{kind}_{name}"], float) for name, _ in COSMOS2020.values()])
                       / ERG_PER_UJY for kind in ("f", "ferr"))  # fmt: skip
     missing = ~(flux_err > 0)
     flux[missing] = flux_err[missing] = np.nan
     return Sample(np.array(table["id"]).astype(np.int64), np.array(table["zspec"], float), flux, flux_err,
                   {band: curve for band, (_, curve) in COSMOS2020.items()}, 0.03, 6.0, "i", ("g", "i"))  # fmt: skip
+
+
+def source(folder: Path, name: str) -> pd.DataFrame:
+    """The file of a sample as it is."""
+    from astropy.table import Table
+
+    path = folder / FILES[name]
+    return pd.read_parquet(path) if path.suffix == ".parquet" else Table.read(path).to_pandas()
 
 
 SAMPLES = {"zcosmos": zcosmos, "dc2": dc2, "cosmos2020": cosmos2020}
