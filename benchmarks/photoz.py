@@ -36,6 +36,8 @@ _SCRIPT = Path(__file__).with_name("photoz_peers.py")
 
 def main() -> None:
     args = options().parse_args()
+    if args.peer_python is None and (args.eazy or args.lephare):
+        raise SystemExit("--eazy and --lephare need --peer-python: a Python that has the packages")
     sample = SAMPLES[args.sample](args.data)
     order = np.random.default_rng(SEED).permutation(len(sample.ids))
     train, test = sample.take(order[::2]), sample.take(order[1::2][: args.n])
