@@ -39,6 +39,10 @@ test: $(VENV)/.popcat-test $(VENV)/.popcat-kernels ## every test but the slow on
 test-lake: $(VENV)/.popcat-lake $(VENV)/.popcat-kernels ## the tests that need lsdb, deltalake, pyiceberg, DuckDB and Polars
 	$(BIN)/python -m pytest tests/catalog/test_lake.py tests/test_examples.py
 
+.PHONY: test-rail
+test-rail: $(VENV)/.popcat-rail $(VENV)/.popcat-kernels ## the tests that need qp and RAIL (pz-rail-base)
+	$(BIN)/python -m pytest tests/catalog/test_qp_ensemble.py tests/test_rail.py
+
 .PHONY: docs
 docs: $(VENV)/.popcat-base ## the reference of functions, commands and columns, in build/docs/
 	$(BIN)/python docs/build.py -o build/docs
@@ -69,6 +73,9 @@ $(VENV)/.popcat-test: $(PINS) | $(BIN)/pip
 
 $(VENV)/.popcat-lake: $(PINS) | $(BIN)/pip
 	$(call install,[test$(comma)lake],base test lake)
+
+$(VENV)/.popcat-rail: $(PINS) | $(BIN)/pip
+	$(call install,[test$(comma)rail],base test rail)
 
 $(VENV)/.popcat-full: $(PINS) | $(BIN)/pip
 	$(call install,[test$(comma)bench],base test full)

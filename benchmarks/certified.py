@@ -26,7 +26,7 @@ import pandas as pd
 from popcat.checks.calibration import calibration_of
 from popcat.checks.certify import Effort, certify
 from popcat.checks.flags import fit_own_galaxies
-from popcat.checks.ranks import ks_critical, ks_distance, ranks
+from popcat.checks.ranks import ks_critical
 from popcat.checks.weights import importance
 from popcat.columns import PARAMETERS, PROPERTIES
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, OWN_TAIL, ROUTES, SUPPORT_TAIL, UNCERTIFIED, observation
@@ -36,6 +36,7 @@ from popcat.io.photometry import to_photometry
 from popcat.pages.crosscheck import crosscheck
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulated import draw_mocks
+from popcat.ranks import ks_distance, ranks
 from popcat.run.client import SYNCHRONOUS
 
 from environment import conclude, parser, print_table

@@ -31,6 +31,7 @@ import pandas as pd
 from mock_survey import COMMON, FAINT_MAG, OTHER, Truth, main_sequence, make_mock
 from scipy.stats import wasserstein_distance
 
+from popcat.catalog.photoz import point_scores
 from popcat.catalog.queries import open_catalog
 from popcat.forward.noise import BandNoise, Noise, default_noise
 from popcat.galaxy_model import GalaxyModel
@@ -308,14 +309,13 @@ def photoz(posteriors: Path, z_spec: pd.Series, name: str) -> dict:
     """NMAD, bias and outliers of the medians, and the effective draws, of the galaxies in z_spec."""
     columns = ["object_id", "redshift_p50", "ess"]
     frame = open_catalog(posteriors).to_pandas(columns)
-    frame = frame[frame["object_id"].isin(z_spec.index)]
+    frame = frame[frame["object_id"].isin(z_spec.index) & frame["redshift_p50"].notna()]
     z = z_spec.loc[frame["object_id"]].to_numpy()
-    difference = (frame["redshift_p50"].to_numpy() - z) / (1.0 + z)
-    bias = np.nanmedian(difference)
+    found = point_scores(frame["redshift_p50"].to_numpy(float), z, beyond=0.05)
     return {
-        f"photoz_nmad_{name}": float(1.4826 * np.nanmedian(np.abs(difference - bias))),
-        f"photoz_bias_{name}": float(bias),
-        f"photoz_outliers_{name}": float(np.mean(np.abs(difference) > 0.05)),
+        f"photoz_nmad_{name}": found["nmad"],
+        f"photoz_bias_{name}": found["bias"],
+        f"photoz_outliers_{name}": found["outlier_fraction"],
         f"photoz_median_ess_{name}": float(frame["ess"].median()),
     }
 

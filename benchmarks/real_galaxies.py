@@ -31,10 +31,12 @@ import numpy as np
 import pandas as pd
 
 from popcat import open_catalog
+from popcat.catalog.photoz import point_scores
 
 from environment import conclude, parser, print_table
 
 BANDS = ("u", "g", "r", "i", "z")
+OUTLIER = 0.05
 AB_OFFSET_MAG = np.array([-0.036, 0.012, 0.010, 0.028, 0.040])
 ERROR_FLOOR = np.array([0.05, 0.02, 0.02, 0.02, 0.03])
 POSTERIOR_COLUMNS = (
@@ -99,19 +101,12 @@ def photoz(redshifts: pd.DataFrame, catalog: pd.DataFrame, *, n_peer: int) -> di
     pit = (draws < z_spec[:, None]).mean(axis=1)
     some = catalog.sample(min(n_peer, len(catalog)), random_state=1)
     return {
-        **photoz_quality(both["redshift_p50"].to_numpy(float), z_spec),
+        **point_scores(both["redshift_p50"].to_numpy(float), z_spec, beyond=OUTLIER),
         "pit_histogram": np.histogram(pit, bins=10, range=(0.0, 1.0), density=True)[0].round(3).tolist(),
         "n_peer": len(some),
         **{f"peer_{name}": value for name, value in
-           photoz_quality(template_redshifts(some), some["redshift"].to_numpy(float)).items()},
+           point_scores(template_redshifts(some), some["redshift"].to_numpy(float), beyond=OUTLIER).items()},
     }  # fmt: skip
-
-
-def photoz_quality(z_phot, z_spec) -> dict:
-    """nmad, bias (median) and the fraction beyond 0.05 of (z_phot - z_spec) / (1 + z_spec)."""
-    difference = (z_phot - z_spec) / (1.0 + z_spec)
-    bias, nmad = centre_and_scatter(difference)
-    return {"nmad": nmad, "bias": bias, "outlier_fraction": float(np.mean(np.abs(difference) > 0.05))}
 
 
 def template_redshifts(catalog: pd.DataFrame) -> np.ndarray:

@@ -7,8 +7,6 @@ The spectroscopic redshifts of a catalogue are hidden, inferred from the photome
 
 import sys
 
-import numpy as np
-
 import popcat
 
 
@@ -16,11 +14,12 @@ def main(path: str, output: str) -> None:
     """Infer a catalogue without its redshifts, and print how near the posteriors come to them."""
     catalog = popcat.infer(path, "sdss", output=output, draws=100, hide_redshift=True, client="synchronous")
     truth = popcat.read_catalog(path, "sdss").compute().set_index("object_id")["redshift"]
-    found = catalog.quantity("redshift").set_index("object_id")
-    residual = (found["p50"] - truth[found.index]) / (1 + truth[found.index])
-    rank = np.array([np.mean(np.asarray(draws) < truth[number]) for number, draws in found["draws"].items()])
-    print(f"{len(found)} galaxies: sigma_NMAD {1.4826 * np.median(np.abs(residual - residual.median())):.3f}")
-    print(f"{np.mean((rank > 0.16) & (rank < 0.84)):.0%} of true redshifts lie in the central 68% of their posterior")
+    found = catalog.photoz()
+    print(found.to_pandas().describe())
+    scores = found.scores(truth).iloc[0]
+    print(f"{scores['n']:.0f} galaxies: sigma_NMAD {scores['nmad']:.3f}, bias {scores['bias']:.3f}")
+    print(f"{scores['outlier_015']:.1%} are off by more than 0.15 (1 + z); PIT's KS distance {scores['pit_ks']:.3f}")
+    print(found.scores(truth, by="22.5 - 2.5 * log10(flux_r)", bins=3))
 
 
 if __name__ == "__main__":

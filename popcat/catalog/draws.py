@@ -100,6 +100,36 @@ def decode_table(table: Table, quantities: Sequence[str] | None = None) -> tuple
     return first[0], {name: values for name, (_, values) in found.items()}
 
 
+def long_columns(table: Table, keys: Sequence[str], quantities: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns with a row for each draw of each galaxy: the keys of the galaxy, the draw's number, the quantities.
+
+    >>> table = pa.table({"id": [7, 8, 9], "x_draws": [[1.0, 2.0], None, [3.0]]})
+    >>> {name: column.tolist() for name, column in long_columns(table, ["id"], ["x"]).items()}
+    {'id': [7, 7, 9], 'draw': [0, 1, 0], 'x': [1.0, 2.0, 3.0]}
+    """
+    found = {name: decode_ragged(table[f"{name}{SUFFIX}"]) for name in quantities}
+    rows, lengths, _ = next(iter(found.values()), (np.empty(0, np.int64), np.empty(0, np.int64), None))
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    columns = {key: np.repeat(table[key].to_numpy()[rows], lengths) for key in keys}
+    columns["draw"] = (np.arange(len(first)) - first).astype(np.int32)
+    return columns | {name: flat for name, (*_, flat) in found.items()}
+
+
+def plain_rows(table: Table) -> list[dict]:
+    """Each row as plain values by column, lists as arrays (k,), None for null.
+
+    >>> plain_rows(pa.table({"id": [7, 8], "x_draws": [[1.0, 2.0], None]}))
+    [{'id': 7, 'x_draws': array([1., 2.])}, {'id': 8, 'x_draws': None}]
+    """
+    rows = table.select([name for name in table.schema.names if not is_list(table.schema, name)]).to_pylist()
+    for name in (name for name in table.schema.names if is_list(table.schema, name)):
+        where, lengths, flat = decode_ragged(table.column(name))
+        of_row = dict(zip(where.tolist(), np.split(flat, np.cumsum(lengths)[:-1]), strict=False))
+        for number, row in enumerate(rows):
+            row[name] = of_row.get(number)
+    return rows
+
+
 def quantities_of(columns: Iterable[str]) -> list[str]:
     """Names of the quantities that have draws.
 
@@ -220,7 +250,7 @@ def edges_of(name: str, bins, span, values: Callable[[], pd.Series], path: str) 
 
     Raises PopcatError for bins that are none, and where no value is finite.
     """
-    if (edges := _given_edges(name, bins)) is not None:
+    if (edges := given_edges(name, bins)) is not None:
         return edges
     if span is None:
         span = _span_of(values().to_numpy(dtype=np.float64))
@@ -229,7 +259,7 @@ def edges_of(name: str, bins, span, values: Callable[[], pd.Series], path: str) 
     return np.linspace(span[0], span[1], bins + 1)
 
 
-def _given_edges(name: str, bins) -> np.ndarray | None:
+def given_edges(name: str, bins) -> np.ndarray | None:
     """Edges where `bins` are some, None where it is a number of bins; PopcatError for neither."""
     if isinstance(bins, int | np.integer):
         return None

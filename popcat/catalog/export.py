@@ -1,4 +1,4 @@
-"""Posterior catalogues published in data lakes: HATS, Delta, Iceberg, or plain Parquet ordered on the sky.
+"""Posterior catalogues published: in data lakes (HATS, Delta, Iceberg, plain Parquet ordered on the sky), or in a file.
 
 The first export makes the published catalogue; a later one of another catalogue, or of one that has grown, to the same
 folder adds the parts that are new, in one transaction. `_popcat_export.json` in the folder says which parts are in it.
@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 from popcat.catalog.fits_table import write_fits
 from popcat.catalog.lease import LEASE, alone
 from popcat.catalog.parquet import read_parquet, require_written
+from popcat.catalog.photoz import GRID_NODES
+from popcat.catalog.qp_ensemble import write_qp
 from popcat.catalog.queries import open_catalog
 from popcat.catalog.sky import has_position, write_hats_metadata, write_pixels
 from popcat.display import Displayed
@@ -32,37 +34,43 @@ OPENERS = {
     "iceberg": 'popcat.catalog.export.iceberg_table("{path}")', "parquet": 'pandas.read_parquet("{path}/dataset")',
 }  # fmt: skip
 TABLE = "popcat.posteriors"
-FITS = "fits"
+ONE_FILE = {"fits": (".fits", ".fit"), "qp": (".hdf5", ".h5")}
+"""Formats of one file, with the ends of its name."""
 
 
 @dataclass(frozen=True, repr=False)
 class Exported(Displayed):
-    """What an export did: galaxies added now, rows in all, galaxies without a position, files, how to open it."""
+    """What an export did: galaxies added now, rows in all, files, how to open it, and how many galaxies are left out:
+    those without a position, or without a posterior."""
 
     added: int
     rows: int
     without_position: int
     files: int
     open: str
+    without_posterior: int = 0
 
     def _facts(self) -> dict[str, object]:
         found: dict[str, object] = {"galaxies": f"{self.added:,} added, {self.rows:,} in all, in {self.files:,} files"}
         if self.without_position:
             found["left out"] = f"{self.without_position:,} galaxies without a position"
+        if self.without_posterior:
+            found["without"] = f"{self.without_posterior:,} galaxies have no posterior, and no row"
         return found | {"open with": self.open}
 
 
 def export(
     posteriors: str | Path, output: str | Path = "lake", *, to: str = "hats", sky: bool = False,
-    rows_per_pixel: int = 50_000, name: str = "popcat",
+    rows_per_pixel: int = 50_000, name: str = "popcat", grid: int = GRID_NODES,
 ) -> Exported:  # fmt: skip
     """Publish a finished posterior catalogue in a folder, or add what is new of it.
 
-    `to` is "hats", "delta", "iceberg", "parquet" or "fits". HATS and Parquet are files of HEALPix pixels of at most
-    `rows_per_pixel` rows, sorted by the index `_healpix_29`; with `sky` so are the files of Delta and Iceberg, whose
-    readers then skip most of them in a sky query. Galaxies without a position cannot lie in a pixel and are counted.
-    FITS is one table with draws as vector columns, as TOPCAT reads it: `output` is its file, or the folder of it; it
-    is written once.
+    `to` is "hats", "delta", "iceberg", "parquet", "fits" or "qp". HATS and Parquet are files of HEALPix pixels of at
+    most `rows_per_pixel` rows, sorted by the index `_healpix_29`; with `sky` so are the files of Delta and Iceberg,
+    whose readers then skip most of them in a sky query. Galaxies without a position lie in no pixel and are counted.
+    FITS is one table with draws as vector columns, as TOPCAT reads it. qp is the photometric redshifts alone: densities
+    of redshift at `grid` redshifts over the survey's range, with point estimates, in an HDF5 file that qp and RAIL read
+    (popcat.catalog.photoz). For these two `output` is the file, or the folder of it; it is written once.
 
     Raises PopcatError if the catalogue is not finished, the folder holds something else, galaxies of this catalogue
     are published there already from another one, or a library is missing.
@@ -72,10 +80,10 @@ def export(
     ...
     popcat.errors.PopcatError: cannot export to "dleta"; did you mean "delta"...
     """
-    if to == FITS:
-        return _one_table(Path(posteriors), Path(output).absolute(), name)
+    if to in ONE_FILE:
+        return _one_file(Path(posteriors), Path(output).absolute(), to, name, grid)
     if to not in OPENERS:
-        raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, [*OPENERS, FITS])}')
+        raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, [*OPENERS, *ONE_FILE])}')
     source, output = Path(posteriors).absolute(), Path(output).absolute()
     parts = open_catalog(source).require_manifest().parts
     with alone(output / LEASE, output):
@@ -101,10 +109,15 @@ def export(
                     OPENERS[to].format(path=output))  # fmt: skip
 
 
-def _one_table(posteriors: Path, output: Path, name: str) -> Exported:
-    file = output if output.suffix.lower() in (".fits", ".fit") else output / f"{name}.fits"
-    require_written(posteriors, open_catalog(posteriors).require_manifest().parts)
-    rows = write_fits(open_catalog(posteriors), file)
+def _one_file(posteriors: Path, output: Path, to: str, name: str, grid: int) -> Exported:
+    ends = ONE_FILE[to]
+    file = output if output.suffix.lower() in ends else output / f"{name}{ends[0]}"
+    catalog = open_catalog(posteriors)
+    require_written(posteriors, catalog.require_manifest().parts)
+    if to == "qp":
+        rows = write_qp(catalog, file, grid)
+        return Exported(rows, rows, 0, 1, f'qp.read("{file}")', len(catalog) - rows)
+    rows = write_fits(catalog, file)
     return Exported(rows, rows, 0, 1, f'topcat {file}, or astropy.table.Table.read("{file}")')
 
 

@@ -58,12 +58,13 @@ def _wide_format(catalog: Catalog, field: pa.Field) -> str:
     if not (pa.types.is_string(field.type) or is_list(catalog.dataset.schema, field.name)):
         raise PopcatError(f'{catalog.path}: column "{field.name}" is {field.type}, for which FITS has no type')
     is_text = pa.types.is_string(field.type)
-    width = _most_letters if is_text else longest
+    width = most_letters if is_text else longest
     most = max((width(batch.column(0)) for batch in catalog.batches([field.name])), default=0)
     return f"{max(most, 1)}{'A' if is_text else 'E'}"
 
 
-def _most_letters(column: pa.Array) -> int:
+def most_letters(column: pa.Array) -> int:
+    """The most letters of a text in a column."""
     return int(pc.max(pc.utf8_length(column)).as_py() or 0)
 
 

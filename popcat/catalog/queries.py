@@ -24,16 +24,18 @@ import pyarrow.dataset as ds
 from popcat.catalog.draws import (
     SUFFIX,
     Stack,
-    decode_ragged,
     edges_of,
     histogram,
     is_list,
+    long_columns,
     paired,
+    plain_rows,
     quantities_of,
     refuse_weights,
 )
 from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
 from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
+from popcat.catalog.photoz import GRID_NODES, PhotoRedshifts, photo_redshifts
 from popcat.catalog.prior_draws import learned_frame
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.catalog.star_formation import StarFormationDraws, star_formation_draws
@@ -197,12 +199,7 @@ class Catalog(Displayed):
         names = self._quantities(quantities)
         keys = ["object_id", OBJECT_NAME] if self.has_names else ["object_id"]
         table = self._rows_of(ids, [*keys, *(f"{name}{SUFFIX}" for name in names)])
-        found = {name: decode_ragged(table[f"{name}{SUFFIX}"]) for name in names}
-        rows, lengths, _ = next(iter(found.values()), (np.empty(0, np.int64), np.empty(0, np.int64), None))
-        first = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        frame = {key: np.repeat(table[key].to_numpy()[rows], lengths) for key in keys}
-        frame = {**frame, "draw": (np.arange(len(first)) - first).astype(np.int32)}  # fmt: skip
-        return pd.DataFrame(frame | {name: flat for name, (*_, flat) in found.items()})
+        return pd.DataFrame(long_columns(table, keys, names))
 
     def learned(self, ids: Ids, quantities: Sequence[str] | None = None) -> pd.DataFrame:
         """What the photometry of some galaxies says beyond the prior, a row for each quantity of each galaxy.
@@ -221,19 +218,22 @@ class Catalog(Displayed):
         """
         return star_formation_draws(self.path, self.require_manifest(), partial(self.draws, ids), lookback_gyr)
 
+    def photoz(self, where: Where = None, *, grid: "int | Sequence[float]" = GRID_NODES) -> PhotoRedshifts:
+        """Photometric redshifts of chosen galaxies: means, modes, odds, densities, and scores against known redshifts.
+
+        `grid` are equidistant redshifts for modes and densities, or how many of them span the survey's range.
+
+        Raises PopcatError for a grid that is none, and as `to_pandas` does.
+        """
+        return photo_redshifts(partial(self.to_table, where=where), self.has_names, self.manifest, grid)
+
     def galaxies(self, ids: Ids, columns: Sequence[str] | None = None) -> list[dict]:
         """Rows of some galaxies, in the order of `ids`: plain values by column, draws as arrays (k,), None for null.
 
         Raises PopcatError if an identifier is not in the catalogue, or a column is not there.
         """
         table = self._rows_of(ids, ["object_id", *self._known(columns if columns is not None else self.columns)])
-        rows = table.select([name for name in table.column_names if not is_list(table.schema, name)]).to_pylist()
-        for name in (name for name in table.column_names if is_list(table.schema, name)):
-            where, lengths, flat = decode_ragged(table[name])
-            of_row = dict(zip(where.tolist(), np.split(flat, np.cumsum(lengths)[:-1]), strict=False))
-            for number, row in enumerate(rows):
-                row[name] = of_row.get(number)
-        return rows
+        return plain_rows(table)
 
     def cone(self, ra: float, dec: float, radius_deg: float, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Galaxies within an angle of a position (degrees), with their `separation_deg`, nearest first.

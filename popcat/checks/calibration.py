@@ -14,13 +14,14 @@ import pandas as pd
 
 from popcat import rng
 from popcat.checks.calibration_result import RECORD, Calibration, read_calibration
-from popcat.checks.ranks import binned_coverage, chi2_tail_of, ks_distance, ranks, summarise, tarp_ranks_of
+from popcat.checks.ranks import binned_coverage, chi2_tail_of, summarise, tarp_ranks_of
 from popcat.checks.verdict import RUNS, CalibrationRun, columns_of_run, mocks_needed, verdict
 from popcat.errors import PopcatError
 from popcat.galaxies import Observation, chi2_limit, observation
 from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder, posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.posterior.simulated import draw_mocks
+from popcat.ranks import ks_distance, ranks
 from popcat.run.client import Where
 from popcat.run.runner import How, Outcome, run, values_of
 from popcat.units import nmgy_to_ab_mag

@@ -306,22 +306,24 @@ def schema(
 @app.command(rich_help_panel=READ, epilog=examples(
     "popcat export posteriors --to hats -o lake",
     "popcat export posteriors --to fits -o posteriors.fits",
+    "popcat export posteriors --to qp -o photoz.hdf5",
 ))
 def export(
     posteriors: PosteriorsArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the published catalogue; with --to fits a file.")
+        Path, typer.Option("-o", "--output", help="Folder of the published catalogue; a file for fits and qp.")
     ] = Path("lake"),
     to: Annotated[
-        str, typer.Option(help="Format: hats, delta, iceberg, parquet, or fits (one table, for TOPCAT).")
+        str, typer.Option(help="hats, delta, iceberg, parquet, fits (for TOPCAT), qp (photometric redshifts).")
     ] = "hats",
     sky: Annotated[
         bool, typer.Option("--sky", help="Sort by position (HATS always is), so that sky queries skip files.")
     ] = False,
     rows_per_pixel: Annotated[int, typer.Option(min=1, help="Most galaxies in one file of the sky.")] = 50_000,
     name: Annotated[str, typer.Option(help="Name of the published catalogue.")] = "popcat",
+    grid: Annotated[int, typer.Option(min=3, help="Redshifts at which --to qp writes the densities.")] = 301,
     json: JsonOption = False,
 ) -> None:
     """Publish a posterior catalogue in a data lake; again with more galaxies, to the same folder, adds them."""
-    done = popcat.export(posteriors, output, to=to, sky=sky, rows_per_pixel=rows_per_pixel, name=name)
+    done = popcat.export(posteriors, output, to=to, sky=sky, rows_per_pixel=rows_per_pixel, name=name, grid=grid)
     show(done, as_json=json)

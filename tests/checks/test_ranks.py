@@ -8,11 +8,10 @@ from popcat.checks.ranks import (
     binned_coverage,
     coverage,
     ks_critical,
-    ks_distance,
-    ranks,
     summarise,
     tarp_ranks,
 )
+from popcat.ranks import ks_distance, ranks
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from popcat.catalog.queries import open_catalog
 from popcat.catalog.verification import verify
 from popcat.checks import calibration
 from popcat.checks.calibration import calibrate, calibration_of, plan_for, require_calibrated
-from popcat.checks.ranks import ks_distance
 from popcat.checks.verdict import RUNS, columns_of_run, mocks_needed
 from popcat.files import write_parquet_atomic
 from popcat.inference.infer import infer
 from popcat.pages.report import report
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulated import draw_mocks
+from popcat.ranks import ks_distance
 
 NEEDED = 3800
 """Mocks that the limits of survey sdss need: 90 tests of the KS distance, the normal law of each in a hundred."""
