@@ -15,8 +15,9 @@ MAX_OFFSET = 0.3
 """Magnitudes."""
 MAX_RUN, RUN_ERRORS, N_BINS = 0.2, 5.0, 5
 """Largest difference of the mean residual, in magnitudes and in its errors, between bins of equal numbers."""
-_MIN_APART, _MIN_GROUP, _MIN_CLEAR = 0.3, 0.05, 4.0
-"""Two groups: magnitudes between them, share of the smaller one, and Ashman's D, above 2 where groups are separate."""
+_MIN_APART, _MIN_ERRORS, _MIN_GROUP, _MIN_CLEAR = 0.3, 4.0, 0.05, 4.0
+"""Two groups: magnitudes and median errors between them, share of the smaller one, and Ashman's D, above 2 where groups
+are separate."""
 
 
 def beyond_help(fit: Fit, redshift: np.ndarray) -> list[str | None]:
@@ -29,7 +30,7 @@ def _why(fit: Fit, b: int, redshift: np.ndarray) -> str | None:
     if len(rows) < MIN_GALAXIES:
         return None
     apart = two_groups(fit.after.excess_mag[rows, b])
-    if apart is not None:
+    if apart is not None and apart > _MIN_ERRORS * POGSON / float(np.median(fit.after.sensitivity[rows, b])):
         return f"two groups of galaxies, {apart:.1f} mag apart: two units, or two fields"
     if abs(fit.offset_mag[b]) > MAX_OFFSET:
         return f"off by more than {MAX_OFFSET:g} mag: unit, system of magnitudes, or column"

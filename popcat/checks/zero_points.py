@@ -14,7 +14,7 @@ stays as it is. In the band by whose magnitude the galaxies were selected, those
 predict near the faint end: there are only the bright ones of them.
 
 The galaxy model allows galaxies of many colours. Along those colours an offset is hardly constrained, and small faults
-of the model become large offsets. Therefore an offset has a normal prior about zero (PRIOR_MAG), and the mean
+of the model become large offsets. Therefore an offset has a prior about zero (PRIOR_MAG), and the mean
 prediction of a band is believed to MODEL_ERROR of its flux and to PRIOR_ERROR of the spread that the other bands leave:
 where they leave much open, the prior of the galaxy model decides. The errors of the offsets include all of that.
 
@@ -34,7 +34,7 @@ from popcat.units import POGSON, nmgy_to_ab_mag
 N_DRAWS = 128
 """Draws of each galaxy for each band that is left out."""
 PRIOR_MAG = 0.1
-"""Standard deviation of the prior of an offset."""
+"""Scale of the prior of an offset, which has heavy tails: rather one band is far off than all a little."""
 MODEL_ERROR, PRIOR_ERROR = 0.01, 0.2
 """So good the galaxy model may be in a band, in the mean of many galaxies: a fraction of the flux, and one of the
 spread of the band's predictions, whose mean in that spread is the prior's."""
@@ -321,7 +321,8 @@ def _solve(seen: _Seen, x, reference: int) -> tuple[np.ndarray, np.ndarray]:
     precision = 1.0 / (variance + of_model**2)
     free = np.flatnonzero((np.arange(n_band) != reference) & (precision > 0.0))
     some = matrix[:, free]
-    prior = (POGSON / PRIOR_MAG) ** 2 * np.eye(len(free))
+    # of a Student-t with two degrees of freedom, as a normal one at these offsets
+    prior = np.diag((POGSON / PRIOR_MAG) ** 2 / (1.0 + 0.5 * (POGSON * x[free] / PRIOR_MAG) ** 2))
     normal = some.T @ (precision[:, None] * some) + prior
     change, error = np.zeros(n_band), np.full(n_band, np.nan)
     change[free] = np.linalg.solve(normal, some.T @ (precision * mean) - prior @ x[free])
