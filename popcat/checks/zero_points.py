@@ -321,8 +321,8 @@ def _solve(seen: _Seen, x, reference: int) -> tuple[np.ndarray, np.ndarray]:
     precision = 1.0 / (variance + of_model**2)
     free = np.flatnonzero((np.arange(n_band) != reference) & (precision > 0.0))
     some = matrix[:, free]
-    # of a Student-t with two degrees of freedom, as a normal one at these offsets
-    prior = np.diag((POGSON / PRIOR_MAG) ** 2 / (1.0 + 0.5 * (POGSON * x[free] / PRIOR_MAG) ** 2))
+    # of a Student-t with eight degrees of freedom, as a normal one at these offsets
+    prior = np.diag((POGSON / PRIOR_MAG) ** 2 / (1.0 + (POGSON * x[free] / PRIOR_MAG) ** 2 / 8.0))
     normal = some.T @ (precision[:, None] * some) + prior
     change, error = np.zeros(n_band), np.full(n_band, np.nan)
     change[free] = np.linalg.solve(normal, some.T @ (precision * mean) - prior @ x[free])
