@@ -256,8 +256,9 @@ def require_calibrated(posterior: str | Path, prior: str | None = None, *, allow
     columns = {} if found is None else found.column_words()
     if found is not None and found.passed:
         worst = max(one.ks or 0.0 for one in found.columns.values() if one.refuses)
-        line = (f"posterior {posterior} passed its calibration: {len(found.runs)} runs of {found.n:,} mocks, KS of "
-                f"every parameter at most {worst:.3f}")  # fmt: skip
+        under = f" under the {found.prior} prior" if len(load_posterior(posterior).priors) > 1 else ""
+        line = (f"posterior {posterior} passed its calibration{under}: {len(found.runs)} runs of {found.n:,} mocks, KS "
+                f"of every parameter at most {worst:.3f}")  # fmt: skip
         return Standing("; ".join([line, *found.remarks]), columns)
     if found is None:
         problem = f"posterior {posterior} has no calibration"

@@ -262,7 +262,7 @@ def train(
     holds something else, torch has no such device, or a member fails.
 
     >>> from popcat import simulate
-    >>> library = simulate("sdss", 4000, output="library_to_train_on", client="synchronous")
+    >>> library = simulate("sdss", 5000, output="library_to_train_on", client="synchronous")
     >>> small = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16)
     >>> len(train("library_to_train_on", "my_posterior", settings=small).flows)
     1

@@ -14,7 +14,7 @@ from popcat.inference.learned import N_PRIOR, prior_of
 from popcat.run.client import SYNCHRONOUS
 from popcat.units import nmgy_to_ab_mag
 
-RUN = {"draws": 100, "client": SYNCHRONOUS}
+RUN = {"draws": 100, "prior": "flat", "client": SYNCHRONOUS}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_redshift_that_is_hidden_is_learned(galaxies, tmp_path):
 
 
 def test_the_priors_draws_pass_the_selection_and_are_kept(written):
-    posterior = popcat.load_posterior("sdss")
+    posterior = popcat.load_posterior("sdss").under("flat")
     prior, kept = prior_of(posterior), read_prior(written.path)
     assert set(kept.values) == set(quantity_fields(posterior.survey, posterior.galaxy_model))
     for name, values in prior.values.items():

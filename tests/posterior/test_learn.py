@@ -150,6 +150,7 @@ def test_training_from_shards_works_and_leaves_no_checkpoints(on_disk, tmp_path,
     monkeypatch.setattr(module, "MAX_IN_MEMORY", 100)
     monkeypatch.setattr(module.Library.source, "__kwdefaults__", {"max_in_memory": 100})
     monkeypatch.setattr(module, "SHARD_GALAXIES", 2000)
+    monkeypatch.setattr("popcat.posterior.training._MIN_GALAXIES", 500)
     (history,) = train(on_disk, tmp_path / "model", settings=TRAINING).provenance["history"]
     assert history["validation"][-1] > -17 and len(history["train"]) == 2
     assert (tmp_path / "model" / "loss.png").is_file()

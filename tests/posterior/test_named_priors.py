@@ -188,7 +188,7 @@ def test_accepted_draws_of_the_prior_have_the_same_evidence(posterior, mocks, is
 
 def test_a_catalogue_says_its_prior_and_is_reweighted_to_the_other(folder, galaxies, tmp_path):
     frame = pd.read_parquet(galaxies).iloc[:12]
-    options = {"allow_uncalibrated": True, "draws": 400, "certify": True, "client": "synchronous"}
+    options = {"allow_uncalibrated": True, "draws": 3000, "certify": True, "client": "synchronous"}
     with pytest.warns(UserWarning, match="calibration"):
         made = {one: infer(frame, folder, output=tmp_path / one, prior=one, **options) for one in PRIORS}
         usual = infer(frame, folder, output=tmp_path / "usual", **options)
@@ -199,9 +199,9 @@ def test_a_catalogue_says_its_prior_and_is_reweighted_to_the_other(folder, galax
     np.testing.assert_allclose(same["log_evidence"], before["log_evidence"], atol=1e-3)
     other = reweight(tmp_path / PHYSICAL, FLAT, output=tmp_path / "other").to_pandas(["log_evidence", "ess"])
     wanted = made[FLAT].to_pandas(["log_evidence"])
-    good = (other["ess"] > 30.0).to_numpy()
+    good = ((other["ess"] > 8.0) & wanted["log_evidence"].notna()).to_numpy()
     assert good.any()
-    np.testing.assert_allclose(other["log_evidence"][good], wanted["log_evidence"][good], atol=1.0)
+    np.testing.assert_allclose(other["log_evidence"][good], wanted["log_evidence"][good], atol=1.5)
 
 
 def test_a_calibration_is_of_one_prior(folder, posterior):

@@ -221,7 +221,7 @@ def test_galaxies_are_inferred_reweighted_and_measured_by_the_runner(reached, in
 def test_a_library_its_posterior_and_its_calibration_are_made_by_the_runner(reached, tiny_model, tmp_path):
     here, library = {"client": SYNCHRONOUS}, tmp_path / "library"
     assert reached(lambda: popcat.simulate("sdss", 50, output=tmp_path / "out", **here)) == "simulating"
-    popcat.simulate("sdss", 4000, output=library, **here)
+    popcat.simulate("sdss", 5000, output=library, **here)
     two = Training(n_blocks=1, hidden=16, n_layers=1, batch=256, max_epochs=1, redshift_hidden=16, members=2)
     assert reached(lambda: popcat.train(library, tmp_path / "posterior", settings=two, **here)) == "training"
     assert reached(lambda: popcat.calibrate(tiny_model, 20, draws=20, **here)) == "calibrating"
