@@ -34,6 +34,7 @@ class DemoResult(Displayed):
     def _facts(self) -> dict[str, object]:
         return {
             "posteriors": f"{self.n_out:,} for {self.n_in:,} galaxies, {self.draws} draws each, in {self.posteriors}",
+            "beside them": f"the same under the flat prior, in {self.posteriors}-{FLAT}",
             "time": f"{self.infer_s:.0f} s",
             "report": self.report,
         }

@@ -28,8 +28,8 @@ from popcat.errors import PopcatError
 from popcat.files import read_json, write_parquet_atomic
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
-from popcat.physical.prior import JointPrior, physical_prior
-from popcat.prior import PHYSICAL, make_prior
+from popcat.physical.prior import JointPrior, prior_named
+from popcat.prior import make_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 
@@ -230,8 +230,7 @@ def compare_with_sampler(
     if catalog.require_manifest().prior is not None:
         raise PopcatError(f"{posteriors} was reweighted: cross-check the catalogue it came from, which has the "
                           "model's own prior")
-    is_physical = catalog.posterior.prior == PHYSICAL
-    physical = physical_prior(galaxy_model, survey.redshift_range) if is_physical else None
+    physical = prior_named(catalog.posterior.prior, galaxy_model, survey.redshift_range)
     rows = _choose(catalog, n, seed, only)
     galaxies: list[CheckedGalaxy] = []
     corners: list[tuple[int, Mapping, Mapping]] = []

@@ -25,7 +25,7 @@ from scipy.special import ndtr, ndtri
 from popcat.distributions import Law, tabulated_quantile
 from popcat.errors import PopcatError
 from popcat.galaxies import MIN_REDSHIFT_ERR, observed
-from popcat.physical.prior import JointPrior
+from popcat.physical.prior import JointPrior, redshift_law_of
 from popcat.prior import Prior
 from popcat.units import LN_2PI
 
@@ -65,7 +65,7 @@ class Galaxy:
     @property
     def redshift_law(self) -> Law:
         """The prior of a free redshift."""
-        return self.prior.redshift_law(self.redshift_range) if self.physical is None else self.physical.redshift_law
+        return redshift_law_of(self.prior, self.redshift_range, self.physical)
 
     @property
     def is_free(self) -> bool:

@@ -44,7 +44,7 @@ from popcat.physical.density import FLOOR, N_FACTORS, Factors, Known, log_ratio_
 from popcat.physical.induced import Axis, Induced, Summaries, induce, redshift_axis, summarise
 from popcat.physical.laws import log_mass_function
 from popcat.physical.tables import make_factors
-from popcat.prior import MASS, Prior, make_prior
+from popcat.prior import MASS, PHYSICAL, Prior, make_prior
 
 N_DRAWS = 100_000
 """Draws a redshift of the model's own prior from which its densities are tabulated."""
@@ -195,6 +195,16 @@ def physical_prior(galaxy_model: GalaxyModel, redshift_range: tuple[float, float
     True
     """
     return _made(galaxy_model.model_dump_json(), redshift_range)
+
+
+def prior_named(name: str, galaxy_model: GalaxyModel, redshift_range: tuple[float, float]) -> JointPrior | None:
+    """The physical prior where that is the name, None for the galaxy model's own (popcat.prior.PRIORS)."""
+    return physical_prior(galaxy_model, redshift_range) if name == PHYSICAL else None
+
+
+def redshift_law_of(prior: Prior, redshift_range: tuple[float, float], physical: JointPrior | None) -> Law:
+    """The prior of a redshift that is not given."""
+    return prior.redshift_law(redshift_range) if physical is None else physical.redshift_law
 
 
 @lru_cache(maxsize=4)

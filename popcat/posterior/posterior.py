@@ -35,14 +35,14 @@ from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
-from popcat.physical.prior import JointPrior, physical_prior
+from popcat.physical.prior import JointPrior, prior_named, redshift_law_of
 from popcat.posterior.draws import Draws
 from popcat.posterior.features import Features
 from popcat.posterior.locations import DESCRIPTION, posterior_folder
 from popcat.posterior.on_cpu import OnCPU
 from popcat.posterior.on_device import OnDevice
 from popcat.posterior.support import Support, support_from_file, support_to_bytes
-from popcat.prior import FLAT, PHYSICAL, Prior, make_prior, require_prior
+from popcat.prior import FLAT, Prior, make_prior, require_prior
 from popcat.settings import validation_summary
 from popcat.survey import Survey
 from popcat.timing import stage
@@ -137,14 +137,12 @@ class Posterior(Displayed):
     @cached_property
     def physical(self) -> JointPrior | None:
         """The physical prior, where draws are under that."""
-        return physical_prior(self.galaxy_model, self.survey.redshift_range) if self.prior_name == PHYSICAL else None
+        return prior_named(self.prior_name, self.galaxy_model, self.survey.redshift_range)
 
     @property
     def redshift_law(self) -> Law:
         """The prior of a redshift that is not given."""
-        if self.physical is not None:
-            return self.physical.redshift_law
-        return self.prior.redshift_law(self.survey.redshift_range)
+        return redshift_law_of(self.prior, self.survey.redshift_range, self.physical)
 
     @cached_property
     def sampler(self) -> Sampler | Mixture:

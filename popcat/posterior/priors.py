@@ -32,8 +32,8 @@ import pydantic
 from popcat.distributions import AnyFamily, Fixed, Law, Tied
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import GalaxyModel
-from popcat.physical.prior import JointPrior, physical_prior
-from popcat.prior import PHYSICAL, REDSHIFT, Prior, law_in, make_prior
+from popcat.physical.prior import JointPrior, prior_named
+from popcat.prior import REDSHIFT, Prior, law_in, make_prior
 from popcat.settings import parse_toml
 from popcat.simplex import WEIGHTS, weights_prior
 
@@ -63,8 +63,7 @@ class NamedPrior:
 
 def named_prior(name: str, galaxy_model: GalaxyModel, redshift_range: tuple[float, float]) -> NamedPrior:
     """The prior of this name (popcat.prior.PRIORS)."""
-    physical = physical_prior(galaxy_model, redshift_range) if name == PHYSICAL else None
-    return NamedPrior(physical, make_prior(galaxy_model), redshift_range)
+    return NamedPrior(prior_named(name, galaxy_model, redshift_range), make_prior(galaxy_model), redshift_range)
 
 
 class _NewPriorFile(pydantic.RootModel[dict[str, AnyFamily]]):
