@@ -24,7 +24,7 @@ from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
 from popcat.physical.prior import physical_prior
-from popcat.posterior.simulated import simulate_partition
+from popcat.posterior.simulated import limits_of, simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior, require_prior
 from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
@@ -48,29 +48,34 @@ _SECONDS = {FLAT: 2e-5, BOTH: 1.2e-4, PHYSICAL: 2.2e-4}
 
 @dataclass(frozen=True)
 class LibraryArrays:
-    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band), and the number in
-    popcat.prior.PRIORS of the prior that each galaxy was drawn from, (n,); float32 but the redshift.
+    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band), the number in
+    popcat.prior.PRIORS of the prior that each galaxy was drawn from, (n,), and the faintest magnitude at which it is
+    used (popcat.posterior.simulated.limits_of), (n,); float32 but the redshift.
     """
 
     unconstrained: np.ndarray
     redshift: np.ndarray
     flux: np.ndarray
     prior: np.ndarray
+    limit: np.ndarray
 
     @classmethod
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray, galaxy_model: GalaxyModel,
-                   prior: np.ndarray | None = None) -> "LibraryArrays":  # fmt: skip
-        """theta is (n, d), flux noise-free in nMgy; without `prior` all are of the first."""
+                   prior: np.ndarray | None = None, limit: np.ndarray | None = None) -> "LibraryArrays":  # fmt: skip
+        """theta is (n, d), flux noise-free in nMgy; without `prior` all are of the first, without `limit` all are used.
+        """
         w = make_prior(galaxy_model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
         number = np.zeros(len(w)) if prior is None else prior
-        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32), number.astype(np.float32))
+        faint = np.full(len(w), np.inf) if limit is None else limit
+        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32), number.astype(np.float32),
+                   faint.astype(np.float32))  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.redshift)
 
     def __getitem__(self, rows) -> "LibraryArrays":
-        return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows], self.prior[rows])
+        return LibraryArrays(*(values[rows] for values in vars(self).values()))
 
 
 class LibraryManifest(Manifest):
@@ -143,12 +148,13 @@ class Library(Displayed):
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
         names = [self.path / part.file for part in self.manifest.parts[parts]]
         with readable(self.path):
-            table = parquet_dataset(list(map(str, names)), self.path).to_table(
-                columns=["redshift", *parameters, *fluxes, *([PRIOR] if len(self.priors) > 1 else [])])  # fmt: skip
+            columns = ["object_id", "redshift", *parameters, *fluxes, *([PRIOR] if len(self.priors) > 1 else [])]
+            table = parquet_dataset(list(map(str, names)), self.path).to_table(columns=columns)
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
         prior = np.array(table[PRIOR]) == PHYSICAL if len(self.priors) > 1 else None
-        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model, prior)
+        limit = limits_of(table["object_id"].to_numpy(), self.survey, self.manifest.prior)
+        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model, prior, limit)
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
         """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
@@ -216,7 +222,7 @@ def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[in
         flux, err = widen(library.flux, flux, err, np.random.default_rng((*seed, 5)))
     selection = survey.selection
     mag = nmgy_to_ab_mag(flux[:, survey.band_names.index(selection.band)])
-    rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= selection.faint_mag))
+    rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= np.minimum(selection.faint_mag, library.limit)))
     return flux[rows], err[rows], rows
 
 
@@ -249,7 +255,8 @@ def simulate(
     """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
 
     `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior), whose galaxies that are too faint for
-    the survey's selection are left out; or "both" in turn, so that a posterior trained on them can be had under either.
+    the survey's selection are left out, as are most faint ones (popcat.posterior.simulated); or "both" in turn, so that
+    a posterior trained on them can be had under either.
     Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey, else to the
     nominal one of its depths. With `output`, a folder, the library is written there, by a run with the options of
     `infer`, and a rerun finishes what is missing; without, it is a lazy Dask frame.

@@ -1,5 +1,7 @@
 """Simulated galaxies: parameters of a prior, model fluxes, noise. Libraries train posteriors, and mocks test them."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,14 +19,22 @@ from popcat.survey import Survey
 from popcat.units import ab_mag_to_nmgy, nmgy_to_ab_mag
 
 _MAX_MOCK_BATCHES = 100
-_BLOCK = 1000
+_BLOCK = 500
 """Galaxies that are drawn from the physical prior together."""
+_LIMITS_MAG = (0.0, 1.0, 2.0, 3.0, 4.0)
+"""Ten times as many galaxies are seen for every 1.7 mag that a survey sees fainter, and a training needs the bright
+ones, too: galaxies of the physical prior are used, in turn, to limits so far above the survey's. A cut in observed
+quantities leaves the posterior of what passes as it is."""
+_LEAST_RANGE_MAG = 1.0
+"""No limit is nearer to the bright end of the selection."""
 _CANDIDATES, _CANDIDATES_OF_MOCKS = 60, 200
 """Draws of the galaxy model's own prior for one of the physical prior. Of few, the same history is drawn several times:
 a training does not mind, but mocks that are counted are to be independent."""
-_MARGINS_MAG, _SCATTER = (1.0, 3.0), 4.0
-"""Galaxies are drawn as far below the selection as noise of so many standard deviations may bring into it; at least and
-at most this far."""
+_MARGINS_MAG, _SCATTER = (0.3, 3.0), 5.0
+"""Galaxies are drawn as far below a limit as noise may bring above it: at least and at most this far, and else by so
+many of its median errors, for galaxies have larger ones, and a training widens them."""
+_MAX_ATTEMPTS = 200
+"""Sets of galaxies of the physical prior that are drawn for one that is bright enough."""
 _DUST = ("tau_bc", "tau_ism")
 _STREAM_PHYSICAL = 13
 
@@ -44,34 +54,75 @@ def draw_physical(
 ) -> tuple[np.ndarray, np.ndarray]:
     """theta (n, d) and redshift (n,) of galaxies of the physical prior by number, a function of (seed, number) alone.
 
-    Nearly all of its galaxies are faint: those are left out that would be too faint without any dust to pass the
-    survey's selection. A cut in observed quantities leaves the posterior of what passes as it is.
+    Nearly all of its galaxies are faint: those are left out that are too faint to pass their limits of magnitude
+    (`limits_of`), whatever the noise. Masses are drawn above those that would be too faint without any dust.
+
+    Raises PopcatError if hardly any galaxy of the prior is bright enough.
     """
     joint = physical_prior(galaxy_model, survey.redshift_range)
     photometry = forward_for(survey, galaxy_model).photometry
     dust = [i for i, name in enumerate(joint.prior.names) if name in _DUST]
-    band, faint = survey.band_names.index(survey.selection.band), faintest_mag(survey, noise)
+    band = survey.band_names.index(survey.selection.band)
 
-    def least(theta, redshift):
+    def magnitude(theta, redshift):
+        return nmgy_to_ab_mag(photometry.flux(theta, redshift)[:, band])
+
+    def least(theta, redshift, faint):
         clear = theta.copy()
         clear[:, dust] = 0.0
-        flux = photometry.flux(clear, redshift)[:, band]
+        mag = magnitude(clear, redshift)
         if galaxy_model.dust_emission != "none":  # dust may be what the band sees
-            flux = np.maximum(flux, photometry.flux(theta, redshift)[:, band])
-        return theta[:, 0] + 0.4 * (nmgy_to_ab_mag(flux) - faint)
+            mag = np.minimum(mag, magnitude(theta, redshift))
+        return theta[:, 0] + 0.4 * (mag - faint)
 
-    block, place = np.divmod(number, _BLOCK)
+    def drawn_block(random, faint):
+        found, left = [], _BLOCK
+        for _ in range(_MAX_ATTEMPTS):
+            drawn = joint.sample(_BLOCK, random, candidates=candidates, least=partial(least, faint=faint))
+            bright = np.flatnonzero(magnitude(drawn.theta, drawn.redshift) <= faint)[:left]
+            found.append((drawn.theta[bright], drawn.redshift[bright]))
+            left -= len(bright)
+            if left == 0:
+                return (np.concatenate(parts) for parts in zip(*found, strict=True))
+        raise _hardly_any(survey, _BLOCK - left, _BLOCK * _MAX_ATTEMPTS)
+
+    turn, which = np.divmod(number, len(_LIMITS_MAG))
+    (block, place), limits = np.divmod(turn, _BLOCK), _limits(survey)
     theta, found = np.empty((len(number), len(joint.prior.names))), np.empty(len(number))
-    for one in np.unique(block):
-        random = np.random.default_rng((seed % 2**64, _STREAM_PHYSICAL, int(one) % 2**64))
-        drawn, rows = joint.sample(_BLOCK, random, candidates=candidates, least=least), block == one
-        theta[rows], found[rows] = drawn.theta[place[rows]], drawn.redshift[place[rows]]
+    for one, k in np.unique(np.column_stack([block, which]), axis=0):
+        random = np.random.default_rng((seed % 2**64, _STREAM_PHYSICAL, int(one) % 2**64, int(k)))
+        rows = (block == one) & (which == k)
+        theta[rows], found[rows] = (values[place[rows]]
+                                    for values in drawn_block(random, faintest_mag(survey, noise, limits[k])))
     return theta, found
 
 
-def faintest_mag(survey: Survey, noise: Noise) -> float:
-    """Magnitude, in the band of the selection, of the faintest galaxies that noise may bring into it."""
-    band, limit = noise.bands[survey.selection.band], survey.selection.faint_mag
+def _hardly_any(survey: Survey, found: int, tried: int) -> PopcatError:
+    cut = survey.selection
+    return PopcatError(f'only {found} of {tried} simulated galaxies pass the selection of survey "{survey.name}" '
+                       f"({cut.band} {cut.bright_mag} to {cut.faint_mag} mag): widen it")  # fmt: skip
+
+
+def _limits(survey: Survey) -> np.ndarray:
+    cut = survey.selection
+    return np.maximum(cut.faint_mag - np.array(_LIMITS_MAG), min(cut.bright_mag + _LEAST_RANGE_MAG, cut.faint_mag))
+
+
+def limits_of(object_id: np.ndarray, survey: Survey, prior: str) -> np.ndarray:
+    """Faintest observed magnitude, in the band of the survey's selection, at which each galaxy of a library is used.
+
+    >>> from popcat.survey import load_survey
+    >>> limits_of(np.arange(6), load_survey("sdss"), PHYSICAL).tolist()
+    [20.0, 19.0, 18.0, 17.0, 16.0, 20.0]
+    """
+    number = object_id // 2 if prior == BOTH else object_id
+    limit = _limits(survey)[number % len(_LIMITS_MAG)]
+    return np.where(priors_of(object_id, prior) == PRIORS.index(PHYSICAL), limit, survey.selection.faint_mag)
+
+
+def faintest_mag(survey: Survey, noise: Noise, limit: float) -> float:
+    """Magnitude, in the band of the selection, of the faintest galaxies that noise may bring above a limit in it."""
+    band = noise.bands[survey.selection.band]
     margin = np.linspace(*_MARGINS_MAG, 201)
     flux = ab_mag_to_nmgy(limit + margin)
     err = np.exp(np.interp(np.log(flux), band.ln_flux, band.ln_err))
@@ -107,8 +158,8 @@ def simulate_partition(
 
 
 def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
-    """The first n simulated galaxies of the posterior's prior that pass the survey's selection: a library frame, fresh
-    for every seed.
+    """The first n simulated galaxies of the posterior's prior that pass the survey's selection, those of the physical
+    prior their own limits (`limits_of`): a library frame, fresh for every seed.
 
     Their numbers begin at 2^40, beyond any training library, so that no seed repeats its galaxies.
 
@@ -119,11 +170,9 @@ def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
     for start in range(2**40, 2**40 + _MAX_MOCK_BATCHES * 4 * n, 2 * n):
         frame = simulate_partition(start, start + 2 * n, *made)
         mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
-        parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)])
+        faint = limits_of(frame["object_id"].to_numpy(), survey, posterior.prior_name)
+        parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= faint)])
         found += len(parts[-1])
         if found >= n:
             return pd.concat(parts, ignore_index=True).iloc[:n]
-    raise PopcatError(
-        f"only {found} of {_MAX_MOCK_BATCHES * 4 * n} simulated galaxies pass the selection of survey "
-        f'"{survey.name}" ({survey.selection.band} {survey.selection.bright_mag} to {survey.selection.faint_mag} mag)'
-    )
+    raise _hardly_any(survey, found, _MAX_MOCK_BATCHES * 4 * n)

@@ -1,6 +1,7 @@
 """One trained posterior under the galaxy model's own prior and the physical one: libraries, draws, certificates."""
 
 import warnings
+from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -73,18 +74,45 @@ def test_galaxies_of_the_physical_prior_are_not_far_below_the_selection():
 
 def test_noise_says_how_faint_the_galaxies_are_that_it_may_bring_into_the_selection():
     noise, faint = default_noise(SURVEY), SURVEY.selection.faint_mag
-    assert faintest_mag(SURVEY, noise) == faint + 1.0
-    louder = {name: band.model_copy(update={"ln_err": tuple(np.array(band.ln_err) + np.log(1.6))})
+    assert faintest_mag(SURVEY, noise, 16.0) == 16.3
+    louder = {name: band.model_copy(update={"ln_err": tuple(np.array(band.ln_err) + np.log(1.2))})
               for name, band in noise.bands.items()}  # fmt: skip
     noisy = noise.model_copy(update={"bands": louder})
-    found = faintest_mag(SURVEY, noisy)
+    found = faintest_mag(SURVEY, noisy, faint)
     assert faint + 1.0 < found < faint + 3.0
-    # four standard deviations above this flux is the limit
+    # five standard deviations above this flux is the limit
     flux, limit = (10.0 ** (0.4 * (22.5 - mag)) for mag in (found, faint))
-    assert flux + 4.0 * np.exp(louder["r"].ln_err[0]) == pytest.approx(limit, rel=0.02)
+    assert flux + 5.0 * np.exp(louder["r"].ln_err[0]) == pytest.approx(limit, rel=0.02)
     deaf = {name: band.model_copy(update={"ln_err": tuple(np.array(band.ln_err) + 5.0)})
             for name, band in noise.bands.items()}  # fmt: skip
-    assert faintest_mag(SURVEY, noise.model_copy(update={"bands": deaf})) == faint + 3.0
+    assert faintest_mag(SURVEY, noise.model_copy(update={"bands": deaf}), faint) == faint + 3.0
+
+
+def test_at_each_magnitude_the_physical_prior_is_as_far_as_real_galaxies():
+    """Whose redshifts had no part in it. Real bright galaxies were chosen by their magnitude alone."""
+    mock = simulate_partition(0, 10_000, SURVEY, MODEL, default_noise(SURVEY), 5, PHYSICAL)
+    real = pd.read_parquet(str(files("popcat") / "data" / "galaxies_sdss.parquet"))
+    of_mock, of_real = mock["flux_r"], real["modelflux_r"] * 10.0 ** (0.4 * real["extinction_r"])
+    for bright, faint in ((15.0, 16.0), (16.0, 17.0)):
+        low, high = (10.0 ** (0.4 * (22.5 - mag)) for mag in (faint, bright))
+        some, seen = (frame.loc[(flux > low) & (flux < high), "redshift"]
+                      for frame, flux in ((mock, of_mock), (real, of_real)))  # fmt: skip
+        assert len(some) > 1000
+        assert some.median() == pytest.approx(seen.median(), rel=0.2)
+        assert some.quantile(0.25) > 0.5 * seen.quantile(0.25)
+        assert some.quantile(0.75) < 1.5 * seen.quantile(0.75)
+
+
+def test_galaxies_of_the_physical_prior_are_used_to_limits_in_turn(folder):
+    limit = open_library(folder.parent / "library").load().limit
+    faint = SURVEY.selection.faint_mag
+    assert limit[:12].tolist() == [faint, faint, faint, faint - 1, faint, faint - 2, faint, faint - 3, faint, faint - 4,
+                                   faint, faint]  # fmt: skip
+    mocks = draw_mocks(load_posterior(folder), 200, 9)
+    mag = 22.5 - 2.5 * np.log10(mocks["flux_r"])
+    allowed = faint - mocks["object_id"] % 5
+    assert (mag <= allowed).all()
+    assert (mag < faint - 3.0).sum() > 20
 
 
 def test_a_posterior_is_under_the_physical_prior_unless_told_otherwise(folder, posterior, mocks):
