@@ -52,7 +52,7 @@ N_DRAWS = 100_000
 _SEED = 1
 _NORM_DEX = 0.25
 _N_REDSHIFT = 257
-_PILOTS, _LEAST_PART = 15, 1e-6
+_PILOTS, _LEAST_PART = 40, 1e-6
 """Histories a redshift that say how many galaxies are above a least mass; and this at least, of the most."""
 _UNIFORM_PART = 1e-3
 """Of the law of the redshift: the nearest volumes are small, and not the mean of the universe. Much more of it would
@@ -145,18 +145,18 @@ class JointPrior:
         return Known(np.log1p(redshift), *summaries, *(np.ascontiguousarray(one, dtype=float) for one in dust))
 
     def sample(
-        self, n: int, random: np.random.Generator, *, candidates: int = 20, least: "Least | None" = None
-    ) -> Draws:
+        self, n: int, random: np.random.Generator, *, candidates: int = 20, least: "Least | None" = None,
+        redshifts: Law | None = None,
+    ) -> Draws:  # fmt: skip
         """n draws: of `candidates` times as many of the model's own prior, with masses of the physical one, so many
         resampled by weight; their dust is then drawn from its own law.
 
         least : gives log10 of the least mass (n,) of candidates theta (n, d) at redshift (n,), whatever their dust:
-        the draws are those of the prior that have more.
+        the draws are those of the prior that have more. redshifts : the law that candidates' redshifts are drawn from,
+        such as `redshifts_above` of it, which makes more of them count; the draws' are those of the prior.
         """
-        size = n * candidates
-        law, proposal = self.redshift_law, self.redshift_law
-        if least is not None and self.factors.has[0]:
-            proposal = self._redshifts_above(least, random)
+        size, law = n * candidates, self.redshift_law
+        proposal = law if redshifts is None else redshifts
         theta = self.prior.from_unit(random.uniform(size=(size, self.prior.n_unconstrained)))
         redshift = proposal.from_unit(random.uniform(size=size))
         summaries = summarise(self.stars, self.cosmology, theta, redshift)
@@ -177,13 +177,15 @@ class JointPrior:
             theta[:, self._column[name]] = tie.factor * theta[:, self._column[tie.to]] + tie.offset
         return Draws(theta, redshift, float(total**2 / (weight**2).sum()))
 
-    def _redshifts_above(self, least: Least, random) -> Law:
+    def redshifts_above(self, least: Least) -> Law:
         """A law from which to draw redshifts of galaxies of more than the least mass: that of all galaxies, times the
         part of them that has more, as a few of the model's own prior say.
         """
         from scipy.ndimage import gaussian_filter1d
 
-        own = self.redshift_law
+        own, random = self.redshift_law, np.random.default_rng(_SEED)
+        if not self.factors.has[0]:
+            return own
         z = np.geomspace(1.0 + own.low, 1.0 + own.high, _N_REDSHIFT) - 1.0
         z[[0, -1]] = own.low, own.high
         rows = np.repeat(z, _PILOTS)

@@ -1,6 +1,6 @@
 """Simulated galaxies: parameters of a prior, model fluxes, noise. Libraries train posteriors, and mocks test them."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ ones, too: galaxies of the physical prior are used, in turn, to limits so far ab
 quantities leaves the posterior of what passes as it is."""
 _LEAST_RANGE_MAG = 1.0
 """No limit is nearer to the bright end of the selection."""
-_CANDIDATES, _CANDIDATES_OF_MOCKS = 60, 200
+_CANDIDATES, _CANDIDATES_OF_MOCKS = 20, 100
 """Draws of the galaxy model's own prior for one of the physical prior. Of few, the same history is drawn several times:
 a training does not mind, but mocks that are counted are to be independent."""
 _MARGINS_MAG, _SCATTER = (0.3, 3.0), 5.0
@@ -75,10 +75,15 @@ def draw_physical(
             mag = np.minimum(mag, magnitude(theta, redshift))
         return theta[:, 0] + 0.4 * (mag - faint)
 
+    @lru_cache
+    def above(faint):
+        of_limit = partial(least, faint=faint)
+        return {"least": of_limit, "redshifts": joint.redshifts_above(of_limit), "candidates": candidates}
+
     def drawn_block(random, faint):
         found, left = [], _BLOCK
         for _ in range(_MAX_ATTEMPTS):
-            drawn = joint.sample(_BLOCK, random, candidates=candidates, least=partial(least, faint=faint))
+            drawn = joint.sample(_BLOCK, random, **above(faint))
             bright = np.flatnonzero(magnitude(drawn.theta, drawn.redshift) <= faint)[:left]
             found.append((drawn.theta[bright], drawn.redshift[bright]))
             left -= len(bright)
