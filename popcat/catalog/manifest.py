@@ -34,7 +34,8 @@ RESULTS = 6
 """Rises with every change of popcat after which the same input gives other numbers: no run mixes the two.
 
 2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed. 5:
-the law of attenuation is tabulated at the tables' redshifts, the tables are compressed. 6: the physical prior."""
+the law of attenuation is tabulated at the tables' redshifts, the tables are compressed. 6: the physical prior; galaxies
+are simulated where they may pass the selection."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 READERS = 8

@@ -24,7 +24,7 @@ from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
 from popcat.physical.prior import physical_prior
-from popcat.posterior.simulated import limits_of, simulate_partition
+from popcat.posterior.simulated import COMMON_SCATTER, limits_of, simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior, require_prior
 from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
@@ -40,9 +40,7 @@ SHARD_GALAXIES = 1_000_000
 """A library of more galaxies than fit into memory is read in shards of about this many."""
 # The prior has no mass out there that a library can hold; float32 parameters on a bound would land there.
 _W_MAX = 6.0
-# Of the natural logarithm of all errors of a galaxy.
-_COMMON_SCATTER = 0.4
-_SECONDS = {FLAT: 2e-5, BOTH: 1.2e-4, PHYSICAL: 2.2e-4}
+_SECONDS = {FLAT: 2.5e-5, BOTH: 1.7e-4, PHYSICAL: 3.2e-4}
 """Of one core for one galaxy, about."""
 
 
@@ -231,7 +229,7 @@ def widen(flux_model: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, random
 
     The posterior is conditioned on the errors: a model that has seen worse ones serves shallower data too.
     """
-    scale = np.exp(_COMMON_SCATTER * random.standard_normal(len(flux)) * (random.uniform(size=len(flux)) < 0.5))
+    scale = np.exp(COMMON_SCATTER * random.standard_normal(len(flux)) * (random.uniform(size=len(flux)) < 0.5))
     return flux_model + scale[:, None] * (flux - flux_model), scale[:, None] * flux_err
 
 
@@ -254,15 +252,15 @@ def simulate(
 ) -> Library | Frame:  # fmt: skip
     """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
 
-    `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior), whose galaxies that are too faint for
-    the survey's selection are left out, as are most faint ones (popcat.posterior.simulated); or "both" in turn, so that
-    a posterior trained on them can be had under either.
+    `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior); or "both" in turn, so that a
+    posterior trained on them can be had under either. Galaxies are those that noise may bring into the survey's
+    selection; of the physical prior as many bright ones as faint ones.
     Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey, else to the
     nominal one of its depths. With `output`, a folder, the library is written there, by a run with the options of
     `infer`, and a rerun finishes what is missing; without, it is a lazy Dask frame.
 
     Raises PopcatError if the folder holds another run's output, for a galaxy model that cannot be simulated in this
-    survey, or for an option of a run without `output`.
+    survey, if hardly any of its galaxies is in the selection, or for an option of a run without `output`.
 
     >>> simulate("sdss", 1000).npartitions
     1

@@ -19,7 +19,7 @@ from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.draws import draw_mass
 from popcat.posterior.library import open_library
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.simulated import draw_mocks, draw_prior, faintest_mag, simulate_partition
+from popcat.posterior.simulated import draw_inside, draw_mocks, simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS
 from popcat.survey import load_survey
 
@@ -52,40 +52,13 @@ def test_a_library_of_both_priors_takes_them_in_turn_however_it_is_cut(folder):
     parts = [simulate_partition(a, b, SURVEY, MODEL, noise, 3, BOTH) for a, b in ((0, 7), (7, 60))]
     pd.testing.assert_frame_equal(whole, pd.concat(parts, ignore_index=True))
     assert whole["prior"].tolist() == [*PRIORS] * 30
-    theta, redshift = draw_prior(np.arange(60), SURVEY, MODEL, 3)
+    theta, redshift = draw_inside(np.arange(60), SURVEY, MODEL, noise, 3)
     own = (whole["prior"] == FLAT).to_numpy()
     np.testing.assert_array_equal(whole["redshift"].to_numpy() == redshift, own)
     np.testing.assert_allclose(whole.loc[own, "tau_ism"], theta[own, -2], rtol=1e-6)
     library = open_library(folder.parent / "library")
     assert library.priors == PRIORS
     assert library.load().prior.tolist() == [0.0, 1.0] * 6000
-
-
-def test_galaxies_of_the_physical_prior_are_not_far_below_the_selection():
-    noise = default_noise(SURVEY)
-    physical, flat = (simulate_partition(0, 2000, SURVEY, MODEL, noise, 3, one) for one in PRIORS[::-1])
-    faint = SURVEY.selection.faint_mag
-    passes = [(22.5 - 2.5 * np.log10(np.maximum(one["flux_r"], 1e-9)) < faint).mean() for one in (physical, flat)]
-    assert passes[0] > passes[1]
-    assert "prior" not in physical.columns
-    # less dust, and more galaxies that form no stars
-    assert physical["tau_ism"].median() < 0.6 < 1.2 < flat["tau_ism"].median()
-
-
-def test_noise_says_how_faint_the_galaxies_are_that_it_may_bring_into_the_selection():
-    noise, faint = default_noise(SURVEY), SURVEY.selection.faint_mag
-    assert faintest_mag(SURVEY, noise, 16.0) == 16.3
-    louder = {name: band.model_copy(update={"ln_err": tuple(np.array(band.ln_err) + np.log(1.2))})
-              for name, band in noise.bands.items()}  # fmt: skip
-    noisy = noise.model_copy(update={"bands": louder})
-    found = faintest_mag(SURVEY, noisy, faint)
-    assert faint + 1.0 < found < faint + 3.0
-    # five standard deviations above this flux is the limit
-    flux, limit = (10.0 ** (0.4 * (22.5 - mag)) for mag in (found, faint))
-    assert flux + 5.0 * np.exp(louder["r"].ln_err[0]) == pytest.approx(limit, rel=0.02)
-    deaf = {name: band.model_copy(update={"ln_err": tuple(np.array(band.ln_err) + 5.0)})
-            for name, band in noise.bands.items()}  # fmt: skip
-    assert faintest_mag(SURVEY, noise.model_copy(update={"bands": deaf}), faint) == faint + 3.0
 
 
 def test_at_each_magnitude_the_physical_prior_is_as_far_as_real_galaxies():
