@@ -6,6 +6,7 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import ndtr, ndtri
 
 from popcat import infer, open_catalog, reweight, simulate, train
 from popcat.checks.calibration import calibrate, calibration_of
@@ -132,8 +133,9 @@ def weighed(posterior, data, n, is_free):
     theta[:, 0] = 10.0
     z, log_weight = np.full(n, data.redshift[0]), np.zeros(n)
     if is_free:
-        z = np.clip(z + data.redshift_err[0] * random.normal(size=n), *SURVEY.redshift_range)
-        log_weight += physical.redshift_law.log_density(z)
+        low, high = ndtr((np.array(SURVEY.redshift_range) - z[0]) / data.redshift_err[0])
+        z = z + data.redshift_err[0] * ndtri(random.uniform(low, high, n))
+        log_weight += physical.redshift_law.log_density(z) + np.log(high - low)
     for name in ("tau_ism", "tau_bc"):
         column = theta[:, prior.names.index(name)]
         column[:] = np.where(random.uniform(size=n) < 0.2, column, 0.25 * random.exponential(size=n))
