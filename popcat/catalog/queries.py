@@ -33,10 +33,11 @@ from popcat.catalog.draws import (
     quantities_of,
     refuse_weights,
 )
-from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
+from popcat.catalog.manifest import CatalogManifest, Manifest, is_output, read_manifest, read_run
 from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
 from popcat.catalog.photoz import GRID_NODES, PhotoRedshifts, photo_redshifts
 from popcat.catalog.prior_draws import learned_frame
+from popcat.catalog.record import PosteriorRecord
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.catalog.star_formation import StarFormationDraws, star_formation_draws
 from popcat.columns import column_list, to_pandas

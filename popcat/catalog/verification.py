@@ -11,9 +11,9 @@ through several times, each time for the identifiers whose hash falls into one b
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from popcat.catalog.manifest import (
     META,
     READERS,
+    CatalogManifest,
     Manifest,
     Run,
     Sidecar,
@@ -71,6 +72,8 @@ class Verification(Displayed):
     rows: int
     bytes: int
     problems: tuple[Problem, ...]
+    trust: Mapping[str, str] = field(default_factory=dict)
+    """What the manifest of a posterior catalogue says of certificates and of the training set; whole is not right."""
 
     @property
     def ok(self) -> bool:
@@ -82,7 +85,7 @@ class Verification(Displayed):
 
     def _facts(self) -> dict[str, object]:
         size = f"{self.parts:,} sound parts, {self.rows:,} rows, {self.bytes / 1e6:,.0f} MB"
-        return {self.kind: size, **{one.where: one.what for one in self.problems[:_MAX_NAMED]}}
+        return {self.kind: size, **{one.where: one.what for one in self.problems[:_MAX_NAMED]}, **self.trust}
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,9 @@ def verify(
     problems += _strangers(folder)
     problems += _identifiers(folder, sound, ids_at_once)
     rows, size = sum(part.rows for part in sound), sum(part.bytes for part in sound)
-    return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems))
+    manifest = read_or_none(Path(path) / META / "manifest.json", CatalogManifest)
+    trust = manifest.trust if manifest is not None and run.kind == CatalogManifest.KIND else {}
+    return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems), trust)
 
 
 def rerun_command(run: Run, path: str | Path) -> str:

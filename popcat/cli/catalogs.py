@@ -105,7 +105,8 @@ def infer(
     seed: SeedOption = 0,
     certify: Annotated[
         bool,
-        typer.Option("--certify", help="Correct each posterior by importance sampling with the exact likelihood.",
+        typer.Option("--certify", help="Correct each posterior by importance sampling with the exact likelihood. It "
+                     "tests neither the data nor the model.",
                      rich_help_panel=CERTIFY),
     ] = False,
     budget_ms: Annotated[
@@ -153,13 +154,15 @@ def infer(
     for line in (*in_words(manifest.status, manifest.flags), *manifest.misfits):
         say(line)
     say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
+    if manifest.certified_line:
+        say(manifest.certified_line)
     against_training = manifest.training_check
     if against_training is not None:
         say(against_training.line)
     if manifest.learned is not None:
         say(manifest.learned.line)
     if json:
-        kept = {"calibration", "status", "flags", "warnings", "misfits", "learned"}
+        kept = {"calibration", "status", "flags", "warnings", "misfits", "learned", "n_certified"}
         print_json(written(manifest, output) | manifest.model_dump(include=kept)
                    | {"training_check": against_training})  # fmt: skip
     lost, total = without_posterior(manifest.status)

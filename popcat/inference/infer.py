@@ -13,14 +13,12 @@ import pyarrow as pa
 from popcat.catalog.manifest import (
     META,
     CatalogManifest,
-    CatalogRecord,
-    Certification,
-    PosteriorRecord,
     is_output,
     read_or_none,
 )
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
+from popcat.catalog.record import CatalogRecord, Certification, PosteriorRecord
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
@@ -93,7 +91,8 @@ def infer(
     survey : survey file that says what the columns mean, where it is not the posterior's own; of the same bands
     prior : "flat" or "physical": one that the posterior was trained under; by default "physical" where it was
     draws, seed : posterior draws per galaxy; draw k of a galaxy is a function of (seed, object_id, k)
-    certify : correct each posterior by importance sampling with the exact likelihood (popcat.checks.certify)
+    certify : correct each posterior by importance sampling with the exact likelihood (popcat.checks.certify). That
+        makes the draws right given the galaxy model, prior and data; it tests none of these
     budget_ms : compute limit of `certify` per galaxy, in nominal milliseconds of one core; 2000 by default
     target_ess : effective sample size that `certify` asks for; 200 by default
     hide_redshift : infer every redshift, also where the catalogue has one
@@ -137,7 +136,7 @@ def infer(
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
     words = standing.of_columns(corrected=effort is not None)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
-                      prior=posterior.prior_name, calibration=words)  # fmt: skip
+                      prior=posterior.prior_name, calibration=words, chi2_limits=standing.chi2_limits)  # fmt: skip
     output = None if output is None else Path(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
@@ -264,7 +263,9 @@ def _write(
                 "schema": schema_digest(schema), "hide_redshift": request.hide_redshift,
                 "forward": posterior.forward_hashes}  # fmt: skip
     other = None if request.survey == posterior.survey else request.survey.model_dump(mode="json")
-    chosen = {"effort": effort, "survey": other, "prior": None if request.prior == FLAT else request.prior}
+    limits = None if request.chi2_limits is None else request.chi2_limits.model_dump()
+    prior = None if request.prior == FLAT else request.prior
+    chosen = {"effort": effort, "survey": other, "chi2_limits": limits, "prior": prior}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     memory = memory_of(schema, request.draws)
     how.require_memory(memory, given.rows)
@@ -301,7 +302,7 @@ def _write(
             certify=None if effort is None else Certification(**effort),
             seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
             warnings=given.remarks, **counts_of_folder(folder), misfits=misfits_of_folder(folder, posterior.survey),
-            learned=learned,
+            learned=learned, chi2_limits=request.chi2_limits,
         )  # fmt: skip
         folder.finish(record)
     return open_catalog(output)

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from popcat.catalog.chi2_limits import Chi2Limits, limits_of
 from popcat.catalog.draws import encode, scatter
 from popcat.catalog.learned import Learned
 from popcat.catalog.parts import OutputFolder
 from popcat.checks.certify import Certified, Effort, certify
-from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge
+from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge, known_redshift
 from popcat.columns import PERCENTILES, posterior_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import (
@@ -47,7 +48,8 @@ class Request:
     of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies. device :
     where a worker without a GPU of its own samples, as torch names it. prior : the one of the posterior's that draws
     are made under. calibration : what the metadata of columns says of the posterior's calibration, by quantity.
-    learned : what the catalogue's photometry says beyond the prior, for the same place.
+    learned : what the catalogue's photometry says beyond the prior, for the same place. chi2_limits : of the flag
+    high_chi2; None is the chi2 law.
     """
 
     posterior: str
@@ -62,6 +64,7 @@ class Request:
     prior: str | None = None
     calibration: Mapping[str, str] = field(default_factory=dict)
     learned: Learned | None = None
+    chi2_limits: Chi2Limits | None = None
 
     @property
     def remarks(self) -> dict[str, dict[str, str]]:
@@ -96,7 +99,7 @@ def infer_part(part: OfCatalog, request: Request) -> pa.Table:
         frame = without_redshift(frame) if request.hide_redshift else frame
     with stage("derive"):
         return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own,
-                           request.remarks)  # fmt: skip
+                           request.remarks, request.chi2_limits)  # fmt: skip
 
 
 def infer_partition(part: OfCatalog, request: Request) -> pd.DataFrame:
@@ -116,19 +119,24 @@ def write_posterior_part(
 def infer_table(
     frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None,
     own: OwnGalaxies | None = None, remarks: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    chi2_limits: Chi2Limits | None = None,
 ) -> pa.Table:  # fmt: skip
     """Posteriors of a photometry frame, with units in the field metadata: columns of popcat.columns.posterior_schema.
 
     Rows without a posterior keep their photometry, a status that says why, and nulls. With an `effort` the exact
     likelihood corrects the draws; `own`, the catalogue's own galaxies, help to tell whether a band disagrees.
-    `remarks` are for the metadata of the columns.
+    `remarks` are for the metadata of the columns. `chi2_limits` are those of the flag high_chi2, by default the chi2
+    law's.
     """
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
     rows, n = np.flatnonzero(has_posterior(flags)), len(frame)
     data = observation(frame.iloc[rows], survey)
     quantities, chi2, certified = _draw(posterior, data, draws, seed, effort)
-    checked = check_galaxies(posterior, data, chi2, seed, own)
+    n_bands = observed(data.flux, data.flux_err).sum(axis=1)
+    tried = draws if certified is None else certified.n_proposals
+    limit = limits_of(chi2_limits, n_bands, ~np.isnan(known_redshift(data)), tried)
+    checked = check_galaxies(posterior, data, chi2 > limit, seed, own)
     flags[rows] |= checked.flags.astype(flags.dtype)
     at_edge = is_at_edge(quantities, data.is_free, posterior.prior, survey.redshift_range)
     flags[rows] |= (FLAGS["at_edge"] * at_edge).astype(flags.dtype)
@@ -137,7 +145,7 @@ def infer_table(
     columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift", "redshift_err")}
     columns |= {"status": status_of(flags), "flags": flags, "n_bands": np.zeros(n, dtype=np.int32)}
     columns["clean"] = is_clean(flags)
-    columns["n_bands"][rows] = observed(data.flux, data.flux_err).sum(axis=1)
+    columns["n_bands"][rows] = n_bands
     columns["chi2_best"] = scatter(chi2, rows, n)
     columns |= {name: scatter(tail, rows, n, nan_is_null=True) for name, tail in checked.tails.items()}
     columns["worst_band"] = _names(checked.worst, rows, n, survey)
