@@ -261,6 +261,10 @@ def certificate_fields() -> list[pa.Field]:
         _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
         _field("pareto_k", pa.float32(), "1", "tail shape of the proposals' weights (PSIS): reliable below 0.7"),
         _field("n_proposals", pa.int32(), "1", "proposals of the flow that were weighed"),
+        _field("p_star", pa.float32(), "1", "probability of a star, by evidences and prior odds; 0 if the redshift is "
+               "no star's; null without --certify"),
+        _field("p_qso", pa.float32(), "1", "probability of a quasar, by evidences and prior odds; null without "
+               "--certify"),
     ]
 
 

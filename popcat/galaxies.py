@@ -24,6 +24,7 @@ FLAGS = {
     "band_off": 2048,
     "correction_failed": 4096,
     "at_edge": 8192,
+    "not_galaxy": 16384,
 }
 """Bits of the column `flags`.
 
@@ -39,7 +40,8 @@ survey's `quality`; its posterior is inferred nevertheless. band_off: one band, 
 with these it is that rare in the training set (tail_band below 1e-3) or among the catalogue's own galaxies (tail_peers
 below 0.01). correction_failed: the exact likelihood was asked for and could not correct the draws (route "failed"),
 which are the flow's. at_edge: draws pile up where the redshift range or the prior ends
-(popcat.checks.flags.is_at_edge), so that the galaxy may be beyond it.
+(popcat.checks.flags.is_at_edge), so that the galaxy may be beyond it. not_galaxy: a star or a quasar is more probable
+than a galaxy, of the same photometry (p_star + p_qso above 0.5, popcat.checks.alternatives).
 """
 
 SUPPORT_TAIL = 1e-3
@@ -58,7 +60,7 @@ CERTIFIED_ESS = 100.0
 CERTIFIED_MEANS = "draws are right given the galaxy model, prior and data; not that these are right"
 """What a certificate says and what not: a wrong redshift, or a wrong unit, is certified like a right one."""
 
-UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off")
+UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off", "not_galaxy")
 """Flags with which no posterior is certified: the model, or the survey's noise, is not this galaxy's."""
 
 NOT_CLEAN = (*UNCERTIFIED, "correction_failed", "at_edge")

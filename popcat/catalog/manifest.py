@@ -26,11 +26,12 @@ from popcat.errors import PopcatError
 from popcat.files import footer_sha256, read_small, sha256_of
 
 META = "_popcat"
-RESULTS = 5
+RESULTS = 6
 """Rises with every change of popcat after which the same input gives other numbers: no run mixes the two.
 
 2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed. 5:
-the law of attenuation is tabulated at the tables' redshifts, and the tables are compressed."""
+the law of attenuation is tabulated at the tables' redshifts, and the tables are compressed. 6: high_chi2 by limits from
+mocks; stars and quasars."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 READERS = 8

@@ -2,7 +2,6 @@
 
 >>> catalog = open_catalog("posteriors/")  # doctest: +SKIP
 >>> catalog.to_pandas(["redshift", "log_mstar_p50"], where="status == 'ok' and chi2_best < 10")  # doctest: +SKIP
->>> catalog.draws([1237648704586514654])  # doctest: +SKIP
 >>> catalog.stack("log_mstar", "log_ssfr", bins=(40, 40))  # doctest: +SKIP
 
 Everything is read by columns and row groups, so a question costs what it asks about, not the catalogue's size.

@@ -46,12 +46,16 @@ class PosteriorRecord(BaseModel):
 
 
 class Certification(BaseModel):
-    """The effort of importance sampling with the exact likelihood: see `popcat.checks.certify.Effort`."""
+    """The effort of importance sampling with the exact likelihood: see `popcat.checks.certify.Effort`.
+
+    odds : of a star and of a quasar to a galaxy (popcat.checks.alternatives.Odds); None in a catalogue of before.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     target_ess: float
     budget_ms: float
+    odds: dict[str, float] | None = None
 
 
 class CatalogRecord(BaseModel):

@@ -46,6 +46,7 @@ _MAX_NAMED = 5
 _REMARKS = (b"calibration", b"learned")
 _BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ODDS = {"star": "star_odds", "quasar": "qso_odds"}
 _COMMANDS: dict[str, list[tuple[str, str, tuple[str, ...], str]]] = {
     "posteriors": [("infer", "source", ("posterior", "draws", "seed", "rows_per_partition"), "--check"),
                    ("reweight", "posteriors", ("prior", "seed"), "")],
@@ -155,7 +156,11 @@ def _effort(run: Run) -> dict[str, float | bool]:
     names = ("budget_ms", "target_ess")
     if not isinstance(effort, dict) or not all(isinstance(effort.get(name), int | float) for name in names):
         return {}
-    return {"certify": True} | {name: float(effort[name]) for name in names}
+    found: dict[str, float | bool] = {"certify": True} | {name: float(effort[name]) for name in names}
+    odds = run.fingerprint.get("odds")
+    if isinstance(odds, dict) and all(isinstance(value, int | float) for value in odds.values()):
+        found |= {option: float(odds[name]) for name, option in _ODDS.items() if name in odds}
+    return found
 
 
 def _look(folder: OutputFolder, index: int) -> _Part:

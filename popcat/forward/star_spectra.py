@@ -36,7 +36,7 @@ HOTTEST_K, COOLEST_K = 40_000.0, 2500.0
 # Error of a template in mag, log-linear in wavelength between these: metals in the blue, no data in the far ultraviolet
 # and beyond 2.4 micron.
 _ERROR_AA = (1500.0, 2500.0, 3200.0, 3600.0, 4500.0, 22000.0, 30000.0, 50000.0)
-_ERROR_MAG = (1.5, 0.7, 0.2, 0.1, 0.04, 0.05, 0.1, 0.2)
+_ERROR_MAG = (1.5, 0.7, 0.2, 0.07, 0.025, 0.04, 0.1, 0.2)
 
 
 def locus_f_nu(wave_aa: np.ndarray, g_i: float) -> np.ndarray:
@@ -73,6 +73,6 @@ def template_error_mag(wave_aa: "np.ndarray | float") -> np.ndarray:
     """Error of these spectra in a band at a wavelength, mag.
 
     >>> template_error_mag(np.array([3600.0, 10000.0])).round(3).tolist()
-    [0.1, 0.045]
+    [0.07, 0.033]
     """
     return np.interp(np.log(wave_aa), np.log(_ERROR_AA), _ERROR_MAG)

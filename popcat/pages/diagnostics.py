@@ -255,6 +255,7 @@ FLAG_MEANING = {
     "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
     "band_off": "one band disagrees with the others: see worst_band, tail_band, tail_peers",
     "correction_failed": "the exact likelihood could not correct the draws, which are the flow's",
+    "not_galaxy": "a star or a quasar is more probable than a galaxy: see p_star, p_qso",
     "at_edge": "draws pile up where the redshift range or the prior ends: the galaxy may be beyond it",
 }
 RUN_MEANING = {
