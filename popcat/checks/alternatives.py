@@ -12,7 +12,8 @@ the prior odds are those among sources of one magnitude, and
 
     p_star = o_star E_star / (E_galaxy + o_star E_star + o_qso E_qso),    E = sum of the templates' p(f | t) by number
 
-and likewise p_qso. Photometry knows nothing of shapes: where they are known the odds are others (`Odds`).
+and likewise p_qso. Photometry knows nothing of shapes: where they are known the odds are others (`Odds`). The numbers
+compare three models; where none of them fits (flag high_chi2), the one with the widest template errors wins.
 
 A known redshift above STAR_REDSHIFT is no star's: then p_star is 0, and the quasar is at that redshift. Where a
 redshift is given with a wide error neither is computed, because templates say nothing of such a measurement.
@@ -53,7 +54,7 @@ N_LOCUS, N_BLACK_BODIES, LOCUS_PART = 166, 180, 0.8
 QUASAR_STEP, QUASAR_RANGE = 0.02, (0.05, 5.0)
 """Step in ln(1 + z) and range of the quasars' redshifts, all of which are as probable in ln(1 + z)."""
 QUASAR_EBV, QUASAR_EBV_PART = (0.0, 0.05, 0.1, 0.2, 0.4), (0.5, 0.2, 0.15, 0.1, 0.05)
-_N_MAG, _N_REDSHIFT, _MARGIN_MAG = 25, 17, 2.0
+_N_MAG, _N_REDSHIFT, _MARGIN_MAG = 25, 17, 1.0
 _N_ANY, _N_GIVEN = 4096, 1024
 """Draws behind each number of the magnitude density at any redshift, and at a given one."""
 _N_WAVE = 400
@@ -201,7 +202,7 @@ def _templates(posterior: Posterior) -> Templates:
     bright, faint = survey.selection.bright_mag - _MARGIN_MAG, survey.selection.faint_mag + _MARGIN_MAG
     ln_flux = np.log(ab_mag_to_nmgy(np.linspace(faint, bright, _N_MAG)))
     redshift = np.linspace(*survey.redshift_range, _N_REDSHIFT)
-    density = kept_array(f"magnitudes {RESULTS} {posterior.name} {posterior.prior_name}",
+    density = kept_array(f"magnitudes {RESULTS} {posterior.name} {posterior.prior_name} {bright} {faint} {_N_MAG}",
                          lambda: _magnitudes(posterior, main, ln_flux, redshift))  # fmt: skip
     error = template_error_mag(np.array([curve.pivot_wavelength_aa for curve in curves])) / POGSON
     return Templates(star / star[:, [main]], np.log(part), error, quasar / quasar[:, :, [main]],
