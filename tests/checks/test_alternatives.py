@@ -102,9 +102,7 @@ def test_the_locus_has_the_colours_of_its_table():
 
 def test_probabilities_follow_the_odds_and_the_redshift():
     posterior = load_posterior("sdss")
-    survey = posterior.survey
-    frame = to_photometry(pd.DataFrame(_black_body_rows(survey, posterior, [6000.0])), survey)
-    data = observation(frame, survey)
+    data = black_bodies(posterior.survey, [6000.0])
     evidence = certify(posterior, data, 20, 0, effort=Effort(budget_ms=100.0)).log_evidence
     before = 0.0
     for odds in (Odds(0.0, 0.0), Odds(0.01, 0.001), DEFAULT_ODDS, Odds(100.0, 0.001)):
@@ -121,16 +119,14 @@ def test_probabilities_follow_the_odds_and_the_redshift():
     assert np.isnan(alternatives(posterior, data, np.array([np.nan]), DEFAULT_ODDS)).all()
 
 
-def _black_body_rows(survey, posterior, kelvin):
-    curves = load_curves(survey)
+def black_bodies(survey, kelvin):
+    """Black bodies with 200 nMgy in r and errors of 2%, without a redshift."""
+    curves, n = load_curves(survey), len(kelvin)
     waves = [np.linspace(curve.wave_aa[0], curve.wave_aa[-1], 400) for curve in curves]
-    rows = {"ra": np.zeros(len(kelvin)), "dec": np.zeros(len(kelvin)), "object_id": np.arange(len(kelvin))}
     flux = np.array([[band_flux(wave, black_body_f_nu(wave, one), curve)
                       for wave, curve in zip(waves, curves, strict=True)] for one in kelvin])  # fmt: skip
     flux *= 200.0 / flux[:, [survey.band_names.index("r")]]
-    for b, band in enumerate(survey.bands):
-        rows |= {band.flux: flux[:, b], band.flux_err: 0.02 * flux[:, b]}
-    return rows
+    return Observation(flux, 0.02 * flux, np.full(n, np.nan), np.full(n, np.nan), np.arange(n))
 
 
 def test_odds_are_checked():
@@ -146,8 +142,7 @@ def test_black_bodies_are_stars_and_galaxies_are_not(galaxies):
     posterior = load_posterior("sdss")
     frame = to_photometry(pd.read_parquet(galaxies), posterior.survey)
     real = observation(frame.iloc[::5].assign(redshift=np.nan), posterior.survey)
-    rows = pd.DataFrame(_black_body_rows(posterior.survey, posterior, np.linspace(4500.0, 8000.0, 20)))
-    stars = observation(to_photometry(rows, posterior.survey), posterior.survey)
+    stars = black_bodies(posterior.survey, np.linspace(4500.0, 8000.0, 20))
     for data, low, high in ((real, 0.0, 0.04), (stars, 0.4, 1.0)):
         evidence = certify(posterior, data, 20, 0, effort=Effort(budget_ms=400.0)).log_evidence
         p_star, _ = alternatives(posterior, data, evidence, DEFAULT_ODDS)
