@@ -21,27 +21,22 @@ from typing import Annotated, Any, ClassVar, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from popcat.catalog.learned import Learned
-from popcat.catalog.training_check import TrainingCheck
-from popcat.display import listed
+from popcat.catalog.record import CatalogRecord, Count
 from popcat.errors import PopcatError
 from popcat.files import footer_sha256, read_small, sha256_of
-from popcat.galaxy_model import RecordedGalaxyModel
-from popcat.survey import Survey
 
 META = "_popcat"
 RESULTS = 6
 """Rises with every change of popcat after which the same input gives other numbers: no run mixes the two.
 
 2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed. 5:
-the law of attenuation is tabulated at the tables' redshifts, the tables are compressed. 6: the physical prior; galaxies
-are simulated where they may pass the selection."""
+the law of attenuation is tabulated at the tables' redshifts, and the tables are compressed. 6: the physical prior;
+galaxies are simulated where they may pass the selection; high_chi2 by limits from mocks; stars and quasars."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 READERS = 8
 """Threads that look at parts: the disk is the limit, and hashing lets others run."""
 
-Count = Annotated[int, Field(ge=0, le=2**62)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -121,76 +116,6 @@ class Manifest(Run):
     bytes: Count
     parts: list[Written] = Field(max_length=MAX_PARTS)
     stages: dict[str, float] = {}
-
-
-class PosteriorRecord(BaseModel):
-    """The trained posterior that made a catalogue.
-
-    name : its hash; None in a reweighted catalogue of before. location : its folder, or the name of an embedded one.
-    prior : the one of its priors (popcat.prior.PRIORS) that the draws were made under.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    name: str | None
-    location: str
-    prior: str = "flat"
-
-
-class Certification(BaseModel):
-    """The effort of importance sampling with the exact likelihood: see `popcat.checks.certify.Effort`."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    target_ess: float
-    budget_ms: float
-
-
-class CatalogRecord(BaseModel):
-    """What a posterior catalogue is of: `OutputFolder.finish` writes it into the manifest.
-
-    prior : None for the training prior, else the text or the name of the new one; then `reweighted_from` is the
-    catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
-    said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
-    training_check : the whole catalogue against the posterior's training set; None with too few galaxies. status,
-    flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each. misfits :
-    of the galaxies that the model does not fit, likewise. learned : what the photometry says of each quantity beyond
-    the prior; None in a catalogue of before, a reweighted one, or without galaxies to say it of.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    survey: Survey
-    galaxy_model: RecordedGalaxyModel
-    posterior: PosteriorRecord
-    draws: int = Field(ge=1)
-    seed: int
-    calibration: str
-    provenance: dict[str, Any]
-    source: str
-    certify: Certification | None = None
-    prior: str | None = None
-    reweighted_from: str | None = None
-    seconds: float | None = None
-    training_check: TrainingCheck | None = None
-    status: dict[str, Count] = {}
-    flags: dict[str, Count] = {}
-    warnings: list[str] = []
-    misfits: list[str] = []
-    learned: Learned | None = None
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What a catalogue's repr says."""
-        name = f" ({self.posterior.name[:12]})" if self.posterior.name else ""
-        facts = {
-            "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
-            "posterior": f"{self.posterior.location}{name}, {self.draws} draws per galaxy, seed {self.seed}",
-            "certified": f"with {self.certify.budget_ms:g} ms per galaxy; column certified" if self.certify else "no",
-        }
-        facts |= self.training_check.facts if self.training_check else {}
-        facts |= {"learned": self.learned.in_short} if self.learned else {}
-        return facts | ({"prior": f"another one; reweighted from {self.reweighted_from}"} if self.prior else {})
 
 
 class CatalogManifest(CatalogRecord, Manifest):

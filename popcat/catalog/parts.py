@@ -28,7 +28,6 @@ from popcat.catalog.manifest import (
     META,
     READERS,
     RESULTS,
-    CatalogRecord,
     Manifest,
     Run,
     Sidecar,
@@ -44,6 +43,7 @@ from popcat.catalog.manifest import (
     sidecar_path,
     unfinished,
 )
+from popcat.catalog.record import CatalogRecord
 from popcat.display import listed
 from popcat.errors import OutputGoneError, PopcatError
 from popcat.files import create_json, footer_sha256, write_json_atomic, write_parquet_atomic

@@ -2,7 +2,6 @@
 
 >>> catalog = open_catalog("posteriors/")  # doctest: +SKIP
 >>> catalog.to_pandas(["redshift", "log_mstar_p50"], where="status == 'ok' and chi2_best < 10")  # doctest: +SKIP
->>> catalog.draws([1237648704586514654])  # doctest: +SKIP
 >>> catalog.stack("log_mstar", "log_ssfr", bins=(40, 40))  # doctest: +SKIP
 
 Everything is read by columns and row groups, so a question costs what it asks about, not the catalogue's size.
@@ -33,10 +32,11 @@ from popcat.catalog.draws import (
     quantities_of,
     refuse_weights,
 )
-from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
+from popcat.catalog.manifest import CatalogManifest, Manifest, is_output, read_manifest, read_run
 from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
 from popcat.catalog.photoz import GRID_NODES, PhotoRedshifts, photo_redshifts
 from popcat.catalog.prior_draws import learned_frame
+from popcat.catalog.record import PosteriorRecord
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.catalog.star_formation import StarFormationDraws, star_formation_draws
 from popcat.columns import column_list, to_pandas

@@ -11,9 +11,9 @@ through several times, each time for the identifiers whose hash falls into one b
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from popcat.catalog.manifest import (
     META,
     READERS,
+    CatalogManifest,
     Manifest,
     Run,
     Sidecar,
@@ -45,6 +46,7 @@ _MAX_NAMED = 5
 _REMARKS = (b"calibration", b"learned")
 _BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ODDS = {"star": "star_odds", "quasar": "qso_odds"}
 _COMMANDS: dict[str, list[tuple[str, str, tuple[str, ...], str]]] = {
     "posteriors": [("infer", "source", ("posterior", "draws", "seed", "rows_per_partition"), "--check"),
                    ("reweight", "posteriors", ("prior", "seed"), "")],
@@ -71,6 +73,8 @@ class Verification(Displayed):
     rows: int
     bytes: int
     problems: tuple[Problem, ...]
+    trust: Mapping[str, str] = field(default_factory=dict)
+    """What the manifest of a posterior catalogue says of certificates and of the training set; whole is not right."""
 
     @property
     def ok(self) -> bool:
@@ -82,7 +86,7 @@ class Verification(Displayed):
 
     def _facts(self) -> dict[str, object]:
         size = f"{self.parts:,} sound parts, {self.rows:,} rows, {self.bytes / 1e6:,.0f} MB"
-        return {self.kind: size, **{one.where: one.what for one in self.problems[:_MAX_NAMED]}}
+        return {self.kind: size, **{one.where: one.what for one in self.problems[:_MAX_NAMED]}, **self.trust}
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,9 @@ def verify(
     problems += _strangers(folder)
     problems += _identifiers(folder, sound, ids_at_once)
     rows, size = sum(part.rows for part in sound), sum(part.bytes for part in sound)
-    return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems))
+    manifest = read_or_none(Path(path) / META / "manifest.json", CatalogManifest)
+    trust = manifest.trust if manifest is not None and run.kind == CatalogManifest.KIND else {}
+    return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems), trust)
 
 
 def rerun_command(run: Run, path: str | Path) -> str:
@@ -150,7 +156,11 @@ def _effort(run: Run) -> dict[str, float | bool]:
     names = ("budget_ms", "target_ess")
     if not isinstance(effort, dict) or not all(isinstance(effort.get(name), int | float) for name in names):
         return {}
-    return {"certify": True} | {name: float(effort[name]) for name in names}
+    found: dict[str, float | bool] = {"certify": True} | {name: float(effort[name]) for name in names}
+    odds = run.fingerprint.get("odds")
+    if isinstance(odds, dict) and all(isinstance(value, int | float) for value in odds.values()):
+        found |= {option: float(odds[name]) for name, option in _ODDS.items() if name in odds}
+    return found
 
 
 def _look(folder: OutputFolder, index: int) -> _Part:

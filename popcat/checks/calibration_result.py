@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
+from popcat.catalog.chi2_limits import Chi2Limits
 from popcat.catalog.manifest import CatalogManifest
 from popcat.catalog.parquet import read_parquet
 from popcat.checks.ranks import summarise
@@ -29,7 +30,8 @@ class Calibration(Displayed, pydantic.BaseModel):
     posterior : the name (SHA-256) of what was tested. prior : under which of its priors. limits : the survey's, the
     largest KS distance and TARP deviation that pass. resolution : what so many mocks cannot tell from chance
     (popcat.checks.verdict). failures : why `infer` refuses the posterior. columns : the verdict on every column.
-    ranks : those of every mock by run and quantity, in (0, 1).
+    ranks : those of every mock by run and quantity, in (0, 1). chi2_limits : of the flag high_chi2; None where they
+    were not measured.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -44,6 +46,7 @@ class Calibration(Displayed, pydantic.BaseModel):
     failures: list[str]
     columns: dict[str, ColumnVerdict] = {}
     runs: dict[str, CalibrationRun] = pydantic.Field(min_length=1)
+    chi2_limits: Chi2Limits | None = None
     ranks: dict[str, dict[str, np.ndarray]] = pydantic.Field(default={}, exclude=True)
 
     @property
@@ -123,6 +126,8 @@ class Calibration(Displayed, pydantic.BaseModel):
             found[name] = f"largest KS {one.ks[worst]:.3f} ({worst}), TARP {one.tarp_max_deviation:.3f}"
         found["limits"] = ", ".join(f"{name} {value:.3f}" for name, value in self.limits.items())
         found |= {"too few": self.too_few} if self.too_few else {}
+        if self.chi2_limits is not None:
+            found["best chi2"] = f"limits of the flag high_chi2 from {self.chi2_limits.mocks:,} mocks"
         return found | ({} if self.passed else {"failures": "; ".join(self.failures)})
 
     def judged(self, tested: Posterior | CatalogManifest) -> "Calibration":

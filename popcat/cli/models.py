@@ -193,6 +193,9 @@ def calibrate(
         list[str] | None,
         typer.Option(help="One of exact, gaussian, unknown, two_bands_missing; may be repeated. Default: all."),
     ] = None,
+    only_chi2: Annotated[
+        bool, typer.Option("--only-chi2", help="Only measure the limits of the flag high_chi2; keep the rest as it is.")
+    ] = False,
     client: ClientOption = None,
     workers: WorkersOption = None,
     log: LogOption = None,
@@ -206,7 +209,7 @@ def calibrate(
     folders = {one: default_output(posterior, one) if output is None else output / one for one in priors}
     folders |= {priors[0]: output} if output is not None and len(priors) == 1 else {}
     found = [_calibrated(posterior, folder, as_json=json, prior=one, n=n, seed=seed, draws=draws,
-                         runs=tuple(run or RUNS), client=client, workers=workers, log=log)
+                         runs=tuple(run or RUNS), only_chi2=only_chi2, client=client, workers=workers, log=log)
              for one, folder in folders.items()]  # fmt: skip
     if json:
         print_json(found[0] if len(found) == 1 else dict(zip(priors, found, strict=True)))

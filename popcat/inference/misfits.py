@@ -1,6 +1,6 @@
 """Galaxies that the galaxy model does not fit: how many, which bands, and what they have in common.
 
-One galaxy in 10^4 of the model's own has such a chi2, one in 10^3 such colours. A catalogue that has more of them holds
+One galaxy in 10^3 of the model's own has such a chi2, or such colours. A catalogue that has more of them holds
 galaxies that the model lacks, or bands that are wrong, and both show in what these galaxies share.
 """
 

@@ -18,6 +18,7 @@ from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel
+from popcat.inference.rows import counts_of_folder, counts_of_table
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import NamedPrior, load_prior, log_ratio_of, named_prior
 from popcat.prior import PRIORS, make_prior
@@ -66,7 +67,7 @@ def reweight(
         rows = [part.rows for part in manifest.parts]
         seconds = _SECONDS * sum(rows[index] for index in jobs)
         write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
-        changed = {"prior": text, "reweighted_from": str(posteriors), "learned": None}
+        changed = {"prior": text, "reweighted_from": str(posteriors), "learned": None, **counts_of_folder(folder)}
         folder.finish(manifest.record.model_copy(update=changed))
     return open_catalog(output)
 
@@ -151,5 +152,5 @@ def write_reweighted_part(
     """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
     whole = read_parquet(part, sha256=sha256)
     table = _unlearned(reweight_table(whole, new, base, seed))
-    folder.write_part(index, table)
+    folder.write_part(index, table, counts_of_table(table))
     return table.num_rows

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from popcat.catalog.manifest import META, READERS, Count, Sha256, read_or_none
+from popcat.catalog.manifest import META, READERS, Sha256, read_or_none
+from popcat.catalog.record import Count
 from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
