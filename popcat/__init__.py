@@ -32,6 +32,7 @@ _HOME = {
     "read_catalog": "popcat.io.reading",
     "open_catalog": "popcat.catalog.queries",
     # infer
+    "fit": "popcat.pipeline.fit",
     "plan": "popcat.inference.plan",
     "infer": "popcat.inference.infer",
     "reweight": "popcat.inference.reweight",

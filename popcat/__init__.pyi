@@ -28,6 +28,7 @@ from popcat.pages.crosscheck import crosscheck as crosscheck
 from popcat.pages.population import report_population as report_population
 from popcat.pages.report import report as report
 from popcat.pages.zero_points import fit_zero_points as fit_zero_points
+from popcat.pipeline.fit import fit as fit
 from popcat.population.fit import fit_population as fit_population
 from popcat.population.fitted import Population as Population
 from popcat.population.fitted import load_population as load_population

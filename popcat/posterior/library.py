@@ -246,8 +246,9 @@ def simulate(
 ) -> Library | Frame:  # fmt: skip
     """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
 
-    `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior); or "both" in turn, so that a posterior
-    trained on them can be had under either. Galaxies are those that noise may bring into the survey's selection.
+    `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior); or "both" in turn, so that a
+    posterior trained on them can be had under either. Galaxies are those that noise may bring into the survey's
+    selection.
     Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey, else to the
     nominal one of its depths. With `output`, a folder, the library is written there, by a run with the options of
     `infer`, and a rerun finishes what is missing; without, it is a lazy Dask frame.

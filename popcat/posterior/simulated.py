@@ -6,8 +6,9 @@ Only galaxies that noise may bring into the survey's selection are simulated, ea
 
 m is the model magnitude in the selection's band, and the window is the selection widened by what noise can do to a
 magnitude. The selection is a cut in observed quantities, which leaves p(theta, z | photometry) of whatever passes as it
-is, and what is outside the window cannot pass. Fluxes are linear in the mass: other parameters and redshift are accepted
-with the probability that the mass is in the window, and then the mass is drawn there, so that few draws are in vain.
+is, and what is outside the window cannot pass. Fluxes are linear in the mass: other parameters and redshift are
+accepted with the probability that the mass is in the window, and then the mass is drawn there, so that few draws are in
+vain.
 """
 
 from dataclasses import dataclass

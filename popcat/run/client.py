@@ -67,7 +67,7 @@ def connect(
     elif workers is None and not _pays(seconds, tasks):
         yield None
     else:
-        with local_client(min(workers or _cores(), tasks or sys.maxsize)) as own:
+        with local_client(min(workers or cores(), tasks or sys.maxsize)) as own:
             yield own
 
 
@@ -97,7 +97,7 @@ def _is_cluster(one) -> "TypeGuard[Cluster]":
     return module is not None and isinstance(one, module.Cluster)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, as Dask counts them: limits of containers too."""
     from dask.system import CPU_COUNT
 
@@ -128,7 +128,7 @@ def _pays(seconds: float, tasks: int | None) -> bool:
     """Whether local workers save more than they cost. One core counts as two: workers also contain what goes wrong."""
     if tasks == 1:
         return False
-    n = max(min(_cores(), tasks or sys.maxsize), 2)
+    n = max(min(cores(), tasks or sys.maxsize), 2)
     return seconds * (1.0 - 1.0 / n) > START_S
 
 

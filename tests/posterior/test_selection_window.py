@@ -102,7 +102,7 @@ def test_noise_brings_hardly_any_galaxy_from_outside_the_window_into_the_selecti
     # more galaxies of each fainter magnitude, as 10^(0.4 m), and equal numbers of those whose errors are widened
     mag = 13.0 + np.log10(1.0 + random.uniform(size=400_000) * (10.0 ** (0.4 * 10.0) - 1.0)) / 0.4
     flux = np.repeat(10.0 ** (0.4 * (22.5 - mag))[:, None], 5, axis=1)
-    noisy, err = add_noise(flux, noise, random.standard_normal((len(mag), 10)))
+    noisy, _ = add_noise(flux, noise, random.standard_normal((len(mag), 10)))
     widened = np.exp(0.4 * random.standard_normal(len(mag)) * (np.arange(len(mag)) % 2))
     seen = nmgy_to_ab_mag((flux + widened[:, None] * (noisy - flux))[:, band])
     passes = (seen >= 15.0) & (seen <= 19.0)
