@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from popcat.forward.quadrature import fast_exp
 from popcat.units import LN_2PI
 
 WIDEN, DEFENSIVE = 1.2, 0.1
 """f, and s."""
 _ITERATIONS = 12
-# Points of less weight, over the largest, are left out of a fit.
-_NEGLIGIBLE = 1e-5
+_HEAVY = 1.0 / 2000
+"""Of the weight of all points: lighter ones are thinned to this weight, so that at most about 1 / _HEAVY remain."""
 # Variance added to each covariance; prior points that each component holds for each dimension, of the covariance of all.
 _FLOOR, _SHRINK = 1e-8, 2.0
+# A component holds less of a point, whose part in its covariance is then nothing.
+_UNHELD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Gaussians:
     """The mixture in d dimensions: log_share (k,) of a_k (1 - s), mean (k, d), lower factor (k, d, d) of f C_k.
 
     >>> x = np.random.default_rng(0).normal(3.0, 0.1, size=(1000, 2))
-    >>> found = fit_gaussians(x, np.full(1000, 1e-3), 1, np.full(1, 0.5))
+    >>> found = fit_gaussians(x, np.full(1000, 1e-3), 1, np.full(1001, 0.5))
     >>> found.mean.round(1).tolist(), found.log_density(np.array([[3.0, 3.0]])).round(1).tolist()
     ([[3.0, 3.0]], [2.5])
     """
@@ -66,10 +69,12 @@ def moments(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_gaussians(x: np.ndarray, weight: np.ndarray, k: int, uniform: np.ndarray) -> Gaussians:
-    """The mixture of k Gaussians of points (n, d) with weights (n,). uniform : (k,) numbers that choose the points at
-    which components begin, far from each other as in k-means++.
+    """The mixture of k Gaussians of points (n, d) with normalised weights (n,). uniform : (k + n,) numbers. The first
+    choose the points at which components begin, far from each other as in k-means++; the others which of many points
+    of little weight stand for all of them.
     """
-    some = weight > _NEGLIGIBLE * weight.max()
+    weight = np.where(uniform[k:] * _HEAVY < weight, np.maximum(weight, _HEAVY), 0.0)
+    some = weight > 0.0
     x, weight = np.ascontiguousarray(x[some]), weight[some] / weight[some].sum()
     centre, total = moments(x, weight)
     white = np.linalg.solve(np.linalg.cholesky(total), (x - centre).T).T
@@ -85,64 +90,97 @@ def fit_gaussians(x: np.ndarray, weight: np.ndarray, k: int, uniform: np.ndarray
     return Gaussians(np.log((1.0 - DEFENSIVE) * share), mean, np.linalg.cholesky(WIDEN * covariance))
 
 
-@numba.njit(nogil=True, cache=True)
-def _log_normal(x, mean, factor, white):
-    """ln N(x; mean, factor factor^T), but for -d / 2 ln 2 pi."""
-    value = 0.0
-    for a in range(len(x)):
-        away = x[a] - mean[a]
-        for b in range(a):
-            away -= factor[a, b] * white[b]
-        white[a] = away / factor[a, a]
-        value -= 0.5 * white[a] ** 2 + np.log(factor[a, a])
-    return value
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _log_parts(x, log_share, mean, factor, log_norm, white, out):
+    """ln a_k N(x; m_k, L_k L_k^T) of each component k, but for -d / 2 ln 2 pi. factor : (k, d, d) L_k, its diagonal
+    inverted. log_norm : (k,) -ln of the determinant."""
+    d = len(x)
+    for j in range(len(log_share)):
+        distance = 0.0
+        for a in range(d):
+            away = x[a] - mean[j, a]
+            for b in range(a):
+                away -= factor[j, a, b] * white[b]
+            away *= factor[j, a, a]
+            white[a] = away
+            distance += away * away
+        out[j] = log_share[j] + log_norm[j] - 0.5 * distance
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _invert_diagonals(factor, log_norm):
+    """What `_log_parts` wants of lower factors (k, d, d), in place."""
+    for j in range(len(factor)):
+        log_norm[j] = 0.0
+        for a in range(factor.shape[1]):
+            factor[j, a, a] = 1.0 / factor[j, a, a]
+            log_norm[j] += np.log(factor[j, a, a])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _log_density(x, log_share, mean, factor, log_rest, out):
     n, d = x.shape
     k = len(log_share)
-    part, white = np.empty(k + 1), np.empty(d)
+    part, white, log_norm, inverted = np.empty(k), np.empty(d), np.empty(k), factor.copy()
+    _invert_diagonals(inverted, log_norm)
     for i in range(n):
-        part[k] = log_rest - 0.5 * np.sum(x[i] ** 2)
+        rest = log_rest
+        for a in range(d):
+            rest -= 0.5 * x[i, a] * x[i, a]
+        _log_parts(x[i], log_share, mean, inverted, log_norm, white, part)
+        top = max(np.max(part), rest)
+        total = fast_exp(rest - top)
         for j in range(k):
-            part[j] = log_share[j] + _log_normal(x[i], mean[j], factor[j], white)
-        top = np.max(part)
-        out[i] = top + np.log(np.sum(np.exp(part - top))) - 0.5 * d * LN_2PI
+            total += fast_exp(part[j] - top)
+        out[i] = top + np.log(total) - 0.5 * d * LN_2PI
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _improve(x, weight, share, mean, covariance, total, shrink):
     """Expectation and maximisation, in place; each component has `shrink` of the points' weight with the covariance
     `total` beside its own."""
     n, d = x.shape
     k = len(share)
-    factor, white, held = np.empty((k, d, d)), np.empty(d), np.empty((n, k))
+    factor, log_norm, white = np.empty((k, d, d)), np.empty(k), np.empty(d)
+    held, log_share, away = np.empty((n, k)), np.empty(k), np.empty(d)
     for _ in range(_ITERATIONS):
         for j in range(k):
             factor[j] = np.linalg.cholesky(covariance[j])
+            log_share[j] = np.log(share[j])
+        _invert_diagonals(factor, log_norm)
+        for i in range(n):
+            _log_parts(x[i], log_share, mean, factor, log_norm, white, held[i])
+            top, norm = np.max(held[i]), 0.0
+            for j in range(k):
+                held[i, j] = fast_exp(held[i, j] - top)
+                norm += held[i, j]
+            for j in range(k):
+                held[i, j] *= weight[i] / norm
+        for j in range(k):
+            share[j] = 1e-9
+            mean[j], covariance[j] = 0.0, shrink * total
         for i in range(n):
             for j in range(k):
-                held[i, j] = np.log(share[j]) + _log_normal(x[i], mean[j], factor[j], white)
-            top = np.max(held[i])
-            held[i] = np.exp(held[i] - top)
-            held[i] *= weight[i] / np.sum(held[i])
+                share[j] += held[i, j]
+                for a in range(d):
+                    mean[j, a] += held[i, j] * x[i, a]
         for j in range(k):
-            share[j] = max(np.sum(held[:, j]), 1e-9)
-            mean[j] = 0.0
-            for i in range(n):
-                mean[j] += held[i, j] / share[j] * x[i]
-            covariance[j] = shrink * total
-            for i in range(n):
-                if held[i, j] < 1e-12:
+            for a in range(d):
+                mean[j, a] /= share[j]
+        for i in range(n):
+            for j in range(k):
+                if held[i, j] < _UNHELD * weight[i]:
                     continue
                 for a in range(d):
-                    left = held[i, j] * (x[i, a] - mean[j, a])
+                    away[a] = x[i, a] - mean[j, a]
+                for a in range(d):
+                    left = held[i, j] * away[a]
                     for b in range(a + 1):
-                        covariance[j, a, b] += left * (x[i, b] - mean[j, b])
+                        covariance[j, a, b] += left * away[b]
+        for j in range(k):
             for a in range(d):
                 for b in range(a + 1):
                     value = covariance[j, a, b] / (share[j] + shrink)
                     covariance[j, a, b], covariance[j, b, a] = value, value
-                covariance[j, a, a] += 1e-8
+                covariance[j, a, a] += _FLOOR
         share /= np.sum(share)

@@ -28,12 +28,14 @@ from popcat.posterior.draws import Draws
 from popcat.posterior.gaussians import WIDEN, Gaussians, fit_gaussians, log_standard, moments
 from popcat.posterior.on_cpu import OnCPU
 
-N_FIRST, N_ROUND, MAX_ROUNDS = 8192, 4096, 16
+N_FIRST, N_ROUND, MAX_ROUNDS = 8192, 4096, 24
 """Points of the prior, points of each later round, and rounds at most."""
-EFFECTIVE, N_COMPONENTS = 500.0, 8
-"""Effective points that each mixture is fitted to, and its components."""
+EFFECTIVE, ENOUGH, LAST_ROUNDS = 400.0, 1500.0, 4
+"""Effective points that a mixture is fitted to, at least; how many there shall be for the last; rounds for that."""
+PER_COMPONENT, MAX_COMPONENTS = 150.0, 12
+"""Effective points for each component, and components at most."""
 _SEED = 1
-_STREAM_POINTS, _STREAM_COMPONENT, _STREAM_START = 32, 33, 34
+_STREAM_POINTS, _STREAM_COMPONENT, _STREAM_FIT = 32, 33, 34
 _MAX_FITS = 16_384
 _HALVINGS = 40
 # Of the ratio of the posterior to the prior: where it is zero.
@@ -130,6 +132,7 @@ class PerGalaxy(OnCPU):
         d = self.posterior.n_coordinates + int(data.is_free[0])
         mixtures: list[Gaussians] = []
         x, log_ratio, log_parts, sizes = np.empty((0, d)), np.empty(0), np.empty((0, 0)), []
+        left = LAST_ROUNDS
         for number in range(MAX_ROUNDS):
             n = N_ROUND if mixtures else N_FIRST
             seed = _SEED + (number << 40)
@@ -145,10 +148,11 @@ class PerGalaxy(OnCPU):
             log_parts = of_new if number == 0 else np.concatenate([log_parts, of_new], axis=1)
             log_share = np.log(np.array(sizes) / len(x))[:, None]
             log_weight = log_parts[0] - logsumexp(log_parts + log_share, axis=0)
-            exponent, weight = _temper(log_weight, log_ratio)
-            start = rng.uniform(seed, _STREAM_START, ids, N_COMPONENTS)[0]
-            mixtures.append(fit_gaussians(x, weight, N_COMPONENTS, start))
-            if exponent >= 1.0:
+            exponent, effective, weight = _temper(log_weight, log_ratio)
+            k = int(np.clip(effective / PER_COMPONENT, 1, MAX_COMPONENTS))
+            mixtures.append(fit_gaussians(x, weight, k, rng.uniform(seed, _STREAM_FIT, ids, k + len(x))[0]))
+            left -= exponent >= 1.0
+            if left < 0 or (exponent >= 1.0 and effective >= ENOUGH):
                 break
         mean, covariance = moments(x, weight)
         return Proposals(mixtures[-1], mean, np.linalg.cholesky(WIDEN * covariance), exponent, number + 1)
@@ -159,9 +163,9 @@ class PerGalaxy(OnCPU):
         return np.maximum(np.nan_to_num(found, nan=_NOTHING, neginf=_NOTHING), _NOTHING)
 
 
-def _temper(log_weight: np.ndarray, log_ratio: np.ndarray) -> tuple[float, np.ndarray]:
-    """The largest exponent up to 1 with which weights exp(log_weight + exponent log_ratio) are EFFECTIVE, and these
-    weights, normalised, (n,)."""
+def _temper(log_weight: np.ndarray, log_ratio: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """The largest exponent up to 1 with which weights exp(log_weight + exponent log_ratio) are EFFECTIVE, the effective
+    number, and these weights, normalised, (n,)."""
 
     def weigh(exponent: float) -> tuple[float, np.ndarray]:
         found = log_weight + exponent * log_ratio
@@ -171,8 +175,8 @@ def _temper(log_weight: np.ndarray, log_ratio: np.ndarray) -> tuple[float, np.nd
     low, high = 0.0, 1.0
     effective, weight = weigh(1.0)
     if effective >= EFFECTIVE:
-        return 1.0, weight
+        return 1.0, effective, weight
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if weigh(middle)[0] < EFFECTIVE else (middle, high)
-    return low, weigh(low)[1]
+    return low, *weigh(low)
