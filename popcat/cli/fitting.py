@@ -48,6 +48,9 @@ def fit(
     ] = False,
     draws: DrawsOption = 100,
     seed: SeedOption = 0,
+    proposals: Annotated[
+        str, typer.Option(help="What proposes draws: flow, fitted (to each galaxy), or auto: what is sooner done.")
+    ] = "auto",
     library_size: Annotated[
         int | None, typer.Option(min=1, help="Simulated galaxies. Default: as many as the minutes pay for.")
     ] = None,
@@ -68,8 +71,8 @@ def fit(
     warnings.simplefilter("always", CatalogWarning)
     found = popcat.fit(
         one_or_all(source), survey, output=output, galaxy_model=galaxy_model, prior=prior, minutes=minutes,
-        hide_redshift=hide_redshift, draws=draws, seed=seed, library_size=library_size, settings=settings,
-        client=client, workers=workers, progress=True, log=log,
+        hide_redshift=hide_redshift, draws=draws, seed=seed, proposals=proposals, library_size=library_size,
+        settings=settings, client=client, workers=workers, progress=True, log=log,
     )  # fmt: skip
     for line in found.lines:
         say(line)

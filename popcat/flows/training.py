@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import safetensors
@@ -173,12 +174,12 @@ def seconds_per_pair(settings: Training, *, features: int, context: int) -> floa
     >>> seconds_per_pair(Training(n_blocks=1, hidden=16, n_layers=1, batch=64), features=3, context=4) > 0.0
     True
     """
-    generator, n = torch.Generator().manual_seed(0), 6 * settings.batch
+    generator, n = torch.Generator().manual_seed(0), 4 * settings.batch
     pairs = torch.randn(n, features, generator=generator), torch.randn(n, context, generator=generator)
     few = pairs[0][:64], pairs[1][:64]
     architecture = architecture_for(settings, features=features, context=context)
-    _, history = train_flow(architecture, lambda epoch: pairs, few, settings.model_copy(update={"max_epochs": 2}))
-    return (history.seconds[1] - history.seconds[0]) / n
+    _, history = train_flow(architecture, lambda epoch: pairs, few, settings.model_copy(update={"max_epochs": 4}))
+    return min(after - before for before, after in pairwise(history.seconds)) / n  # others may use the machine, too
 
 
 def train_density(

@@ -1,66 +1,38 @@
 """`fit`: from a catalogue to certified posteriors and a report, whatever its survey, in one call."""
 
-import shlex
 import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from popcat.catalog.lease import LEASE, alone
-from popcat.catalog.manifest import META
-from popcat.checks.calibration import calibrate, calibration_of, default_output
-from popcat.columns import posterior_schema
-from popcat.display import duration
 from popcat.errors import PopcatError
-from popcat.files import sha256_of, write_bytes_atomic
+from popcat.files import sha256_of
 from popcat.flows.settings import Training
-from popcat.forward.noise import load_noise
-from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
-from popcat.inference.infer import infer
-from popcat.inference.partition import rows_per_part
-from popcat.io.inspection import fit_noise
-from popcat.io.named import Source, label_of
-from popcat.io.survey_files import settings_text
+from popcat.io.named import Source
 from popcat.io.tables import write_table
-from popcat.pages.report import report
-from popcat.physical.prior import physical_prior
-from popcat.pipeline.given import SURVEY, Given, make_ready
-from popcat.pipeline.record import FILE, Chosen, FitRecord, StepRecord, digest, read_fit, same_fit
-from popcat.pipeline.result import FitResult, result_of
-from popcat.pipeline.sizes import Sizes, choose_sizes, measure, planned_s, training_for
-from popcat.posterior.library import open_library, simulate
-from popcat.posterior.locations import DESCRIPTION
-from popcat.posterior.posterior import load_posterior
-from popcat.posterior.training import CHECKPOINTS, train
-from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, require_prior
-from popcat.run.client import SYNCHRONOUS, Where, cores
+from popcat.pipeline.given import SURVEY, make_ready
+from popcat.pipeline.record import FILE
+from popcat.pipeline.result import FitResult
+from popcat.pipeline.run import NAMES, Run
+from popcat.pipeline.sizes import AUTO, FITTED, FLOW, PROPOSALS
+from popcat.prior import BOTH, PHYSICAL, PRIORS, require_prior
+from popcat.run.client import Where
 from popcat.run.frames import is_frame
 from popcat.run.steps import Steps
 from popcat.settings import settings_of
 from popcat.survey import Survey
 
-NAMES = {
-    "catalogue": "looking at the catalogue", "noise": "fitting the noise", "sizes": "measuring this machine",
-    "simulate": "simulating", "train": "training", "calibrate": "calibrating", "infer": "inferring",
-    "report": "writing the report",
-}  # fmt: skip
-"""The steps, in their order."""
-TABLE, NOISE, MODEL, TRAINING = "catalogue.parquet", "noise.json", "galaxy_model.toml", "training.toml"
-LIBRARY, POSTERIOR, POSTERIORS, PAGE = "library", "posterior", "posteriors", "report.html"
-"""What a fit leaves in its folder, beside the survey file and fit.json."""
-_LIBRARY_PARTS, _LEAST_LIBRARY_ROWS = 16, 2000
-_PARTS, _LEAST_ROWS = 16, 25
+TABLE = "catalogue.parquet"
+"""A table in memory, as a file of the folder."""
 
 
 def fit(
     source: "Source | Any", survey: "str | Path | Survey | None" = None, *, output: str | Path = "fit",
     galaxy_model: "GalaxyModel | str | Path | None" = None, prior: str = PHYSICAL, minutes: float = 10.0,
-    hide_redshift: bool = False, draws: int = 100, seed: int = 0, library_size: int | None = None,
-    settings: "Training | str | Path | None" = None, client: Where = None, workers: int | None = None,
-    progress: bool = False, log: str | Path | None = None,
+    hide_redshift: bool = False, draws: int = 100, seed: int = 0, proposals: str = AUTO,
+    library_size: int | None = None, settings: "Training | str | Path | None" = None, client: Where = None,
+    workers: int | None = None, progress: bool = False, log: str | Path | None = None,
 ) -> FitResult:  # fmt: skip
     """Certified posteriors of a catalogue, with a posterior that is trained for it, and a report; all in one folder.
 
@@ -80,7 +52,10 @@ def fit(
         for it, and how long the flow is trained. These sizes are written down, and a fit that goes on keeps them
     hide_redshift : infer every redshift, also where the catalogue has one
     draws, seed : posterior draws per galaxy; the seed of all random numbers
-    library_size, settings : simulated galaxies, and settings of the training, instead of those that the time pays for
+    proposals : "flow", which is trained; "fitted" to each galaxy (popcat.posterior.from_prior), which is sooner done
+        for a few hundred galaxies; "auto" takes what is sooner done
+    library_size, settings : simulated galaxies, and settings of the training, instead of those that the time pays for;
+        either asks for a flow
     client, workers : where it runs (popcat.run.client.connect)
     progress, log : a bar on stderr; a file for one JSON object an event
 
@@ -101,13 +76,14 @@ def fit(
     if draws < 1 or (library_size is not None and library_size < 1):
         raise PopcatError(f"expected at least 1 draw and 1 simulated galaxy, got {draws} and {library_size}")
     require_prior(prior, (*PRIORS, BOTH))
+    proposals = _proposals(proposals, prior, sized=library_size is not None or settings is not None)
     if is_frame(source):
         raise PopcatError("source: expected a path, a list of paths or a table in memory, got a Dask frame: name the "
                           "files that it reads")  # fmt: skip
     given_training = None if settings is None else settings_of(Training, settings, "training")
     folder = Path(output).expanduser()
     _require_own(folder)
-    options = {"prior": prior, "hide_redshift": hide_redshift, "draws": draws, "seed": seed,
+    options = {"prior": prior, "proposals": proposals, "hide_redshift": hide_redshift, "draws": draws, "seed": seed,
                "library_size": library_size, "settings": None if given_training is None else
                given_training.model_dump(mode="json")}  # fmt: skip
     expected = dict.fromkeys(NAMES, 5.0) | {"train": 30.0 * minutes, "simulate": 15.0 * minutes}
@@ -118,9 +94,19 @@ def fit(
             given = make_ready(source, folder, survey, galaxy_model, hide_redshift=hide_redshift)
             for line in given.remarks:
                 steps.say(line)
-        run = _Fit(given, folder, options, steps, client, workers, log, began + 60.0 * minutes, given_training)
+        run = Run(given, folder, options, steps, client, workers, log, began + 60.0 * minutes, given_training)
         with alone(folder / LEASE, folder):
             return run.run(began)
+
+
+def _proposals(name: str, prior: str, *, sized: bool) -> str:
+    """What proposes draws, as far as the options say; PopcatError if they contradict each other."""
+    if name not in PROPOSALS:
+        raise PopcatError(f'no proposals "{name}": expected {", ".join(PROPOSALS)}')
+    if name == FITTED and (sized or prior == BOTH):
+        what = "--prior both" if prior == BOTH else "--library-size and --settings"
+        raise PopcatError(f'proposals "fitted" need no training: leave out {what}, or take "flow"')
+    return FLOW if sized or prior == BOTH else name
 
 
 def _require_own(folder: Path) -> None:
@@ -144,211 +130,3 @@ def _as_file(table: Any, folder: Path) -> str:
         raise PopcatError(f"{folder} holds a fit of another table: name another folder, or remove this one")
     new.replace(path)
     return str(path)
-
-
-@dataclass
-class _Fit:
-    """One fit as it goes: what it is given, its folder, its record."""
-
-    given: Given
-    folder: Path
-    options: dict[str, Any]
-    steps: Steps
-    client: Where
-    workers: int | None
-    log: str | Path | None
-    ends: float
-    training: Training | None
-    record: FitRecord | None = None
-
-    def run(self, began: float) -> FitResult:
-        """All steps, those that are done skipped, and what came of them."""
-        self._begin()
-        noise = self._step("noise", self.folder / NOISE, self._noise, self.given.digest)
-        sizes = self._sizes(noise)
-        library = self._step("simulate", self.folder / LIBRARY, self._simulate, noise, sizes.library)
-        self._step("train", self.folder / POSTERIOR, self._train, library)
-        name = load_posterior(self.folder / POSTERIOR).name
-        self._step("calibrate", default_output(self.folder / POSTERIOR, self._priors()[0]), self._calibrate, name)
-        self._step("infer", self.folder / POSTERIORS, self._infer, name, self.given.digest)
-        manifest = sha256_of(self.folder / POSTERIORS / META / "manifest.json")
-        self._step("report", self.folder / PAGE, self._report, manifest)
-        made = self._record.steps
-        result = result_of(self.folder, POSTERIORS, PAGE, {name: one.command for name, one in made.items()},
-                           seconds=time.monotonic() - began)  # fmt: skip
-        self._record.result = result.to_dict()
-        self._record.save(self.folder)
-        return result
-
-    @property
-    def _record(self) -> FitRecord:
-        assert self.record is not None
-        return self.record
-
-    def _begin(self) -> None:
-        """The record of this fit, new or as the folder has it; the survey file and the galaxy model."""
-        given = self.given
-        made_of = self.options | {
-            "catalogue": given.digest, "survey": digest(given.survey.model_dump(mode="json")),
-            "galaxy_model": digest(given.galaxy_model.model_dump(mode="json")),
-        }  # fmt: skip
-        self.record = read_fit(self.folder)
-        if self.record is not None:
-            same_fit(self.folder, self.record, made_of)
-            return
-        write_bytes_atomic(self.folder / SURVEY, given.text.encode())
-        write_bytes_atomic(self.folder / MODEL, settings_text(given.galaxy_model).encode())
-        self.record = FitRecord(made_of=made_of, remarks=list(given.remarks))
-        self.record.save(self.folder)
-
-    def _step(self, name: str, product: Path, make: Callable[[], str], *parts: Any) -> str:
-        """Make a product unless it is there, made of the same; `make` gives the command that does it again. What the
-        product is made of, as a hash."""
-        of, done = digest(name, *parts), self._record.steps.get(name)
-        if done is not None and done.made_of == of and product.exists():
-            self.steps.took[name] = 0.0
-            return of
-        began, words = time.monotonic(), NAMES[name]
-        if name == "simulate":
-            words += f" {self._chosen.library:,} galaxies"
-        with self.steps.step(name, words):
-            command = make()
-        self._record.steps[name] = StepRecord(
-            product=product.relative_to(self.folder).as_posix(), made_of=of,
-            seconds=round(time.monotonic() - began, 1), command=command,
-        )  # fmt: skip
-        self._record.save(self.folder)
-        return of
-
-    @property
-    def _chosen(self) -> Chosen:
-        assert self._record.chosen is not None
-        return self._record.chosen
-
-    @property
-    def _how(self) -> dict[str, Any]:
-        return {"client": self.client, "workers": self.workers, "progress": self.steps.progress, "log": self.log}
-
-    def _priors(self) -> tuple[str, ...]:
-        """The priors of the posterior, the one that draws are made under first."""
-        prior = self.options["prior"]
-        return (PHYSICAL, FLAT) if prior == BOTH else (prior,)
-
-    def _noise(self) -> str:
-        survey, path = self.folder / SURVEY, self.folder / NOISE
-        fit_noise(self.given.source, self.given.survey, output=path, fill=True)
-        return _command("noise fit", *_sources(self.given.source), survey=survey, fill=True, output=path)
-
-    def _sizes(self, noise: str) -> Sizes:
-        """The sizes that were chosen for this fit; now, if they were not yet."""
-        survey, model, n = self.given.survey, self.given.galaxy_model, self.given.found.rows
-        if self._record.chosen is None:
-            with self.steps.step("sizes", NAMES["sizes"]):
-                self._choose(noise, n)
-        chosen = self._chosen
-        write_bytes_atomic(self.folder / TRAINING, settings_text(chosen.training).encode())
-        forward_for(survey, model)
-        return Sizes(chosen.library, chosen.training, chosen.mocks, chosen.mock_draws)
-
-    def _choose(self, noise: str, n: int) -> None:
-        survey, model, prior = self.given.survey, self.given.galaxy_model, self.options["prior"]
-        used = 1 if self.client == SYNCHRONOUS else self.workers or cores()
-        if prior != FLAT:
-            physical_prior(model, survey.redshift_range)
-        rates = measure(survey, model, load_noise(self.folder / NOISE, survey), prior)
-        asked, training = self.options["library_size"], self.training
-        sizes = choose_sizes(rates, n, max(self.ends - time.monotonic(), 1.0), used,
-                             has_free=self.given.n_free > 0.0, seed=self.options["seed"])  # fmt: skip
-        if asked is not None:
-            training = training or training_for(asked, has_free=self.given.n_free > 0.0, seed=self.options["seed"])
-        sizes = Sizes(asked or sizes.library, training or sizes.training)
-        rows = min(rows_per_part(posterior_schema(survey, model), self.options["draws"], n),
-                   max(-(-n // _PARTS), _LEAST_ROWS))  # fmt: skip
-        self._record.chosen = Chosen(
-            library=sizes.library, training=sizes.training, mocks=sizes.mocks, mock_draws=sizes.mock_draws,
-            rows_per_library_part=max(-(-sizes.library // _LIBRARY_PARTS), _LEAST_LIBRARY_ROWS), rows_per_part=rows,
-        )  # fmt: skip
-        expected = planned_s(sizes, rates, n, used)
-        self._record.measured = {"simulate_s": rates.simulate_s, "train_s": list(rates.train_s), "cores": used,
-                                 "expected_s": expected}  # fmt: skip
-        self._record.save(self.folder)
-        self.steps.expect(expected)
-        self.steps.say(f"{sizes.library:,} simulated galaxies, {sizes.training.max_epochs} epochs of training; "
-                       f"about {duration(sum(expected.values()))} from here")  # fmt: skip
-
-    def _simulate(self) -> str:
-        chosen, output = self._chosen, self.folder / LIBRARY
-        options = {"noise": self.folder / NOISE, "prior": self.options["prior"], "seed": self.options["seed"],
-                   "rows_per_partition": chosen.rows_per_library_part, "output": output}  # fmt: skip
-        simulate(self.given.survey, chosen.library, galaxy_model=self.given.galaxy_model, **options, **self._how)
-        return _command("simulate", survey=self.folder / SURVEY, n=chosen.library,
-                        galaxy_model=self.folder / MODEL, **options)  # fmt: skip
-
-    def _train(self) -> str:
-        chosen, output, library = self._chosen, self.folder / POSTERIOR, self.folder / LIBRARY
-        if (output / DESCRIPTION).is_file():
-            self._require_trained(output)
-        else:
-            epochs = chosen.training.max_epochs + chosen.training.redshift_epochs
-            is_later = (output / CHECKPOINTS).is_dir() and any((output / CHECKPOINTS).glob("member*"))
-            done = [chosen.training.redshift_epochs if is_later else 0]
-
-            def tell(epoch: int, history: Any) -> None:
-                done[0] += 1
-                self.steps.at(done[0] / epochs)
-
-            train(library, output, settings=chosen.training, report=tell, log=self.log)
-        return _command("train", library=library, settings=self.folder / TRAINING, output=output, calibrate=False)
-
-    def _require_trained(self, output: Path) -> None:
-        """PopcatError if the posterior that is there is of another library or training."""
-        made = load_posterior(output).provenance
-        library = open_library(self.folder / LIBRARY).manifest.fingerprint_sha256
-        ours = made.get("library", {}).get("fingerprint_sha256") == library
-        if not ours or made.get("training") != self._chosen.training.model_dump(mode="json"):
-            raise PopcatError(f"{output} is of another library or training: remove it, or name another folder")
-
-    def _calibrate(self) -> str:
-        chosen, posterior = self._chosen, self.folder / POSTERIOR
-        options: dict[str, Any] = {"n": chosen.mocks, "draws": chosen.mock_draws}
-        for prior in self._priors():
-            if calibration_of(posterior, prior) is None:
-                calibrate(posterior, prior=prior, output=default_output(posterior, prior), **options, **self._how)
-        return _command("calibrate", posterior=posterior, **options)
-
-    def _infer(self) -> str:
-        options = {"posterior": self.folder / POSTERIOR, "output": self.folder / POSTERIORS, "certify": True,
-                   "prior": self._priors()[0], "draws": self.options["draws"], "seed": self.options["seed"],
-                   "hide_redshift": self.options["hide_redshift"],
-                   "rows_per_partition": self._chosen.rows_per_part, "allow_uncalibrated": True}  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*and is used all the same")  # the result says so
-            infer(self.given.source, **options, **self._how)
-        return _command("infer", *_sources(self.given.source), **options)
-
-    def _report(self) -> str:
-        title = Path(label_of(self.given.source)).name
-        report(self.folder / POSTERIORS, self.folder / PAGE, title=title)
-        return _command("report", str(self.folder / POSTERIORS), output=self.folder / PAGE, title=title)
-
-
-def _sources(source: Source) -> list[str]:
-    return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]
-
-
-def _command(verb: str, *arguments: str, **options: Any) -> str:
-    """A command of the shell.
-
-    >>> _command("infer", "a b.fits", n=3, hide_redshift=False, certify=True)
-    "popcat infer 'a b.fits' -n 3 --certify"
-    """
-    words = ["popcat", *verb.split(), *arguments]
-    for name, value in options.items():
-        flag = {"n": "-n", "output": "-o"}.get(name, f"--{name.replace('_', '-')}")
-        if value is True:
-            words.append(flag)
-        elif name == "calibrate":
-            words.append("--no-calibrate")
-        elif value is not False and value is not None:
-            words += [flag, str(value)]
-    return shlex.join(words)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +31,7 @@ class Chosen(BaseModel):
     """What decides the posteriors beside the user's options; a fit that goes on keeps it."""
 
     model_config = ConfigDict(frozen=True)
+    proposals: Literal["flow", "fitted"] = "flow"
     library: int = Field(ge=1)
     training: Training
     mocks: int = Field(ge=20)

@@ -56,7 +56,7 @@ def connect(
     """
     check_client(client, workers)
     if client is None and workers is None and tasks != 0:
-        client = _active()
+        client = active()
     if tasks == 0 or client == SYNCHRONOUS:
         yield None
     elif _is_client(client):
@@ -109,7 +109,7 @@ def _state(one: "distributed.Client | Cluster") -> str:
     return "asynchronous" if one.asynchronous else getattr(one.status, "name", one.status)
 
 
-def _active() -> "distributed.Client | str | None":
+def active() -> "distributed.Client | str | None":
     """The client of the caller's own, where there is one. Inside a task it is this process: a task that waits for
     others could take the place that they need.
     """
