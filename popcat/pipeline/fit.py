@@ -88,7 +88,7 @@ def fit(
                given_training.model_dump(mode="json")}  # fmt: skip
     expected = dict.fromkeys(NAMES, 5.0) | {"train": 30.0 * minutes, "simulate": 15.0 * minutes}
     with Steps(expected, show=progress) as steps:
-        with steps.step("catalogue", NAMES["catalogue"]):
+        with steps.step("catalogue", NAMES["catalogue"], is_short=True):
             if not isinstance(source, str | Path | list | tuple):
                 source = _as_file(source, folder)
             given = make_ready(source, folder, survey, galaxy_model, hide_redshift=hide_redshift)

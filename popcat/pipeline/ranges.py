@@ -90,10 +90,10 @@ def _selection(data: Observation, survey: Survey, *, is_free: bool):
         best = np.flatnonzero(share >= share.max() - _AS_MANY)
         band = int(best[np.argmax([np.nanmedian(sn[:, b]) for b in best])])
         is_free = True
-    mag = nmgy_to_ab_mag(data.flux[seen[:, band], band])
+    rows = seen[:, band]
     # a flux near zero may have any magnitude: none is fainter than its error
-    limit = nmgy_to_ab_mag(np.median(data.flux_err[seen[:, band], band]))
-    bright, faint = _extremes(np.minimum(mag[np.isfinite(mag)], limit))
+    mag = nmgy_to_ab_mag(np.maximum(data.flux[rows, band], data.flux_err[rows, band]))
+    bright, faint = _extremes(mag)
     bright, faint = _down(bright, _STEP_MAG), _up(faint, _STEP_MAG)
     faint = max(faint, bright + 2.0 * _STEP_MAG)
     if is_free:

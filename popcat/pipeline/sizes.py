@@ -72,8 +72,12 @@ class Sizes:
     library: int
     training: Training
     proposals: Literal["flow", "fitted"] = FLOW
-    mocks: int = _MOCKS
     mock_draws: int = _MOCK_DRAWS
+
+    @property
+    def mocks(self) -> int:
+        """Of each run of the calibration: fewer for a small training."""
+        return min(max(self.library // 40, 100), _MOCKS)
 
 
 def measure(survey: Survey, galaxy_model: GalaxyModel, noise: Noise, prior: str, *, has_free: bool) -> Rates:

@@ -38,7 +38,7 @@ class Steps:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if self.show:
+        if self.show and self.bar.console.is_terminal:
             self.bar.stop()
 
     @property
@@ -67,11 +67,11 @@ class Steps:
         self._draw()
 
     @contextmanager
-    def step(self, name: str, words: str) -> Iterator[None]:
-        """One of the steps, in words such as "simulating 1,000 galaxies"."""
+    def step(self, name: str, words: str, *, is_short: bool = False) -> Iterator[None]:
+        """One of the steps, in words such as "simulating 1,000 galaxies"; a short one has no line of its own."""
         began, self._now, self._fraction = time.monotonic(), name, 0.0
         number = f"step {list(self.seconds).index(name) + 1} of {len(self.seconds)}: {words}"
-        if self.show and not self.bar.console.is_terminal:
+        if self.show and not self.bar.console.is_terminal and not is_short:
             self.say(f"{number}; about {duration(self.left_s)} left in all")
         self._draw(number)
         try:
