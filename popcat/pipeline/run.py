@@ -28,7 +28,7 @@ from popcat.physical.prior import physical_prior
 from popcat.pipeline.given import SURVEY, Given
 from popcat.pipeline.record import Chosen, FitRecord, StepRecord, digest, read_fit, same_fit
 from popcat.pipeline.result import FitResult, result_of
-from popcat.pipeline.sizes import FITTED, FLOW, Sizes, choose_sizes, measure, planned_s, training_for
+from popcat.pipeline.sizes import FITTED, FLOW, NOMINAL, Sizes, choose_sizes, measure, planned_s, training_for
 from popcat.posterior.from_prior import prior_posterior
 from popcat.posterior.library import open_library, simulate
 from popcat.posterior.locations import DESCRIPTION
@@ -162,10 +162,13 @@ class Run:
         if prior != FLAT:
             physical_prior(model, survey.redshift_range)
         has_free, seed = self.given.n_free > 0.0, self.options["seed"]
-        rates = measure(survey, model, load_noise(self.folder / NOISE, survey), prior, has_free=has_free)
-        asked, training = self.options["library_size"], self.training
+        asked, training, proposals = self.options["library_size"], self.training, self.options["proposals"]
+        is_decided = proposals == FITTED or (asked is not None and training is not None)
+        rates = NOMINAL if is_decided else measure(
+            survey, model, load_noise(self.folder / NOISE, survey), prior, has_free=has_free
+        )  # fmt: skip
         sizes = choose_sizes(rates, n, max(self.ends - time.monotonic(), 1.0), used, has_free=has_free, seed=seed,
-                             proposals=self.options["proposals"])  # fmt: skip
+                             proposals=proposals)  # fmt: skip
         if asked is not None:
             training = training or training_for(asked, has_free=has_free, seed=seed)
         sizes = Sizes(asked or sizes.library, training or sizes.training, proposals=sizes.proposals)
@@ -177,9 +180,10 @@ class Run:
             rows_per_library_part=max(-(-sizes.library // _LIBRARY_PARTS), _LEAST_LIBRARY_ROWS), rows_per_part=rows,
         )  # fmt: skip
         expected = planned_s(sizes, rates, n, used)
-        self._record.measured = {**asdict(rates), "cores": used, "expected_s": expected}
+        self._record.measured = {} if is_decided else {**asdict(rates), "cores": used}
         if prior == BOTH:
-            del self._record.measured["fitted_s"]
+            self._record.measured.pop("fitted_s", None)
+        self._record.measured["expected_s"] = expected
         self._record.save(self.folder)
         self.steps.expect(expected)
         how = ("proposals fitted to each galaxy" if sizes.proposals == FITTED else

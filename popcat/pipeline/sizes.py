@@ -64,6 +64,10 @@ class Rates:
     fitted_s: float
 
 
+NOMINAL = Rates(4e-4, (2e-5, 4e-5, 6e-5), 0.5)
+"""Of one core of 2023, for what need not be measured."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What decides the posteriors: simulated galaxies, the training, mocks and draws of the calibration; of PROPOSALS
