@@ -34,6 +34,7 @@ _HOME = {
     # infer
     "plan": "popcat.inference.plan",
     "infer": "popcat.inference.infer",
+    "fit_galaxy": "popcat.inference.one_galaxy",
     "reweight": "popcat.inference.reweight",
     "spectrum": "popcat.forward.spectrum",
     # check and publish
