@@ -1,4 +1,4 @@
-"""The posterior of one galaxy, in a notebook: its fluxes and filters in, draws, numbers and figures out. No training."""
+"""The posterior of one galaxy, in a notebook: fluxes and filters in; draws, numbers and figures out; no training."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,10 @@ from popcat.checks.certify import Effort
 from popcat.columns import PERCENTILES, quantity_fields
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
-from popcat.forward.filters import load_curves
+from popcat.forward.component_tables import wavelengths
+from popcat.forward.coverage import check_coverage
+from popcat.forward.filters import load_curve, load_curves
+from popcat.forward.ingredients import load_ingredients
 from popcat.forward.spectrum import observed_spectra
 from popcat.forward.star_formation import star_formation
 from popcat.galaxies import FLAGS, has_posterior
@@ -26,18 +29,18 @@ from popcat.posterior.from_prior import prior_posterior
 from popcat.posterior.posterior import Posterior
 from popcat.prior import PHYSICAL, require_prior
 from popcat.settings import settings_of
-from popcat.survey import Band, Columns, Selection, Survey, embedded_surveys, load_survey
+from popcat.survey import Band, Columns, Filter, Selection, Survey, embedded_surveys, load_survey
 from popcat.units import NMGY_PER_UNIT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_DRAWS = 8192
-LEAST_REDSHIFT, UNKNOWN_UP_TO = 0.001, 6.0
+LEAST_REDSHIFT, UNKNOWN_UP_TO = 0.001, (6.0, 3.0, 1.5, 0.6)
 _TOPS = (0.6, 1.5, 3.0, 6.0, 12.0, 20.0)
 """Upper ends of the range of redshifts, so that few ranges need tables: the least that holds the galaxy's."""
 _REACH = 6.0
-_BUDGET_MS = 20_000.0
+_LEAST_ESS, _BUDGET_MS = 200.0, 20_000.0
 _UNITS = (*NMGY_PER_UNIT, "ab_mag")
 _NO_DEPTH = 25.0
 """A depth, for which a survey asks; nothing depends on it."""
@@ -173,8 +176,9 @@ def fit_galaxy(
     galaxy_model : settings, or a TOML file of them; dust emission and nuclei are off by default
     prior : "physical", or "flat" for the galaxy model's own
     n_draws, seed : draws of the posterior; a function of the seed and the numbers above
-    redshift_range : within which the redshift lies; by default that of the survey, else 0.001 to 6, or to 0.6, 1.5, 3,
-        12 or 20 as a given redshift needs it. The first fit of a range makes tables, which are kept for the next
+    redshift_range : within which the redshift lies; by default that of the survey, else from 0.001 to the first of 0.6,
+        1.5, 3, 6, 12 and 20 that a given redshift needs, or to 6, if stars have light in all filters there, where it is
+        unknown. The first fit of a range makes tables, which are kept for the next
 
     The proposals of `popcat.posterior.per_galaxy` are corrected by importance sampling with the exact likelihood
     (popcat.checks.certify): what `infer(..., certify=True)` gives, to sampling noise.
@@ -193,22 +197,26 @@ def fit_galaxy(
     if unit not in _UNITS:
         raise PopcatError(f'unit "{unit}": expected one of {", ".join(_UNITS)}')
     z, z_err = (np.nan if value is None else float(value) for value in (redshift, redshift_err))
-    survey, keys = _survey_of(filters, unit, redshift_range, z, z_err)
-    numbers = [_in_order("flux", flux, survey, keys), _in_order("flux_err", flux_err, survey, keys)]
-    frame = _photometry(survey, *numbers, z, z_err)
+    survey, keys = _survey_of(filters, unit, redshift_range, z, z_err, galaxy_model)
+    given = (_in_order(what, values, survey, keys) for what, values in (("flux", flux), ("flux_err", flux_err)))
+    frame = _photometry(survey, next(given), next(given), z, z_err)
     posterior = _posterior_of(survey.model_dump_json(), galaxy_model.model_dump_json(), prior)
-    effort = Effort(target_ess=max(200.0, 0.5 * n_draws), budget_ms=_BUDGET_MS)
+    effort = Effort(target_ess=max(_LEAST_ESS, float(n_draws)), budget_ms=_BUDGET_MS)
     row = infer_table(frame, posterior, n_draws, seed, effort)
     flags = int(row["flags"][0].as_py())
     names = tuple(name for name, bit in FLAGS.items() if flags & bit)
-    photometry = [{name: float(frame[f"{kind}_{name}"].iloc[0]) for name in survey.band_names}
-                  for kind in ("flux", "flux_err")]  # fmt: skip
-    certified, ess, log_evidence, chi2, n_bands, why = (row[name][0].as_py() for name in (
-        "certified", "ess", "log_evidence", "chi2_best", "n_bands", "route_why"))  # fmt: skip
+
+    def photometry(kind: str) -> dict[str, float]:
+        return {name: float(frame[f"{kind}_{name}"].iloc[0]) for name in survey.band_names}
+
+    numbers = ("certified", "ess", "log_evidence", "chi2_best", "n_bands")
+    found = {name: row[name][0].as_py() for name in numbers}
+    found["log_evidence"] = np.nan if found["log_evidence"] is None else found["log_evidence"]
     return GalaxyPosterior(
-        {name: values[0] for name, values in decode_table(row)[1].items()}, *photometry, z, z_err,
-        _status(names, why), certified, ess, np.nan if log_evidence is None else log_evidence, chi2, n_bands, names,
-        posterior.survey, galaxy_model, prior, posterior,
+        draws={name: values[0] for name, values in decode_table(row)[1].items()}, flux=photometry("flux"),
+        flux_err=photometry("flux_err"), redshift=z, redshift_err=z_err, **found, flags=names,
+        status=_status(names, row["route_why"][0].as_py()), survey=posterior.survey, galaxy_model=galaxy_model,
+        prior=prior, _posterior=posterior,
     )  # fmt: skip
 
 
@@ -234,12 +242,15 @@ def _posterior_of(survey: str, galaxy_model: str, prior: str) -> Posterior:
                            prior=prior)  # fmt: skip
 
 
-def _survey_of(filters, unit: str, redshift_range, z: float, z_err: float) -> tuple[Survey, tuple[str, ...]]:
+def _survey_of(
+    filters, unit: str, redshift_range, z: float, z_err: float, galaxy_model: GalaxyModel
+) -> tuple[Survey, tuple[str, ...]]:
     """A survey of these filters, whose columns are a flux and an error a band; and the filters as they were named."""
     if isinstance(filters, str | Path) and not _is_survey(filters):
         raise PopcatError(f'filters "{filters}": expected a list of filters, or a survey: a survey file or an embedded '
                           f"name; {did_you_mean(str(filters), embedded_surveys())}")
-    absolute, own = (), None
+    absolute: tuple[Filter, ...] = ()
+    own = None
     if isinstance(filters, str | Path | Survey):
         given = load_survey(filters)
         shapes = [one.model_dump(include={"name", "filter", "wave_range_aa", "trim", "curve"}) for one in given.bands]
@@ -251,11 +262,25 @@ def _survey_of(filters, unit: str, redshift_range, z: float, z_err: float) -> tu
         shapes = [{"name": name, "filter": key} for name, key in zip(_band_names(keys), keys, strict=True)]
     bands = tuple(Band(**shape, flux=f"flux_{shape['name']}", flux_err=f"flux_err_{shape['name']}",
                        depth_5sigma_mag=_NO_DEPTH) for shape in shapes)  # fmt: skip
+    if redshift_range is None and own is None and np.isnan(z):
+        own = LEAST_REDSHIFT, _covered(bands, galaxy_model)
     within = _range(redshift_range or own, z, z_err)
     every = Selection(band=bands[0].name, bright_mag=-90.0, faint_mag=90.0)
     columns = Columns(ra=None, dec=None, redshift_err="redshift_err")
     return Survey(name="one_galaxy", unit=unit, redshift_range=within, columns=columns, bands=bands, selection=every,
                   absolute_magnitudes=absolute), keys  # fmt: skip
+
+
+def _covered(bands: tuple[Band, ...], galaxy_model: GalaxyModel) -> float:
+    """The largest redshift for which stars have light in all bands: the first of a few that will do."""
+    wave_aa, curves = wavelengths(load_ingredients(galaxy_model)), [load_curve(band) for band in bands]
+    for top in UNKNOWN_UP_TO:
+        try:
+            check_coverage(curves, wave_aa, (LEAST_REDSHIFT, top))
+        except PopcatError:
+            continue
+        return top
+    return UNKNOWN_UP_TO[0]  # what is wrong is said when tables are made
 
 
 def _is_survey(name: "str | Path") -> bool:
@@ -284,8 +309,6 @@ def _range(given: tuple[float, float] | None, z: float, z_err: float) -> tuple[f
         raise PopcatError(f"redshift_err: got {z_err:g} without a redshift: give that, too, or leave both out")
     if given is not None:
         low, high = (float(one) for one in given)
-    elif np.isnan(z):
-        low, high = LEAST_REDSHIFT, UNKNOWN_UP_TO
     else:
         most = z + _REACH * (0.0 if np.isnan(z_err) else z_err)
         low, high = min(LEAST_REDSHIFT, z), next((top for top in _TOPS if most <= top), _TOPS[-1])

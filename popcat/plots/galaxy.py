@@ -163,8 +163,8 @@ def galaxy_sfh(lookback_gyr: np.ndarray, sfr: np.ndarray, *, title: str) -> Figu
     positive = high[high > 0.0]
     if len(positive):
         ax.set_yscale("log")
-        ax.set_ylim(max(0.5 * np.min(middle[middle > 0.0], initial=positive.min()), 1e-4 * positive.max()),
-                    2.0 * positive.max())  # fmt: skip
+        least = 0.5 * np.min(low[low > 0.0], initial=positive.min())
+        ax.set_ylim(max(least, 1e-4 * positive.max()), 2.0 * positive.max())
     ax.set(xlim=(edges[0], edges[-1]), xlabel="Lookback time before the observed epoch (Gyr)",
            ylabel=r"SFR ($M_\odot\,\mathrm{yr}^{-1}$)", title=title)
     ax.legend(loc="best")

@@ -176,7 +176,7 @@ class Posterior(Displayed):
         require_prior(prior)
         if prior not in self.priors:
             raise PopcatError(f"posterior {self.name[:12]} was trained under the prior {' and '.join(self.priors)}, "
-                              f'not "{prior}": leave it out, or train one on a library of `popcat simulate --prior both`')
+                              f'not "{prior}": leave it out, or train on a library of `popcat simulate --prior both`')
         return self._other(prior, self.device)
 
     def _other(self, prior_name: str, device: str) -> "Posterior":

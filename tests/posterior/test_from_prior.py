@@ -1,13 +1,12 @@
-"""A posterior without a flow draws, once certified, what accepted draws of the prior are; and is as other posteriors."""
+"""A posterior without a flow draws, once certified, what accepted draws of the prior are, and serves as others do."""
 
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from popcat.checks.certify import Effort, certify
-from popcat.checks.samplers import Galaxy, c2st, sample_galaxy
+from popcat.checks.samplers import Galaxy, sample_galaxy
 from popcat.errors import PopcatError
 from popcat.galaxies import Observation
 from popcat.physical.prior import prior_named
@@ -15,7 +14,6 @@ from popcat.posterior.from_prior import prior_posterior
 from popcat.posterior.gaussians import fit_gaussians, log_standard
 from popcat.posterior.posterior import load_posterior, save_posterior
 from popcat.posterior.simulated import simulate_partition
-from popcat.ranks import ks_distance
 
 FLUX = np.array([[30.0, 90.0, 170.0, 240.0, 300.0]])
 
