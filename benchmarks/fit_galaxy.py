@@ -2,13 +2,13 @@
 
     python benchmarks/fit_galaxy.py --json fit_galaxy.json
 
-A galaxy of popcat's model at redshift 0.1, with errors of 5% and noise, in five bands of SDSS and in ten of GALEX, SDSS
-and 2MASS. Each is fitted
+A galaxy of popcat's model at redshift 0.1, with errors of 5% and noise, in five bands of SDSS and in ten of GALEX,
+SDSS and 2MASS. Each is fitted
 
-- by popcat in a new process: seconds from its start to the posterior ("cold": kernels and tables are in the cache, where
-  `--fill` puts them), and seconds of a second fit in the same process, with another seed;
-- by bagpipes in this process: a delayed exponential history with Calzetti dust, sampled by nautilus: seconds of the fit,
-  the set-up of the model apart.
+- by popcat in a new process: seconds from its start to the posterior ("cold": kernels and tables are in the cache,
+  where `--fill` puts them), and seconds of a second fit in the same process, with another seed;
+- by bagpipes in this process: a delayed exponential history with Calzetti dust, sampled by nautilus: seconds of the
+  fit, the set-up of the model apart.
 
 The medians of log10 of the surviving mass are compared, in units of the larger of both widths, (p84 - p16) / 2. The
 models differ: histories, dust, priors.

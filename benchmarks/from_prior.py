@@ -7,8 +7,8 @@ For mocks of the posterior's prior and noise, and for real galaxies of the embed
 
 - CPU seconds of one core per galaxy, and the share with 100 effective draws or more;
 - differences of the evidences, ours less the trained posterior's, where that came from weights;
-- the largest two-sample KS distance of all parameters: of the median galaxy, of the worst one, and the share of galaxies
-  where it is larger than in one of a hundred pairs of samples of one distribution with as many effective draws.
+- the largest two-sample KS distance of all parameters: of the median galaxy, of the worst one, and the share of
+  galaxies where it is larger than in one of a hundred pairs of samples of one distribution, as many effective draws.
 """
 
 import time
