@@ -35,6 +35,7 @@ _HOME = {
     "fit": "popcat.pipeline.fit",
     "plan": "popcat.inference.plan",
     "infer": "popcat.inference.infer",
+    "fit_galaxy": "popcat.inference.one_galaxy",
     "reweight": "popcat.inference.reweight",
     "spectrum": "popcat.forward.spectrum",
     # check and publish

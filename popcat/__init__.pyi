@@ -18,6 +18,7 @@ from popcat.forward.spectrum import spectrum as spectrum
 from popcat.galaxies import CLEAN as CLEAN
 from popcat.galaxy_model import GalaxyModel as GalaxyModel
 from popcat.inference.infer import infer as infer
+from popcat.inference.one_galaxy import fit_galaxy as fit_galaxy
 from popcat.inference.plan import plan as plan
 from popcat.inference.reweight import reweight as reweight
 from popcat.inference.survey_check import check_survey as check_survey

@@ -1,9 +1,9 @@
 """A posterior that nobody trained: for a galaxy, or a few hundred, of whatever survey.
 
-Its draws are proposed from a mixture that is fitted to each galaxy, starting from the prior (popcat.posterior.per_galaxy),
-which takes about a second of one core per galaxy; a trained flow takes milliseconds, after hours of training. They are
-to be certified (popcat.checks.certify): importance weights make of the mixture's draws those of the exact posterior,
-and give the evidence. A flow's draws are corrected in the same way, and come to the same.
+Its draws are proposed from a mixture that is fitted to each galaxy (popcat.posterior.per_galaxy), starting from the
+prior. That takes about half a second of one core per galaxy; a trained flow takes milliseconds, after its training. The
+draws are to be certified (popcat.checks.certify): importance weights make of them draws of the exact posterior, and
+give the evidence, as they do of a flow's draws.
 """
 
 from pathlib import Path
@@ -43,9 +43,9 @@ def prior_posterior(
     """The posterior of a survey under a prior ("flat" or "physical"), without a flow and without training.
 
     It serves wherever a trained one does, on the CPU; its draws are to be certified. `simulated`, a frame of
-    `popcat.simulate` of this survey (1,000 galaxies or more within its selection), stands for the training set: galaxies
-    that are not like these are flagged. Without it no galaxy is. `noise` is that of `simulated`, by default the survey's
-    own.
+    `popcat.simulate` of this survey (1,000 galaxies or more within its selection), stands for the training set:
+    galaxies that are not like these are flagged. Without it no galaxy is. `noise` is that of `simulated`, by default
+    the survey's own.
 
     Raises PopcatError for no such survey or prior, for a survey without noise, and for a galaxy model that lacks light
     which the survey sees.
@@ -83,7 +83,7 @@ def _whatever_the_galaxy(log_nodes: np.ndarray, features: Features) -> Piecewise
     with torch.no_grad():
         for weights in density.parameters():
             weights.zero_()
-        density.net[-1].bias.copy_(torch.from_numpy(np.maximum(log_nodes, log_nodes.max() - _DEEPEST)))
+        weights.copy_(torch.from_numpy(np.maximum(log_nodes, log_nodes.max() - _DEEPEST)))  # the last: of the nodes
     return density.eval()
 
 
@@ -105,8 +105,8 @@ def _selected(frame: pd.DataFrame, survey: Survey, prior: str) -> tuple[np.ndarr
     mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
     frame = frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)]
     if len(frame) < _FEWEST:
-        raise PopcatError(f"expected at least {_FEWEST} simulated galaxies of the prior {prior} within the selection of "
-                          f"survey {survey.name}, got {len(frame)}: simulate more, or leave them out")  # fmt: skip
+        raise PopcatError(f"expected at least {_FEWEST} simulated galaxies of the prior {prior} within the selection "
+                          f"of survey {survey.name}, got {len(frame)}: simulate more, or leave them out")
     flux, err = (np.column_stack([frame[f"{kind}_{name}"] for name in survey.band_names]).astype(float)
                  for kind in ("flux", "flux_err"))  # fmt: skip
     return flux, err, frame["redshift"].to_numpy(dtype=float)

@@ -19,7 +19,8 @@ WIDEN, DEFENSIVE = 1.2, 0.1
 _ITERATIONS = 12
 _HEAVY = 1.0 / 2000
 """Of the weight of all points: lighter ones are thinned to this weight, so that at most about 1 / _HEAVY remain."""
-# Variance added to each covariance; prior points that each component holds for each dimension, of the covariance of all.
+# Variance added to each covariance; effective points, for each dimension, with the covariance of all that each
+# component has beside its own.
 _FLOOR, _SHRINK = 1e-8, 2.0
 # A component holds less of a point, whose part in its covariance is then nothing.
 _UNHELD = 1e-6

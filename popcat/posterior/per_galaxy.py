@@ -1,8 +1,8 @@
 """Draws of a posterior without a flow: proposals are fitted to each galaxy by adaptive importance sampling.
 
-In coordinates x the prior is N(x; 0, 1), and the posterior N(x; 0, 1) L(x): L is the likelihood, averaged over the mass,
-times the physical prior over the galaxy model's own where draws are under that. A redshift that is not given is the last
-coordinate: its prior, times the Gaussian of one that was measured.
+In coordinates x the prior is N(x; 0, 1), and the posterior N(x; 0, 1) L(x): L is the likelihood, averaged over the
+mass, times the physical prior over the galaxy model's own where draws are under that. A redshift that is not given is
+the last coordinate: its prior, times the Gaussian of one that was measured.
 
 The first points are of the prior. Then, round by round: all points so far weigh
 
@@ -76,8 +76,7 @@ class PerGalaxy(OnCPU):
         member: torch.Tensor | None = None,
     ) -> Draws:  # fmt: skip
         """`Posterior.transform`: numbers through each galaxy's one Gaussian."""
-        is_free, out = data.is_free, None
-        parts, order = [], []
+        is_free, parts, order = data.is_free, [], []
         for rows in (np.flatnonzero(~is_free), np.flatnonzero(is_free)):
             if len(rows) == 0:
                 continue
@@ -131,8 +130,8 @@ class PerGalaxy(OnCPU):
         ids = np.asarray(data.object_id)
         d = self.posterior.n_coordinates + int(data.is_free[0])
         mixtures: list[Gaussians] = []
-        x, log_ratio, log_parts, sizes = np.empty((0, d)), np.empty(0), np.empty((0, 0)), []
-        left = LAST_ROUNDS
+        sizes: list[int] = []
+        x, log_ratio, log_parts, left = np.empty((0, d)), np.empty(0), np.empty((0, 0)), LAST_ROUNDS
         for number in range(MAX_ROUNDS):
             n = N_ROUND if mixtures else N_FIRST
             seed = _SEED + (number << 40)

@@ -175,10 +175,8 @@ class Posterior(Displayed):
             return self
         require_prior(prior)
         if prior not in self.priors:
-            raise PopcatError(
-                f"posterior {self.name[:12]} was trained under the prior {' and '.join(self.priors)}, not "
-                f'"{prior}": leave it out, or train one on a library of `popcat simulate --prior both`'
-            )
+            raise PopcatError(f"posterior {self.name[:12]} was trained under the prior {' and '.join(self.priors)}, "
+                              f'not "{prior}": leave it out, or train on a library of `popcat simulate --prior both`')
         return self._other(prior, self.device)
 
     def _other(self, prior_name: str, device: str) -> "Posterior":
@@ -186,9 +184,8 @@ class Posterior(Displayed):
         if key not in self._others:
             number = float(self.priors.index(prior_name)) if len(self.priors) > 1 else 0.0
             features, of_redshift = (replace(one, prior=number) for one in (self.features, self.redshift_features))
-            other = replace(
-                self, features=features, redshift_features=of_redshift, prior_name=prior_name, device=device
-            )
+            other = replace(self, features=features, redshift_features=of_redshift, prior_name=prior_name,
+                            device=device)  # fmt: skip
             other.__dict__["_others"] = self._others
             self._others[key] = other
         return self._others[key]
@@ -330,10 +327,8 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     try:
         stored = json.loads(content)
         if stored.get("format") not in _READ_FORMATS:
-            raise PopcatError(
-                f"posterior {folder} has format {stored.get('format')}; this popcat reads 2 to "
-                f"{_FORMAT}: train it again"
-            )
+            raise PopcatError(f"posterior {folder} has format {stored.get('format')}; this popcat reads 2 to "
+                              f"{_FORMAT}: train it again")
         description = _Description.model_validate(stored)
         features = Features.from_dict(description.features)
         redshift_features = Features.from_dict(description.redshift_features)
