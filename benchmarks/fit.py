@@ -18,7 +18,6 @@ dust): seconds per galaxy, and the median over them of the difference of the med
 larger half width. The models differ.
 """
 
-import os
 import resource
 import subprocess
 import sys
@@ -29,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fit_galaxy import by_bagpipes
 from photoz_samples import SAMPLES
 
 import popcat
-from popcat.forward.filters import load_curves
 from popcat.forward.noise import nominal_noise
 from popcat.io.survey_files import survey_text
 from popcat.posterior.simulated import simulate_partition
@@ -48,6 +47,8 @@ MODEL = popcat.GalaxyModel(dust_emission="draine_li_2007")
 N_MOCKS, SEED, N_BAGPIPES = 200, 11, 5
 REDSHIFT_ERR, MISSING = 0.02, 0.05
 MASS = "log_mstar"
+DUST_EMISSION = {"qpah": 2.0, "umin": 1.0, "gamma": 0.01}
+"""Of bagpipes."""
 
 
 def main():
@@ -170,37 +171,12 @@ def against_bagpipes(here: Path, survey: Survey, truth: pd.DataFrame, n: int) ->
     for row in np.flatnonzero(exact)[:n]:
         flux, err = (fluxes.loc[row, [f"{kind}_{band}" for band in survey.band_names]].to_numpy(float)
                      for kind in ("flux", "flux_err"))  # fmt: skip
-        took, theirs = by_bagpipes(survey, flux, err, float(ours.loc[row, "redshift"]))
+        took, theirs = by_bagpipes(survey, flux, err, float(ours.loc[row, "redshift"]), **DUST_EMISSION)
         own = ours.loc[row, names].to_numpy(float)
         seconds.append(took)
         shifts.append((own[1] - theirs[1]) / max(0.5 * (own[2] - own[0]), 0.5 * (theirs[2] - theirs[0])))
     return {"n": len(seconds), "s_per_galaxy": round(float(np.mean(seconds)), 1),
             "median_shift_sigma": round(float(np.median(shifts)), 3)}  # fmt: skip
-
-
-def by_bagpipes(survey: Survey, flux: np.ndarray, err: np.ndarray, redshift: float) -> tuple[float, np.ndarray]:
-    """Seconds of a fit by nautilus, and p16, p50, p84 of log10 of the surviving mass."""
-    import bagpipes
-
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # bagpipes writes into the working directory
-        try:
-            files = [f"{curve.name}.txt" for curve in load_curves(survey)]
-            for file, curve in zip(files, load_curves(survey), strict=True):
-                np.savetxt(file, np.column_stack([curve.wave_aa, curve.response]))
-            photometry = np.column_stack([flux, err]) * 3.631  # microjansky
-            galaxy = bagpipes.galaxy("1", lambda _: photometry, spectrum_exists=False, filt_list=files)
-            history = {"age": (0.1, 13.0), "tau": (0.1, 10.0), "massformed": (7.0, 12.5), "metallicity": (0.02, 2.5)}
-            dust = {"type": "Calzetti", "Av": (0.0, 3.0), "qpah": 2.0, "umin": 1.0, "gamma": 0.01}
-            fit = bagpipes.fit(galaxy, {"redshift": redshift, "delayed": history, "dust": dust}, run="benchmark")
-            began = time.perf_counter()
-            fit.fit(verbose=False, sampler="nautilus", n_live=1000)
-            seconds = time.perf_counter() - began
-            fit.posterior.get_basic_quantities()
-            return seconds, np.percentile(fit.posterior.samples["stellar_mass"], (16, 50, 84))
-        finally:
-            os.chdir(before)
 
 
 if __name__ == "__main__":
