@@ -62,7 +62,9 @@ class FitResult(Displayed):
                 *(f"  {command}" for command in self.commands.values())]  # fmt: skip
 
 
-def result_of(folder: Path, posteriors: str, page: str, commands: dict[str, str], *, seconds: float) -> FitResult:
+def result_of(
+    folder: Path, posteriors: str, page: str, commands: dict[str, str], *, is_fitted: bool, seconds: float
+) -> FitResult:
     """What the catalogue in the folder of a fit says."""
     catalog = open_catalog(folder / posteriors)
     manifest = catalog.require_manifest()
@@ -74,6 +76,8 @@ def result_of(folder: Path, posteriors: str, page: str, commands: dict[str, str]
         output=str(folder), galaxies=total, without_posterior=lost,
         certified=int(np.sum(table["certified"].to_numpy())),
         failed=Counter(table["route"].to_pylist())["failed"], flags=flags, misfits=tuple(manifest.misfits),
-        training_check="" if check is None else check.line, calibration=manifest.calibration,
+        training_check="" if check is None else check.line,
+        calibration="none: proposals are fitted to each galaxy, and corrected by the exact likelihood" if is_fitted else
+        f"{manifest.calibration}; these draws are corrected by the exact likelihood",
         posteriors=str(folder / posteriors), report=str(folder / page), commands=commands, seconds=round(seconds, 1),
     )  # fmt: skip

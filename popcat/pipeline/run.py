@@ -81,7 +81,7 @@ class Run:
         self._step("report", self.folder / PAGE, self._report, manifest)
         made = self._record.steps
         result = result_of(self.folder, POSTERIORS, PAGE, {name: one.command for name, one in made.items()},
-                           seconds=time.monotonic() - began)  # fmt: skip
+                           is_fitted=self._chosen.proposals == FITTED, seconds=time.monotonic() - began)  # fmt: skip
         self._record.result = result.to_dict()
         self._record.save(self.folder)
         return result

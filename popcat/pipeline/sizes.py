@@ -46,8 +46,10 @@ _PER_EPOCH = 1.5
 """Time of an epoch over that of its gradient steps: noise, features and validation are made anew."""
 _REDSHIFT = 0.5
 """Time of the density of redshift, for as many epochs, over that of the flow."""
-_CERTIFY_S, _REPORT_S, _START_S = 0.02, 15.0, 12.0
-"""Of one core for a certified galaxy, of the page, and of the workers and the reading: about."""
+_CERTIFY_S = (0.15, 0.05, 0.02)
+"""Of one core for a certified galaxy, by flow: the smaller, the more proposals a galaxy needs. About."""
+_REPORT_S, _START_S = 15.0, 12.0
+"""Of the page, and of the workers and the reading: about."""
 _MOCKS, _MOCK_DRAWS, _MOCK_S = 500, 200, 0.012
 """Mocks of each run of the calibration, draws for each, and seconds of one core for a mock in all runs."""
 _BATCH = 512
@@ -111,13 +113,14 @@ def planned_s(sizes: Sizes, rates: Rates, n: int, cores: int) -> dict[str, float
     """Seconds that each step is expected to take for n galaxies."""
     if sizes.proposals == FITTED:
         return {"simulate": sizes.library * rates.simulate_s / cores + _START_S / 2, "train": 1.0, "calibrate": 0.0,
-                "infer": n * rates.fitted_s / cores + _infer_s(n, cores), "report": _REPORT_S}  # fmt: skip
+                "infer": n * rates.fitted_s / cores + _infer_s(len(FLOWS) - 1, n, cores),
+                "report": _REPORT_S}  # fmt: skip
     flow = _flow_of(sizes.library)
     epochs = sizes.training.max_epochs + _REDSHIFT * sizes.training.redshift_epochs
     return {
         "simulate": sizes.library * rates.simulate_s / cores + _START_S / 2,
         "train": sizes.library * rates.train_s[flow] * _PER_EPOCH * epochs,
-        "calibrate": _calibrate_s(cores), "infer": _infer_s(n, cores), "report": _REPORT_S,
+        "calibrate": _calibrate_s(cores), "infer": _infer_s(flow, n, cores), "report": _REPORT_S,
     }  # fmt: skip
 
 
@@ -141,15 +144,18 @@ def choose_sizes(
     first, second = (sum(planned_s(one, rates, n, cores).values()) for one in (fitted, small))
     if proposals == FITTED or (proposals == AUTO and first < second):
         return fitted
-    left = max(seconds - _calibrate_s(cores) - _infer_s(n, cores) - _REPORT_S - _START_S, 0.25 * seconds)
     share = _REDSHIFT if has_free else 0.0
 
+    def left(flow: int) -> float:
+        others = _calibrate_s(cores) + _infer_s(flow, n, cores) + _REPORT_S + _START_S
+        return max(seconds - others, 0.25 * seconds)
+
     def affordable(flow: int, epochs: int) -> float:
-        return left / (rates.simulate_s / cores + rates.train_s[flow] * _PER_EPOCH * epochs * (1.0 + share))
+        return left(flow) / (rates.simulate_s / cores + rates.train_s[flow] * _PER_EPOCH * epochs * (1.0 + share))
 
     flow = max((i for i, (least, _) in enumerate(FLOWS) if affordable(i, _EPOCHS) >= least), default=0)
     library = float(np.clip(affordable(flow, _EPOCHS), max(FLOWS[flow][0], _LEAST), _MOST))
-    pays = left - library * rates.simulate_s / cores
+    pays = left(flow) - library * rates.simulate_s / cores
     epochs = pays / max(library * rates.train_s[flow] * _PER_EPOCH * (1.0 + share), 1e-9)
     epochs = int(np.clip(round(epochs), _EPOCHS // 2, _MOST_EPOCHS))
     return Sizes(_rounded(library), training_for(_rounded(library), epochs, has_free=has_free, seed=seed))
@@ -173,8 +179,8 @@ def _calibrate_s(cores: int) -> float:
     return _MOCKS * _MOCK_S / cores + _START_S / 2
 
 
-def _infer_s(n: int, cores: int) -> float:
-    return n * _CERTIFY_S / cores + _START_S / 2
+def _infer_s(flow: int, n: int, cores: int) -> float:
+    return n * _CERTIFY_S[flow] / cores + _START_S / 2
 
 
 def _rounded(n: float) -> int:
