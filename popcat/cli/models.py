@@ -46,9 +46,12 @@ def fit_noise(
     source: SourcesArgument,
     survey: SurveyOption = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Give a band with too few galaxies the noise that its depth implies.")
+    ] = False,
 ) -> None:
     """Fit the noise of a survey: flux error and its scatter against flux, per band."""
-    found = popcat.fit_noise(one_or_all(source), survey, output=output)
+    found = popcat.fit_noise(one_or_all(source), survey, output=output, fill=fill)
     say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {output}")
 
 

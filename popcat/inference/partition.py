@@ -3,7 +3,7 @@
     photometry frame -> Observation -> draws -> certified, where asked; checked, always -> quantities -> table
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from popcat.catalog.learned import Learned
 from popcat.catalog.parts import OutputFolder
 from popcat.checks.alternatives import DEFAULT_ODDS, NOT_GALAXY, Odds, alternatives
 from popcat.checks.certify import Certified, Effort, certify
-from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge, known_redshift
+from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge, known_redshift, rows_to_fit
 from popcat.columns import PERCENTILES, posterior_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import (
@@ -34,7 +34,10 @@ from popcat.galaxies import (
 )
 from popcat.inference.rows import counts_of_table
 from popcat.io.chunks import Chunk
-from popcat.io.reading import read_partition, seen_by, without_redshift
+from popcat.io.named import Source
+from popcat.io.photometry import catalog_columns
+from popcat.io.reading import read_partition, read_pieces, seen_by, without_redshift
+from popcat.io.sources import plan_chunks
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.run.frames import Part
 from popcat.survey import Survey
@@ -88,6 +91,15 @@ def read_part(part: OfCatalog, survey: Survey) -> pd.DataFrame:
     if isinstance(part, Chunk | tuple):
         return read_partition(part, survey)
     return seen_by(part.make() if isinstance(part, Part) else part, survey)
+
+
+def read_spread(
+    source: Source, survey: Survey, spans: Callable[[int], list[tuple[int, int]]] = rows_to_fit
+) -> pd.DataFrame:
+    """The photometry frame of rows that stand for all n of a catalogue: first and last (excluded) of `spans(n)`."""
+    chunks = plan_chunks(source, columns=catalog_columns(survey))
+    rows = [chunk.stop - chunk.start for chunk in chunks]
+    return read_pieces([[chunk] for chunk in chunks], pieces_of(rows, spans(sum(rows))), survey)
 
 
 def infer_part(part: OfCatalog, request: Request) -> pa.Table:

@@ -106,14 +106,17 @@ def inspect_catalog(source: Source, survey: "str | Path | Survey" = "sdss") -> I
 
 
 def fit_noise(
-    source: "Source | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None
-) -> Noise:
+    source: "Source | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None,
+    fill: bool = False,
+) -> Noise:  # fmt: skip
     """The noise of a survey, from the errors of its catalogue: flux error and its scatter against flux, per band.
 
     `source` is a catalogue on disk or the lazy frame of `read_catalog`; the result does not depend on its partitions.
-    With `output`, a JSON file, the noise is written there.
+    With `output`, a JSON file, the noise is written there. `fill`: a band with too few galaxies has the noise that its
+    depth (`depth_5sigma_mag`) implies, or that of the errors there are.
 
-    Raises PopcatError where a band has too few galaxies, or for a frame that was read with another survey.
+    Raises PopcatError where a band has too few galaxies, and is not filled, or for a frame that was read with another
+    survey.
 
     >>> from importlib.resources import files
     >>> fit_noise(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss").n_galaxies
@@ -126,7 +129,7 @@ def fit_noise(
     else:
         frame = source
         require_same_survey(frame, survey)
-    found = noise_from_counts(sum_of(frame, noise_counts, survey), survey)
+    found = noise_from_counts(sum_of(frame, noise_counts, survey), survey, fill=fill)
     if output is not None:
         write_json_atomic(output, found.model_dump(mode="json"))
     return found

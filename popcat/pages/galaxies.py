@@ -328,5 +328,4 @@ def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
 def _spectrum_bands(spectrum, theta, redshift):
     # 64 draws fix a 68% band well enough to see.
     some = np.unique(np.linspace(0, len(theta) - 1, SPECTRUM_DRAWS).astype(int))
-    wave_aa, fnu = spectrum(theta[some], redshift[some])
-    return wave_aa, *np.percentile(fnu, PERCENTILES, axis=0)
+    return plots.spectrum_band(*spectrum(theta[some], redshift[some]))

@@ -125,6 +125,11 @@ def test_the_likelihood_is_averaged_over_the_mass_under_the_physical_prior(poste
             assert found.log_likelihood[i, k] == pytest.approx(wanted, abs=0.03)
 
 
+def away_from_the_ends(mocks):
+    """Rows of galaxies whose redshift is five of the errors below from either end of the range."""
+    return np.flatnonzero((mocks.redshift > 0.101) & (mocks.redshift < 0.5))
+
+
 def weighed(posterior, data, n, is_free):
     """ln of the evidence of one galaxy, theta of n draws of the model's own prior but for dust, of which most have
     little, and their weights under the physical prior: without a flow."""
@@ -152,7 +157,7 @@ def weighed(posterior, data, n, is_free):
 @pytest.mark.parametrize("is_free", [False, True])
 def test_weighted_draws_are_those_of_weighted_draws_of_the_prior(posterior, mocks, is_free):
     """Evidence and means; errors that leave many of the prior's draws a weight."""
-    data = mocks[np.arange(3)]
+    data = mocks[away_from_the_ends(mocks)[:3]]
     err = data.flux_err + 0.15 * data.flux
     data = type(data)(data.flux, err, data.redshift, np.full(3, 0.02 if is_free else np.nan), data.object_id)
     draws = posterior.sample(data, 60_000, 1)
@@ -174,7 +179,7 @@ def test_weighted_draws_are_those_of_weighted_draws_of_the_prior(posterior, mock
 @pytest.mark.parametrize("is_free", [False, True])
 def test_accepted_draws_of_the_prior_have_the_same_evidence(posterior, mocks, is_free):
     """The sampler "prior" of `popcat crosscheck`, which draws dust from a law of its own."""
-    data = mocks[np.arange(4, 5)]
+    data = mocks[away_from_the_ends(mocks)[:1]]
     err = data.flux_err + 0.15 * data.flux
     data = type(data)(data.flux, err, data.redshift, np.full(1, 0.02 if is_free else np.nan), data.object_id)
     wanted, theta, weight = weighed(posterior, data, 600_000, is_free)
