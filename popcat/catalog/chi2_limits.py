@@ -39,6 +39,12 @@ class Chi2Limits(pydantic.BaseModel):
             raise ValueError("expected ascending numbers of draws, and a limit for each and each number of bands")
         return self
 
+    @property
+    def in_short(self) -> str:
+        """The limits of every band and the most draws, in words."""
+        return (f"flag high_chi2, every band and {self.draws[-1]} draws: {self.known[-1][-1]:.1f} with "
+                f"the redshift known, {self.unknown[-1][-1]:.1f} without ({self.mocks:,} mocks each)")  # fmt: skip
+
     def of(self, n_bands: np.ndarray, is_known: np.ndarray, n_draws: np.ndarray) -> np.ndarray:
         """Limits (n,) for numbers of bands and of draws (n,), and whether the redshift is known, (n,).
 

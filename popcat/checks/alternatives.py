@@ -58,6 +58,7 @@ _N_MAG, _N_REDSHIFT, _MARGIN_MAG = 25, 17, 1.0
 _N_ANY, _N_GIVEN = 4096, 1024
 """Draws behind each number of the magnitude density at any redshift, and at a given one."""
 _N_WAVE = 400
+_LEAST, _LOWEST = 1e-300, -2000.0
 _SEED = 3
 
 
@@ -149,11 +150,14 @@ class Templates:
         variance = err**2 + (error * np.maximum(flux, 0.0)) ** 2
         weight = seen / variance
         precision, fit = weight @ (shape**2).T, (weight * flux) @ shape.T
+        precision = np.maximum(precision, _LEAST)  # a template without light in any band that is observed
         best = fit / precision
         chi2 = np.sum(weight * flux**2, axis=1)[:, None] - best * fit
         norm = np.sum(seen * (np.log(variance) + LN_2PI), axis=1)[:, None]
         prior = self.density(np.log(np.maximum(best, np.exp(self.ln_flux[0]))), redshift)
-        return prior + 0.5 * (LN_2PI - np.log(precision) - chi2 - norm) + log_ndtr(best * np.sqrt(precision))
+        # where the bands say little of A, the integral is no larger than that of p(A), which is 1
+        of_amplitude = np.minimum(prior + 0.5 * (LN_2PI - np.log(precision)), 0.0)
+        return of_amplitude - 0.5 * (chi2 + norm) + log_ndtr(best * np.sqrt(precision))
 
 
 def alternatives(
@@ -205,7 +209,9 @@ def _templates(posterior: Posterior) -> Templates:
     density = kept_array(f"magnitudes {RESULTS} {posterior.name} {posterior.prior_name} {bright} {faint} {_N_MAG}",
                          lambda: _magnitudes(posterior, main, ln_flux, redshift))  # fmt: skip
     error = template_error_mag(np.array([curve.pivot_wavelength_aa for curve in curves])) / POGSON
-    return Templates(star / star[:, [main]], np.log(part), error, quasar / quasar[:, :, [main]],
+    # a quasar may have no light in the selection band, below its Lyman limit
+    in_main = np.maximum(quasar[:, :, [main]], 1e-6 * quasar.max(axis=2, keepdims=True) + _LEAST)
+    return Templates(star / star[:, [main]], np.log(part), error, quasar / in_main,
                      np.log(QUASAR_EBV_PART), ln1pz, ln_flux, redshift, density)  # fmt: skip
 
 
@@ -246,4 +252,4 @@ def _log_density(posterior: Posterior, main: int, flux: np.ndarray, error: np.nd
     data = Observation(np.where(seen, flux[:, None], np.nan), np.where(seen, error[:, None], np.nan),
                        np.full(n, redshift), np.full(n, np.nan), np.arange(n))  # fmt: skip
     draws = posterior.sample(data, _N_ANY if np.isnan(redshift) else _N_GIVEN, _SEED)
-    return importance(draws.log_weight).log_evidence
+    return np.maximum(importance(draws.log_weight).log_evidence, _LOWEST)

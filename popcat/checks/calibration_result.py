@@ -127,7 +127,7 @@ class Calibration(Displayed, pydantic.BaseModel):
         found["limits"] = ", ".join(f"{name} {value:.3f}" for name, value in self.limits.items())
         found |= {"too few": self.too_few} if self.too_few else {}
         if self.chi2_limits is not None:
-            found["best chi2"] = f"limits of the flag high_chi2 from {self.chi2_limits.mocks:,} mocks"
+            found["best chi2"] = self.chi2_limits.in_short
         return found | ({} if self.passed else {"failures": "; ".join(self.failures)})
 
     def judged(self, tested: Posterior | CatalogManifest) -> "Calibration":

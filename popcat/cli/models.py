@@ -229,6 +229,7 @@ def _calibrated(posterior: str | Path, folder: Path, *, as_json: bool = False, *
     limits = ", ".join(f"{name} {limit:.4f}" for name, limit in found.limits.items())
     lines += [f"{found.n:,} mocks; limits: {limits}",
               "passed" if found.passed else "FAILED: " + "; ".join(found.failures), *found.remarks]  # fmt: skip
+    lines += [] if found.chi2_limits is None else [found.chi2_limits.in_short]
     typer.echo("\n".join(lines), err=as_json)
     say(f"figures and calibration.json in {folder}")
     return found

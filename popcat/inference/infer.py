@@ -19,7 +19,7 @@ from popcat.catalog.manifest import (
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.catalog.record import CatalogRecord, Certification, PosteriorRecord
-from popcat.checks.alternatives import DEFAULT_ODDS, odds_of
+from popcat.checks.alternatives import DEFAULT_ODDS, odds_of, templates_of
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
@@ -295,6 +295,8 @@ def _write(
         check, learned = (None, None) if earlier is None else (earlier.training_check, earlier.learned)
         if pending or check is None or learned is None:
             _ = posterior.forward, posterior.physical  # builds their tables once, before the workers look for them
+            if effort is not None:
+                templates_of(posterior)
             request, check = begun or describe(given, posterior, request, is_written=True)
             learned = request.learned
             keep_prior(folder.path, posterior)

@@ -28,6 +28,11 @@ def test_the_law_serves_where_nothing_was_measured():
     np.testing.assert_array_equal(LIMITS.of(n_bands, known, np.full(3, 64)), chi2_limit(n_bands))
 
 
+def test_in_short_they_are_those_of_every_band_and_the_most_draws():
+    said = "every band and 256 draws: 10.0 with the redshift known, 9.0 without (4,000 mocks each)"
+    assert LIMITS.in_short == f"flag high_chi2, {said}"
+
+
 def test_limits_are_what_was_written():
     assert Chi2Limits.model_validate_json(LIMITS.model_dump_json()) == LIMITS
 
