@@ -352,4 +352,4 @@ def _photometry(survey: Survey, flux: np.ndarray, flux_err: np.ndarray, z: float
     frame = to_photometry(pd.DataFrame([columns]), survey)
     if not has_posterior(frame["flags"].to_numpy())[0]:
         raise PopcatError("flux: expected one observed band or more, got none with a finite flux and error")
-    return frame
+    return frame.assign(flags=frame["flags"] & ~FLAGS["outside_training"])  # there was none
