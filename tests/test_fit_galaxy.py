@@ -1,6 +1,7 @@
 """`fit_galaxy`: one galaxy, whatever its filters, as a catalogue of one would have it; numbers that do not fit together
 are one line."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import popcat
 from popcat.display import Displayed
-from popcat.inference.one_galaxy import GalaxyPosterior
+from popcat.inference.galaxy_posterior import GalaxyPosterior
 
 FLUX = {"u": 25.3, "g": 98.4, "r": 196.0, "i": 267.0, "z": 330.0}
 ERR = {"u": 3.0, "g": 5.0, "r": 10.0, "i": 13.0, "z": 20.0}
@@ -59,6 +60,11 @@ def test_draws_are_a_function_of_the_seed(found):
     other = fit(seed=1)
     assert not np.array_equal(other.draws["log_mstar"], found.draws["log_mstar"])
     assert abs(other.log_evidence - found.log_evidence) < 0.2
+
+
+def test_it_is_plain_data_that_can_be_kept(found):
+    kept = pickle.loads(pickle.dumps(found))
+    assert repr(kept) == repr(found) and kept.sed().axes[0].get_title() == found.sed().axes[0].get_title()
 
 
 def test_bands_that_are_missing_and_negative_and_a_redshift_that_is_not_known():
@@ -113,6 +119,9 @@ FIVE = list(FLUX.values())
 WRONG = {
     "as many": (dict(flux=FIVE[:4]), r"flux: expected 5 numbers, one for each filter \(u, g, r, i, z\), got shape"),
     "text": (dict(flux=["a"] * 5), "flux: expected numbers"),
+    "text by band": (dict(flux={"r": "bright"}), "flux in r: expected a number"),
+    "a redshift": (dict(redshift="far"), "redshift: expected a number, or None, got 'far'"),
+    "no list": (dict(flux=[], err=[], filters=5), "filters: expected one or more, each once, got none"),
     "a band": (dict(flux={"y": 1.0}), 'flux: no filter "y"'),
     "a survey": (dict(filters="sdsss"), 'filters "sdsss": expected a list of filters, or a survey.*mean "sdss"'),
     "a filter": (dict(flux=[1.0], err=[1.0], filters=["sdss2010-q"]), 'unknown filter "sdss2010-q"'),
