@@ -51,10 +51,11 @@ def main():
     arguments = parser(__doc__)
     arguments.add_argument("--fill", action="store_true", help="fit once before, to fill the caches")
     arguments.add_argument("--draws", type=int, default=1000, help="of each posterior")
+    arguments.add_argument("--surveys", nargs="+", default=SURVEYS, help="whose bands; embedded ones' names")
     arguments.add_argument("--no-bagpipes", action="store_true", help="popcat alone")
     options = arguments.parse_args()
     result = {}
-    for name in SURVEYS:
+    for name in options.surveys:
         survey = popcat.load_survey(name)
         flux = forward_for(survey, popcat.GalaxyModel()).flux(THETA, np.array([REDSHIFT]))[0]
         err = RELATIVE * flux
@@ -81,15 +82,16 @@ def by_popcat(flux, err, survey: str, draws: int) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def by_bagpipes(survey, flux, err) -> tuple[float, list[float]]:
-    """Seconds of a fit by nautilus, and p16, p50, p84 of log10 of the surviving mass."""
+def by_bagpipes(survey, flux, err, redshift: float = REDSHIFT, **dust) -> tuple[float, list[float]]:
+    """Seconds of a fit by nautilus, and p16, p50, p84 of log10 of the surviving mass; `dust`: its emission."""
     import os
 
     import bagpipes
 
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # bagpipes writes into the working directory
+        os.chdir(folder)  # bagpipes writes into the working directory, and into that of its import
+        bagpipes.utils.working_dir = folder
         try:
             files = []
             for curve in load_curves(survey):
@@ -98,8 +100,8 @@ def by_bagpipes(survey, flux, err) -> tuple[float, list[float]]:
             photometry = np.column_stack([flux, err]) * 3.631  # microjansky
             galaxy = bagpipes.galaxy("1", lambda _: photometry, spectrum_exists=False, filt_list=files)
             history = {"age": (0.1, 13.0), "tau": (0.1, 10.0), "massformed": (7.0, 12.5), "metallicity": (0.02, 2.5)}
-            dust = {"type": "Calzetti", "Av": (0.0, 3.0)}
-            fit = bagpipes.fit(galaxy, {"redshift": REDSHIFT, "delayed": history, "dust": dust}, run="benchmark")
+            dust |= {"type": "Calzetti", "Av": (0.0, 3.0)}
+            fit = bagpipes.fit(galaxy, {"redshift": redshift, "delayed": history, "dust": dust}, run="benchmark")
             started = time.perf_counter()
             fit.fit(verbose=False, sampler="nautilus", n_live=1000)
             seconds = time.perf_counter() - started
