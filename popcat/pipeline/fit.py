@@ -1,6 +1,8 @@
 """`fit`: from a catalogue to certified posteriors and a report, whatever its survey, in one call."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from popcat.pipeline.sizes import AUTO, FITTED, FLOW, PROPOSALS
 from popcat.prior import BOTH, PHYSICAL, PRIORS, require_prior
 from popcat.run.client import Where
 from popcat.run.frames import is_frame
+from popcat.run.runner import How
 from popcat.run.steps import Steps
 from popcat.settings import settings_of
 from popcat.survey import Survey
@@ -80,6 +83,7 @@ def fit(
     if is_frame(source):
         raise PopcatError("source: expected a path, a list of paths or a table in memory, got a Dask frame: name the "
                           "files that it reads")  # fmt: skip
+    How(client, workers).verify()
     given_training = None if settings is None else settings_of(Training, settings, "training")
     folder = Path(output).expanduser()
     _require_own(folder)
@@ -89,10 +93,9 @@ def fit(
     expected = dict.fromkeys(NAMES, 5.0) | {"train": 30.0 * minutes, "simulate": 15.0 * minutes}
     with Steps(expected, show=progress) as steps:
         with steps.step("catalogue", NAMES["catalogue"], is_short=True):
-            if not isinstance(source, str | Path | list | tuple):
-                source = _as_file(source, folder)
-            given = make_ready(source, folder, survey, galaxy_model, hide_redshift=hide_redshift)
-            for line in given.remarks:
+            with _as_file(source, folder) as files:
+                given = make_ready(files, folder, survey, galaxy_model, hide_redshift=hide_redshift)
+            for line in (str(given.found), *given.remarks):
                 steps.say(line)
         run = Run(given, folder, options, steps, client, workers, log, began + 60.0 * minutes, given_training)
         with alone(folder / LEASE, folder):
@@ -120,13 +123,25 @@ def _require_own(folder: Path) -> None:
             raise PopcatError(f"{folder} holds {foreign[0]} and no fit: name a new or empty folder")
 
 
-def _as_file(table: Any, folder: Path) -> str:
-    """A table in memory as a file of the folder; one that is there must be of the same content."""
-    path = folder / TABLE
-    new = path.with_name(f".new-{TABLE}")
-    write_table(table, new)
-    if path.is_file() and sha256_of(path) != sha256_of(new):
-        new.unlink()
-        raise PopcatError(f"{folder} holds a fit of another table: name another folder, or remove this one")
-    new.replace(path)
-    return str(path)
+@contextmanager
+def _as_file(source: Any, folder: Path) -> Iterator[Source]:
+    """A table in memory as a file of the folder, which stays if the block succeeds; one that is there must be of the
+    same content. Paths as they are."""
+    if isinstance(source, str | Path | list | tuple):
+        yield source
+        return
+    path, new = folder / TABLE, folder / f".new-{TABLE}"
+    is_there = path.is_file()
+    try:
+        write_table(source, new)
+        if is_there and sha256_of(path) != sha256_of(new):
+            raise PopcatError(f"{folder} holds a fit of another table: name another folder, or remove this one")
+        if not is_there:
+            new.replace(path)
+        yield str(path)
+    except PopcatError:
+        if not is_there:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        new.unlink(missing_ok=True)

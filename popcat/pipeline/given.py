@@ -81,7 +81,7 @@ def make_ready(
         remarks.append('galaxy model: dust_emission = "draine_li_2007", because the bands see light of dust')
     require_light(chosen.survey, model)
     is_free = frame["redshift"].isna() | (frame["redshift_err"] > 0.0) | hide_redshift
-    written = _with_ranges(text, chosen.survey) if text else survey_text(chosen.survey)
+    written = _with_ranges(text, survey, chosen.survey) if text else survey_text(chosen.survey)
     return Given(source, chosen.survey, written, model, _digest(source, chosen.survey), found, tuple(remarks),
                  float(is_free.mean()))  # fmt: skip
 
@@ -103,7 +103,7 @@ def _own_text(source: Source, folder: Path, survey: Any) -> str:
         first = source if isinstance(source, str | Path) else next(iter(source))
         draft_survey(first, output=path, name="my_survey")
     text = path.read_text(encoding="utf-8")
-    guesses = [line for line in _guesses(text)]
+    guesses = list(_guesses(text))
     if guesses:
         raise PopcatError(
             f"{path}: {len(guesses)} lines are guesses, marked {_MARK} (the first: {guesses[0]}); read them, correct "
@@ -121,15 +121,21 @@ def _guesses(text: str) -> Iterable[str]:
             yield " ".join(line.split())[:90]
 
 
-def _with_ranges(text: str, survey: Survey) -> str:
-    """The text of a survey file with other ranges."""
-    low, high = survey.redshift_range
-    cut = survey.selection
-    lines = {"redshift_range": f"[{low:g}, {high:g}]", "band": f'"{cut.band}"', "bright_mag": f"{cut.bright_mag:g}",
-             "faint_mag": f"{cut.faint_mag:g}"}  # fmt: skip
+def _with_ranges(text: str, before: Survey, survey: Survey) -> str:
+    """The text of a survey file with other ranges where they are not as before."""
+    old, lines = _range_values(before), _range_values(survey)
     for name, value in lines.items():
+        if value == old[name] and _MARK not in "".join(re.findall(_NEW_LINES[name], text, flags=re.MULTILINE)):
+            continue
         text, n = re.subn(_NEW_LINES[name], f"{name} = {value}  # chosen by popcat fit", text, count=1,
                           flags=re.MULTILINE)  # fmt: skip
         if n != 1:
             return survey_text(survey)  # written in another way
     return text
+
+
+def _range_values(survey: Survey) -> dict[str, str]:
+    """Selection and redshift range as a survey file has them."""
+    (low, high), cut = survey.redshift_range, survey.selection
+    return {"redshift_range": f"[{low:g}, {high:g}]", "band": f'"{cut.band}"', "bright_mag": f"{cut.bright_mag:g}",
+            "faint_mag": f"{cut.faint_mag:g}"}  # fmt: skip
