@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from popcat.caches import cache_folder
 from popcat.errors import DiskFullError, OutputError, PopcatError
+from popcat.paths import local
 
 ROW_GROUP_ROWS = 2500
 """Small enough to find one galaxy in a fraction of a second, large enough to compress."""
@@ -52,13 +53,13 @@ def write_json_atomic(path: str | Path, obj, tag: str = "") -> None:
 
     Raises PopcatError if the disk refuses.
     """
-    with replacing(Path(path), tag) as temporary:
+    with replacing(local(path), tag) as temporary:
         temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
 
 
 def read_small(path: str | Path, most: int = MAX_RECORD_BYTES) -> bytes:
     """The bytes of a file that holds a record; ValueError if it is larger than any, OSError if it cannot be read."""
-    status = Path(path).stat()
+    status = local(path).stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
         raise ValueError(f"expected a file of at most {most / 1e6:,.0f} MB, got {status.st_size / 1e6:,.0f} MB")
     return Path(path).read_bytes()
@@ -77,7 +78,7 @@ def create_json(path: str | Path, obj) -> bool:
 
     The file is whole as soon as it is there. Raises PopcatError if the disk refuses.
     """
-    path = Path(path)
+    path = local(path)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         with _refused(path):
@@ -112,7 +113,7 @@ def _linked(temporary: Path, path: Path) -> bool:
 
 def write_bytes_atomic(path: str | Path, content: bytes) -> None:
     """Write bytes; PopcatError if the disk refuses."""
-    with replacing(Path(path)) as temporary:
+    with replacing(local(path)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -127,7 +128,7 @@ def write_parquet_atomic(path: str | Path, table: pa.Table, tag: str = "", *,
 
     Raises PopcatError if the disk refuses.
     """
-    with replacing(Path(path), tag) as temporary:
+    with replacing(local(path), tag) as temporary:
         _write(temporary, table, group_rows)
         return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
 
@@ -138,7 +139,7 @@ def folder_atomic(path: str | Path) -> Iterator[Path]:
 
     If `path` is there by then, another process was first, and its folder is kept. Raises OSError if the disk refuses.
     """
-    path = Path(path)
+    path = local(path)
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         building.mkdir(parents=True)

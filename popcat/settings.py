@@ -9,6 +9,7 @@ from typing import TypeVar
 import pydantic
 
 from popcat.errors import PopcatError
+from popcat.paths import local
 
 Kind = TypeVar("Kind", bound=pydantic.BaseModel)
 
@@ -45,7 +46,7 @@ def settings_of(kind: type[Kind], given: "Kind | str | Path | None", what: str) 
         return given
     if not isinstance(given, str | Path):
         raise PopcatError(f"{what} settings: expected a {kind.__name__} or a TOML file, got {type(given).__name__}")
-    if not Path(given).is_file():
+    if not local(given).is_file():
         raise PopcatError(f"no {what} settings at {given}: expected a TOML file")
     return parse_toml(kind, Path(given))
 

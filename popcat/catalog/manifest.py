@@ -27,6 +27,7 @@ from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.files import footer_sha256, read_small, sha256_of
 from popcat.galaxy_model import RecordedGalaxyModel
+from popcat.paths import local
 from popcat.survey import Survey
 
 META = "_popcat"
@@ -279,13 +280,13 @@ def missing_parts(
 
 def is_output(path: str | Path) -> bool:
     """Whether a folder is one that popcat writes to, finished or not."""
-    return (Path(path) / META / "run.json").is_file()
+    return (local(path) / META / "run.json").is_file()
 
 
 def read_run(path: str | Path) -> Run:
     """What the run of an output folder is; PopcatError if the folder is no output of popcat."""
     try:
-        return read_record(Path(path) / META / "run.json", Run)
+        return read_record(local(path) / META / "run.json", Run)
     except (FileNotFoundError, NotADirectoryError):
         raise PopcatError(f"{path} is not a popcat output: expected a folder with {META}/run.json in it") from None
 
@@ -307,7 +308,7 @@ def read_manifest(path: str | Path, kind: type[Manifest] = Manifest) -> Manifest
     >>> manifest.rows, manifest.survey.name, manifest.draws
     (40, 'sdss', 20)
     """
-    path, run = Path(path), read_run(path)
+    path, run = local(path), read_run(path)
     if kind.KIND and run.kind != kind.KIND:
         raise PopcatError(f"{path} holds {run.kind}: expected {kind.EXPECTED}")
     plain = read_or_none(path / META / "manifest.json", Manifest)

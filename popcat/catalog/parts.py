@@ -47,6 +47,7 @@ from popcat.catalog.manifest import (
 from popcat.display import listed
 from popcat.errors import OutputGoneError, PopcatError
 from popcat.files import create_json, footer_sha256, write_json_atomic, write_parquet_atomic
+from popcat.paths import local
 from popcat.run.runner import How, run
 from popcat.timing import recorded, stage
 
@@ -84,7 +85,7 @@ class OutputFolder:
         """
         if n_parts > MAX_PARTS:
             raise PopcatError(f"{n_parts} parts are too many: at most {MAX_PARTS}; put more rows in a partition")
-        path = Path(path).absolute()
+        path = local(path).absolute()
         fingerprint = json.loads(canonical(fingerprint))
         run = Run(kind=kind, n_parts=n_parts, fingerprint=fingerprint, fingerprint_sha256=fingerprint_hash(fingerprint),
                   popcat_version=_version(), results=RESULTS, arguments=arguments or {})  # fmt: skip

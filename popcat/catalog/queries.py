@@ -46,6 +46,7 @@ from popcat.expressions import base_name, parse
 from popcat.expressions import column as column_of
 from popcat.galaxies import OBJECT_NAME
 from popcat.galaxy_model import GalaxyModel
+from popcat.paths import local
 from popcat.survey import Survey
 
 BATCH_ROWS = 16_384
@@ -63,7 +64,7 @@ def open_catalog(path: "str | Path") -> "Catalog":
     >>> list(catalog.to_pandas(["object_id", "log_mstar_p50"], where="status == 'ok'").columns)
     ['object_id', 'log_mstar_p50']
     """
-    path, manifest = Path(path).expanduser(), None
+    path, manifest = local(path).expanduser(), None
     if is_output(path):
         is_posteriors = read_run(path).kind == CatalogManifest.KIND
         manifest = read_manifest(path, CatalogManifest if is_posteriors else Manifest)

@@ -18,6 +18,7 @@ from popcat.checks.ranks import binned_coverage, chi2_tail_of, summarise, tarp_r
 from popcat.checks.verdict import RUNS, CalibrationRun, columns_of_run, mocks_needed, verdict
 from popcat.errors import PopcatError
 from popcat.galaxies import Observation, chi2_limit, observation
+from popcat.paths import local
 from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder, posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.posterior.simulated import draw_mocks
@@ -67,6 +68,7 @@ def calibrate(
     unknown = [name for name in runs if name not in RUNS]
     if unknown or not runs:
         raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
+    output = None if output is None else local(output)
     how = How(client, workers, progress, log=log)
     how.verify()
     where, posterior = posterior_location(posterior), load_posterior(posterior).under(prior)

@@ -58,6 +58,7 @@ from popcat.io.reading import (
     survey_of,
 )
 from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
+from popcat.paths import local
 from popcat.posterior.locations import posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.prior import FLAT
@@ -138,7 +139,7 @@ def infer(
     words = standing.of_columns(corrected=effort is not None)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
                       prior=posterior.prior_name, calibration=words)  # fmt: skip
-    output = None if output is None else Path(output).expanduser()
+    output = None if output is None else local(output).expanduser()
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):

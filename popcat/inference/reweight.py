@@ -18,6 +18,7 @@ from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel
+from popcat.paths import local
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import NamedPrior, load_prior, log_ratio_of, named_prior
 from popcat.prior import PRIORS, make_prior
@@ -49,6 +50,7 @@ def reweight(
     """
     catalog = open_catalog(posteriors)
     manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
+    output = local(output)
     is_file = not callable(prior)
     if callable(prior):
         new, text = prior, getattr(prior, "__name__", "function")
@@ -61,7 +63,7 @@ def reweight(
     arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
     with folder.alone() as folder:
-        files = [(str(Path(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
+        files = [(str(local(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
         jobs = {i: (folder, i, *files[i], new, base, seed) for i in folder.resume(check=False)}
         rows = [part.rows for part in manifest.parts]
         seconds = _SECONDS * sum(rows[index] for index in jobs)
@@ -76,7 +78,7 @@ def _new_prior(path: str | Path, galaxy_model: GalaxyModel, redshift_range) -> t
     if str(path) in PRIORS:
         return named_prior(str(path), galaxy_model, redshift_range), str(path)
     prior = make_prior(galaxy_model)
-    if Path(path).is_dir():
+    if local(path).is_dir():
         new = population_prior(path, prior, redshift_range)
         return new, f"population {new.name}"
     return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")

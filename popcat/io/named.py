@@ -14,6 +14,7 @@ from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.io.dialects import holds_rows
 from popcat.io.formats import READABLE, SUFFIXES, TEXT_SUFFIXES, kind_of, suffix_of
+from popcat.paths import local
 
 Source = str | Path | Sequence[str | Path]
 """A file, a folder, a glob such as "night*.fits", "night.fits[2]" for an HDU, or a list of these."""
@@ -96,11 +97,8 @@ def _paths(source: Source) -> list[Named]:
     """The paths that a source names, absolute; PopcatError for a glob or a list of nothing."""
     if not isinstance(source, str | os.PathLike):
         found = [path for one in _listed_paths(source) for path in _paths(one)]
-    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(source)):
-        raise PopcatError(f"{source}: popcat reads files of this machine alone, no addresses yet; "
-                          "copy the catalogue here first, or mount it")
     else:
-        found = _path(Path(source).expanduser())
+        found = _path(local(os.fspath(source)).expanduser())
     if not found:
         raise PopcatError(f"no catalogue matches {source}: expected the names of files, or a glob of some")
     return found

@@ -8,6 +8,7 @@ from popcat.checks.compare import JSON, SUMMARISED, CheckedGalaxy, CrossCheck, c
 from popcat.checks.samplers import MAX_STEPS
 from popcat.files import write_json_atomic
 from popcat.pages.template import write_page
+from popcat.paths import local
 
 _HTML = "crosscheck.html"
 _HEADING = ("object_id", "route", "certified", "converged", "C2ST", *(f"{name}: shift of p50" for name in SUMMARISED),
@@ -30,11 +31,12 @@ def crosscheck(
     >>> found.n + found.n_not_converged
     1
     """
+    output = None if output is None else local(output)
     found = compare_with_sampler(
         posteriors, n, seed=seed, sampler=sampler, max_steps=max_steps, only=only, report=report
     )
     if output is not None:
-        _write(Path(output), found)
+        _write(output, found)
     return found
 
 

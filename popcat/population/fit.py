@@ -27,6 +27,7 @@ from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
 from popcat.galaxy_model import GalaxyModel
 from popcat.io.reading import read_catalog
+from popcat.paths import local
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import Galaxies, features_of, fit_scaling, floor_of, sliced_distance, split
 from popcat.population.fitted import Description, Member, Population, load_population, save_population
@@ -175,7 +176,7 @@ def fit_population(
     ...
     popcat.errors.PopcatError: posteriors is a posterior catalogue, which has its own: leave out survey
     """
-    settings, output = settings_of(PopulationSettings, settings, "population"), Path(output).absolute()
+    settings, output = settings_of(PopulationSettings, settings, "population"), local(output).absolute()
     how = How(client, workers, progress, log=log)
     how.verify()
     require_device(device)

@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from popcat.errors import PopcatError, did_you_mean
+from popcat.paths import local
 from popcat.prior import FLAT
 
 DESCRIPTION = "posterior.json"
@@ -20,7 +21,7 @@ def posterior_folder(posterior: "str | Path") -> Path:
     """The folder of a posterior: a path, or the name of an embedded one; PopcatError if there is none."""
     if str(posterior) in embedded_posteriors():
         return Path(str(files("popcat") / "data" / "models" / str(posterior)))
-    if not (Path(posterior) / DESCRIPTION).is_file():
+    if not (local(posterior) / DESCRIPTION).is_file():
         raise PopcatError(
             f'no posterior "{posterior}": expected a folder that `popcat train` wrote (it holds {DESCRIPTION}) or an '
             f"embedded name; {did_you_mean(str(posterior), embedded_posteriors())}"

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from popcat.errors import OutputError, PopcatError
 from popcat.files import write_json_atomic
+from popcat.paths import local
 from popcat.run.client import Where, check_client, check_performance_report, connect, performance_reported
 from popcat.run.memory import Memory
 from popcat.run.outcome import Here, Outcome
@@ -49,6 +50,8 @@ class How:
         """PopcatError for what cannot work, before an output folder is begun."""
         check_client(self.client, self.workers, answers=True)
         check_performance_report(self.performance_report)
+        if self.log is not None:
+            local(self.log)
 
     def require_memory(self, memory: tuple[int, int], sizes: Sequence[int]) -> None:
         """PopcatError if the workers that are there already are too small, before an output folder is begun; `memory`
@@ -308,7 +311,7 @@ def _open_log(path: str | Path | None):
     if path is None:
         return None
     try:
-        return open(path, "a", encoding="utf-8", buffering=1)
+        return open(local(path), "a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise PopcatError(f"cannot write the log {path}: {error}") from error
 

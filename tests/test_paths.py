@@ -1,0 +1,116 @@
+"""URLs as paths: what is not read or written there is refused in one line, and nothing lands in a folder "s3:"."""
+
+from pathlib import Path
+
+import pytest
+
+from popcat.cli import main
+from popcat.errors import PopcatError
+from popcat.paths import local
+
+URL = "s3://bucket/there"
+COMMANDS = [
+    "demo -o URL",
+    "plan URL",
+    "plan GALAXIES --posterior URL",
+    "infer URL -o out",
+    "infer GALAXIES -o URL",
+    "infer GALAXIES --posterior URL -o out",
+    "infer GALAXIES --survey URL -o out",
+    "infer GALAXIES --log URL -o out",
+    "infer GALAXIES --performance-report URL -o out",
+    "reweight URL --prior flat -o out",
+    "reweight POSTERIORS --prior URL -o out",
+    "reweight POSTERIORS --prior flat -o URL",
+    "verify URL",
+    "crosscheck URL -o out",
+    "crosscheck POSTERIORS -o URL",
+    "compare URL POSTERIORS",
+    "compare POSTERIORS POSTERIORS -o URL",
+    "report URL -o out.html",
+    "report POSTERIORS -o URL",
+    "report POSTERIORS --calibration URL -o out.html",
+    "report POSTERIORS --crosscheck URL -o out.html",
+    "report POSTERIORS --beside URL -o out.html",
+    "schema --survey URL",
+    "export URL -o out",
+    "export POSTERIORS -o URL",
+    "export POSTERIORS --to fits -o URL",
+    "survey draft URL -o out.toml",
+    "survey draft GALAXIES -o URL",
+    "survey check URL",
+    "survey check GALAXIES --survey URL",
+    "survey check GALAXIES --posterior URL",
+    "survey zeropoints URL -o out.toml",
+    "survey zeropoints GALAXIES -o URL",
+    "survey zeropoints GALAXIES -o out.toml --page URL",
+    "noise fit URL -o out.json",
+    "noise fit GALAXIES --survey URL -o out.json",
+    "noise fit GALAXIES -o URL",
+    "ssp build --source URL -o out.npz",
+    "ssp build -o URL",
+    "ssp build --engine fsps --sps-home URL -o out.npz",
+    "ssp describe URL",
+    "simulate -n 10 -o URL",
+    "simulate -n 10 --survey URL -o out",
+    "simulate -n 10 --noise URL -o out",
+    "simulate -n 10 --galaxy-model URL -o out",
+    "simulate -n 10 --log URL -o out",
+    "train --library URL -o out",
+    "train --library out -o URL",
+    "train --library out --settings URL -o out2",
+    "calibrate --posterior URL",
+    "calibrate --posterior sdss -n 20 --draws 20 -o URL",
+    "population fit URL -o out",
+    "population fit GALAXIES -o URL",
+    "population fit GALAXIES --settings URL -o out",
+    "population sample URL -o out.parquet",
+    "population sample out -o URL",
+    "population report URL -o out.html",
+    "population report out -o URL",
+    "population compare URL out",
+]
+
+
+@pytest.fixture(scope="module")
+def posteriors(galaxies, tmp_path_factory):
+    """A posterior catalogue of 150 galaxies."""
+    from popcat import infer
+
+    folder = tmp_path_factory.mktemp("made") / "posteriors"
+    infer(galaxies, output=folder, draws=4, client="synchronous")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path, posteriors, galaxies):
+    """Run a command in an empty folder: its exit status, and what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        named = {"URL": URL, "GALAXIES": str(galaxies), "POSTERIORS": str(posteriors)}
+        monkeypatch.setattr("sys.argv", ["popcat", *(named.get(word, word) for word in line.split())])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_refuses_a_url_in_one_line_and_writes_nothing(run, line, tmp_path):
+    status, said = run(line)
+    assert status == 2, said
+    assert said.count("\n") == 1 and URL in said and "got a URL" in said
+    assert not any(path.name.startswith("s3") for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/x", "gs://bucket/x", "https://host/x", "file:///x", Path("s3://bucket/x")])
+def test_what_has_a_scheme_is_no_path_on_a_disk(path):
+    with pytest.raises(PopcatError, match=r"://.*expected a path on a disk"):
+        local(path)
+
+
+@pytest.mark.parametrize("path", ["x", "./a:b/c", "C:/x", "/x/s3://y", Path("x")])
+def test_what_has_none_is_one(path):
+    assert local(path) == Path(path)
