@@ -1,10 +1,17 @@
-"""Where a path leads: to the disk, or to a store of objects, which has a URL."""
+"""Where a path leads: to the disk, or to a store of objects, whose paths are URLs (popcat.stores)."""
 
+import hashlib
 import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 from popcat.errors import PopcatError
+from popcat.ranges import RangeFile
+from popcat.stores import StorePath, store_path
 
+AnyPath: TypeAlias = Path | StorePath
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough: `pathlib.Path` makes one of two. A single letter is a drive."""
 
@@ -15,10 +22,21 @@ def is_url(path: object) -> bool:
     >>> is_url("s3://bucket/posteriors"), is_url(Path("s3://bucket/posteriors")), is_url("posteriors")
     (True, True, False)
     """
-    return isinstance(path, str | Path) and _URL.match(str(path)) is not None
+    return isinstance(path, StorePath) or (isinstance(path, str | Path) and _URL.match(str(path)) is not None)
 
 
-def local(path: str | Path) -> Path:
+def path_of(given: str | AnyPath) -> AnyPath:
+    """A path on the disk as `pathlib.Path`, a URL as `StorePath`; PopcatError for a URL that popcat cannot read.
+
+    >>> path_of("posteriors").is_absolute(), str(path_of("s3://bucket/posteriors") / "a")
+    (False, 's3://bucket/posteriors/a')
+    """
+    if isinstance(given, StorePath):
+        return given
+    return store_path(_text(given)) if is_url(given) else Path(given)
+
+
+def local(path: str | AnyPath) -> Path:
     """A path on the disk; PopcatError for a URL, of which `pathlib.Path` would make a folder here.
 
     >>> local("posteriors").name
@@ -29,7 +47,53 @@ def local(path: str | Path) -> Path:
     popcat.errors.PopcatError: s3://bucket/posteriors: expected a path on a disk of this machine, got a URL: ...
     """
     if is_url(path):
-        text = re.sub(r":/+", "://", str(path), count=1)
-        raise PopcatError(f"{text}: expected a path on a disk of this machine, got a URL: name a local path here, and "
-                          "copy what is there, or mount it")
-    return Path(path)
+        raise PopcatError(f"{_text(path)}: expected a path on a disk of this machine, got a URL: name a local path "
+                          "here, and copy what is there, or mount it")
+    return Path(str(path))
+
+
+def open_bytes(path: str | AnyPath) -> IO[bytes]:
+    """A file, or an object of a store, open for reading."""
+    return path_of(path).open("rb")
+
+
+def stamp_of(path: str | AnyPath) -> tuple[int, int]:
+    """Size of a file in bytes, and a number that changes with it: its time of change in ns, of an object its ETag's.
+
+    Raises OSError if it cannot be looked at.
+    """
+    found: Any = path_of(path).stat()
+    if hasattr(found, "st_mtime_ns"):
+        return found.st_size, found.st_mtime_ns
+    return found.st_size, int.from_bytes(hashlib.sha256(found.e_tag.encode()).digest()[:7], "big")
+
+
+def arrow_options(path: str | AnyPath) -> dict[str, Any]:
+    """What Arrow opens for a path, as `source`, and how: ranges of an object are read together."""
+    if isinstance(where := path_of(path), StorePath):
+        size, version = where.stat()
+        return {"source": RangeFile(partial(where.read_range, version=version), size), "pre_buffer": True}
+    return {"source": path}
+
+
+def arrow_source(path: str | AnyPath) -> Any:
+    """What Arrow reads the footer of a path from."""
+    return arrow_options(path)["source"]
+
+
+def sizes_of(folder: AnyPath, names: Sequence[str]) -> list[int | None]:
+    """Sizes of files of a folder, in bytes, None where there is none: of a store one listing says it."""
+    if isinstance(folder, StorePath):
+        found = {item.name: item.listed.st_size for item in folder.iterdir() if item.listed}
+        return [found.get(name) for name in names]
+    sizes: list[int | None] = []
+    for name in names:
+        try:
+            sizes.append((folder / name).stat().st_size)
+        except OSError:
+            sizes.append(None)
+    return sizes
+
+
+def _text(path: object) -> str:
+    return re.sub(r":/+", "://", str(path), count=1)

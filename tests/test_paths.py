@@ -1,5 +1,7 @@
 """URLs as paths: what is not read or written there is refused in one line, and nothing lands in a folder "s3:"."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,24 +16,16 @@ COMMANDS = [
     "plan URL",
     "plan GALAXIES --posterior URL",
     "infer URL -o out",
-    "infer GALAXIES -o URL",
     "infer GALAXIES --posterior URL -o out",
     "infer GALAXIES --survey URL -o out",
     "infer GALAXIES --log URL -o out",
     "infer GALAXIES --performance-report URL -o out",
-    "reweight URL --prior flat -o out",
     "reweight POSTERIORS --prior URL -o out",
-    "reweight POSTERIORS --prior flat -o URL",
-    "verify URL",
-    "crosscheck URL -o out",
     "crosscheck POSTERIORS -o URL",
-    "compare URL POSTERIORS",
     "compare POSTERIORS POSTERIORS -o URL",
-    "report URL -o out.html",
     "report POSTERIORS -o URL",
     "report POSTERIORS --calibration URL -o out.html",
     "report POSTERIORS --crosscheck URL -o out.html",
-    "report POSTERIORS --beside URL -o out.html",
     "schema --survey URL",
     "export URL -o out",
     "export POSTERIORS -o URL",
@@ -51,12 +45,10 @@ COMMANDS = [
     "ssp build -o URL",
     "ssp build --engine fsps --sps-home URL -o out.npz",
     "ssp describe URL",
-    "simulate -n 10 -o URL",
     "simulate -n 10 --survey URL -o out",
     "simulate -n 10 --noise URL -o out",
     "simulate -n 10 --galaxy-model URL -o out",
     "simulate -n 10 --log URL -o out",
-    "train --library URL -o out",
     "train --library out -o URL",
     "train --library out --settings URL -o out2",
     "calibrate --posterior URL",
@@ -103,6 +95,33 @@ def test_a_command_refuses_a_url_in_one_line_and_writes_nothing(run, line, tmp_p
     assert status == 2, said
     assert said.count("\n") == 1 and URL in said and "got a URL" in said
     assert not any(path.name.startswith("s3") for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("line", [
+    "infer GALAXIES -o OTHER", "reweight OTHER --prior flat -o out", "reweight POSTERIORS --prior flat -o OTHER",
+    "verify OTHER", "crosscheck OTHER -o out", "compare OTHER POSTERIORS", "report OTHER -o out.html",
+    "report POSTERIORS --beside OTHER -o out.html", "simulate -n 10 -o OTHER", "train --library OTHER -o out",
+])  # fmt: skip
+def test_a_url_of_a_scheme_that_popcat_does_not_know_is_refused_in_one_line(run, line, tmp_path):
+    status, said = run(line.replace("OTHER", "gs://bucket/there"))
+    assert status == 2 and said.count("\n") == 1
+    assert "gs://bucket/there: popcat knows no URLs of gs://; expected s3://BUCKET/NAME or a local path" in said
+    assert not any(path.name.startswith("gs") for path in tmp_path.rglob("*"))
+
+
+def test_without_the_extra_a_url_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    status, said = run("verify s3://bucket/there")
+    assert (status, said) == (2, "Error: s3://bucket/there: URLs need obstore: pip install 'popcat[stores]'\n")
+
+
+def test_without_credentials_a_url_says_which_variables_to_set(run, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    status, said = run("verify s3://bucket/there")
+    assert status == 2 and said.count("\n") == 1
+    assert "s3://bucket/there" in said and "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in said
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/x", "gs://bucket/x", "https://host/x", "file:///x", Path("s3://bucket/x")])

@@ -58,13 +58,14 @@ from popcat.io.reading import (
     survey_of,
 )
 from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
-from popcat.paths import local
+from popcat.paths import AnyPath, path_of
 from popcat.posterior.locations import posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.prior import FLAT
 from popcat.run.client import Where
 from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
 from popcat.run.runner import How, run, values_of
+from popcat.stores import StorePath
 from popcat.survey import Survey, load_survey
 
 _ALL = 2**62
@@ -139,7 +140,7 @@ def infer(
     words = standing.of_columns(corrected=effort is not None)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
                       prior=posterior.prior_name, calibration=words)  # fmt: skip
-    output = None if output is None else local(output).expanduser()
+    output = None if output is None else _output_of(output)
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
@@ -154,6 +155,14 @@ def infer(
         meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
         return map_frame(source, infer_partition, describe(given, posterior, request)[0], meta=meta)
     return _gather(given, posterior, request, how)
+
+
+def _output_of(output: str | Path) -> AnyPath:
+    """The path of an output; PopcatError where a store cannot be reached, before anything is computed."""
+    path = path_of(output).expanduser()
+    if isinstance(path, StorePath):
+        path.require_reachable()
+    return path
 
 
 def _refuse_idle(how: How, *, is_lazy: bool, output, survey, rows_per_partition) -> None:
@@ -181,7 +190,7 @@ def _reading_survey(survey: "str | Path | Survey | None", posterior: Posterior) 
 
 
 def _of_files(
-    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: Path | None, check: bool
+    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: AnyPath | None, check: bool
 ) -> Given:
     chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
@@ -255,7 +264,7 @@ def _gather(given: Given, posterior: Posterior, request: Request, how: How) -> p
 
 
 def _write(
-    given: Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
+    given: Given, posterior: Posterior, request: Request, output: AnyPath, how: How, calibrated: str
 ) -> Catalog:
     """Write the parts that are missing, and open the catalogue."""
     schema = posterior_schema(posterior.survey, posterior.galaxy_model, named=given.is_named)
@@ -283,7 +292,7 @@ def _write(
         if given.files is not None:
             record_files(output, given.files)
         pending, start = folder.resume(check=how.check), time.monotonic()
-        earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
+        earlier = read_or_none(path_of(folder.path) / META / "manifest.json", CatalogManifest)
         check, learned = (None, None) if earlier is None else (earlier.training_check, earlier.learned)
         if pending or check is None or learned is None:
             _ = posterior.forward, posterior.physical  # builds their tables once, before the workers look for them

@@ -18,7 +18,7 @@ from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel
-from popcat.paths import local
+from popcat.paths import local, path_of
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import NamedPrior, load_prior, log_ratio_of, named_prior
 from popcat.prior import PRIORS, make_prior
@@ -50,7 +50,7 @@ def reweight(
     """
     catalog = open_catalog(posteriors)
     manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
-    output = local(output)
+    output = path_of(output)
     is_file = not callable(prior)
     if callable(prior):
         new, text = prior, getattr(prior, "__name__", "function")
@@ -63,7 +63,7 @@ def reweight(
     arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
     with folder.alone() as folder:
-        files = [(str(local(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
+        files = [(str(path_of(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
         jobs = {i: (folder, i, *files[i], new, base, seed) for i in folder.resume(check=False)}
         rows = [part.rows for part in manifest.parts]
         seconds = _SECONDS * sum(rows[index] for index in jobs)

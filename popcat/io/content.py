@@ -10,7 +10,6 @@ copy of a file, with another path and time, has the same hash.
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +23,7 @@ from popcat.io.chunks import Chunk
 from popcat.io.parquet_files import masks
 from popcat.io.photometry import catalog_columns
 from popcat.io.sources import read_fields, stamp_of
+from popcat.paths import AnyPath, path_of
 from popcat.survey import Survey
 
 _MOST_NAMED = 5
@@ -80,17 +80,17 @@ def source_files(chunks: Sequence[Chunk], survey: Survey, known: SourceFiles | N
         return SourceFiles(columns=columns, files=tuple(pool.map(looked, tables)))
 
 
-def recorded_files(output: str | Path | None) -> SourceFiles | None:
+def recorded_files(output: str | AnyPath | None) -> SourceFiles | None:
     """The files that an output folder was made of; None of a new folder, or one that does not say."""
     return None if output is None else read_or_none(_record_of(output), SourceFiles)
 
 
-def record_files(output: str | Path, files: SourceFiles) -> None:
+def record_files(output: str | AnyPath, files: SourceFiles) -> None:
     """Write down the files that an output folder is made of."""
     write_json_atomic(_record_of(output), files.model_dump(mode="json"))
 
 
-def require_unchanged(output: str | Path, now: SourceFiles, before: SourceFiles | None) -> None:
+def require_unchanged(output: str | AnyPath, now: SourceFiles, before: SourceFiles | None) -> None:
     """PopcatError that names the files which changed since an output folder was begun."""
     if before is None or now.columns != before.columns or not (changed := now.changed(before)):
         return
@@ -98,15 +98,17 @@ def require_unchanged(output: str | Path, now: SourceFiles, before: SourceFiles 
                       "file as it was; name another folder, or remove this one, or put the old file back")
 
 
-def require_unchanged_since(chunks: Sequence[Chunk], survey: Survey, before: SourceFiles, output: str | Path) -> None:
+def require_unchanged_since(
+    chunks: Sequence[Chunk], survey: Survey, before: SourceFiles, output: str | AnyPath
+) -> None:
     """PopcatError that names the files which changed while a run was reading them."""
     if changed := source_files(chunks, survey, before).changed(before):
         raise PopcatError(f"{listed(changed, _MOST_NAMED)} changed while it was read: the parts in {output} may "
                           "mix both states; remove that folder and run again")
 
 
-def _record_of(output: str | Path) -> Path:
-    return Path(output) / META / "sources.json"
+def _record_of(output: str | AnyPath) -> AnyPath:
+    return path_of(output) / META / "sources.json"
 
 
 def _columns_read(chunk: Chunk, survey: Survey) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from popcat.errors import OutputError, PopcatError
 from popcat.files import write_json_atomic
-from popcat.paths import local
+from popcat.paths import AnyPath, local
 from popcat.run.client import Where, check_client, check_performance_report, connect, performance_reported
 from popcat.run.memory import Memory
 from popcat.run.outcome import Here, Outcome
@@ -67,7 +67,7 @@ class How:
 def run(
     task: Callable, jobs: dict[int, tuple], *, verb: str, how: How | None = None, sizes: Sequence[int] | None = None,
     unit: str = "galaxies", noun: str = "part", seconds: float = math.inf, memory: tuple[int, int] | None = None,
-    summary: Path | None = None, more: More | None = None,
+    summary: AnyPath | None = None, more: More | None = None,
 ) -> dict[int, Outcome]:  # fmt: skip
     """task(*jobs[i]) for every i, a bounded window at a time: the outcomes by i, in order.
 
