@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, TypeAlias
 
 from popcat.errors import PopcatError
@@ -52,9 +52,27 @@ def local(path: str | AnyPath) -> Path:
     return Path(str(path))
 
 
+def below(path: AnyPath, folder: AnyPath) -> PurePath:
+    """A path as it is named from a folder that it is in."""
+    return path.relative_to(folder)  # type: ignore[arg-type]  # both are of one kind
+
+
 def open_bytes(path: str | AnyPath) -> IO[bytes]:
     """A file, or an object of a store, open for reading."""
     return path_of(path).open("rb")
+
+
+def openable(path: str | AnyPath) -> Any:
+    """What `open` and its like take for a path: of an object of a store, a file that is open."""
+    return open_bytes(path) if is_url(path) else path
+
+
+def first_bytes(path: str | AnyPath, size: int) -> bytes:
+    """The first bytes of a file."""
+    if isinstance(where := path_of(path), StorePath):
+        return where.read_range(0, size) if where.stat().st_size else b""
+    with open(where, "rb") as file:
+        return file.read(size)
 
 
 def stamp_of(path: str | AnyPath) -> tuple[int, int]:

@@ -8,6 +8,7 @@ Credentials and the server's address come from the environment alone (AWS_ACCESS
 """
 
 import fnmatch
+import glob
 import io
 import os
 import re
@@ -155,6 +156,12 @@ class StorePath:
         """Objects below whose path fits the pattern, in which "**" stands for any number of folders."""
         wanted = _matcher(pattern)
         return [one for one in self.rglob("*") if wanted(str(one.relative_to(self)))]
+
+    def matches(self) -> "list[StorePath]":
+        """Objects that this path names as a glob, from the bucket on."""
+        folders = self.key.split("/")
+        at = next((i for i, part in enumerate(folders) if glob.has_magic(part)), len(folders) - 1)
+        return StorePath(self.root, "/".join(folders[:at])).glob("/".join(folders[at:]))
 
     def iterdir(self) -> "list[StorePath]":
         """Objects and folders directly below."""
@@ -315,7 +322,7 @@ def _short(error: BaseException) -> str:
     code, message = (re.search(f"<{name}>(.*?)</{name}>", text, re.DOTALL) for name in ("Code", "Message"))
     if code:
         return " ".join(f"{code[1]}: {message[1] if message else ''}".split()).rstrip(": ")
-    return " ".join(text.partition("\n\nDebug source")[0].split())[:300]
+    return " ".join(text.partition("\n\nDebug source")[0].partition("<")[0].split())[:300]
 
 
 def _matcher(pattern: str) -> Any:

@@ -22,6 +22,7 @@ from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.files import footer_sha256, sha256_of
 from popcat.paths import AnyPath, arrow_options, arrow_source, path_of
+from popcat.stores import StoreError
 
 _BROKEN = (OSError, ValueError, LookupError, MemoryError, pa.ArrowException)
 _MOST_NAMED = 5
@@ -63,6 +64,8 @@ def readable(path: str | AnyPath) -> Iterator[None]:
     """What Parquet's reader says of a damaged file, as a PopcatError that names it."""
     try:
         yield
+    except StoreError:
+        raise
     except _BROKEN as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PopcatError(f"cannot read {path}, it is damaged or gone ({what}): copy it again; `popcat verify` "

@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 from popcat.errors import PopcatError
 from popcat.expressions import Expression
 from popcat.galaxies import id_of_name
-from popcat.paths import AnyPath
+from popcat.paths import AnyPath, below
 
 Ids: TypeAlias = int | str | Iterable[int | str]
 """Identifiers of galaxies, one or some: object_id, or the name where the catalogue has names."""
@@ -32,7 +32,7 @@ def parquet_files(path: AnyPath) -> list[str]:
     if (path / "dataset").is_dir():
         return sorted(str(file) for file in path.glob("dataset/Norder=*/Dir=*/Npix=*.parquet"))
     if path.is_dir():
-        return sorted(str(file) for file in path.rglob("*.parquet") if _visible(file.relative_to(path)))  # type: ignore[arg-type]
+        return sorted(str(file) for file in path.rglob("*.parquet") if _visible(below(file, path)))
     return [str(path)] if path.is_file() else []
 
 

@@ -4,7 +4,8 @@
 
 Hashed are the bytes of the columns that the survey names in a Parquet file, and all bytes of a file of another format,
 at about the speed of a disk. A file of which path, size and time of change are those of a record is not hashed again. A
-copy of a file, with another path and time, has the same hash.
+copy of a file, with another path and time, has the same hash. Of an object of a store the size and the ETag are taken
+for its content.
 """
 
 import hashlib
@@ -22,8 +23,8 @@ from popcat.files import sha256_of, write_json_atomic
 from popcat.io.chunks import Chunk
 from popcat.io.parquet_files import masks
 from popcat.io.photometry import catalog_columns
-from popcat.io.sources import read_fields, stamp_of
-from popcat.paths import AnyPath, path_of
+from popcat.io.sources import read_fields
+from popcat.paths import AnyPath, is_url, path_of, stamp_of
 from popcat.survey import Survey
 
 _MOST_NAMED = 5
@@ -71,7 +72,10 @@ def source_files(chunks: Sequence[Chunk], survey: Survey, known: SourceFiles | N
         size, changed = stamp_of(path)
         if (label, size, changed) in recorded:
             return recorded[label, size, changed]
-        sha256 = _sha256_of_columns(path, columns) if tables[label].format == "parquet" else sha256_of(path)
+        if is_url(path):  # an ETag is of all bytes, which need not come here for that
+            sha256 = hashlib.sha256(f"{size} {changed}".encode()).hexdigest()
+        else:
+            sha256 = _sha256_of_columns(path, columns) if tables[label].format == "parquet" else sha256_of(path)
         if table > 1:  # another table of the same file is another catalogue
             sha256 = hashlib.sha256(f"{sha256}[{table}]".encode()).hexdigest()
         return SourceFile(path=label, bytes=size, mtime_ns=changed, sha256=sha256)

@@ -1,15 +1,18 @@
 """A store to test with: the server of moto, in a process, with a bucket for each test."""
 
 import http.client
+import http.server
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -55,20 +58,9 @@ def server(tmp_path_factory):
 def asked(server, method, where):
     """The status of a plain request."""
     connection = http.client.HTTPConnection(server, timeout=60)
-    with connection_closed(connection):
+    with closing(connection):
         connection.request(method, where)
         return connection.getresponse().status
-
-
-class connection_closed:  # noqa: N801 (reads as a verb)
-    def __init__(self, connection):
-        self.connection = connection
-
-    def __enter__(self):
-        return self.connection
-
-    def __exit__(self, *_):
-        self.connection.close()
 
 
 @pytest.fixture
@@ -84,6 +76,64 @@ def bucket(server, environment):
     name = f"b-{uuid.uuid4().hex}"
     assert asked(server, "PUT", f"/{name}") == 200
     return f"s3://{name}"
+
+
+class Seen(NamedTuple):
+    """A request that came by: its method, its path, the bytes that it asked for, the bytes that it carried or got."""
+
+    method: str
+    path: str
+    range: str | None
+    size: int
+    status: int
+
+
+class PassOn(http.server.BaseHTTPRequestHandler):
+    """Passes requests on to the server of objects, but for those that its own server has fail."""
+
+    def do(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.fails(self.command, self.path):
+            status, headers, answer = 503, {}, b"<Error><Code>SlowDown</Code></Error>"
+        else:
+            status, headers, answer = self._asked(body)
+        size = len(answer) if self.command == "GET" else len(body)
+        self.server.seen.append(Seen(self.command, self.path, self.headers.get("Range"), size, status))
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in ("connection", "transfer-encoding", "server", "date", "content-length"):
+                self.send_header(name, value)
+        length = headers.get("Content-Length", "0") if self.command == "HEAD" else len(answer)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do  # noqa: N815 (names of http.server)
+
+    def _asked(self, body):
+        connection = http.client.HTTPConnection(self.server.behind, timeout=60)
+        with closing(connection):
+            connection.request(self.command, self.path, body=body, headers=dict(self.headers))
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def proxy(server, environment, monkeypatch):
+    """A server between popcat and the objects: `seen` lists the requests, `fails` may refuse some with status 503."""
+    between = http.server.ThreadingHTTPServer(("127.0.0.1", 0), PassOn)
+    between.behind, between.seen, between.fails = server, [], lambda method, path: False
+    thread = threading.Thread(target=between.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{between.server_address[1]}")
+    yield between
+    between.shutdown()
+    between.server_close()
+    thread.join()
 
 
 @pytest.fixture(scope="session")
