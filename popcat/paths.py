@@ -36,6 +36,15 @@ def path_of(given: str | AnyPath) -> AnyPath:
     return store_path(_text(given)) if is_url(given) else Path(given)
 
 
+def output_path(given: str | AnyPath) -> AnyPath:
+    """The path of what is to be written, for a start; PopcatError for a store that cannot be reached, before anything
+    is computed."""
+    path = path_of(given).expanduser()
+    if isinstance(path, StorePath):
+        path.require_reachable()
+    return path
+
+
 def local(path: str | AnyPath) -> Path:
     """A path on the disk; PopcatError for a URL, of which `pathlib.Path` would make a folder here.
 

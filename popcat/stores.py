@@ -328,7 +328,7 @@ def _short(error: BaseException) -> str:
 def _matcher(pattern: str) -> Any:
     """Whether a relative path fits a pattern, folder by folder.
 
-    >>> [_matcher("a/**/*.csv")(path) for path in ("a/x.csv", "a/b/c/x.csv", "b/x.csv", "a/x.txt")]
+    >>> [bool(_matcher("a/**/*.csv")(path)) for path in ("a/x.csv", "a/b/c/x.csv", "b/x.csv", "a/x.txt")]
     [True, True, False, False]
     """
     parts = ["(?:[^/]+/)*" if part == "**" else _translated(part) + "/" for part in pattern.split("/")]

@@ -238,9 +238,7 @@ def write_parts(
 
 def _refuse_foreign(path: AnyPath):
     """A folder may hold what a start that was killed at once leaves, and nothing else."""
-    if isinstance(path, StorePath):
-        path.require_reachable()
-    elif path.exists() and not path.is_dir():
+    if path.exists() and not path.is_dir():
         raise PopcatError(f"{path} is a file: name a folder for the output")
     if any(file for file in path.rglob("*") if file != path / META and file.suffix != ".tmp") and not is_output(path):
         raise PopcatError(f"{path} is not a popcat output and not empty: name a new or empty folder")

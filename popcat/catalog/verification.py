@@ -110,8 +110,9 @@ def verify(
     >>> [problem.what for problem in verify(folder.path).problems]
     ['1 identifiers are there more than once: 1']
     """
+    path = path_of(path)
     run = read_run(path)
-    folder = OutputFolder(str(path_of(path)), run.fingerprint_sha256, run.n_parts)
+    folder = OutputFolder(str(path), run.fingerprint_sha256, run.n_parts)
     again = rerun_command(run, path)
     parts = []
     with ThreadPoolExecutor(READERS) as pool:

@@ -276,4 +276,4 @@ def require_calibrated(posterior: str | Path, prior: str | None = None, *, allow
 
 def default_output(posterior: str | Path, prior: str) -> Path:
     """Where a calibration of this posterior is kept: in its folder, or in this one for an embedded one."""
-    return calibration_folder("." if str(posterior) in embedded_posteriors() else posterior, prior)
+    return local(calibration_folder("." if str(posterior) in embedded_posteriors() else posterior, prior))

@@ -15,7 +15,7 @@ from popcat.checks.verdict import CalibrationRun, ColumnVerdict, beyond, held_to
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import read_small, write_json_atomic, write_parquet_atomic
-from popcat.paths import local
+from popcat.paths import AnyPath, local, path_of
 from popcat.posterior.posterior import Posterior
 from popcat.prior import FLAT
 from popcat.settings import validation_summary
@@ -170,12 +170,12 @@ def _of_counts(column: pa.ChunkedArray, draws: int) -> np.ndarray:
     return values if values.dtype.kind == "f" else (values + 1.0) / (2 * (draws + 1))
 
 
-def read_calibration(folder: str | Path) -> Calibration:
+def read_calibration(folder: str | AnyPath) -> Calibration:
     """What `Calibration.save` wrote, KS distances and coverages from the ranks; PopcatError if the folder holds none.
 
     Its verdict is what the file says: `Calibration.judged` computes it.
     """
-    folder = local(folder)
+    folder = path_of(folder)
     try:
         found = Calibration.model_validate_json(read_small(folder / RECORD))
         table = read_parquet(folder / RANKS)

@@ -58,14 +58,13 @@ from popcat.io.reading import (
     survey_of,
 )
 from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
-from popcat.paths import AnyPath, path_of
+from popcat.paths import AnyPath, output_path, path_of
 from popcat.posterior.locations import posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.prior import FLAT
 from popcat.run.client import Where
 from popcat.run.frames import Frame, each_of, is_frame, map_frame, parts_of, take
 from popcat.run.runner import How, run, values_of
-from popcat.stores import StorePath
 from popcat.survey import Survey, load_survey
 
 _ALL = 2**62
@@ -140,7 +139,7 @@ def infer(
     words = standing.of_columns(corrected=effort is not None)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
                       prior=posterior.prior_name, calibration=words)  # fmt: skip
-    output = None if output is None else _output_of(output)
+    output = None if output is None else output_path(output)
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
@@ -155,14 +154,6 @@ def infer(
         meta = posterior_meta(posterior.survey, posterior.galaxy_model, named=given.is_named)
         return map_frame(source, infer_partition, describe(given, posterior, request)[0], meta=meta)
     return _gather(given, posterior, request, how)
-
-
-def _output_of(output: str | Path) -> AnyPath:
-    """The path of an output; PopcatError where a store cannot be reached, before anything is computed."""
-    path = path_of(output).expanduser()
-    if isinstance(path, StorePath):
-        path.require_reachable()
-    return path
 
 
 def _refuse_idle(how: How, *, is_lazy: bool, output, survey, rows_per_partition) -> None:

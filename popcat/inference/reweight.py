@@ -18,7 +18,7 @@ from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel
-from popcat.paths import local, path_of
+from popcat.paths import output_path, path_of
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import NamedPrior, load_prior, log_ratio_of, named_prior
 from popcat.prior import PRIORS, make_prior
@@ -50,7 +50,7 @@ def reweight(
     """
     catalog = open_catalog(posteriors)
     manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
-    output = path_of(output)
+    output = output_path(output)
     is_file = not callable(prior)
     if callable(prior):
         new, text = prior, getattr(prior, "__name__", "function")
@@ -60,7 +60,7 @@ def reweight(
     base = named_prior(manifest.posterior.prior, galaxy_model, survey.redshift_range)
     how = How(client if is_file else SYNCHRONOUS, workers if is_file else None, progress, log=log)
     how.verify()
-    arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
+    arguments = {"posteriors": str(path_of(posteriors)), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
     with folder.alone() as folder:
         files = [(str(path_of(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
@@ -68,7 +68,7 @@ def reweight(
         rows = [part.rows for part in manifest.parts]
         seconds = _SECONDS * sum(rows[index] for index in jobs)
         write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
-        changed = {"prior": text, "reweighted_from": str(posteriors), "learned": None}
+        changed = {"prior": text, "reweighted_from": str(path_of(posteriors)), "learned": None}
         folder.finish(manifest.record.model_copy(update=changed))
     return open_catalog(output)
 
@@ -78,10 +78,10 @@ def _new_prior(path: str | Path, galaxy_model: GalaxyModel, redshift_range) -> t
     if str(path) in PRIORS:
         return named_prior(str(path), galaxy_model, redshift_range), str(path)
     prior = make_prior(galaxy_model)
-    if local(path).is_dir():
+    if (where := path_of(path)).is_dir():
         new = population_prior(path, prior, redshift_range)
         return new, f"population {new.name}"
-    return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")
+    return load_prior(path, prior, redshift_range), where.read_text(encoding="utf-8")
 
 
 def reweight_table(table: pa.Table, new: Any, base: NamedPrior, seed: int) -> pa.Table:

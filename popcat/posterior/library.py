@@ -23,7 +23,7 @@ from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
-from popcat.paths import AnyPath, path_of
+from popcat.paths import AnyPath, output_path, path_of
 from popcat.physical.prior import physical_prior
 from popcat.posterior.simulated import simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior, require_prior
@@ -271,7 +271,7 @@ def simulate(
     require_prior(prior, (*PRIORS, BOTH))
     if output is not None:
         how = How(client, workers, progress, check, log, performance_report)
-        output = path_of(output)
+        output = output_path(output)
         return _write_library(output, label, survey, n, galaxy_model, noise, seed, prior, rows_per_partition, how)
     given = {"client": client, "workers": workers, "check": check or None, "log": log,
              "performance_report": performance_report}  # fmt: skip
