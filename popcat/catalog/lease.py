@@ -108,7 +108,13 @@ class _Held:
         with self._lock:
             if self.version is not None:
                 self.own = self.own.model_copy(update={"beat": self.own.beat + 1, **changes})
-                self.version = swap_json(self.path, self.own.model_dump(), self.version)
+                self.version = swap_json(self.path, self.own.model_dump(), self.version) or self._again()
+
+    def _again(self) -> str | None:
+        """Where it was not the version before: an answer that never came may have been of this process's own beat."""
+        seen = version_of(self.path)
+        there = None if seen is None else read_or_none(self.path, Lease)
+        return swap_json(self.path, self.own.model_dump(), seen) if there and there.id == self.own.id else None
 
 
 @contextmanager

@@ -233,9 +233,11 @@ def read_record(path: AnyPath, kind: type[Record]) -> Record:
 
 
 def read_or_none(path: AnyPath, kind: type[Record]) -> Record | None:
-    """A record, or None where there is no file, or a damaged one: whatever it stood for is to be done again."""
+    """A record, or None where there is no file, or a damaged one: it is to be done again. StoreError if unreachable."""
     try:
         return read_record(path, kind)
+    except StoreError:
+        raise
     except (FileNotFoundError, NotADirectoryError, PopcatError):
         return None
 
@@ -266,6 +268,8 @@ def is_whole(folder: str | AnyPath, index: int, fingerprint_sha256: str, *, chec
         if check or version != sidecar.mtime_ns:
             return sha256_of(path) == sidecar.sha256
         return isinstance(path, StorePath) or sidecar.footer_sha256 in (None, footer_sha256(path))
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return False
 

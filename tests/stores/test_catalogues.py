@@ -1,5 +1,6 @@
 """Posterior catalogues in a store: the same as on the disk, whatever happens on the way."""
 
+import pickle
 import threading
 import time
 
@@ -13,6 +14,7 @@ from popcat.errors import PopcatError
 from popcat.files import read_json, write_json_atomic
 from popcat.inference import partition
 from popcat.paths import path_of
+from popcat.stores import StoreError
 
 HOW = {"draws": 12, "rows_per_partition": 10, "client": "synchronous"}
 
@@ -213,3 +215,40 @@ def test_an_output_that_cannot_be_is_refused_in_one_line(forty, environment, url
     with pytest.raises(PopcatError) as raised:
         infer(forty, output=url, **HOW)
     assert said in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_lease_that_cannot_be_read_is_not_taken_over(bucket, quick, monkeypatch):
+    path = path_of(f"{bucket}/writer.json")
+    write_json_atomic(path, lease.Lease.own().model_dump())
+
+    def fails(*_):
+        raise StoreError("SlowDown")
+
+    monkeypatch.setattr(type(path), "read_bytes", fails)
+    with pytest.raises(StoreError, match="SlowDown"), lease.alone(path, "the output"):
+        pass
+
+
+def test_a_beat_whose_answer_never_came_is_the_run_s_own(bucket, quick, monkeypatch):
+    path = path_of(f"{bucket}/writer.json")
+    own = lease.Lease.own()
+    held = lease._Held(path, own, lease._take_in_store(path, own, "the output"))
+    real = lease.swap_json
+
+    def lost(*arguments):
+        real(*arguments)
+        raise StoreError("timeout")
+
+    monkeypatch.setattr(lease, "swap_json", lost)
+    with pytest.raises(StoreError):
+        held.write()
+    monkeypatch.setattr(lease, "swap_json", real)
+    held.write()
+    assert held.version is not None and read_json(path)["beat"] == 2
+
+
+def test_names_of_every_kind_and_a_pickled_catalogue(forty, bucket):
+    output = f"{bucket}/tile=12/a b+c%20d-é"
+    made = infer(forty, output=output, **HOW)
+    assert pickle.loads(pickle.dumps(made)).to_pandas(["object_id"]).equals(made.to_pandas(["object_id"]))
+    assert verify(output).ok and open_catalog(output).path == output
