@@ -20,6 +20,7 @@ from popcat.checks.ranks import binned_coverage, chi2_tail_of, summarise, tarp_r
 from popcat.checks.verdict import RUNS, CalibrationRun, columns_of_run, mocks_needed, verdict
 from popcat.errors import PopcatError
 from popcat.galaxies import Observation, chi2_limit, observation
+from popcat.paths import local
 from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder, posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.posterior.simulated import draw_mocks
@@ -74,6 +75,7 @@ def calibrate(
     unknown = [name for name in runs if name not in RUNS]
     if unknown or not runs:
         raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
+    output = None if output is None else local(output)
     how = How(client, workers, progress, log=log)
     how.verify()
     where, posterior = posterior_location(posterior), load_posterior(posterior).under(prior)
@@ -299,4 +301,4 @@ def require_calibrated(posterior: str | Path, prior: str | None = None, *, allow
 
 def default_output(posterior: str | Path, prior: str) -> Path:
     """Where a calibration of this posterior is kept: in its folder, or in this one for an embedded one."""
-    return calibration_folder("." if str(posterior) in embedded_posteriors() else posterior, prior)
+    return local(calibration_folder("." if str(posterior) in embedded_posteriors() else posterior, prior))

@@ -16,6 +16,7 @@ from popcat.checks.verdict import CalibrationRun, ColumnVerdict, beyond, held_to
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import read_small, write_json_atomic, write_parquet_atomic
+from popcat.paths import AnyPath, local, path_of
 from popcat.posterior.posterior import Posterior
 from popcat.prior import FLAT
 from popcat.settings import validation_summary
@@ -146,7 +147,7 @@ class Calibration(Displayed, pydantic.BaseModel):
         """Write calibration.json, ranks.parquet and the figures; the verdict last, so that a torn folder has none."""
         from popcat import plots  # matplotlib takes seconds to import: whoever only infers waits for none
 
-        folder = Path(folder)
+        folder = local(folder)
         folder.mkdir(parents=True, exist_ok=True)
         ranks = _as_counts(self.ranks, self.draws)
         write_parquet_atomic(folder / RANKS, ranks, group_rows=ranks.num_rows)
@@ -174,12 +175,12 @@ def _of_counts(column: pa.ChunkedArray, draws: int) -> np.ndarray:
     return values if values.dtype.kind == "f" else (values + 1.0) / (2 * (draws + 1))
 
 
-def read_calibration(folder: str | Path) -> Calibration:
+def read_calibration(folder: str | AnyPath) -> Calibration:
     """What `Calibration.save` wrote, KS distances and coverages from the ranks; PopcatError if the folder holds none.
 
     Its verdict is what the file says: `Calibration.judged` computes it.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     try:
         found = Calibration.model_validate_json(read_small(folder / RECORD))
         table = read_parquet(folder / RANKS)

@@ -36,6 +36,7 @@ from popcat.cli.options import (
     written,
 )
 from popcat.errors import CatalogWarning
+from popcat.paths import path_of
 
 app = typer.Typer()
 _MAX_SHOWN = 50
@@ -164,7 +165,7 @@ def infer(
     say(manifest.calibration)
     for line in (*in_words(manifest.status, manifest.flags), *manifest.misfits):
         say(line)
-    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
+    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {path_of(output)}")
     if manifest.certified_line:
         say(manifest.certified_line)
     against_training = manifest.training_check
@@ -204,7 +205,7 @@ def reweight(
         posteriors, prior, output=output, seed=seed, client=client, workers=workers, progress=True, log=log
     )
     manifest = catalog.require_manifest()
-    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}; effective draws: column ess")
+    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {path_of(output)}; effective draws: column ess")
     if json:
         print_json(written(manifest, output))
 
@@ -257,7 +258,7 @@ def crosscheck(
         posteriors, n, output=output, seed=seed, sampler=sampler, max_steps=max_steps, only=only or None, report=say
     )
     show(found, as_json=json)
-    say(f"page and numbers in {output}")
+    say(f"page and numbers in {path_of(output)}")
 
 
 @app.command(rich_help_panel=READ, epilog=examples("popcat compare posteriors_a posteriors_b -o factors.parquet"))

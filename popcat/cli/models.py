@@ -30,6 +30,7 @@ from popcat.cli.options import (
     show,
     written,
 )
+from popcat.paths import path_of
 
 app = typer.Typer()
 noise = typer.Typer(no_args_is_help=True, help="Noise of a survey, from the errors of its catalogue.")
@@ -52,7 +53,7 @@ def fit_noise(
 ) -> None:
     """Fit the noise of a survey: flux error and its scatter against flux, per band."""
     found = popcat.fit_noise(one_or_all(source), survey, output=output, fill=fill)
-    say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {output}")
+    say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {path_of(output)}")
 
 
 @ssp.command("build", epilog=examples("popcat ssp build --engine fsps --sps-home fsps --workers 4 -o grid.npz"))
@@ -133,7 +134,7 @@ def simulate(
         rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
-    say(f"{len(library):,} galaxies, {library.manifest.bytes / 1e6:.0f} MB, in {output}")
+    say(f"{len(library):,} galaxies, {library.manifest.bytes / 1e6:.0f} MB, in {path_of(output)}")
     if json:
         print_json(written(library.manifest, output))
 
@@ -295,7 +296,7 @@ def sample(
 ) -> None:
     """Draw galaxies: parameters, derived properties, synthetic photometry, and whether the survey observes them."""
     frame = popcat.sample_population(population, n, output=output, seed=seed, selected=selected)
-    say(f"{len(frame):,} galaxies in {output}")
+    say(f"{len(frame):,} galaxies in {path_of(output)}")
 
 
 @populations.command(epilog=examples("popcat population report population -o population.html"))

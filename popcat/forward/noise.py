@@ -20,6 +20,7 @@ import pydantic
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
 from popcat.files import read_json
+from popcat.paths import path_of
 from popcat.settings import validation_summary
 from popcat.survey import Band, Survey
 from popcat.units import ab_mag_to_nmgy, nmgy_to_ab_mag
@@ -228,7 +229,7 @@ def read_noise(path: "str | Path") -> Noise:
 
     Raises PopcatError if there is none.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise PopcatError(f"no noise model at {path}: expected a file written by `popcat noise fit`")
     try:

@@ -57,6 +57,7 @@ from popcat.io.reading import (
     survey_of,
 )
 from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
+from popcat.paths import AnyPath, output_path, path_of
 from popcat.posterior.locations import posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.prior import FLAT
@@ -144,7 +145,7 @@ def infer(
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
                       prior=posterior.prior_name, calibration=words,
                       chi2_limits=standing.chi2_limits, odds=odds)  # fmt: skip
-    output = None if output is None else Path(output).expanduser()
+    output = None if output is None else output_path(output)
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
@@ -186,7 +187,7 @@ def _reading_survey(survey: "str | Path | Survey | None", posterior: Posterior) 
 
 
 def _of_files(
-    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: Path | None, check: bool
+    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: AnyPath | None, check: bool
 ) -> Given:
     chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
@@ -260,7 +261,7 @@ def _gather(given: Given, posterior: Posterior, request: Request, how: How) -> p
 
 
 def _write(
-    given: Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
+    given: Given, posterior: Posterior, request: Request, output: AnyPath, how: How, calibrated: str
 ) -> Catalog:
     """Write the parts that are missing, and open the catalogue."""
     schema = posterior_schema(posterior.survey, posterior.galaxy_model, named=given.is_named)
@@ -291,7 +292,7 @@ def _write(
         if given.files is not None:
             record_files(output, given.files)
         pending, start = folder.resume(check=how.check), time.monotonic()
-        earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
+        earlier = read_or_none(path_of(folder.path) / META / "manifest.json", CatalogManifest)
         check, learned = (None, None) if earlier is None else (earlier.training_check, earlier.learned)
         if pending or check is None or learned is None:
             _ = posterior.forward, posterior.physical  # builds their tables once, before the workers look for them

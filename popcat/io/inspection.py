@@ -19,6 +19,7 @@ from popcat.io.named import Source
 from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.reading import read_catalog, require_same_survey
 from popcat.io.sources import plan_chunks, read_fields, remarks_on
+from popcat.paths import output_path
 from popcat.run.frames import Frame, sum_of
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
@@ -122,6 +123,7 @@ def fit_noise(
     >>> fit_noise(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss").n_galaxies
     10000
     """
+    output = None if output is None else output_path(output)
     survey = load_survey(survey)
     load_curves(survey)  # an unknown filter is said now, not when the library is simulated
     if isinstance(source, str | Path | Sequence):

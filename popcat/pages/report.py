@@ -40,6 +40,7 @@ from popcat.pages.galaxies import (
     still_figures,
 )
 from popcat.pages.template import as_json, flattened, write_page
+from popcat.paths import output_path, path_of
 from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder
 from popcat.survey import Survey
 
@@ -62,7 +63,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     >>> report("posteriors", "report.html", title="Forty galaxies").name
     'report.html'
     """
-    catalog = open_catalog(posteriors)
+    output, catalog = output_path(output), open_catalog(posteriors)
     survey, galaxy_model, manifest = catalog.survey, catalog.galaxy_model, catalog.require_manifest()
     photometry = forward_for(survey, galaxy_model).photometry
     curves = load_curves(survey)
@@ -70,7 +71,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
 
     found = _calibration_of(manifest) if calibration is None else read_calibration(calibration).judged(manifest)
     return build_report(
-        catalog, Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
+        catalog, output, survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
         calibration=found,
@@ -82,7 +83,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
 def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
     """The calibration beside the trained posterior of a catalogue; None if there is none, or it is of another one."""
     where = manifest.posterior.location
-    folder = posterior_folder(where) if where in embedded_posteriors() else Path(where)
+    folder = posterior_folder(where) if where in embedded_posteriors() else path_of(where)
     folder = calibration_folder(folder, manifest.posterior.prior)
     if not folder.is_dir():
         return None
@@ -117,7 +118,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     Returns the path of the page. Raises PopcatError if the folder holds no posterior catalogue of this survey, if
     no galaxy has a posterior, or if one of `galaxies` is absent or has none.
     """
-    output = Path(output)
+    output = path_of(output)
     galaxy_model = galaxy_model or GalaxyModel()
     check_columns(catalog, survey, galaxy_model)
     counts = read_counts(catalog)
@@ -141,7 +142,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     learned = None if manifest is None else manifest.learned
     training_check = None if manifest is None else manifest.training_check
     return write_page(
-        "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or Path(catalog.path).resolve().name,
+        "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or path_of(catalog.path).resolve().name,
         sections=_contents(learned, calibration, sections), learned=learned, provenance=provenance,
         details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
         shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,

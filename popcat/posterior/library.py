@@ -23,6 +23,7 @@ from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
+from popcat.paths import AnyPath, output_path, path_of
 from popcat.physical.prior import physical_prior
 from popcat.posterior.simulated import COMMON_SCATTER, limits_of, simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior, require_prior
@@ -112,7 +113,7 @@ class LibraryManifest(Manifest):
 class Library(Displayed):
     """A library on disk with what it was simulated with, as its manifest records it."""
 
-    path: Path
+    path: AnyPath
     survey: Survey
     galaxy_model: GalaxyModel
     noise: Noise
@@ -201,11 +202,11 @@ def memory_source(library: LibraryArrays, validation_fraction: float) -> Source:
     return Source(library[n:], n, lambda: [library[:n]])
 
 
-def open_library(path: "str | Path") -> Library:
+def open_library(path: "str | AnyPath") -> Library:
     """A library that `popcat simulate` wrote; PopcatError if the folder holds none or an unfinished one."""
     manifest = read_manifest(path, LibraryManifest)
     noise = check_noise(manifest.noise, manifest.survey, f"library {path}")
-    return Library(Path(path), manifest.survey, manifest.galaxy_model, noise, manifest)
+    return Library(path_of(path), manifest.survey, manifest.galaxy_model, noise, manifest)
 
 
 def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[int, ...], *, widened: bool = False):
@@ -275,7 +276,8 @@ def simulate(
     require_prior(prior, (*PRIORS, BOTH))
     if output is not None:
         how = How(client, workers, progress, check, log, performance_report)
-        return _write_library(Path(output), label, survey, n, galaxy_model, noise, seed, prior, rows_per_partition, how)
+        output = output_path(output)
+        return _write_library(output, label, survey, n, galaxy_model, noise, seed, prior, rows_per_partition, how)
     given = {"client": client, "workers": workers, "check": check or None, "log": log,
              "performance_report": performance_report}  # fmt: skip
     if useless := [name for name, value in given.items() if value is not None]:
@@ -286,7 +288,7 @@ def simulate(
     return frame_of(simulate_partition, starts, stops, **options, meta=meta)
 
 
-def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_model: GalaxyModel, noise: Noise,
+def _write_library(output: AnyPath, label: str, survey: Survey, n: int, galaxy_model: GalaxyModel, noise: Noise,
                    seed: int, prior: str, rows_per_partition: int, how: How) -> Library:  # fmt: skip
     spans = _spans(n, rows_per_partition)
     schema = library_schema(survey, galaxy_model, has_prior=prior == BOTH)

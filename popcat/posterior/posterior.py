@@ -35,6 +35,7 @@ from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
+from popcat.paths import local
 from popcat.physical.prior import JointPrior, prior_named, redshift_law_of
 from popcat.posterior.draws import Draws
 from popcat.posterior.features import Features
@@ -263,8 +264,7 @@ class Posterior(Displayed):
 
 def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
     """Write a posterior to a folder and return its name; the description comes last, so a torn folder has none."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := local(folder)).mkdir(parents=True, exist_ok=True)
     contents = {
         **{_flow_file(i): flow_to_bytes(flow, posterior.architecture) for i, flow in enumerate(posterior.flows)},
         _REDSHIFT: piecewise_to_bytes(posterior.redshift_density),

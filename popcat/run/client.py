@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 from popcat.errors import PopcatError
 from popcat.files import read_json
+from popcat.paths import local
 from popcat.run.local import local_client
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def check_performance_report(path: str | Path | None) -> None:
         return
     if importlib.util.find_spec("bokeh") is None:
         raise PopcatError("a performance report needs bokeh: pip install 'dask[diagnostics]'")
-    if not Path(path).absolute().parent.is_dir():
+    if not local(path).absolute().parent.is_dir():
         raise PopcatError(f"cannot write {path}: there is no folder {Path(path).parent}")
 
 

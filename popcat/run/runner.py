@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeAlias
 
 from popcat.errors import OutputError, PopcatError
 from popcat.files import write_json_atomic
+from popcat.paths import AnyPath, local
 from popcat.run.client import Where, check_client, check_performance_report, connect, performance_reported
 from popcat.run.memory import Memory
 from popcat.run.outcome import Here, Outcome
@@ -50,6 +51,8 @@ class How:
         """PopcatError for what cannot work, before an output folder is begun."""
         check_client(self.client, self.workers, answers=True)
         check_performance_report(self.performance_report)
+        if self.log is not None:
+            local(self.log)
 
     def require_memory(self, memory: tuple[int, int], sizes: Sequence[int]) -> None:
         """PopcatError if the workers that are there already are too small, before an output folder is begun; `memory`
@@ -73,7 +76,7 @@ class Shown(Protocol):
 def run(
     task: Callable, jobs: dict[int, tuple], *, verb: str, how: How | None = None, sizes: Sequence[int] | None = None,
     unit: str = "galaxies", noun: str = "part", seconds: float = math.inf, memory: tuple[int, int] | None = None,
-    summary: Path | None = None, more: More | None = None,
+    summary: AnyPath | None = None, more: More | None = None,
 ) -> dict[int, Outcome]:  # fmt: skip
     """task(*jobs[i]) for every i, a bounded window at a time: the outcomes by i, in order.
 
@@ -99,9 +102,8 @@ def run(
     >>> [outcome.value for outcome in outcomes.values()], type(outcomes[2].error).__name__
     ([8, 0.5, None], 'ZeroDivisionError')
     """
-    how = how or How()
+    how, outcomes = how or How(), {}
     sizes = [1] * (max(jobs, default=-1) + 1) if sizes is None else sizes
-    outcomes: dict[int, Outcome] = {}
     with Reporter(verb, sizes, jobs, show=how.progress, log=how.log, unit=unit, noun=noun) as reporter:
         try:
             with connect(how.client, workers=how.workers, tasks=len(jobs), seconds=seconds) as client:
@@ -319,7 +321,7 @@ def _open_log(path: str | Path | None):
     if path is None:
         return None
     try:
-        return open(path, "a", encoding="utf-8", buffering=1)
+        return open(local(path), "a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise PopcatError(f"cannot write the log {path}: {error}") from error
 

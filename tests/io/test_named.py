@@ -89,7 +89,7 @@ def test_a_tilde_is_the_home_folder(raw, write, monkeypatch):
 
 @pytest.mark.parametrize("source", ["s3://bucket/cat.parquet", "https://host/cat.fits"])
 def test_an_address_is_refused_in_one_line(source):
-    with pytest.raises(PopcatError, match=r"popcat reads files of this machine alone.*copy the catalogue"):
+    with pytest.raises(PopcatError, match=r"expected a path on a disk of this machine, got a URL.*copy"):
         plan_chunks(source)
 
 
