@@ -61,7 +61,6 @@ class How:
             with connect(self.client) as client:
                 if client is not None:
                     from popcat.run.window import rooms_of, workers_of
-
                     Memory(*memory, max(sizes, default=0)).require(rooms_of(workers_of(client)))
 
 
@@ -102,8 +101,9 @@ def run(
     >>> [outcome.value for outcome in outcomes.values()], type(outcomes[2].error).__name__
     ([8, 0.5, None], 'ZeroDivisionError')
     """
-    how, outcomes = how or How(), {}
+    how = how or How()
     sizes = [1] * (max(jobs, default=-1) + 1) if sizes is None else sizes
+    outcomes: dict[int, Outcome] = {}
     with Reporter(verb, sizes, jobs, show=how.progress, log=how.log, unit=unit, noun=noun) as reporter:
         try:
             with connect(how.client, workers=how.workers, tasks=len(jobs), seconds=seconds) as client:
