@@ -51,10 +51,11 @@ def main():
     arguments = parser(__doc__)
     arguments.add_argument("--fill", action="store_true", help="fit once before, to fill the caches")
     arguments.add_argument("--draws", type=int, default=1000, help="of each posterior")
+    arguments.add_argument("--surveys", nargs="+", default=SURVEYS, help="whose bands; embedded ones' names")
     arguments.add_argument("--no-bagpipes", action="store_true", help="popcat alone")
     options = arguments.parse_args()
     result = {}
-    for name in SURVEYS:
+    for name in options.surveys:
         survey = popcat.load_survey(name)
         flux = forward_for(survey, popcat.GalaxyModel()).flux(THETA, np.array([REDSHIFT]))[0]
         err = RELATIVE * flux
@@ -89,7 +90,8 @@ def by_bagpipes(survey, flux, err, redshift: float = REDSHIFT, **dust) -> tuple[
 
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # bagpipes writes into the working directory
+        os.chdir(folder)  # bagpipes writes into the working directory, and into that of its import
+        bagpipes.utils.working_dir = folder
         try:
             files = []
             for curve in load_curves(survey):

@@ -1,6 +1,7 @@
 """`fit_galaxy`: one galaxy, whatever its filters, as a catalogue of one would have it; numbers that do not fit together
 are one line."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import popcat
 from popcat.display import Displayed
-from popcat.inference.one_galaxy import GalaxyPosterior
+from popcat.inference.galaxy_posterior import GalaxyPosterior
 
 FLUX = {"u": 25.3, "g": 98.4, "r": 196.0, "i": 267.0, "z": 330.0}
 ERR = {"u": 3.0, "g": 5.0, "r": 10.0, "i": 13.0, "z": 20.0}
@@ -61,6 +62,11 @@ def test_draws_are_a_function_of_the_seed(found):
     assert abs(other.log_evidence - found.log_evidence) < 0.2
 
 
+def test_it_is_plain_data_that_can_be_kept(found):
+    kept = pickle.loads(pickle.dumps(found))
+    assert repr(kept) == repr(found) and kept.sed().axes[0].get_title() == found.sed().axes[0].get_title()
+
+
 def test_bands_that_are_missing_and_negative_and_a_redshift_that_is_not_known():
     galaxy = fit({**FLUX, "u": -0.5, "i": np.nan}, redshift=None)
     assert galaxy.n_bands == 4 and np.isnan(galaxy.redshift) and {"missing_band", "negative_flux"} < set(galaxy.flags)
@@ -86,7 +92,7 @@ def test_it_shows_itself_in_a_few_lines_and_as_tables_and_figures(found):
     figures = found.corner(), found.sed(), found.sfh(), found.sfh([0.0, 0.1, 1.0, 5.0])
     assert all(isinstance(figure, Figure) for figure in figures)
     ax, _ = figures[1].axes[:2]
-    assert any(np.allclose(line.get_ydata(), list(FLUX.values())) for line in ax.lines)  # the observed fluxes
+    assert any(np.array_equal(line.get_ydata(), list(found.flux.values())) for line in ax.lines)
     assert len(figures[3].axes[0].patches[0].get_data().edges) == 4
 
 
@@ -113,6 +119,9 @@ FIVE = list(FLUX.values())
 WRONG = {
     "as many": (dict(flux=FIVE[:4]), r"flux: expected 5 numbers, one for each filter \(u, g, r, i, z\), got shape"),
     "text": (dict(flux=["a"] * 5), "flux: expected numbers"),
+    "text by band": (dict(flux={"r": "bright"}), "flux in r: expected a number"),
+    "a redshift": (dict(redshift="far"), "redshift: expected a number, or None, got 'far'"),
+    "no list": (dict(flux=[], err=[], filters=5), "filters: expected one or more, each once, got none"),
     "a band": (dict(flux={"y": 1.0}), 'flux: no filter "y"'),
     "a survey": (dict(filters="sdsss"), 'filters "sdsss": expected a list of filters, or a survey.*mean "sdss"'),
     "a filter": (dict(flux=[1.0], err=[1.0], filters=["sdss2010-q"]), 'unknown filter "sdss2010-q"'),

@@ -2,27 +2,23 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from popcat.catalog.draws import decode_table
 from popcat.checks.certify import Effort
-from popcat.columns import PERCENTILES, quantity_fields
-from popcat.display import Displayed, listed
+from popcat.display import listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.forward.component_tables import wavelengths
 from popcat.forward.coverage import check_coverage
-from popcat.forward.filters import load_curve, load_curves
+from popcat.forward.filters import load_curve, with_curves
 from popcat.forward.ingredients import load_ingredients
-from popcat.forward.spectrum import observed_spectra
-from popcat.forward.star_formation import star_formation
 from popcat.galaxies import FLAGS, has_posterior
 from popcat.galaxy_model import GalaxyModel
+from popcat.inference.galaxy_posterior import GalaxyPosterior
 from popcat.inference.partition import infer_table
 from popcat.io.photometry import to_photometry
 from popcat.posterior.from_prior import prior_posterior
@@ -31,9 +27,6 @@ from popcat.prior import PHYSICAL, require_prior
 from popcat.settings import settings_of
 from popcat.survey import Band, Columns, Filter, Selection, Survey, embedded_surveys, load_survey
 from popcat.units import NMGY_PER_UNIT
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MOST_DRAWS = 8192
 LEAST_REDSHIFT, UNKNOWN_UP_TO = 0.001, (6.0, 3.0, 1.5, 0.6)
@@ -44,115 +37,8 @@ _LEAST_ESS, _BUDGET_MS = 200.0, 20_000.0
 _UNITS = (*NMGY_PER_UNIT, "ab_mag")
 _NO_DEPTH = 25.0
 """A depth, for which a survey asks; nothing depends on it."""
-_MAIN = ("redshift", "log_mstar", "log_sfr_100myr", "log_ssfr", "age_mw_gyr", "log_z_mw", "a_v")
-_SPECTRUM_DRAWS, _SPECTRUM_POINTS = 64, 600
 
 Values = Sequence[float] | np.ndarray | Mapping[str, float]
-
-
-@dataclass(frozen=True, repr=False)
-class GalaxyPosterior(Displayed):
-    """The posterior of one galaxy: draws of every parameter and derived property, and how far to believe them.
-
-    Attributes
-    ----------
-    draws : (n_draws,) of each quantity, by the names that catalogues have (popcat.schema)
-    flux, flux_err : of each band, in nMgy, as fitted; NaN: not observed
-    redshift, redshift_err : as given; NaN: none, and so inferred; NaN: exact
-    status : "ok", or what is wrong, in a few words
-    certified : whether the draws are those of the exact posterior, with 100 effective ones or more
-    ess : effective number of independent draws behind them
-    log_evidence : ln p(photometry, measured redshift), to compare galaxy models by: of the same galaxy, and where the
-        redshift is not given of the same range of redshifts
-    chi2_best : smallest chi2 of all that was tried. n_bands : that it is over
-    flags : names of popcat's flags (column `flags` of a catalogue) that are set
-    survey, galaxy_model, prior : what was fitted
-    """
-
-    draws: Mapping[str, np.ndarray]
-    flux: Mapping[str, float]
-    flux_err: Mapping[str, float]
-    redshift: float
-    redshift_err: float
-    status: str
-    certified: bool
-    ess: float
-    log_evidence: float
-    chi2_best: float
-    n_bands: int
-    flags: tuple[str, ...]
-    survey: Survey
-    galaxy_model: GalaxyModel
-    prior: str
-    _posterior: Posterior
-
-    def _title(self) -> str:
-        return f"Posterior of one galaxy: {len(self.draws['redshift']):,} draws under the {self.prior} prior"
-
-    def _facts(self) -> dict[str, object]:
-        fields = quantity_fields(self.survey, self.galaxy_model)
-        facts: dict[str, object] = {
-            name: f"{_in_words(self.draws[name])} {unit if unit != '1' else ''}".rstrip()
-            for name, (unit, _) in ((name, fields[name]) for name in _MAIN)
-        }
-        facts["chi2_best"] = f"{self.chi2_best:.2f} over {self.n_bands} bands"
-        facts["log_evidence"], facts["ess"] = f"{self.log_evidence:.2f}", f"{self.ess:.0f}"
-        facts["status"] = self.status
-        return facts
-
-    def table(self) -> pd.DataFrame:
-        """A row for each quantity: its 16th, 50th and 84th percentile, unit and meaning."""
-        fields = quantity_fields(self.survey, self.galaxy_model)
-        names = list(fields)
-        found = pd.DataFrame({f"p{q}": [float(np.percentile(self.draws[name], q)) for name in names]
-                              for q in PERCENTILES}, index=pd.Index(names, name="quantity"))  # fmt: skip
-        return found.assign(unit=[fields[name][0] for name in names], meaning=[fields[name][1] for name in names])
-
-    def to_pandas(self) -> pd.DataFrame:
-        """A row for each draw, a column for each quantity."""
-        return pd.DataFrame(dict(self.draws))
-
-    def corner(self) -> "Figure":
-        """Corner plot of mass, star-formation rate, metallicity, age and dust."""
-        from popcat.plots import galaxy_corner
-
-        return galaxy_corner(self.draws, title=f"{self._redshift_in_words()}\n{len(self.draws['redshift'])} draws")
-
-    def sed(self) -> "Figure":
-        """Observed fluxes with errors, band fluxes and spectra of the draws, filter curves, residuals."""
-        from popcat.plots import galaxy_sed, spectrum_band
-
-        theta, redshift = self._theta, self.draws["redshift"].astype(float)
-        curves = load_curves(self.survey)
-        wave = np.geomspace(0.9 * min(one.wave_aa[0] for one in curves), 1.1 * max(one.wave_aa[-1] for one in curves),
-                            _SPECTRUM_POINTS)  # fmt: skip
-        some = np.unique(np.linspace(0, len(theta) - 1, _SPECTRUM_DRAWS).astype(int))
-        photometry = self._posterior.forward.photometry
-        spectra = observed_spectra(theta[some], redshift[some], photometry.ingredients, wave)
-        flux, err = (np.array(list(one.values())) for one in (self.flux, self.flux_err))
-        return galaxy_sed([(one.name, one.wave_aa, one.response) for one in curves], flux, err,
-                          photometry.flux(theta, redshift), title=self._redshift_in_words(),
-                          spectrum=spectrum_band(wave, spectra))  # fmt: skip
-
-    def sfh(self, lookback_gyr: Sequence[float] | None = None) -> "Figure":
-        """Star-formation rate against lookback time, median and 68% of the draws, in bins between these edges in Gyr;
-        by default those of `Catalog.sfh`.
-
-        Raises PopcatError for edges that do not ascend within 0 and 14.5 Gyr.
-        """
-        from popcat.plots import galaxy_sfh
-
-        ingredients = self._posterior.forward.photometry.ingredients
-        found = star_formation(self._theta, self.draws["redshift"].astype(float), ingredients, lookback_gyr)
-        return galaxy_sfh(found.lookback_gyr, found.sfr, title=self._redshift_in_words())
-
-    @property
-    def _theta(self) -> np.ndarray:
-        return np.column_stack([self.draws[name] for name in self._posterior.prior.names]).astype(float)
-
-    def _redshift_in_words(self) -> str:
-        z = self.draws["redshift"]
-        return f"z = {z[0]:.4f}" if np.ptp(z) == 0.0 else f"z = {_in_words(z)}"
 
 
 def fit_galaxy(
@@ -196,11 +82,11 @@ def fit_galaxy(
         raise PopcatError(f"n_draws: expected 10 to {MOST_DRAWS}, got {n_draws}")
     if unit not in _UNITS:
         raise PopcatError(f'unit "{unit}": expected one of {", ".join(_UNITS)}')
-    z, z_err = (np.nan if value is None else float(value) for value in (redshift, redshift_err))
+    z, z_err = _number("redshift", redshift), _number("redshift_err", redshift_err)
     survey, keys = _survey_of(filters, unit, redshift_range, z, z_err, galaxy_model)
     given = (_in_order(what, values, survey, keys) for what, values in (("flux", flux), ("flux_err", flux_err)))
     frame = _photometry(survey, next(given), next(given), z, z_err)
-    posterior = _posterior_of(survey.model_dump_json(), galaxy_model.model_dump_json(), prior)
+    posterior = _posterior_of(survey, galaxy_model, prior)
     effort = Effort(target_ess=max(_LEAST_ESS, float(n_draws)), budget_ms=_BUDGET_MS)
     row = infer_table(frame, posterior, n_draws, seed, effort)
     flags = int(row["flags"][0].as_py())
@@ -215,9 +101,16 @@ def fit_galaxy(
     return GalaxyPosterior(
         draws={name: values[0] for name, values in decode_table(row)[1].items()}, flux=photometry("flux"),
         flux_err=photometry("flux_err"), redshift=z, redshift_err=z_err, **found, flags=names,
-        status=_status(names, row["route_why"][0].as_py()), survey=posterior.survey, galaxy_model=galaxy_model,
-        prior=prior, _posterior=posterior,
+        status=_status(names, row["route_why"][0].as_py()), survey=survey, galaxy_model=galaxy_model,
+        prior=prior,
     )  # fmt: skip
+
+
+def _number(what: str, value) -> float:
+    try:
+        return np.nan if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise PopcatError(f"{what}: expected a number, or None, got {value!r}") from error
 
 
 def _status(flags: tuple[str, ...], why: str | None) -> str:
@@ -227,17 +120,13 @@ def _status(flags: tuple[str, ...], why: str | None) -> str:
     return "; ".join(text for name, text in said.items() if name in flags) or "ok"
 
 
-def _in_words(values: np.ndarray) -> str:
-    low, middle, high = np.percentile(values, PERCENTILES)
-    digits = 4 if np.ptp(values) == 0.0 or high - low < 0.02 else 2
-    if np.ptp(values) == 0.0:
-        return f"{middle:.{digits}f}"
-    return f"{middle:.{digits}f} -{middle - low:.{digits}f} +{high - middle:.{digits}f}"
+def _posterior_of(survey: Survey, galaxy_model: GalaxyModel, prior: str) -> Posterior:
+    """Made once a process: its tables take longer than a fit."""
+    return _made(survey.model_dump_json(), galaxy_model.model_dump_json(), prior)
 
 
 @lru_cache(maxsize=8)
-def _posterior_of(survey: str, galaxy_model: str, prior: str) -> Posterior:
-    """Made once a process: its tables take longer than a fit."""
+def _made(survey: str, galaxy_model: str, prior: str) -> Posterior:
     return prior_posterior(Survey.model_validate_json(survey), GalaxyModel.model_validate_json(galaxy_model),
                            prior=prior)  # fmt: skip
 
@@ -256,7 +145,7 @@ def _survey_of(
         shapes = [one.model_dump(include={"name", "filter", "wave_range_aa", "trim", "curve"}) for one in given.bands]
         keys, absolute, own = given.band_names, given.absolute_magnitudes, given.redshift_range
     else:
-        keys = tuple(map(str, filters))
+        keys = tuple(map(str, filters)) if isinstance(filters, Sequence | np.ndarray) else ()
         if not keys or len(set(keys)) < len(keys):
             raise PopcatError(f"filters: expected one or more, each once, got {listed(keys, 20) or 'none'}")
         shapes = [{"name": name, "filter": key} for name, key in zip(_band_names(keys), keys, strict=True)]
@@ -267,8 +156,9 @@ def _survey_of(
     within = _range(redshift_range or own, z, z_err)
     every = Selection(band=bands[0].name, bright_mag=-90.0, faint_mag=90.0)
     columns = Columns(ra=None, dec=None, redshift_err="redshift_err")
-    return Survey(name="one_galaxy", unit=unit, redshift_range=within, columns=columns, bands=bands, selection=every,
-                  absolute_magnitudes=absolute), keys  # fmt: skip
+    survey = Survey(name="one_galaxy", unit=unit, redshift_range=within, columns=columns, bands=bands, selection=every,
+                    absolute_magnitudes=absolute)  # fmt: skip
+    return with_curves(survey), keys
 
 
 def _covered(bands: tuple[Band, ...], galaxy_model: GalaxyModel) -> float:
@@ -328,7 +218,7 @@ def _in_order(what: str, values, survey: Survey, keys: tuple[str, ...]) -> np.nd
         for name, value in values.items():
             if str(name) not in places:
                 raise PopcatError(f'{what}: no filter "{name}": {did_you_mean(str(name), list(places))}')
-            out[places[str(name)]] = value
+            out[places[str(name)]] = _number(f"{what} in {name}", value)
         return out
     try:
         out = np.asarray(values, dtype=float)
@@ -352,4 +242,4 @@ def _photometry(survey: Survey, flux: np.ndarray, flux_err: np.ndarray, z: float
     frame = to_photometry(pd.DataFrame([columns]), survey)
     if not has_posterior(frame["flags"].to_numpy())[0]:
         raise PopcatError("flux: expected one observed band or more, got none with a finite flux and error")
-    return frame
+    return frame.assign(flags=frame["flags"] & ~FLAGS["outside_training"])  # there was none

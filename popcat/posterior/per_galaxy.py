@@ -36,7 +36,7 @@ PER_COMPONENT, MAX_COMPONENTS = 150.0, 12
 """Effective points for each component, and components at most."""
 _SEED = 1
 _STREAM_POINTS, _STREAM_COMPONENT, _STREAM_FIT = 32, 33, 34
-_MAX_FITS = 16_384
+_MAX_FITS = 2048
 _HALVINGS = 40
 # Of the ratio of the posterior to the prior: where it is zero.
 _NOTHING = -1e12

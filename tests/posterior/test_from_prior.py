@@ -130,9 +130,10 @@ def test_weighted_points_count_as_often_as_their_weights_say():
     random = np.random.default_rng(2)
     x = np.concatenate([random.normal(-2.0, 0.3, (400, 3)), random.normal(1.0, 0.5, (200, 3))])
     times = random.integers(1, 4, len(x))
-    weighted = fit_gaussians(x, times / times.sum(), 2, np.full(2 + len(x), 0.4))
+    weighted = fit_gaussians(x, times / times.sum(), 2, random.uniform(size=2 + len(x)))
     repeated = np.repeat(x, times, axis=0)
-    counted = fit_gaussians(repeated, np.full(len(repeated), 1.0 / len(repeated)), 2, np.full(2 + len(repeated), 0.4))
+    uniform = random.uniform(size=2 + len(repeated))
+    counted = fit_gaussians(repeated, np.full(len(repeated), 1.0 / len(repeated)), 2, uniform)
     np.testing.assert_allclose(np.exp(weighted.log_share).sum(), 0.9)
     for mixture in (weighted, counted):  # of which component is first says the start
         order = np.argsort(mixture.mean[:, 0])
