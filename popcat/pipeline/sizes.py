@@ -157,7 +157,7 @@ def choose_sizes(
     library = float(np.clip(affordable(flow, _EPOCHS), max(FLOWS[flow][0], _LEAST), _MOST))
     pays = left(flow) - library * rates.simulate_s / cores
     epochs = pays / max(library * rates.train_s[flow] * _PER_EPOCH * (1.0 + share), 1e-9)
-    epochs = int(np.clip(round(epochs), _EPOCHS // 2, _MOST_EPOCHS))
+    epochs = int(np.clip(round(epochs), _EPOCHS, _MOST_EPOCHS))
     return Sizes(_rounded(library), training_for(_rounded(library), epochs, has_free=has_free, seed=seed))
 
 
