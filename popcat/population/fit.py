@@ -49,8 +49,7 @@ _FEWEST = 200
 
 def job_of_photometry(
     frame: pd.DataFrame, survey: Survey, galaxy_model: GalaxyModel, cuts: Sequence[str],
-    settings: PopulationSettings, *,
-    noise: Noise | None = None, report: Callable[[str], None] = lambda text: None,
+    settings: PopulationSettings, *, noise: Noise | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Job:  # fmt: skip
     """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
 
