@@ -95,7 +95,7 @@ def draw_inside(
         theta[left[accepted]], redshift[left[accepted]] = drawn[accepted], z[accepted]
         left, number = left[~accepted], number + 1
         if number >= _MAX_TRIES or (number == _EARLY_TRIES and len(left) > 0.999 * len(object_id)):
-            raise _hardly_any(survey, len(object_id) - len(left), number)
+            raise _hardly_any(survey, len(object_id) - len(left), len(object_id), number)
     return theta, redshift
 
 
@@ -112,11 +112,11 @@ def _mass_at(prior: Prior, log_mass: np.ndarray, mag: np.ndarray, at: float) -> 
     return law.to_unit(law.inside(log_mass + 0.4 * (np.fmin(mag, _DARK_MAG) - at)))
 
 
-def _hardly_any(survey: Survey, found: int, tries: int) -> PopcatError:
+def _hardly_any(survey: Survey, found: int, wanted: int, tries: int) -> PopcatError:
     cut = survey.selection
     return PopcatError(
-        f'only {found} simulated galaxies, of {tries} tries for each, pass the selection of survey "{survey.name}" '
-        f"({cut.band} {cut.bright_mag:g} to {cut.faint_mag:g} mag): widen the selection or the priors"
+        f"only {found} of {wanted} simulated galaxies, of {tries} tries for each, pass the selection of survey "
+        f'"{survey.name}" ({cut.band} {cut.bright_mag:g} to {cut.faint_mag:g} mag): widen the selection or the priors'
     )
 
 
@@ -147,7 +147,7 @@ def draw_physical(
             mag = np.fmin(mag, magnitude(theta, redshift, window.band))
         found = theta[:, 0] + 0.4 * (np.fmin(mag, _DARK_MAG) - window.faint_mag)
         if not np.any(found < joint.prior.bounds(MASS)[1]):
-            raise _hardly_any(survey, 0, candidates)
+            raise _hardly_any(survey, 0, _BLOCK, candidates)
         return found
 
     @lru_cache
@@ -169,7 +169,7 @@ def draw_physical(
             if n_kept >= _BLOCK:
                 return [np.concatenate(parts) for parts in zip(*kept, strict=True)]
             n = min(int(1.1 * (_BLOCK - n_kept) * n_drawn / max(n_kept, 1)) + 20, _BLOCK)
-        raise _hardly_any(survey, n_kept, n_drawn // _BLOCK * candidates)
+        raise _hardly_any(survey, n_kept, _BLOCK, n_drawn // _BLOCK * candidates)
 
     turn, which = np.divmod(number, len(limits))
     block, place = np.divmod(turn, _BLOCK)
