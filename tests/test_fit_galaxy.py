@@ -27,7 +27,7 @@ def found() -> GalaxyPosterior:
     return fit()
 
 
-def test_it_is_what_a_catalogue_certified_with_a_trained_posterior_has(found):
+def test_it_is_what_a_catalogue_certified_with_a_trained_posterior_has():
     """The embedded posterior of sdss under the same prior: quantiles and evidence, each to sampling noise."""
     from popcat.checks.certify import Effort, certify
     from popcat.galaxies import Observation
@@ -35,7 +35,8 @@ def test_it_is_what_a_catalogue_certified_with_a_trained_posterior_has(found):
     trained = popcat.load_posterior("sdss").under("flat")
     flux, err = (np.array([list(one.values())]) for one in (FLUX, ERR))
     data = Observation(flux, err, np.array([0.1]), np.array([np.nan]), np.array([0]))
-    certified = certify(trained, data, 300, 0, effort=Effort(target_ess=300.0))
+    certified = certify(trained, data, 2000, 0, effort=Effort(target_ess=2000.0, budget_ms=10_000.0))
+    found = fit(n_draws=2000)
     theirs = trained.derive(certified.theta, certified.redshift)
     assert found.certified and found.log_evidence == pytest.approx(certified.log_evidence[0], abs=0.2)
     for name in ("log_mstar", "log_ssfr", "age_mw_gyr", "a_v", "tau_ism", "beta2", "abs_mag_r"):
@@ -68,7 +69,7 @@ def test_it_is_plain_data_that_can_be_kept(found):
 
 
 def test_bands_that_are_missing_and_negative_and_a_redshift_that_is_not_known():
-    galaxy = fit({**FLUX, "u": -0.5, "i": np.nan}, redshift=None)
+    galaxy = fit({**FLUX, "u": -0.5, "i": np.nan}, {**ERR, "u": 30.0}, redshift=None)
     assert galaxy.n_bands == 4 and np.isnan(galaxy.redshift) and {"missing_band", "negative_flux"} < set(galaxy.flags)
     z = galaxy.draws["redshift"]
     assert galaxy.certified and np.ptp(z) > 0.05 and z.min() >= 0.001 and z.max() <= 0.6

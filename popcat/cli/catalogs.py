@@ -106,8 +106,7 @@ def infer(
     seed: SeedOption = 0,
     certify: Annotated[
         bool,
-        typer.Option("--certify", help="Correct each posterior by importance sampling with the exact likelihood. It "
-                     "tests neither the data nor the model.",
+        typer.Option("--certify", help="Correct each posterior with the exact likelihood. Data and model go untested.",
                      rich_help_panel=CERTIFY),
     ] = False,
     budget_ms: Annotated[

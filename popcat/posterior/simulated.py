@@ -58,6 +58,11 @@ _DUST = ("tau_bc", "tau_ism")
 _STREAM_PHYSICAL = 13
 
 
+_blocks: dict[tuple, list[np.ndarray]] = {}
+_MAX_BLOCKS = 64
+"""Blocks of some 100 kB that a process keeps: mocks are drawn a few at a time, and again with more after them."""
+
+
 def draw_prior(
     object_id: np.ndarray, survey: Survey, galaxy_model: GalaxyModel, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +155,8 @@ def draw_physical(
             raise _hardly_any(survey, 0, _BLOCK, candidates)
         return found
 
+    made = survey.model_dump_json(), galaxy_model.model_dump_json(), noise.model_dump_json(), seed, candidates
+
     @lru_cache
     def of_limit(k: int):
         window = window_of(survey, noise, limits[k])
@@ -157,6 +164,8 @@ def draw_physical(
         return window, {"least": above, "redshifts": joint.redshifts_above(above), "candidates": candidates}
 
     def block_of(one: int, k: int):
+        if (*made, one, k) in _blocks:
+            return _blocks[(*made, one, k)]
         window, options = of_limit(k)
         kept, n_kept, n_drawn, n = [], 0, 0, _BLOCK
         for attempt in range(_MAX_ATTEMPTS):
@@ -167,7 +176,10 @@ def draw_physical(
             kept.append((drawn.theta[rows], drawn.redshift[rows]))
             n_kept, n_drawn = n_kept + len(rows), n_drawn + n
             if n_kept >= _BLOCK:
-                return [np.concatenate(parts) for parts in zip(*kept, strict=True)]
+                if len(_blocks) >= _MAX_BLOCKS:
+                    _blocks.clear()
+                _blocks[(*made, one, k)] = [np.concatenate(parts) for parts in zip(*kept, strict=True)]
+                return _blocks[(*made, one, k)]
             n = min(int(1.1 * (_BLOCK - n_kept) * n_drawn / max(n_kept, 1)) + 20, _BLOCK)
         raise _hardly_any(survey, n_kept, _BLOCK, n_drawn // _BLOCK * candidates)
 
@@ -272,8 +284,9 @@ def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
     """
     survey, parts, found = posterior.survey, [], 0
     made = survey, posterior.galaxy_model, posterior.noise, seed, posterior.prior_name, _CANDIDATES_OF_MOCKS
-    for start in range(2**40, 2**40 + _MAX_MOCK_BATCHES * 4 * n, 2 * n):
-        frame = simulate_partition(start, start + 2 * n, *made)
+    step = n + n // 2
+    for start in range(2**40, 2**40 + _MAX_MOCK_BATCHES * 4 * n, step):
+        frame = simulate_partition(start, start + step, *made)
         mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
         faint = limits_of(frame["object_id"].to_numpy(), survey, posterior.prior_name)
         parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= faint)])

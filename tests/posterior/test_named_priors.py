@@ -185,7 +185,7 @@ def test_accepted_draws_of_the_prior_have_the_same_evidence(posterior, mocks, is
     wanted, theta, weight = weighed(posterior, data, 600_000, is_free)
     galaxy = Galaxy(posterior.forward.flux, posterior.prior, SURVEY.redshift_range, data.flux[0], data.flux_err[0],
                     data.redshift[0], data.redshift_err[0], posterior.physical)  # fmt: skip
-    chain = sample_galaxy(galaxy, np.empty((0, galaxy.n_dim)), 1, sampler="prior", max_steps=6_000)
+    chain = sample_galaxy(galaxy, np.empty((0, galaxy.n_dim)), 1, sampler="prior", max_steps=9_000)
     found, _ = galaxy.to_theta(chain.w)
     assert len(found) > 60
     assert chain.log_evidence == pytest.approx(wanted, abs=0.2)
