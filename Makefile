@@ -32,7 +32,7 @@ demo: $(VENV)/.popcat-base $(VENV)/.popcat-kernels ## 10,000 real galaxies to a 
 	$(BIN)/popcat demo -o demo
 
 .PHONY: test
-test: $(VENV)/.popcat-test $(VENV)/.popcat-kernels ## every test but the slow ones
+test: $(VENV)/.popcat-test $(VENV)/.popcat-moto $(VENV)/.popcat-kernels ## every test but the slow ones
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .PHONY: test-lake
@@ -70,6 +70,12 @@ $(VENV)/.popcat-base: $(PINS) | $(BIN)/pip
 
 $(VENV)/.popcat-test: $(PINS) | $(BIN)/pip
 	$(call install,[test],base test)
+
+# The server of objects of tests/stores has requirements that clash with popcat's, and so an environment of its own.
+$(VENV)/.popcat-moto: tests/stores/moto.txt | $(BIN)/pip
+	@$(BIN)/python -m venv $(VENV)/moto
+	@$(VENV)/moto/bin/python -m pip install --quiet --disable-pip-version-check -r tests/stores/moto.txt
+	@touch $@
 
 $(VENV)/.popcat-lake: $(PINS) | $(BIN)/pip
 	$(call install,[test$(comma)lake],base test lake)

@@ -60,8 +60,8 @@ def options():
 def make(folder: Path, rows: int, draws: int) -> dict:
     """The synthetic catalogue and its HATS export; what they are and how long they took."""
     from popcat.catalog.export import export
-    from popcat.catalog.manifest import CatalogRecord, PosteriorRecord
     from popcat.catalog.parts import OutputFolder
+    from popcat.catalog.record import CatalogRecord, PosteriorRecord
     from popcat.galaxy_model import GalaxyModel
     from popcat.survey import load_survey
 

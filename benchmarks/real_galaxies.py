@@ -12,15 +12,16 @@ median of a posterior. What else is expected of popcat - kcorrect:
   be 0.40). The embedded posterior's are of living stars (`remnants = "none"`): smaller by about 0.1 dex when old.
 - The prior: five optical bands leave dust, age and metallicity degenerate, and the published priors (tau_ism uniform on
   0 to 3, n_dust on -2 to 1) allow dustier, heavier galaxies than any kcorrect template. `other_priors` says what the
-  comparison would be under narrower ones: each galaxy's draws re-weighted, nothing fitted again.
+  comparison would be under narrower ones: each galaxy's draws under the flat prior re-weighted, nothing fitted again.
 
-`photoz`: the same galaxies with their redshifts hidden. popcat's redshift is the median of its draws, under a prior
-flat in redshift over the survey's range; the peer is the redshift of the least chi2 of kcorrect's templates over a
-grid, on --peer galaxies. `without_jhk`: masses from FUV to Ks against those from the same catalogue with J, H and
-Ks removed.
+`photoz`: the same galaxies with their redshifts hidden. popcat's redshift is the median of its draws; the peer is the
+redshift of the least chi2 of kcorrect's templates over a grid, on --peer galaxies. `photoz_with_zero_points`: with
+offsets of the bands from the redshifts of a fifth of the galaxies (`popcat survey zeropoints`), for the others.
+`without_jhk`: masses from FUV to Ks against those from the same catalogue with J, H and Ks removed.
 """
 
 import itertools
+import json
 import subprocess
 import sys
 import tempfile
@@ -63,14 +64,17 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         posteriors = arguments.posteriors or run_popcat(arguments.catalog, Path(folder) / "posteriors")
         popcat = read_posteriors(posteriors)
-        draws = read_posteriors(posteriors, ("object_id", "log_mstar_draws", "tau_ism_draws", "n_dust_draws"))
+        flat = run_popcat(arguments.catalog, Path(folder) / "flat", "--prior", "flat")
+        draws = read_posteriors(flat, ("object_id", "log_mstar_draws", "tau_ism_draws", "n_dust_draws"))
         hidden = run_popcat(arguments.catalog, Path(folder) / "hidden", "--hide-redshift")
         redshifts = read_posteriors(hidden, ("object_id", "redshift_p50", "redshift_draws"))
+        mended = with_zero_points(catalog, Path(folder))
         jhk = without_jhk(catalog, arguments.catalog, Path(folder))
     peer = kcorrect_masses(catalog)
     both = popcat.merge(peer, on="object_id", suffixes=("", "_kcorrect"), validate="one_to_one")
     result = compare(both, n_in=len(catalog), n_out=len(popcat))
     result["photoz"] = photoz(redshifts, catalog, n_peer=arguments.peer)
+    result["photoz_with_zero_points"] = mended
     result["without_jhk"] = jhk
     result["other_priors"] = under_other_priors(draws.merge(peer["log_mstar"], on="object_id"))
     report(result)
@@ -107,6 +111,20 @@ def photoz(redshifts: pd.DataFrame, catalog: pd.DataFrame, *, n_peer: int) -> di
         **{f"peer_{name}": value for name, value in
            point_scores(template_redshifts(some), some["redshift"].to_numpy(float), beyond=OUTLIER).items()},
     }  # fmt: skip
+
+
+def with_zero_points(catalog: pd.DataFrame, folder: Path) -> dict:
+    """Redshifts of four galaxies of five, with zero points from the known redshifts of the fifth."""
+    known = np.arange(len(catalog)) % 5 == 0
+    catalog[known].to_parquet(folder / "known.parquet")
+    catalog[~known].to_parquet(folder / "others.parquet")
+    survey = folder / "zero_points.toml"
+    command = [sys.executable, "-m", "popcat", "survey", "zeropoints", folder / "known.parquet", "-o", survey, "--json"]
+    fitted = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    found = run_popcat(str(folder / "others.parquet"), folder / "mended", "--hide-redshift", "--survey", str(survey))
+    both = read_posteriors(found, ("object_id", "redshift_p50")).merge(catalog[["object_id", "redshift"]])
+    scores = point_scores(both["redshift_p50"].to_numpy(float), both["redshift"].to_numpy(float), beyond=OUTLIER)
+    return {"n": len(both), **scores, "zero_points": fitted["bands"]}
 
 
 def template_redshifts(catalog: pd.DataFrame) -> np.ndarray:
@@ -276,7 +294,7 @@ def report(result: dict) -> None:
         name = key.removesuffix("_percentiles")
         rows += [{"quantity": f"{name} {q}", "value": value} for q, value in result[key].items()]
     print_table(rows, "popcat - kcorrect")
-    for key in ("photoz", "without_jhk"):
+    for key in ("photoz", "photoz_with_zero_points", "without_jhk"):
         print_table([{"quantity": name, "value": value} for name, value in result[key].items()], key)
     print_table([{"prior": name, **values} for name, values in result["other_priors"].items()], "under other priors")
     for name, table in result["bins"].items():

@@ -32,8 +32,10 @@ _HOME = {
     "read_catalog": "popcat.io.reading",
     "open_catalog": "popcat.catalog.queries",
     # infer
+    "fit": "popcat.pipeline.fit",
     "plan": "popcat.inference.plan",
     "infer": "popcat.inference.infer",
+    "fit_galaxy": "popcat.inference.one_galaxy",
     "reweight": "popcat.inference.reweight",
     "spectrum": "popcat.forward.spectrum",
     # check and publish

@@ -18,6 +18,7 @@ from popcat.forward.spectrum import spectrum as spectrum
 from popcat.galaxies import CLEAN as CLEAN
 from popcat.galaxy_model import GalaxyModel as GalaxyModel
 from popcat.inference.infer import infer as infer
+from popcat.inference.one_galaxy import fit_galaxy as fit_galaxy
 from popcat.inference.plan import plan as plan
 from popcat.inference.reweight import reweight as reweight
 from popcat.inference.survey_check import check_survey as check_survey
@@ -28,6 +29,7 @@ from popcat.pages.crosscheck import crosscheck as crosscheck
 from popcat.pages.population import report_population as report_population
 from popcat.pages.report import report as report
 from popcat.pages.zero_points import fit_zero_points as fit_zero_points
+from popcat.pipeline.fit import fit as fit
 from popcat.population.fit import fit_population as fit_population
 from popcat.population.fitted import Population as Population
 from popcat.population.fitted import load_population as load_population

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from popcat.errors import PopcatError, did_you_mean
-from popcat.galaxies import CERTIFIED_ESS, FLAGS, OBJECT_NAME, ROUTES
+from popcat.galaxies import CERTIFIED_ESS, CERTIFIED_MEANS, FLAGS, OBJECT_NAME, ROUTES
 from popcat.galaxy_model import GalaxyModel
 from popcat.prior import make_prior, parameter_names
 from popcat.survey import Survey, load_survey
@@ -221,7 +221,7 @@ def posterior_schema(
         _field("flags", pa.int32(), "", "bit field: " + ", ".join(f"{bit} {name}" for name, bit in FLAGS.items())),
         _field("clean", pa.bool_(), "", "whether to use this row: there is a posterior, and no check failed"),
         _field("n_bands", pa.int32(), "1", "number of bands that the posterior uses"),
-        _field("chi2_best", pa.float32(), "1", "smallest chi2 of the draws, over the bands that are used"),
+        _field("chi2_best", pa.float32(), "1", "smallest chi2 of all draws that were tried, over the bands used"),
         _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
         _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
         _field("tail_band", pa.float32(), "1", "tail probability of the most deviant band given the other bands, under "
@@ -252,7 +252,8 @@ def schema_digest(schema: pa.Schema) -> str:
 def certificate_fields() -> list[pa.Field]:
     """Columns of the correction by the exact likelihood; null where there was none, but for route and certified."""
     return [
-        _field("certified", pa.bool_(), "", f"corrected, effective draws >= {CERTIFIED_ESS:g}, and no test failed"),
+        _field("certified", pa.bool_(), "", f"{CERTIFIED_MEANS}: corrected, effective draws >= "
+               f"{CERTIFIED_ESS:g}, and no test failed"),
         _field("route", pa.string(), "", "what made the draws: " + ", ".join(ROUTES)),
         _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, disagreement, no_fit"),
         _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry, measured redshift | model)"),
@@ -260,6 +261,10 @@ def certificate_fields() -> list[pa.Field]:
         _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
         _field("pareto_k", pa.float32(), "1", "tail shape of the proposals' weights (PSIS): reliable below 0.7"),
         _field("n_proposals", pa.int32(), "1", "proposals of the flow that were weighed"),
+        _field("p_star", pa.float32(), "1", "probability of a star, by evidences and prior odds; 0 if the redshift is "
+               "no star's; null without --certify"),
+        _field("p_qso", pa.float32(), "1", "probability of a quasar, by evidences and prior odds; null without "
+               "--certify"),
     ]
 
 

@@ -14,6 +14,7 @@ from popcat.errors import PopcatError
 from popcat.files import write_json_atomic
 from popcat.inference.infer import infer
 from popcat.pages.report import report
+from popcat.paths import local
 from popcat.prior import FLAT
 
 POSTERIOR = "sdss"
@@ -57,7 +58,7 @@ def demo(
     """
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
-    folder = Path(output)
+    folder = local(output)
     folder.mkdir(parents=True, exist_ok=True)
     catalog = folder / "catalog.parquet"
     with as_file(GALAXIES) as source:

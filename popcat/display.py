@@ -39,6 +39,17 @@ def shortened(value: object, width: int = _WIDTH) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> duration(42.0), duration(150.0), duration(9000.0)
+    ('42 s', '2 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def listed(names: "list[str] | tuple[str, ...]", most: int = 8) -> str:
     """The first names of a list, and how many more there are.
 

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,11 +28,15 @@ import pyarrow.parquet as pq
 
 from popcat.caches import cache_folder
 from popcat.errors import DiskFullError, OutputError, PopcatError
+from popcat.paths import AnyPath, local, path_of
+from popcat.stores import ChangedError, RefusedError, StoreError, StorePath
 
 ROW_GROUP_ROWS = 2500
 """Small enough to find one galaxy in a fraction of a second, large enough to compress."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FOOTER_END = 8
+_LIKELY_FOOTER = 2**17
+"""What is read of the end of an object at once: the footers of most parts are shorter."""
 MAX_RECORD_BYTES = 500_000_000
 """The manifest of a million parts is not larger."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
@@ -47,24 +52,26 @@ def is_full_disk(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-def write_json_atomic(path: str | Path, obj, tag: str = "") -> None:
+def write_json_atomic(path: str | AnyPath, obj, tag: str = "") -> None:
     """Write an object as indented JSON; numpy scalars and paths become plain values.
 
     Raises PopcatError if the disk refuses.
     """
-    with replacing(Path(path), tag) as temporary:
-        temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
+    with replacing(path_of(path), tag) as temporary:
+        temporary.write_bytes(_json(obj))
 
 
-def read_small(path: str | Path, most: int = MAX_RECORD_BYTES) -> bytes:
+def read_small(path: str | AnyPath, most: int = MAX_RECORD_BYTES) -> bytes:
     """The bytes of a file that holds a record; ValueError if it is larger than any, OSError if it cannot be read."""
-    status = Path(path).stat()
+    if isinstance(path := path_of(path), StorePath):
+        return path.read_bytes(most)
+    status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
         raise ValueError(f"expected a file of at most {most / 1e6:,.0f} MB, got {status.st_size / 1e6:,.0f} MB")
-    return Path(path).read_bytes()
+    return path.read_bytes()
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | AnyPath) -> Any:
     """The object in a JSON file; ValueError if it holds none, however deep it is nested, OSError if unreadable."""
     try:
         return json.loads(read_small(path))
@@ -72,17 +79,18 @@ def read_json(path: str | Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def create_json(path: str | Path, obj) -> bool:
+def create_json(path: str | AnyPath, obj) -> bool:
     """Write an object as JSON where there is no file yet; whether it did: of several that try at once, one does.
 
     The file is whole as soon as it is there. Raises PopcatError if the disk refuses.
     """
-    path = Path(path)
+    if isinstance(path := path_of(path), StorePath):
+        return _put_if(path, _json(obj), create=True) is not None
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         with _refused(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
+            temporary.write_bytes(_json(obj))
             _sync(temporary, os.O_RDWR)
             created = _linked(temporary, path)
             _sync(path.parent, os.O_RDONLY)
@@ -90,6 +98,30 @@ def create_json(path: str | Path, obj) -> bool:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def swap_json(path: StorePath, obj, seen: str | None) -> str | None:
+    """Write an object as JSON over the version that was seen, or where nothing was; its version, None if another writer
+    was first. Raises PopcatError if the store refuses."""
+    return _put_if(path, _json(obj), **({"create": True} if seen is None else {"over": seen}))
+
+
+def _put_if(path: StorePath, content: bytes, **condition) -> str | None:
+    with _refused(path):
+        try:
+            return path.put(content, **condition)
+        except (FileExistsError, ChangedError):
+            with suppress(FileNotFoundError):  # the answer to our own request may have been lost, and it tried again
+                there, version = path.read_versioned()
+                return version if there == content else None
+            return None
+
+
+def version_of(path: StorePath) -> str | None:
+    """The version of an object; None if there is none."""
+    with suppress(FileNotFoundError):
+        return path.stat().e_tag
+    return None
 
 
 def _linked(temporary: Path, path: Path) -> bool:
@@ -110,15 +142,15 @@ def _linked(temporary: Path, path: Path) -> bool:
         return False
 
 
-def write_bytes_atomic(path: str | Path, content: bytes) -> None:
+def write_bytes_atomic(path: str | AnyPath, content: bytes) -> None:
     """Write bytes; PopcatError if the disk refuses."""
-    with replacing(Path(path)) as temporary:
+    with replacing(path_of(path)) as temporary:
         temporary.write_bytes(content)
 
 
-def write_parquet_atomic(path: str | Path, table: pa.Table, tag: str = "", *,
+def write_parquet_atomic(path: str | AnyPath, table: pa.Table, tag: str = "", *,
                          group_rows: int = ROW_GROUP_ROWS) -> dict:  # fmt: skip
-    """Write a table in popcat's layout; its rows, bytes and sha256.
+    """Write a table in popcat's layout; its rows, bytes, sha256 and footer_sha256.
 
     Zstandard, row groups of 2,500, floats (lists of them too) with BYTE_STREAM_SPLIT, strings and counts (integers
     without a sign) with dictionaries, page checksums. Metadata that pandas left on the table is dropped,
@@ -127,9 +159,10 @@ def write_parquet_atomic(path: str | Path, table: pa.Table, tag: str = "", *,
 
     Raises PopcatError if the disk refuses.
     """
-    with replacing(Path(path), tag) as temporary:
+    with replacing(path_of(path), tag) as temporary:
         _write(temporary, table, group_rows)
-        return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
+        return {"rows": table.num_rows, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary),
+                "footer_sha256": footer_sha256(temporary)}  # fmt: skip
 
 
 @contextmanager
@@ -138,7 +171,7 @@ def folder_atomic(path: str | Path) -> Iterator[Path]:
 
     If `path` is there by then, another process was first, and its folder is kept. Raises OSError if the disk refuses.
     """
-    path = Path(path)
+    path = local(path)
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         building.mkdir(parents=True)
@@ -170,8 +203,13 @@ def kept_array(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     return array
 
 
-def sha256_of(path: str | Path) -> str:
+def sha256_of(path: str | AnyPath) -> str:
     """sha256 of a file's bytes, in hexadecimal; OSError if it cannot be read."""
+    if isinstance(path := path_of(path), StorePath):
+        digest = hashlib.sha256()
+        for chunk in path.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -185,17 +223,27 @@ def require_sha256(path: Path, expected: str, what: str, make: str) -> None:
                           f"{expected[:12]}): copy the folder again or {make}")
 
 
-def footer_sha256(path: str | Path) -> str:
+def footer_sha256(path: str | AnyPath) -> str:
     """sha256 of what a Parquet file says at its end of where its pages are; OSError or ValueError if there is none."""
+    if isinstance(path := path_of(path), StorePath):
+        end, size = path.read_end(_LIKELY_FOOTER)
+        length = _footer_length(end[-_FOOTER_END:], size)
+        whole = end[-length:] if length <= len(end) else path.read_end(length)[0]
+        return hashlib.sha256(whole).hexdigest()
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(size - _FOOTER_END, 0))
-        tail = file.read(_FOOTER_END)
-        length = int.from_bytes(tail[:4], "little") + _FOOTER_END
-        if len(tail) < _FOOTER_END or length > size:
-            raise ValueError("no footer of a Parquet file at its end")
+        length = _footer_length(file.read(_FOOTER_END), size)
         file.seek(size - length)
         return hashlib.sha256(file.read(length)).hexdigest()
+
+
+def _footer_length(tail: bytes, size: int) -> int:
+    """Bytes of a footer, by the last ones of a file of some size."""
+    length = int.from_bytes(tail[:4], "little") + _FOOTER_END
+    if len(tail) < _FOOTER_END or length > size:
+        raise ValueError("no footer of a Parquet file at its end")
+    return length
 
 
 def _write(path: Path, table: pa.Table, group_rows: int):
@@ -221,9 +269,15 @@ def _float_leaves(schema: pa.Schema) -> list[str]:
 
 
 @contextmanager
-def replacing(path: Path, tag: str = "") -> Iterator[Path]:
+def replacing(path: AnyPath, tag: str = "") -> Iterator[Path]:
     """A temporary name beside `path`, which becomes `path` if the block succeeds; the folder is made. The name has the
-    `tag` in it, by which whoever cleans up knows its own."""
+    `tag` in it, by which whoever cleans up knows its own. For an object it is a file on this machine, which goes up
+    whole."""
+    if isinstance(path, StorePath):
+        with tempfile.TemporaryDirectory(prefix="popcat-") as folder, _refused(path):
+            yield Path(folder) / path.name
+            path.put(Path(folder) / path.name)
+        return
     temporary = path.with_name(f".{path.stem}.{tag}{uuid.uuid4().hex}.tmp")
     try:
         with _refused(path):
@@ -239,10 +293,12 @@ def replacing(path: Path, tag: str = "") -> Iterator[Path]:
 
 
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def _refused(path: AnyPath) -> Iterator[None]:
     """What a disk says, in words."""
     try:
         yield
+    except StoreError as error:
+        raise (OutputError if isinstance(error, RefusedError) else PopcatError)(f"cannot write {error}") from error
     except OSError as error:
         if is_full_disk(error):
             raise DiskFullError(f"cannot write {path}: the disk is full or the quota used up ({error})") from error
@@ -258,10 +314,14 @@ def _sync(path: Path, mode: int):
         os.close(handle)
 
 
+def _json(obj) -> bytes:
+    return (json.dumps(obj, indent=1, default=_plain) + "\n").encode()
+
+
 def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Path):
+    if isinstance(value, Path | StorePath):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 

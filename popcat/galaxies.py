@@ -24,21 +24,24 @@ FLAGS = {
     "band_off": 2048,
     "correction_failed": 4096,
     "at_edge": 8192,
+    "not_galaxy": 16384,
 }
 """Bits of the column `flags`.
 
 missing_band: a flux or its error is NaN; the posterior is that of the other bands. bad_error: an error is zero,
 negative or infinite; its band is left out likewise. missing_redshift: none is given, so it is inferred.
-outside_training: the magnitude in the survey's selection band is outside the range the model was trained on.
-high_chi2: no draw fits the photometry (chi2_best above the 1e-4 tail). negative_flux: a measured flux below zero,
-which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the survey's, given the
-magnitudes. unusual_colours: colours, or a brightness, that no model has. Both are tail probabilities below 1e-3 among
-the galaxies that the model was trained on. quality_cut: the row fails a condition of the survey's `quality`; its
-posterior is inferred nevertheless. band_off: one band, `worst_band`, disagrees with the others: with these it is that
-rare in the training set (tail_band below 1e-3) or among the catalogue's own galaxies (tail_peers below 0.01).
-correction_failed: the exact likelihood was asked for and could not correct the draws (route "failed"), which are the
-flow's. at_edge: draws pile up where the redshift range or the prior ends (popcat.checks.flags.is_at_edge), so that
-the galaxy may be beyond it.
+outside_training: the magnitude in the survey's selection band is outside the range the model was trained on. high_chi2:
+no draw fits the photometry: chi2_best is above what one in a thousand of the posterior's own mocks reaches with as many
+bands and draws (popcat.catalog.chi2_limits), or, where that was not measured, above chi2_limit. negative_flux: a
+measured flux below zero, which is kept and used. no_photometry: no band is left. unusual_noise: errors far from the
+survey's, given the magnitudes. unusual_colours: colours, or a brightness, that no model has. Both are tail
+probabilities below 1e-3 among the galaxies that the model was trained on. quality_cut: the row fails a condition of the
+survey's `quality`; its posterior is inferred nevertheless. band_off: one band, `worst_band`, disagrees with the others:
+with these it is that rare in the training set (tail_band below 1e-3) or among the catalogue's own galaxies (tail_peers
+below 0.01). correction_failed: the exact likelihood was asked for and could not correct the draws (route "failed"),
+which are the flow's. at_edge: draws pile up where the redshift range or the prior ends
+(popcat.checks.flags.is_at_edge), so that the galaxy may be beyond it. not_galaxy: a star or a quasar is more probable
+than a galaxy, of the same photometry (p_star + p_qso above 0.5, popcat.checks.alternatives).
 """
 
 SUPPORT_TAIL = 1e-3
@@ -48,12 +51,16 @@ OWN_TAIL = 0.01
 """band_off: among the catalogue's own galaxies a galaxy is this rare."""
 
 CHI2_TAIL = 1e-4
-"""high_chi2: pure noise exceeds this chi2 with this probability, for as many degrees of freedom as bands."""
+"""high_chi2 without limits from mocks: pure noise exceeds this chi2 with this probability, for as many degrees of
+freedom as bands."""
 
 CERTIFIED_ESS = 100.0
 """A posterior is certified with at least so many effective draws."""
 
-UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off")
+CERTIFIED_MEANS = "draws are right given the galaxy model, prior and data; not that these are right"
+"""What a certificate says and what not: a wrong redshift, or a wrong unit, is certified like a right one."""
+
+UNCERTIFIED = ("high_chi2", "outside_training", "unusual_noise", "unusual_colours", "band_off", "not_galaxy")
 """Flags with which no posterior is certified: the model, or the survey's noise, is not this galaxy's."""
 
 NOT_CLEAN = (*UNCERTIFIED, "correction_failed", "at_edge")

@@ -9,6 +9,8 @@ from typing import TypeVar
 import pydantic
 
 from popcat.errors import PopcatError
+from popcat.paths import path_of
+from popcat.stores import StorePath
 
 Kind = TypeVar("Kind", bound=pydantic.BaseModel)
 
@@ -24,7 +26,7 @@ def ascending(name: str, low: float, high: float) -> None:
         raise ValueError(f"{name} must be low < high, got {low:g}, {high:g}")
 
 
-def parse_toml(kind: type[Kind], path: Traversable) -> Kind:
+def parse_toml(kind: type[Kind], path: Traversable | StorePath) -> Kind:
     """Settings of one kind from a TOML file; PopcatError names the file, the key and the reason."""
     try:
         return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -45,9 +47,9 @@ def settings_of(kind: type[Kind], given: "Kind | str | Path | None", what: str) 
         return given
     if not isinstance(given, str | Path):
         raise PopcatError(f"{what} settings: expected a {kind.__name__} or a TOML file, got {type(given).__name__}")
-    if not Path(given).is_file():
+    if not path_of(given).is_file():
         raise PopcatError(f"no {what} settings at {given}: expected a TOML file")
-    return parse_toml(kind, Path(given))
+    return parse_toml(kind, path_of(given))
 
 
 def validation_summary(error: pydantic.ValidationError) -> str:

@@ -9,6 +9,7 @@ import pydantic
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import parse
+from popcat.paths import path_of
 from popcat.settings import Settings, ascending, parse_toml
 from popcat.units import COUNT_RATE, NMGY_PER_UNIT
 
@@ -234,7 +235,7 @@ def load_survey(survey: "str | Path | Survey") -> Survey:
     name = OTHER_NAMES.get(str(survey), str(survey))
     if name in embedded_surveys():
         return parse_toml(Survey, files("popcat") / "data" / "surveys" / f"{name}.toml")
-    path = Path(survey)
+    path = path_of(survey)
     if not path.is_file():
         raise PopcatError(
             f'no survey "{survey}": expected a TOML file or an embedded name; '

@@ -21,6 +21,8 @@ _EXACT = {
     "efficiency": "meta.number;arith.ratio",
     "pareto_k": "stat.param",
     "n_proposals": "meta.number",
+    "p_star": "stat.probability;src.class.starGalaxy",
+    "p_qso": "stat.probability;src.class",
     "_healpix_29": "pos.healpix",
 }
 _PHYSICS = (

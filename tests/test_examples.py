@@ -37,6 +37,13 @@ def test_a_survey_of_ones_own(tmp_path):
     assert int(posteriors) > 490 and 10 < float(mass) < 11.2
 
 
+def test_one_galaxy(tmp_path):
+    out = run("one_galaxy.py", tmp_path)
+    assert re.search(r"status +ok", out) and 10.3 < float(re.search(r"^log_mstar +\S+ +(\S+)", out, re.M)[1]) < 11.0
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "galaxy_corner.png", "galaxy_sed.png", "galaxy_sfh.png"]  # fmt: skip
+
+
 def test_a_cluster(galaxies, tmp_path):
     out = run("cluster.py", galaxies, tmp_path / "out")
     assert "150 galaxies in 3 parts" in out and "log_mstar_p50" in out

@@ -6,7 +6,8 @@ import json
 import pydantic
 import pytest
 
-from popcat.catalog.manifest import CatalogManifest, CatalogRecord
+from popcat.catalog.manifest import CatalogManifest
+from popcat.catalog.record import CatalogRecord
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel, as_recorded
 from popcat.population.fitted import Description
 from popcat.posterior.library import LibraryManifest

@@ -27,6 +27,7 @@ from popcat.catalog.sky import has_position, write_hats_metadata, write_pixels
 from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.files import read_json, write_json_atomic
+from popcat.paths import AnyPath, local, output_path, path_of
 
 RECORD = "_popcat_export.json"
 OPENERS = {
@@ -81,10 +82,10 @@ def export(
     popcat.errors.PopcatError: cannot export to "dleta"; did you mean "delta"...
     """
     if to in ONE_FILE:
-        return _one_file(Path(posteriors), Path(output).absolute(), to, name, grid)
+        return _one_file(path_of(posteriors), output_path(output).absolute(), to, name, grid)
     if to not in OPENERS:
         raise PopcatError(f'cannot export to "{to}"; {did_you_mean(to, [*OPENERS, *ONE_FILE])}')
-    source, output = Path(posteriors).absolute(), Path(output).absolute()
+    source, output = local(posteriors).absolute(), local(output).absolute()
     parts = open_catalog(source).require_manifest().parts
     with alone(output / LEASE, output):
         record = _record(output, to, name)
@@ -109,7 +110,7 @@ def export(
                     OPENERS[to].format(path=output))  # fmt: skip
 
 
-def _one_file(posteriors: Path, output: Path, to: str, name: str, grid: int) -> Exported:
+def _one_file(posteriors: AnyPath, output: AnyPath, to: str, name: str, grid: int) -> Exported:
     ends = ONE_FILE[to]
     file = output if output.suffix.lower() in ends else output / f"{name}{ends[0]}"
     catalog = open_catalog(posteriors)
@@ -123,7 +124,7 @@ def _one_file(posteriors: Path, output: Path, to: str, name: str, grid: int) -> 
 
 def iceberg_table(path: str | Path):
     """The Iceberg table of a folder that `export` wrote, as a pyiceberg table."""
-    return _iceberg_catalog(Path(path).absolute()).load_table(TABLE)
+    return _iceberg_catalog(local(path).absolute()).load_table(TABLE)
 
 
 def _record(output: Path, to: str, name: str) -> dict:

@@ -3,7 +3,6 @@
 Batches of rows are appended to a file whose header is written first, so memory does not grow with the catalogue.
 """
 
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +12,13 @@ from popcat.catalog.draws import is_list, longest, padded
 from popcat.catalog.queries import Catalog
 from popcat.errors import PopcatError
 from popcat.files import replacing
+from popcat.paths import AnyPath
 
 _FORMATS = {pa.int64(): "K", pa.int32(): "J", pa.float32(): "E", pa.float64(): "D", pa.bool_(): "L"}
 _BLOCK = 2880
 
 
-def write_fits(catalog: Catalog, path: Path) -> int:
+def write_fits(catalog: Catalog, path: AnyPath) -> int:
     """Write all rows and columns of a catalogue to a FITS file that is not there; the number of rows.
 
     Raises PopcatError if the file is there, or a column holds what FITS has no type for.

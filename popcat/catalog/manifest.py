@@ -16,31 +16,28 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from popcat.catalog.learned import Learned
-from popcat.catalog.training_check import TrainingCheck
-from popcat.display import listed
+from popcat.catalog.record import CatalogRecord, Count
 from popcat.errors import PopcatError
 from popcat.files import footer_sha256, read_small, sha256_of
-from popcat.galaxy_model import RecordedGalaxyModel
-from popcat.survey import Survey
+from popcat.paths import AnyPath, path_of, sizes_of, stamp_of
+from popcat.stores import StoreError, StorePath
 
 META = "_popcat"
-RESULTS = 5
+RESULTS = 6
 """Rises with every change of popcat after which the same input gives other numbers: no run mixes the two.
 
 2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed. 5:
-the law of attenuation is tabulated at the tables' redshifts, and the tables are compressed."""
+the law of attenuation is tabulated at the tables' redshifts, and the tables are compressed. 6: the physical prior;
+galaxies are simulated where they may pass the selection; high_chi2 by limits from mocks; stars and quasars."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 READERS = 8
 """Threads that look at parts: the disk is the limit, and hashing lets others run."""
 
-Count = Annotated[int, Field(ge=0, le=2**62)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -59,7 +56,8 @@ class Written(BaseModel):
 
 
 class Sidecar(Written):
-    """Written after its part: `mtime_ns` is the part's, `made` says by whom and how long each stage took."""
+    """Written after its part: `mtime_ns` is the part's (of an object a number that stands for its ETag:
+    popcat.paths.stamp_of), `made` says by whom and how long each stage took."""
 
     mtime_ns: int = 0
     fingerprint_sha256: Sha256
@@ -122,76 +120,6 @@ class Manifest(Run):
     stages: dict[str, float] = {}
 
 
-class PosteriorRecord(BaseModel):
-    """The trained posterior that made a catalogue.
-
-    name : its hash; None in a reweighted catalogue of before. location : its folder, or the name of an embedded one.
-    prior : the one of its priors (popcat.prior.PRIORS) that the draws were made under.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    name: str | None
-    location: str
-    prior: str = "flat"
-
-
-class Certification(BaseModel):
-    """The effort of importance sampling with the exact likelihood: see `popcat.checks.certify.Effort`."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    target_ess: float
-    budget_ms: float
-
-
-class CatalogRecord(BaseModel):
-    """What a posterior catalogue is of: `OutputFolder.finish` writes it into the manifest.
-
-    prior : None for the training prior, else the text or the name of the new one; then `reweighted_from` is the
-    catalogue it came from. certify : None without the exact likelihood. calibration : what the posterior's calibration
-    said. provenance : of the posterior. source : the catalogue of photometry. seconds : of the run that ended it.
-    training_check : the whole catalogue against the posterior's training set; None with too few galaxies. status,
-    flags : rows of each status, and with each flag. warnings : what is wrong with the source, a line each. misfits :
-    of the galaxies that the model does not fit, likewise. learned : what the photometry says of each quantity beyond
-    the prior; None in a catalogue of before, a reweighted one, or without galaxies to say it of.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    survey: Survey
-    galaxy_model: RecordedGalaxyModel
-    posterior: PosteriorRecord
-    draws: int = Field(ge=1)
-    seed: int
-    calibration: str
-    provenance: dict[str, Any]
-    source: str
-    certify: Certification | None = None
-    prior: str | None = None
-    reweighted_from: str | None = None
-    seconds: float | None = None
-    training_check: TrainingCheck | None = None
-    status: dict[str, Count] = {}
-    flags: dict[str, Count] = {}
-    warnings: list[str] = []
-    misfits: list[str] = []
-    learned: Learned | None = None
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What a catalogue's repr says."""
-        name = f" ({self.posterior.name[:12]})" if self.posterior.name else ""
-        facts = {
-            "survey": f"{self.survey.name}: {listed(self.survey.band_names, 20)}",
-            "posterior": f"{self.posterior.location}{name}, {self.draws} draws per galaxy, seed {self.seed}",
-            "certified": f"with {self.certify.budget_ms:g} ms per galaxy; column certified" if self.certify else "no",
-        }
-        facts |= self.training_check.facts if self.training_check else {}
-        facts |= {"learned": self.learned.in_short} if self.learned else {}
-        return facts | ({"prior": f"another one; reweighted from {self.reweighted_from}"} if self.prior else {})
-
-
 class CatalogManifest(CatalogRecord, Manifest):
     """The manifest of a posterior catalogue: its parts, and what it is of."""
 
@@ -216,7 +144,7 @@ class CatalogManifest(CatalogRecord, Manifest):
         return CatalogRecord.model_validate({name: getattr(self, name) for name in CatalogRecord.model_fields})
 
 
-def read_record(path: Path, kind: type[Record]) -> Record:
+def read_record(path: AnyPath, kind: type[Record]) -> Record:
     """A JSON file as a record; PopcatError if it is no such record, FileNotFoundError or NotADirectoryError if none."""
     try:
         return kind.model_validate_json(read_small(path))
@@ -224,52 +152,56 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         raise PopcatError(f"{path} is damaged: {_first(error)}") from error
     except ValueError as error:
         raise PopcatError(f"{path} is damaged: {error}") from error
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, StoreError):
         raise
     except OSError as error:
         raise PopcatError(f"cannot read {path}: {error}") from error
 
 
-def read_or_none(path: Path, kind: type[Record]) -> Record | None:
-    """A record, or None where there is no file, or a damaged one: whatever it stood for is to be done again."""
+def read_or_none(path: AnyPath, kind: type[Record]) -> Record | None:
+    """A record, or None where there is no file, or a damaged one: it is to be done again. StoreError if unreachable."""
     try:
         return read_record(path, kind)
+    except StoreError:
+        raise
     except (FileNotFoundError, NotADirectoryError, PopcatError):
         return None
 
 
-def part_path(folder: str | Path, index: int) -> Path:
+def part_path(folder: str | AnyPath, index: int) -> AnyPath:
     """Where a part of an output folder is, or will be.
 
     >>> part_path("out", 3).as_posix()
     'out/part-000003.parquet'
     """
-    return Path(folder) / f"part-{index:06d}.parquet"
+    return path_of(folder) / f"part-{index:06d}.parquet"
 
 
-def sidecar_path(folder: str | Path, index: int) -> Path:
+def sidecar_path(folder: str | AnyPath, index: int) -> AnyPath:
     """Where the sidecar of a part is, or will be."""
-    return Path(folder) / META / f"{index:06d}.json"
+    return path_of(folder) / META / f"{index:06d}.json"
 
 
-def is_whole(folder: str | Path, index: int, fingerprint_sha256: str, *, check: bool = False) -> bool:
+def is_whole(folder: str | AnyPath, index: int, fingerprint_sha256: str, *, check: bool = False) -> bool:
     """Whether a part is there, whole, and of this run; `check` reads it all, whatever its time of change."""
     sidecar, path = read_or_none(sidecar_path(folder, index), Sidecar), part_path(folder, index)
     if sidecar is None or sidecar.fingerprint_sha256 != fingerprint_sha256 or sidecar.file != path.name:
         return False
     try:
-        status = path.stat()
-        if status.st_size != sidecar.bytes:
+        size, version = stamp_of(path)
+        if size != sidecar.bytes:
             return False
-        if check or status.st_mtime_ns != sidecar.mtime_ns:
+        if check or version != sidecar.mtime_ns:
             return sha256_of(path) == sidecar.sha256
-        return sidecar.footer_sha256 in (None, footer_sha256(path))
+        return isinstance(path, StorePath) or sidecar.footer_sha256 in (None, footer_sha256(path))
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return False
 
 
 def missing_parts(
-    folder: str | Path, n_parts: int, fingerprint_sha256: str, *, check: bool = False
+    folder: str | AnyPath, n_parts: int, fingerprint_sha256: str, *, check: bool = False
 ) -> list[int]:
     """Parts of a run that are still to be written, in order."""
     with ThreadPoolExecutor(READERS) as pool:
@@ -277,15 +209,15 @@ def missing_parts(
         return [index for index, done in enumerate(whole) if not done]
 
 
-def is_output(path: str | Path) -> bool:
+def is_output(path: str | AnyPath) -> bool:
     """Whether a folder is one that popcat writes to, finished or not."""
-    return (Path(path) / META / "run.json").is_file()
+    return (path_of(path) / META / "run.json").is_file()
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | AnyPath) -> Run:
     """What the run of an output folder is; PopcatError if the folder is no output of popcat."""
     try:
-        return read_record(Path(path) / META / "run.json", Run)
+        return read_record(path_of(path) / META / "run.json", Run)
     except (FileNotFoundError, NotADirectoryError):
         raise PopcatError(f"{path} is not a popcat output: expected a folder with {META}/run.json in it") from None
 
@@ -294,10 +226,10 @@ AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 
 
 @overload
-def read_manifest(path: str | Path) -> Manifest: ...
+def read_manifest(path: str | AnyPath) -> Manifest: ...
 @overload
-def read_manifest(path: str | Path, kind: type[AnyManifest]) -> AnyManifest: ...
-def read_manifest(path: str | Path, kind: type[Manifest] = Manifest) -> Manifest:
+def read_manifest(path: str | AnyPath, kind: type[AnyManifest]) -> AnyManifest: ...
+def read_manifest(path: str | AnyPath, kind: type[Manifest] = Manifest) -> Manifest:
     """The manifest of a complete output: of any, or of the kind that is asked for, such as `CatalogManifest`.
 
     Raises PopcatError if the folder is no output of popcat (of this kind), is not finished, or a part is missing or
@@ -307,11 +239,12 @@ def read_manifest(path: str | Path, kind: type[Manifest] = Manifest) -> Manifest
     >>> manifest.rows, manifest.survey.name, manifest.draws
     (40, 'sdss', 20)
     """
-    path, run = Path(path), read_run(path)
+    path, run = path_of(path), read_run(path)
     if kind.KIND and run.kind != kind.KIND:
         raise PopcatError(f"{path} holds {run.kind}: expected {kind.EXPECTED}")
     plain = read_or_none(path / META / "manifest.json", Manifest)
-    if plain and len(plain.parts) == run.n_parts and all(_size(path / one.file) == one.bytes for one in plain.parts):
+    sizes = sizes_of(path, [one.file for one in plain.parts]) if plain else []
+    if plain and len(plain.parts) == run.n_parts and sizes == [one.bytes for one in plain.parts]:
         return plain if kind is Manifest else read_record(path / META / "manifest.json", kind)
     missing = missing_parts(path, run.n_parts, run.fingerprint_sha256)
     raise PopcatError(unfinished(path, run.n_parts - len(missing), run.n_parts))
@@ -331,16 +264,9 @@ def canonical(fingerprint: dict) -> str:
     return json.dumps(fingerprint, sort_keys=True, separators=(",", ":"))
 
 
-def unfinished(path: str | Path, done: int, n_parts: int) -> str:
+def unfinished(path: str | AnyPath, done: int, n_parts: int) -> str:
     """What is said of an output that is not complete."""
     return f"{path} is not complete: {done} of {n_parts} parts are done; run the same command again to finish it"
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _first(error: ValidationError) -> str:

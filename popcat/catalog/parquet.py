@@ -11,34 +11,36 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from popcat.arrow_stores import filesystem_of
 from popcat.catalog.manifest import READERS, Written
 from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.files import footer_sha256, sha256_of
+from popcat.paths import AnyPath, arrow_options, arrow_source, path_of
+from popcat.stores import StoreError
 
 _BROKEN = (OSError, ValueError, LookupError, MemoryError, pa.ArrowException)
 _MOST_NAMED = 5
 
 
-def read_parquet(path: str | Path, columns: list[str] | None = None, *, sha256: str | None = None) -> pa.Table:
+def read_parquet(path: str | AnyPath, columns: list[str] | None = None, *, sha256: str | None = None) -> pa.Table:
     """The table of one file, its pages held to their checksums; with `sha256`, all its bytes to that.
 
     Raises PopcatError if the file is damaged, or cannot be read.
     """
     with readable(path):
-        source: str | Path | pa.BufferReader = path
+        options = {}
         if sha256 is not None:
-            content = Path(path).read_bytes()
+            content = path_of(path).read_bytes()
             if hashlib.sha256(content).hexdigest() != sha256:
                 raise PopcatError(_changed(path))
-            source = pa.BufferReader(content)
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            options = {"source": pa.BufferReader(content)}
+        with pq.ParquetFile(**(options or arrow_options(path)), page_checksum_verification=True) as file:
             return file.read(columns=columns)
 
 
@@ -48,35 +50,40 @@ def parquet_format() -> ds.ParquetFileFormat:
     return ds.ParquetFileFormat(default_fragment_scan_options=options)
 
 
-def parquet_dataset(files: Sequence[str], path: str | Path) -> ds.Dataset:
+def parquet_dataset(files: Sequence[str], path: str | AnyPath) -> ds.Dataset:
     """Files as one dataset; PopcatError that names `path` if the first is broken."""
     with readable(path):
-        return ds.dataset(list(files), format=parquet_format())
+        if (stores := filesystem_of(files)) is None:
+            return ds.dataset(list(files), format=parquet_format())
+        return ds.FileSystemDataset.from_paths(
+            list(files), schema=pq.read_schema(arrow_source(files[0])), format=parquet_format(), filesystem=stores)
 
 
 @contextmanager
-def readable(path: str | Path) -> Iterator[None]:
+def readable(path: str | AnyPath) -> Iterator[None]:
     """What Parquet's reader says of a damaged file, as a PopcatError that names it."""
     try:
         yield
+    except StoreError:
+        raise
     except _BROKEN as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PopcatError(f"cannot read {path}, it is damaged or gone ({what}): copy it again; `popcat verify` "
                           "checks the whole folder of a catalogue or a library") from error
 
 
-def require_footers(folder: Path, parts: Sequence[Written]) -> None:
+def require_footers(folder: AnyPath, parts: Sequence[Written]) -> None:
     """PopcatError for parts whose footer is not the one that was written: by it readers find rows, and skip them."""
     _require(folder, [part for part in parts if part.footer_sha256], lambda part, path: part.footer_sha256 ==
              footer_sha256(path))  # fmt: skip
 
 
-def require_written(folder: Path, parts: Sequence[Written]) -> None:
+def require_written(folder: AnyPath, parts: Sequence[Written]) -> None:
     """PopcatError for parts that are not those that were written, by all their bytes."""
     _require(folder, parts, lambda part, path: part.sha256 == sha256_of(path))
 
 
-def _require(folder: Path, parts: Sequence[Written], is_same: Callable[[Written, Path], bool]) -> None:
+def _require(folder: AnyPath, parts: Sequence[Written], is_same: Callable[[Written, AnyPath], bool]) -> None:
     def is_other(part: Written) -> bool:
         try:
             return not is_same(part, folder / part.file)
@@ -89,5 +96,5 @@ def _require(folder: Path, parts: Sequence[Written], is_same: Callable[[Written,
         raise PopcatError(_changed(listed([str(folder / file) for file in bad], _MOST_NAMED)))
 
 
-def _changed(path: str | Path) -> str:
+def _changed(path: str | AnyPath) -> str:
     return f"{path}: not what was written, a SHA-256 is another; `popcat verify` says what is wrong, and how to mend it"

@@ -28,7 +28,6 @@ from popcat.catalog.manifest import (
     META,
     READERS,
     RESULTS,
-    CatalogRecord,
     Manifest,
     Run,
     Sidecar,
@@ -44,10 +43,13 @@ from popcat.catalog.manifest import (
     sidecar_path,
     unfinished,
 )
+from popcat.catalog.record import CatalogRecord
 from popcat.display import listed
 from popcat.errors import OutputGoneError, PopcatError
-from popcat.files import create_json, footer_sha256, write_json_atomic, write_parquet_atomic
+from popcat.files import create_json, swap_json, version_of, write_json_atomic, write_parquet_atomic
+from popcat.paths import AnyPath, path_of, stamp_of
 from popcat.run.runner import How, run
+from popcat.stores import StorePath
 from popcat.timing import recorded, stage
 
 _MAX_NAMED = 5
@@ -73,7 +75,7 @@ class OutputFolder:
 
     @classmethod
     def open(
-        cls, path: str | Path, fingerprint: dict, n_parts: int, *, kind: str, arguments: dict | None = None
+        cls, path: str | AnyPath, fingerprint: dict, n_parts: int, *, kind: str, arguments: dict | None = None
     ) -> "OutputFolder":
         """Start a run in a new or empty folder, or go on with the same run.
 
@@ -84,7 +86,7 @@ class OutputFolder:
         """
         if n_parts > MAX_PARTS:
             raise PopcatError(f"{n_parts} parts are too many: at most {MAX_PARTS}; put more rows in a partition")
-        path = Path(path).absolute()
+        path = path_of(path).absolute()
         fingerprint = json.loads(canonical(fingerprint))
         run = Run(kind=kind, n_parts=n_parts, fingerprint=fingerprint, fingerprint_sha256=fingerprint_hash(fingerprint),
                   popcat_version=_version(), results=RESULTS, arguments=arguments or {})  # fmt: skip
@@ -98,9 +100,10 @@ class OutputFolder:
     @contextmanager
     def alone(self) -> Iterator["OutputFolder"]:
         """The same folder, as the only run that writes there until the block ends; PopcatError if another one does."""
-        path = Path(self.path) / META / "writer.json"
+        path = path_of(self.path) / META / "writer.json"
         with alone(path, self.path) as lease:
-            yield replace(self, writer=lease.id, since_ns=path.stat().st_mtime_ns)
+            since_ns = path.stat().st_mtime_ns if isinstance(path, Path) else 0
+            yield replace(self, writer=lease.id, since_ns=since_ns)
 
     def is_done(self, index: int, *, check: bool = False) -> bool:
         """Whether a part is there, whole, and of this run; `check` reads it all, whatever its time of change."""
@@ -113,16 +116,16 @@ class OutputFolder:
     def resume(self, *, check: bool = False) -> list[int]:
         """`pending`, and what the folder says of those parts is withdrawn, so that it is not believed later."""
         pending = self.pending(check=check)
-        stale = [Path(self.path) / META / "manifest.json"] if pending else []
+        stale = [path_of(self.path) / META / "manifest.json"] if pending else []
         for path in stale + [self.sidecar_path(index) for index in pending]:
             path.unlink(missing_ok=True)
         return pending
 
-    def part_path(self, index: int) -> Path:
+    def part_path(self, index: int) -> AnyPath:
         """Where a part is, or will be."""
         return part_path(self.path, index)
 
-    def sidecar_path(self, index: int) -> Path:
+    def sidecar_path(self, index: int) -> AnyPath:
         """Where the sidecar of a part is, or will be."""
         return sidecar_path(self.path, index)
 
@@ -135,18 +138,20 @@ class OutputFolder:
         self._require_there()
         with stage("write"):
             written = write_parquet_atomic(path, table, self.writer)
-        sidecar = {"file": path.name, **written, "footer_sha256": footer_sha256(path),
-                   "mtime_ns": path.stat().st_mtime_ns, "fingerprint_sha256": self.fingerprint_sha256,
-                   "popcat_version": _version(), "extra": extra or {}, "made": recorded()}  # fmt: skip
+        sidecar = {"file": path.name, **written, "mtime_ns": stamp_of(path)[1],
+                   "fingerprint_sha256": self.fingerprint_sha256, "popcat_version": _version(), "extra": extra or {},
+                   "made": recorded()}  # fmt: skip
         self._require_there()
         write_json_atomic(self.sidecar_path(index), sidecar, self.writer)
         return sidecar
 
     def _require_there(self) -> None:
         """OutputGoneError if the folder has vanished: a part would begin another folder, without those before it."""
-        record = Path(self.path) / META / "run.json"
+        record = path_of(self.path) / META / "run.json"
         if record.is_file():
             return
+        if isinstance(record, StorePath):
+            raise OutputGoneError(f"the output {self.path} is gone, or is not seen from {socket.gethostname()}")
         with suppress(OSError):
             os.listdir(record.parent)  # lets a network file system see what another machine has just written
         if not record.is_file():
@@ -159,21 +164,32 @@ class OutputFolder:
 
         Raises PopcatError if a part is missing.
         """
-        for folder in (self.path, Path(self.path) / META):
+        path = path_of(self.path)
+        for folder in (path, path / META) if isinstance(path, Path) else ():
             os.listdir(folder)  # lets a network file system see what other machines have just written
+        seen = version_of(path / META / "manifest.json") if isinstance(path, StorePath) else None
         pending = self.pending()
         if pending:
             raise PopcatError(unfinished(self.path, self.n_parts - len(pending), self.n_parts))
         self._clean()
         manifest = self._manifest()
         content = manifest.model_dump() | (record.model_dump(mode="json") if record else {})
-        write_json_atomic(Path(self.path) / META / "manifest.json", content)
+        self._write_manifest(path / META / "manifest.json", content, seen)
         return manifest
+
+    def _write_manifest(self, path: AnyPath, content: dict, seen: str | None) -> None:
+        """In a store only over what was seen there when this run began to end."""
+        if not isinstance(path, StorePath):
+            write_json_atomic(path, content)
+        elif swap_json(path, content, seen) is None:
+            raise PopcatError(f"another run ended in {self.path} at the same time: `popcat verify {self.path}` says "
+                              "whether all is well; if not, give the same command again")
 
     def _clean(self) -> None:
         """Remove temporary files of this run, and those that nobody has touched since it began: others may be another
-        run's."""
-        for leftover in [*Path(self.path).glob(".*.tmp"), *(Path(self.path) / META).glob(".*.tmp")]:
+        run's. A store has none."""
+        path = path_of(self.path)
+        for leftover in [*path.glob(".*.tmp"), *(path / META).glob(".*.tmp")] if isinstance(path, Path) else []:
             with suppress(FileNotFoundError):
                 is_own = not self.writer or f".{self.writer}" in leftover.name
                 if is_own or leftover.stat().st_mtime_ns < self.since_ns:
@@ -187,7 +203,7 @@ class OutputFolder:
         for sidecar in sidecars:
             stages.update(sidecar.made.get("seconds", {}))
         return Manifest(
-            **read_record(Path(self.path) / META / "run.json", Run).model_dump(),
+            **read_record(path_of(self.path) / META / "run.json", Run).model_dump(),
             rows=sum(sidecar.rows for sidecar in sidecars),
             bytes=sum(sidecar.bytes for sidecar in sidecars),
             parts=[Written(**sidecar.model_dump(include=set(Written.model_fields))) for sidecar in sidecars],
@@ -206,7 +222,7 @@ def write_parts(
 
     Raises PopcatError that names the parts that failed, and says how many are written.
     """
-    summary = Path(folder.path) / META / "summary.json"
+    summary = path_of(folder.path) / META / "summary.json"
     outcomes = run(task, jobs, verb=verb, how=how, sizes=rows, seconds=seconds, memory=memory, summary=summary)
     errors = {index: outcome.error for index, outcome in outcomes.items() if outcome.error is not None}
     if errors:
@@ -220,7 +236,7 @@ def write_parts(
     folder._require_there()  # it may have gone after its last part
 
 
-def _refuse_foreign(path: Path):
+def _refuse_foreign(path: AnyPath):
     """A folder may hold what a start that was killed at once leaves, and nothing else."""
     if path.exists() and not path.is_dir():
         raise PopcatError(f"{path} is a file: name a folder for the output")
@@ -228,14 +244,14 @@ def _refuse_foreign(path: Path):
         raise PopcatError(f"{path} is not a popcat output and not empty: name a new or empty folder")
 
 
-def _make_folder(path: Path):
+def _make_folder(path: AnyPath):
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PopcatError(f"cannot make the folder {path}: {error}") from error
 
 
-def _same_run(path: Path, run: Run) -> Run:
+def _same_run(path: AnyPath, run: Run) -> Run:
     """The run that a folder holds; PopcatError with what differs if it is another one than `run`."""
     there = read_or_none(path / META / "run.json", Run)
     if not there:

@@ -1,7 +1,6 @@
 """The draws of the prior that a posterior catalogue keeps beside its parts, and what its galaxies say beyond them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,14 +12,15 @@ from popcat.catalog.manifest import META
 from popcat.catalog.parquet import read_parquet
 from popcat.errors import PopcatError
 from popcat.files import write_parquet_atomic
+from popcat.paths import AnyPath, path_of
 
 
-def write_prior(folder: str | Path, prior: PriorDraws) -> None:
+def write_prior(folder: str | AnyPath, prior: PriorDraws) -> None:
     """Keep the draws of the prior in an output folder."""
     write_parquet_atomic(_path(folder), pa.table(dict(prior.values)))
 
 
-def read_prior(folder: str | Path) -> PriorDraws | None:
+def read_prior(folder: str | AnyPath) -> PriorDraws | None:
     """The draws of the prior of a posterior catalogue; None of one of before, or a reweighted one.
 
     Raises PopcatError if the file is damaged.
@@ -34,7 +34,7 @@ def read_prior(folder: str | Path) -> PriorDraws | None:
     return PriorDraws.of({name: table[name].to_numpy() for name in table.column_names})
 
 
-def learned_frame(folder: str | Path, rows: Sequence[dict], names: Sequence[str]) -> pd.DataFrame:
+def learned_frame(folder: str | AnyPath, rows: Sequence[dict], names: Sequence[str]) -> pd.DataFrame:
     """As `Catalog.learned` has it, of rows of the catalogue in a folder, with the draws of these quantities."""
     prior = read_prior(folder)
     if prior is None:
@@ -69,5 +69,5 @@ def _given(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
     return redshift, err
 
 
-def _path(folder: str | Path) -> Path:
-    return Path(folder) / META / "prior.parquet"
+def _path(folder: str | AnyPath) -> AnyPath:
+    return path_of(folder) / META / "prior.parquet"

@@ -5,7 +5,6 @@ redshifts (xvals), `data` holds them (yvals), `ancil` columns beside them. Batch
 with the catalogue.
 """
 
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ from popcat.catalog.queries import Catalog
 from popcat.errors import PopcatError
 from popcat.files import replacing
 from popcat.galaxies import OBJECT_NAME
+from popcat.paths import AnyPath
 
 META = {"pdf_name": np.array([b"interp"]), "pdf_version": np.array([0])}
 ANCIL = {"redshift_mode": "zmode", "redshift_mean": "zmean", "redshift_p50": "zmedian", "redshift_odds": "odds"}
@@ -25,7 +25,7 @@ _CARRIED = ("object_id", OBJECT_NAME, "redshift", "flags", "clean")
 _DRAWS = "redshift_draws"
 
 
-def write_qp(catalog: Catalog, path: Path, nodes: int) -> int:
+def write_qp(catalog: Catalog, path: AnyPath, nodes: int) -> int:
     """Write the redshift densities of a catalogue's galaxies to an HDF5 file that is not there; their number.
 
     The densities are at so many `nodes` over the redshift range of the survey. A galaxy without a posterior has none,

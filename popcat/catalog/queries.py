@@ -2,7 +2,6 @@
 
 >>> catalog = open_catalog("posteriors/")  # doctest: +SKIP
 >>> catalog.to_pandas(["redshift", "log_mstar_p50"], where="status == 'ok' and chi2_best < 10")  # doctest: +SKIP
->>> catalog.draws([1237648704586514654])  # doctest: +SKIP
 >>> catalog.stack("log_mstar", "log_ssfr", bins=(40, 40))  # doctest: +SKIP
 
 Everything is read by columns and row groups, so a question costs what it asks about, not the catalogue's size.
@@ -12,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -33,10 +31,11 @@ from popcat.catalog.draws import (
     quantities_of,
     refuse_weights,
 )
-from popcat.catalog.manifest import CatalogManifest, Manifest, PosteriorRecord, is_output, read_manifest, read_run
+from popcat.catalog.manifest import CatalogManifest, Manifest, is_output, read_manifest, read_run
 from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
 from popcat.catalog.photoz import GRID_NODES, PhotoRedshifts, photo_redshifts
 from popcat.catalog.prior_draws import learned_frame
+from popcat.catalog.record import PosteriorRecord
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.catalog.star_formation import StarFormationDraws, star_formation_draws
 from popcat.columns import column_list, to_pandas
@@ -46,13 +45,14 @@ from popcat.expressions import base_name, parse
 from popcat.expressions import column as column_of
 from popcat.galaxies import OBJECT_NAME
 from popcat.galaxy_model import GalaxyModel
+from popcat.paths import AnyPath, path_of
 from popcat.survey import Survey
 
 BATCH_ROWS = 16_384
 Where: TypeAlias = str | ds.Expression | None
 
 
-def open_catalog(path: "str | Path") -> "Catalog":
+def open_catalog(path: "str | AnyPath") -> "Catalog":
     """A posterior catalogue, or any folder or file of Parquet with its columns, ready for questions.
 
     Raises PopcatError if there is no catalogue, or it is an output of popcat that is not finished.
@@ -63,7 +63,7 @@ def open_catalog(path: "str | Path") -> "Catalog":
     >>> list(catalog.to_pandas(["object_id", "log_mstar_p50"], where="status == 'ok'").columns)
     ['object_id', 'log_mstar_p50']
     """
-    path, manifest = Path(path).expanduser(), None
+    path, manifest = path_of(path).expanduser(), None
     if is_output(path):
         is_posteriors = read_run(path).kind == CatalogManifest.KIND
         manifest = read_manifest(path, CatalogManifest if is_posteriors else Manifest)

@@ -11,7 +11,7 @@ condition itself is asked too.
 import ast
 import operator
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import PurePath
 from typing import TypeAlias
 
 import numpy as np
@@ -21,21 +21,22 @@ import pyarrow.dataset as ds
 from popcat.errors import PopcatError
 from popcat.expressions import Expression
 from popcat.galaxies import id_of_name
+from popcat.paths import AnyPath, below
 
 Ids: TypeAlias = int | str | Iterable[int | str]
 """Identifiers of galaxies, one or some: object_id, or the name where the catalogue has names."""
 
 
-def parquet_files(path: Path) -> list[str]:
+def parquet_files(path: AnyPath) -> list[str]:
     """The Parquet files of a folder, of a HATS catalogue, or the file itself; empty if there is none."""
     if (path / "dataset").is_dir():
         return sorted(str(file) for file in path.glob("dataset/Norder=*/Dir=*/Npix=*.parquet"))
     if path.is_dir():
-        return sorted(str(file) for file in path.rglob("*.parquet") if _visible(file.relative_to(path)))
+        return sorted(str(file) for file in path.rglob("*.parquet") if _visible(below(file, path)))
     return [str(path)] if path.is_file() else []
 
 
-def _visible(relative: Path) -> bool:
+def _visible(relative: PurePath) -> bool:
     return not any(part.startswith(("_", ".")) for part in relative.parts)
 
 

@@ -63,6 +63,11 @@ class TrainingCheck(Displayed, pydantic.BaseModel):
                 found.setdefault(one.what, []).append(one)
         return "; ".join(what + _where(measures) for what, measures in found.items())
 
+    @property
+    def does_not_fit(self) -> str:
+        """What does not fit, as the end of a sentence about the catalogue."""
+        return f"does not fit the training set ({self.misfits})"
+
     @pydantic.computed_field  # type: ignore[prop-decorator]
     @property
     def line(self) -> str:

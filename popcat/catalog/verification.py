@@ -9,12 +9,10 @@ Nothing in the folder is trusted, and no more than `ids_at_once` identifiers are
 through several times, each time for the identifiers whose hash falls into one bucket.
 """
 
-import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +22,7 @@ import pyarrow.parquet as pq
 from popcat.catalog.manifest import (
     META,
     READERS,
+    CatalogManifest,
     Manifest,
     Run,
     Sidecar,
@@ -38,6 +37,7 @@ from popcat.catalog.parts import OutputFolder
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import sha256_of
+from popcat.paths import AnyPath, arrow_source, path_of
 
 IDS_AT_ONCE = 2**25
 """A quarter of a gigabyte of identifiers."""
@@ -45,6 +45,7 @@ _MAX_NAMED = 5
 _REMARKS = (b"calibration", b"learned")
 _BROKEN = (OSError, ValueError, TypeError, LookupError, MemoryError, pa.ArrowException)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ODDS = {"star": "star_odds", "quasar": "qso_odds"}
 _COMMANDS: dict[str, list[tuple[str, str, tuple[str, ...], str]]] = {
     "posteriors": [("infer", "source", ("posterior", "draws", "seed", "rows_per_partition"), "--check"),
                    ("reweight", "posteriors", ("prior", "seed"), "")],
@@ -71,6 +72,8 @@ class Verification(Displayed):
     rows: int
     bytes: int
     problems: tuple[Problem, ...]
+    trust: Mapping[str, str] = field(default_factory=dict)
+    """What the manifest of a posterior catalogue says of certificates and of the training set; whole is not right."""
 
     @property
     def ok(self) -> bool:
@@ -82,7 +85,7 @@ class Verification(Displayed):
 
     def _facts(self) -> dict[str, object]:
         size = f"{self.parts:,} sound parts, {self.rows:,} rows, {self.bytes / 1e6:,.0f} MB"
-        return {self.kind: size, **{one.where: one.what for one in self.problems[:_MAX_NAMED]}}
+        return {self.kind: size, **{one.where: one.what for one in self.problems[:_MAX_NAMED]}, **self.trust}
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class _Part:
 
 
 def verify(
-    path: str | Path, *, ids_at_once: int = IDS_AT_ONCE, report: Callable[[int], None] | None = None
+    path: str | AnyPath, *, ids_at_once: int = IDS_AT_ONCE, report: Callable[[int], None] | None = None
 ) -> Verification:
     """Check a whole output folder of popcat, whatever it holds; `report` is called with each part that is done.
 
@@ -111,8 +114,9 @@ def verify(
     >>> [problem.what for problem in verify(folder.path).problems]
     ['1 identifiers are there more than once: 1']
     """
+    path = path_of(path)
     run = read_run(path)
-    folder = OutputFolder(str(Path(path)), run.fingerprint_sha256, run.n_parts)
+    folder = OutputFolder(str(path), run.fingerprint_sha256, run.n_parts)
     again = rerun_command(run, path)
     parts = []
     with ThreadPoolExecutor(READERS) as pool:
@@ -127,10 +131,12 @@ def verify(
     problems += _strangers(folder)
     problems += _identifiers(folder, sound, ids_at_once)
     rows, size = sum(part.rows for part in sound), sum(part.bytes for part in sound)
-    return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems))
+    manifest = read_or_none(path_of(path) / META / "manifest.json", CatalogManifest)
+    trust = manifest.trust if manifest is not None and run.kind == CatalogManifest.KIND else {}
+    return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems), trust)
 
 
-def rerun_command(run: Run, path: str | Path) -> str:
+def rerun_command(run: Run, path: str | AnyPath) -> str:
     """The command that finishes or mends a run; it names only options that popcat has, and quotes their values."""
     given = run.arguments | _effort(run)
     if all(str(value).isprintable() for value in given.values()):
@@ -150,7 +156,11 @@ def _effort(run: Run) -> dict[str, float | bool]:
     names = ("budget_ms", "target_ess")
     if not isinstance(effort, dict) or not all(isinstance(effort.get(name), int | float) for name in names):
         return {}
-    return {"certify": True} | {name: float(effort[name]) for name in names}
+    found: dict[str, float | bool] = {"certify": True} | {name: float(effort[name]) for name in names}
+    odds = run.fingerprint.get("odds")
+    if isinstance(odds, dict) and all(isinstance(value, int | float) for value in odds.values()):
+        found |= {option: float(odds[name]) for name, option in _ODDS.items() if name in odds}
+    return found
 
 
 def _look(folder: OutputFolder, index: int) -> _Part:
@@ -165,21 +175,21 @@ def _look(folder: OutputFolder, index: int) -> _Part:
     path = folder.part_path(index)
     try:
         wrong = _wrong(folder, path, sidecar)
-        return _Part(index, sidecar.rows, sidecar.bytes, None if wrong else pq.read_schema(path), wrong)
+        return _Part(index, sidecar.rows, sidecar.bytes, None if wrong else pq.read_schema(arrow_source(path)), wrong)
     except FileNotFoundError:
         return _Part(index, wrong="is missing")
     except _BROKEN as error:
         return _Part(index, wrong=f"cannot be read: {_line(error)}")
 
 
-def _wrong(folder: OutputFolder, path: Path, sidecar: Sidecar) -> str:
+def _wrong(folder: OutputFolder, path: AnyPath, sidecar: Sidecar) -> str:
     if sidecar.fingerprint_sha256 != folder.fingerprint_sha256 or sidecar.file != path.name:
         return "its sidecar is of another run or part"
-    if path.stat().st_size != sidecar.bytes:
-        return f"has {path.stat().st_size} bytes, expected {sidecar.bytes}"
+    if (size := path.stat().st_size) != sidecar.bytes:
+        return f"has {size} bytes, expected {sidecar.bytes}"
     if sha256_of(path) != sidecar.sha256:
         return "its checksum is not the one it was written with: the file has changed since"
-    rows = pq.read_metadata(path).num_rows
+    rows = pq.read_metadata(arrow_source(path)).num_rows
     return "" if rows == sidecar.rows else f"has {rows} rows, expected {sidecar.rows}"
 
 
@@ -216,7 +226,7 @@ def _manifest(folder: OutputFolder, run: Run, parts: list[_Part], again: str) ->
     if fingerprint_hash(run.fingerprint) != run.fingerprint_sha256:
         yield Problem(f"{META}/run.json", "its fingerprint has changed since it was written", "remove the folder")
     try:
-        manifest = read_record(Path(folder.path) / name, Manifest)
+        manifest = read_record(path_of(folder.path) / name, Manifest)
     except (FileNotFoundError, NotADirectoryError):
         yield Problem(name, "is missing: the run did not finish", again)
         return
@@ -241,7 +251,7 @@ def _manifest(folder: OutputFolder, run: Run, parts: list[_Part], again: str) ->
 def _strangers(folder: OutputFolder) -> Iterator[Problem]:
     """Files that readers of the whole folder would take for parts."""
     known = {folder.part_path(index).name for index in range(folder.n_parts)}
-    for entry in sorted(entry.name for entry in os.scandir(folder.path)):
+    for entry in sorted(entry.name for entry in path_of(folder.path).iterdir()):
         if entry not in known and not entry.startswith((".", "_")):
             yield Problem(_printable(entry), "is no part of this run, but readers of the folder would read it",
                           "move it elsewhere")  # fmt: skip

@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 
 from popcat import rng
+from popcat.catalog.chi2_limits import Chi2Limits
+from popcat.checks.best_chi2 import N_MOCKS, measure_limits
 from popcat.checks.calibration_result import RECORD, Calibration, read_calibration
 from popcat.checks.ranks import binned_coverage, chi2_tail_of, summarise, tarp_ranks_of
 from popcat.checks.verdict import RUNS, CalibrationRun, columns_of_run, mocks_needed, verdict
 from popcat.errors import PopcatError
 from popcat.galaxies import Observation, chi2_limit, observation
+from popcat.paths import local
 from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder, posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.posterior.simulated import draw_mocks
@@ -41,7 +44,8 @@ _STREAM_MOCK = 64
 def calibrate(
     posterior: str | Path = "sdss", n: int | None = None, *, prior: str | None = None,
     output: str | Path | None = None, seed: int = 1, draws: int = 500, runs: Sequence[str] = tuple(RUNS),
-    client: Where = None, workers: int | None = None, progress: bool = False, log: str | Path | None = None,
+    only_chi2: bool = False, client: Where = None, workers: int | None = None, progress: bool = False,
+    log: str | Path | None = None,
 ) -> Calibration:  # fmt: skip
     """SBC ranks, p-p curves, KS distances and TARP coverage of a posterior on fresh mocks from its prior and noise.
 
@@ -52,11 +56,15 @@ def calibrate(
     more than chance. Between the two, twice as many mocks decide, and never more than 20,000. With `n`, exactly n mocks
     are used; if they are too few for the limits, the verdict says so.
 
+    Then the best chi2 of mocks is measured, for the limit of the flag high_chi2 (popcat.checks.best_chi2): of 4,000
+    mocks for each number of bands, or of n, if that is at least 1,000. `only_chi2` measures nothing else, and keeps the
+    rest of the calibration that the posterior has.
+
     `runs` are the ways in which the posterior is used, names of `RUNS`. With `output`, a folder, the result is saved
     there. `client` and `workers` say where the mocks are sampled, blocks of them a task (popcat.run.client.connect):
     few are in this process, and workers must see the posterior. The result is a function of the seed alone.
 
-    Raises PopcatError for no such posterior, no such run, or fewer than 20 mocks.
+    Raises PopcatError for no such posterior, no such run, fewer than 20 mocks, or `only_chi2` without a calibration.
 
     >>> found = calibrate("sdss", 40, draws=40, runs=("exact",))
     >>> list(found.runs), found.first.outside_prior
@@ -67,9 +75,16 @@ def calibrate(
     unknown = [name for name in runs if name not in RUNS]
     if unknown or not runs:
         raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
+    output = None if output is None else local(output)
     how = How(client, workers, progress, log=log)
     how.verify()
     where, posterior = posterior_location(posterior), load_posterior(posterior).under(prior)
+    if only_chi2:
+        before = _kept(where, posterior.prior_name)
+        result = before.model_copy(update={"chi2_limits": measure_limits(posterior, where, n or N_MOCKS, seed, how)})
+        if output is not None:
+            result.save(output)
+        return result
     plan = plan_for(mocks_needed(posterior, runs)) if n is None else Plan((n,), n)
     course = _Course(posterior, where, tuple(runs), plan, seed, draws)
     jobs, sizes = course.further({})
@@ -82,11 +97,19 @@ def calibrate(
         posterior=posterior.name, prior=posterior.prior_name, seed=seed, draws=draws, limits=found.limits,
         resolution=found.resolution,
         passed=not found.failures, failures=found.failures, columns=found.columns, runs=course.results,
-        ranks=course.ranks,
+        ranks=course.ranks, chi2_limits=measure_limits(posterior, where, n or N_MOCKS, seed, how),
     )  # fmt: skip
     if output is not None:
         result.save(output)
     return result
+
+
+def _kept(where: str, prior: str) -> Calibration:
+    """The calibration that a posterior has; PopcatError if it has none."""
+    found = calibration_of(where, prior)
+    if found is None:
+        raise PopcatError(f"posterior {where} has no calibration to keep: leave out only_chi2 (--only-chi2)")
+    return found
 
 
 @dataclass(frozen=True)
@@ -234,10 +257,12 @@ def calibration_of(posterior: str | Path, prior: str | None = None) -> Calibrati
 
 @dataclass(frozen=True)
 class Standing:
-    """What a catalogue says of its posterior's calibration: one line, and the metadata of columns by quantity."""
+    """What a catalogue has of its posterior's calibration: one line, the metadata of columns by quantity, and limits of
+    the best chi2."""
 
     line: str
     columns: Mapping[str, str]
+    chi2_limits: Chi2Limits | None = None
 
     def of_columns(self, *, corrected: bool) -> dict[str, str]:
         """The metadata of columns; `corrected`: their draws are not those that were calibrated."""
@@ -254,12 +279,14 @@ def require_calibrated(posterior: str | Path, prior: str | None = None, *, allow
     """
     found = calibration_of(posterior, prior)
     columns = {} if found is None else found.column_words()
+    limits = None if found is None else found.chi2_limits
     if found is not None and found.passed:
         worst = max(one.ks or 0.0 for one in found.columns.values() if one.refuses)
         under = f" under the {found.prior} prior" if len(load_posterior(posterior).priors) > 1 else ""
         line = (f"posterior {posterior} passed its calibration{under}: {len(found.runs)} runs of {found.n:,} mocks, KS "
                 f"of every parameter at most {worst:.3f}")  # fmt: skip
-        return Standing("; ".join([line, *found.remarks]), columns)
+        by_law = [] if limits else ["flag high_chi2 by the chi2 law: `popcat calibrate --only-chi2` makes it sharper"]
+        return Standing("; ".join([line, *found.remarks, *by_law]), columns, limits)
     if found is None:
         problem = f"posterior {posterior} has no calibration"
         remedy = f"run `popcat calibrate --posterior {posterior}`, which keeps the result in the posterior's folder"
@@ -269,9 +296,9 @@ def require_calibrated(posterior: str | Path, prior: str | None = None, *, allow
     if not allow:
         raise PopcatError(f"{problem}: {remedy}; or say --allow-uncalibrated (allow_uncalibrated=True)")
     warnings.warn(f"{problem}, and is used all the same", UserWarning, stacklevel=3)
-    return Standing(f"{problem}, and is used all the same", columns)
+    return Standing(f"{problem}, and is used all the same", columns, limits)
 
 
 def default_output(posterior: str | Path, prior: str) -> Path:
     """Where a calibration of this posterior is kept: in its folder, or in this one for an embedded one."""
-    return calibration_folder("." if str(posterior) in embedded_posteriors() else posterior, prior)
+    return local(calibration_folder("." if str(posterior) in embedded_posteriors() else posterior, prior))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
+from popcat.catalog.chi2_limits import Chi2Limits
 from popcat.catalog.manifest import CatalogManifest
 from popcat.catalog.parquet import read_parquet
 from popcat.checks.ranks import summarise
@@ -15,6 +16,7 @@ from popcat.checks.verdict import CalibrationRun, ColumnVerdict, beyond, held_to
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import read_small, write_json_atomic, write_parquet_atomic
+from popcat.paths import AnyPath, local, path_of
 from popcat.posterior.posterior import Posterior
 from popcat.prior import FLAT
 from popcat.settings import validation_summary
@@ -29,7 +31,8 @@ class Calibration(Displayed, pydantic.BaseModel):
     posterior : the name (SHA-256) of what was tested. prior : under which of its priors. limits : the survey's, the
     largest KS distance and TARP deviation that pass. resolution : what so many mocks cannot tell from chance
     (popcat.checks.verdict). failures : why `infer` refuses the posterior. columns : the verdict on every column.
-    ranks : those of every mock by run and quantity, in (0, 1).
+    ranks : those of every mock by run and quantity, in (0, 1). chi2_limits : of the flag high_chi2; None where they
+    were not measured.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -44,6 +47,7 @@ class Calibration(Displayed, pydantic.BaseModel):
     failures: list[str]
     columns: dict[str, ColumnVerdict] = {}
     runs: dict[str, CalibrationRun] = pydantic.Field(min_length=1)
+    chi2_limits: Chi2Limits | None = None
     ranks: dict[str, dict[str, np.ndarray]] = pydantic.Field(default={}, exclude=True)
 
     @property
@@ -123,6 +127,8 @@ class Calibration(Displayed, pydantic.BaseModel):
             found[name] = f"largest KS {one.ks[worst]:.3f} ({worst}), TARP {one.tarp_max_deviation:.3f}"
         found["limits"] = ", ".join(f"{name} {value:.3f}" for name, value in self.limits.items())
         found |= {"too few": self.too_few} if self.too_few else {}
+        if self.chi2_limits is not None:
+            found["best chi2"] = self.chi2_limits.in_short
         return found | ({} if self.passed else {"failures": "; ".join(self.failures)})
 
     def judged(self, tested: Posterior | CatalogManifest) -> "Calibration":
@@ -141,7 +147,7 @@ class Calibration(Displayed, pydantic.BaseModel):
         """Write calibration.json, ranks.parquet and the figures; the verdict last, so that a torn folder has none."""
         from popcat import plots  # matplotlib takes seconds to import: whoever only infers waits for none
 
-        folder = Path(folder)
+        folder = local(folder)
         folder.mkdir(parents=True, exist_ok=True)
         ranks = _as_counts(self.ranks, self.draws)
         write_parquet_atomic(folder / RANKS, ranks, group_rows=ranks.num_rows)
@@ -169,12 +175,12 @@ def _of_counts(column: pa.ChunkedArray, draws: int) -> np.ndarray:
     return values if values.dtype.kind == "f" else (values + 1.0) / (2 * (draws + 1))
 
 
-def read_calibration(folder: str | Path) -> Calibration:
+def read_calibration(folder: str | AnyPath) -> Calibration:
     """What `Calibration.save` wrote, KS distances and coverages from the ranks; PopcatError if the folder holds none.
 
     Its verdict is what the file says: `Calibration.judged` computes it.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     try:
         found = Calibration.model_validate_json(read_small(folder / RECORD))
         table = read_parquet(folder / RANKS)

@@ -27,8 +27,10 @@ from popcat.posterior.posterior import Posterior
 FLOW, IMPORTANCE, SMC, FAILED = "flow", "flow+is", "smc", "failed"
 N_PROPOSALS = 256
 """Of a galaxy's first round, or as many as there shall be draws."""
-_TOTALS = (256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+_TOTALS = (256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)
 """Proposals after any later round: few sizes, so that galaxies go together."""
+_PER_PARTICLE = 16
+"""Proposals that cost no more than tempering, which moves each particle more often than that."""
 _MARGIN = 1.15
 """Proposals beyond those that the ESS so far asks for: it scatters."""
 PROPOSAL_US, MOVE_US = 18.0, 20.0
@@ -41,8 +43,9 @@ _AGREEMENT = 0.7
 _MIN_SWEEPS = 10
 # Galaxies at a time: bounds memory, and makes the arrays of tempered particles large enough for numpy, or for a GPU.
 _BATCH, _DEVICE_BATCH = 128, 4096
-_MOST_DRAWS = _BATCH * _TOTALS[-1]
+_MOST_DRAWS = _BATCH * 8192
 """Of a round, at a time."""
+_MOST_PARTICLES = 8192
 _STREAM_RESAMPLE, _STREAM_THIN, _STREAM_MASS = 8, 9, 12
 
 
@@ -172,7 +175,7 @@ class _Batch:
 
     def _most(self) -> float:
         """Proposals that cost no more than tempering would, or the budget."""
-        return min(self.effort.budget_ms * 1e3 / PROPOSAL_US, _TOTALS[-1])
+        return min(self.effort.budget_ms * 1e3 / PROPOSAL_US, _PER_PARTICLE * self._n_particles(), _TOTALS[-1])
 
     def _propose(self, rows, total: int, number: int, held):
         """Proposals of a round, weighed, after those of the rounds before: so many in all."""
@@ -241,7 +244,7 @@ class _Batch:
 
     def _n_particles(self) -> int:
         """Of a galaxy: for more effective draws than usual, more."""
-        wanted = min(1.25 * self.effort.target_ess, _TOTALS[-1])
+        wanted = min(1.25 * self.effort.target_ess, _MOST_PARTICLES)
         return max(N_PARTICLES, 16 * int(np.ceil(wanted / 16)))
 
     def _take(self, rows, ids, draws: Draws, good):

@@ -28,6 +28,7 @@ from popcat.errors import PopcatError
 from popcat.files import read_json, write_parquet_atomic
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
+from popcat.paths import output_path, path_of
 from popcat.physical.prior import JointPrior, prior_named
 from popcat.prior import make_prior
 from popcat.settings import validation_summary
@@ -82,6 +83,7 @@ def compare(first: str | Path, second: str | Path, *, output: str | Path | None 
     ...
     popcat.errors.PopcatError: ...--certify...
     """
+    output = None if output is None else output_path(output)
     tables = [_evidences(folder) for folder in (first, second)]
     both = tables[0].merge(tables[1], on="object_id", suffixes=("_a", "_b"), validate="one_to_one")
     if both.empty:
@@ -242,14 +244,14 @@ def compare_with_sampler(
         if len(corners) < N_CORNERS and checked.converged:
             corners.append((checked.object_id, *draws))
     return CrossCheck(
-        catalog=str(posteriors), posterior=catalog.posterior.name, sampler=sampler, seed=seed,
+        catalog=str(path_of(posteriors)), posterior=catalog.posterior.name, sampler=sampler, seed=seed,
         galaxies=tuple(galaxies), corners=tuple(corners), **_summary(galaxies),
     )  # fmt: skip
 
 
 def read_crosscheck(folder: str | Path) -> CrossCheck:
     """What `popcat crosscheck` wrote to a folder, without the draws; PopcatError if there is nothing of it."""
-    path = Path(folder) / JSON
+    path = path_of(folder) / JSON
     try:
         return CrossCheck.model_validate(read_json(path))
     except pydantic.ValidationError as error:

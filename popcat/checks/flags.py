@@ -25,7 +25,6 @@ from popcat.galaxies import (
     SUPPORT_TAIL,
     Observation,
     asinh_mag,
-    chi2_limit,
     has_posterior,
     observation,
     observed,
@@ -57,11 +56,12 @@ class Checked:
 
 
 def check_galaxies(
-    posterior: Posterior, data: Observation, chi2_best: np.ndarray, seed: int, own: "OwnGalaxies | None" = None
+    posterior: Posterior, data: Observation, is_high: np.ndarray, seed: int, own: "OwnGalaxies | None" = None
 ) -> Checked:
-    """The tests of galaxies whose best fits have chi2_best (n,), by the training set and the catalogue's own galaxies.
+    """The tests of galaxies by the training set and the catalogue's own galaxies. Without the latter their tail
+    probabilities are NaN.
 
-    Without the latter their tail probabilities are NaN.
+    is_high : (n,) bool, whether the best chi2 is above its limit (popcat.catalog.chi2_limits).
     """
     known = known_redshift(data)
     noise, colours = posterior.support.tails(data.flux, data.flux_err, known)
@@ -70,7 +70,7 @@ def check_galaxies(
     if own is not None:
         by_own, own_band = own.band_tails(replace(data, redshift=known))
     failed = {
-        "high_chi2": chi2_best > chi2_limit(observed(data.flux, data.flux_err).sum(axis=1)),
+        "high_chi2": is_high,
         "unusual_noise": noise < SUPPORT_TAIL,
         "unusual_colours": colours < SUPPORT_TAIL,
         "band_off": (by_training < SUPPORT_TAIL) | (by_own < OWN_TAIL),

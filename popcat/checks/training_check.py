@@ -152,7 +152,10 @@ def _ranked(posterior: Posterior, data: Observation, mocks: Observation) -> list
     # a band that few galaxies have is often one in which only bright ones were detected
     ranks[:, np.isnan(ranks).mean(axis=0) > 0.5] = np.nan
     for name, values in _per_band(names, ranks):
-        found.append(_measure("brightness given the other bands", np.median(values), *BAND_RANKS, band=name))
+        rank = float(np.median(values))
+        off = "too bright" if rank < BAND_RANKS[0] else "too faint" if rank > BAND_RANKS[1] else ""
+        found.append(_measure("brightness given the other bands", rank, *BAND_RANKS, band=name,
+                              detail=f"{name} {off}" if off else ""))  # fmt: skip
     return found
 
 

@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 from popcat import __version__
-from popcat.cli import catalogs, models, surveys
+from popcat.cli import catalogs, fitting, models, surveys
 from popcat.cli.options import CATALOGUE, examples, say
 from popcat.errors import CatalogWarning, PopcatError
 from popcat.files import is_full_disk
@@ -43,12 +43,13 @@ app = typer.Typer(
     help="Tables of galaxy photometry into probabilistic catalogues.",
     epilog=examples(
         "popcat demo",
+        "popcat fit galaxies.fits -o fit",
         "popcat infer galaxies.parquet --posterior sdss -o posteriors",
         "popcat report posteriors -o report.html",
         "popcat --install-completion",
     ),
 )
-for topic in (catalogs, surveys, models):
+for topic in (fitting, catalogs, surveys, models):
     app.add_typer(topic.app)
 app.add_typer(models.populations, name="population", rich_help_panel=CATALOGUE)
 

@@ -36,6 +36,7 @@ from popcat.cli.options import (
     written,
 )
 from popcat.errors import CatalogWarning
+from popcat.paths import path_of
 
 app = typer.Typer()
 _MAX_SHOWN = 50
@@ -105,7 +106,7 @@ def infer(
     seed: SeedOption = 0,
     certify: Annotated[
         bool,
-        typer.Option("--certify", help="Correct each posterior by importance sampling with the exact likelihood.",
+        typer.Option("--certify", help="Correct each posterior with the exact likelihood. Data and model go untested.",
                      rich_help_panel=CERTIFY),
     ] = False,
     budget_ms: Annotated[
@@ -116,6 +117,16 @@ def infer(
     target_ess: Annotated[
         float | None,
         typer.Option(min=1.0, help="Effective sample size per galaxy that --certify asks for. Default 200.",
+                     rich_help_panel=CERTIFY),
+    ] = None,
+    star_odds: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Prior odds of p_star: stars per galaxy of its magnitude. Default 0.05.",
+                     rich_help_panel=CERTIFY),
+    ] = None,
+    qso_odds: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Prior odds of p_qso: quasars per galaxy of its magnitude. Default 0.001.",
                      rich_help_panel=CERTIFY),
     ] = None,
     hide_redshift: Annotated[
@@ -144,22 +155,25 @@ def infer(
     warnings.simplefilter("always", CatalogWarning)  # before hours are spent; and below, from the manifest
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         one_or_all(source), posterior, output=output, survey=survey, prior=prior, draws=draws, seed=seed,
-        certify=certify, budget_ms=budget_ms, target_ess=target_ess, hide_redshift=hide_redshift,
-        allow_uncalibrated=allow_uncalibrated, rows_per_partition=rows_per_partition, client=client, workers=workers,
-        device=device, progress=True, check=check, log=log, performance_report=performance_report,
+        certify=certify, budget_ms=budget_ms, target_ess=target_ess, star_odds=star_odds, qso_odds=qso_odds,
+        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, rows_per_partition=rows_per_partition,
+        client=client, workers=workers, device=device, progress=True, check=check, log=log,
+        performance_report=performance_report,
     )  # fmt: skip
     manifest = catalog.require_manifest()
     say(manifest.calibration)
     for line in (*in_words(manifest.status, manifest.flags), *manifest.misfits):
         say(line)
-    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}")
+    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {path_of(output)}")
+    if manifest.certified_line:
+        say(manifest.certified_line)
     against_training = manifest.training_check
     if against_training is not None:
         say(against_training.line)
     if manifest.learned is not None:
         say(manifest.learned.line)
     if json:
-        kept = {"calibration", "status", "flags", "warnings", "misfits", "learned"}
+        kept = {"calibration", "status", "flags", "warnings", "misfits", "learned", "n_certified"}
         print_json(written(manifest, output) | manifest.model_dump(include=kept)
                    | {"training_check": against_training})  # fmt: skip
     lost, total = without_posterior(manifest.status)
@@ -190,7 +204,7 @@ def reweight(
         posteriors, prior, output=output, seed=seed, client=client, workers=workers, progress=True, log=log
     )
     manifest = catalog.require_manifest()
-    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {output}; effective draws: column ess")
+    say(f"{manifest.rows:,} galaxies, {manifest.bytes / 1e6:.0f} MB, in {path_of(output)}; effective draws: column ess")
     if json:
         print_json(written(manifest, output))
 
@@ -243,7 +257,7 @@ def crosscheck(
         posteriors, n, output=output, seed=seed, sampler=sampler, max_steps=max_steps, only=only or None, report=say
     )
     show(found, as_json=json)
-    say(f"page and numbers in {output}")
+    say(f"page and numbers in {path_of(output)}")
 
 
 @app.command(rich_help_panel=READ, epilog=examples("popcat compare posteriors_a posteriors_b -o factors.parquet"))

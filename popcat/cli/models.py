@@ -30,6 +30,7 @@ from popcat.cli.options import (
     show,
     written,
 )
+from popcat.paths import path_of
 
 app = typer.Typer()
 noise = typer.Typer(no_args_is_help=True, help="Noise of a survey, from the errors of its catalogue.")
@@ -46,10 +47,13 @@ def fit_noise(
     source: SourcesArgument,
     survey: SurveyOption = "sdss",
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")] = Path("noise.json"),
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Give a band with too few galaxies the noise that its depth implies.")
+    ] = False,
 ) -> None:
     """Fit the noise of a survey: flux error and its scatter against flux, per band."""
-    found = popcat.fit_noise(one_or_all(source), survey, output=output)
-    say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {output}")
+    found = popcat.fit_noise(one_or_all(source), survey, output=output, fill=fill)
+    say(f"noise of {', '.join(found.bands)} from up to {found.n_galaxies:,} galaxies per band in {path_of(output)}")
 
 
 @ssp.command("build", epilog=examples("popcat ssp build --engine fsps --sps-home fsps --workers 4 -o grid.npz"))
@@ -130,7 +134,7 @@ def simulate(
         rows_per_partition=rows_per_partition, client=client, workers=workers, progress=True, check=check, log=log,
         performance_report=performance_report,
     )  # fmt: skip
-    say(f"{len(library):,} galaxies, {library.manifest.bytes / 1e6:.0f} MB, in {output}")
+    say(f"{len(library):,} galaxies, {library.manifest.bytes / 1e6:.0f} MB, in {path_of(output)}")
     if json:
         print_json(written(library.manifest, output))
 
@@ -193,6 +197,9 @@ def calibrate(
         list[str] | None,
         typer.Option(help="One of exact, gaussian, unknown, two_bands_missing; may be repeated. Default: all."),
     ] = None,
+    only_chi2: Annotated[
+        bool, typer.Option("--only-chi2", help="Only measure the limits of the flag high_chi2; keep the rest as it is.")
+    ] = False,
     client: ClientOption = None,
     workers: WorkersOption = None,
     log: LogOption = None,
@@ -206,7 +213,7 @@ def calibrate(
     folders = {one: default_output(posterior, one) if output is None else output / one for one in priors}
     folders |= {priors[0]: output} if output is not None and len(priors) == 1 else {}
     found = [_calibrated(posterior, folder, as_json=json, prior=one, n=n, seed=seed, draws=draws,
-                         runs=tuple(run or RUNS), client=client, workers=workers, log=log)
+                         runs=tuple(run or RUNS), only_chi2=only_chi2, client=client, workers=workers, log=log)
              for one, folder in folders.items()]  # fmt: skip
     if json:
         print_json(found[0] if len(found) == 1 else dict(zip(priors, found, strict=True)))
@@ -223,6 +230,7 @@ def _calibrated(posterior: str | Path, folder: Path, *, as_json: bool = False, *
     limits = ", ".join(f"{name} {limit:.4f}" for name, limit in found.limits.items())
     lines += [f"{found.n:,} mocks; limits: {limits}",
               "passed" if found.passed else "FAILED: " + "; ".join(found.failures), *found.remarks]  # fmt: skip
+    lines += [] if found.chi2_limits is None else [found.chi2_limits.in_short]
     typer.echo("\n".join(lines), err=as_json)
     say(f"figures and calibration.json in {folder}")
     return found
@@ -288,7 +296,7 @@ def sample(
 ) -> None:
     """Draw galaxies: parameters, derived properties, synthetic photometry, and whether the survey observes them."""
     frame = popcat.sample_population(population, n, output=output, seed=seed, selected=selected)
-    say(f"{len(frame):,} galaxies in {output}")
+    say(f"{len(frame):,} galaxies in {path_of(output)}")
 
 
 @populations.command(epilog=examples("popcat population report population -o population.html"))

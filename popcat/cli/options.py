@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import pydantic
 import typer
 
+from popcat.paths import path_of
+
 START, CATALOGUE, READ, MODEL = "Start here", "Make a catalogue", "Check, show, publish", "Train a posterior"
 """Panels of `popcat --help`."""
 RUN, CERTIFY = "Where and how it runs", "Correction by the exact likelihood"
@@ -114,4 +116,4 @@ def examples(*commands: str) -> str:
 def written(manifest: Any, output: Path) -> dict[str, Any]:
     """What scripts ask of an output that was written: its folder, size, settings and how it was made."""
     kept = {"kind", "rows", "bytes", "n_parts", "popcat_version", "arguments", "fingerprint_sha256", "stages"}
-    return {"output": str(output), **manifest.model_dump(mode="json", include=kept)}
+    return {"output": str(path_of(output)), **manifest.model_dump(mode="json", include=kept)}

@@ -21,6 +21,7 @@ from popcat.cli.options import (
     say,
     show,
 )
+from popcat.paths import path_of
 
 app = typer.Typer()
 survey = typer.Typer(no_args_is_help=True, help="Survey files: what a catalogue's columns mean.")
@@ -35,6 +36,7 @@ def draft_survey(
 ) -> None:
     """Write a first survey file for a catalogue, from its column names, header and values; guesses are marked CHECK."""
     popcat.draft_survey(source, output=output, name=name)
+    source, output = path_of(source), path_of(output)  # type: ignore[assignment]
     say(f"{output}: read the lines marked CHECK, then `popcat survey check {source} --survey {output}`")
 
 

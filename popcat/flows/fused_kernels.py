@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from popcat.flows.architecture import SMALLEST
+from popcat.flows.architecture import FARTHEST, SMALLEST
 
 LANES = 16
 PANEL = 64
@@ -204,7 +204,10 @@ def _elementwise(rows, source, start, target, log_scale, is_inverse):
         log_scale[j] += _log(scale)
         raw[j] = scale
     for j in range(PANEL):
-        found[j] = (given[j] - shift[j]) / raw[j] if is_inverse else shift[j] + raw[j] * given[j]
+        if is_inverse:
+            found[j] = min(max((given[j] - shift[j]) / raw[j], -_FARTHEST), _FARTHEST)
+        else:
+            found[j] = shift[j] + raw[j] * given[j]
 
 
 @_kernel
@@ -214,7 +217,7 @@ def _silu(values):
         values[i] *= (_ONE if values[i] > _ZERO else t) / (_ONE + t)
 
 
-_ZERO, _HALF, _ONE, _TWO, _SMALLEST = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, SMALLEST))
+_ZERO, _HALF, _ONE, _TWO, _SMALLEST, _FARTHEST = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, SMALLEST, FARTHEST))
 _HALF_LN_2PI = np.float32(0.5 * math.log(2 * math.pi))
 _LOWEST, _LOG2_E = np.float32(-87.0), np.float32(1 / math.log(2.0))
 # ln 2 in two parts, the first with few enough bits that a small integer times it is exact.

@@ -12,7 +12,7 @@ does. Its networks are nflows'.
 import torch
 from torch.nn import functional
 
-from popcat.flows.architecture import SMALLEST, Block, blocks_of
+from popcat.flows.architecture import FARTHEST, SMALLEST, Block, blocks_of
 from popcat.flows.optimizer import backward
 
 
@@ -80,7 +80,7 @@ class _AffineSolver:
     def solve(self, d, noise):
         raw, shift, scale, x = self.views[d]
         torch.ops.aten.softplus.out(raw, out=scale).add_(SMALLEST)
-        torch.sub(noise, shift, out=x).div_(scale)
+        torch.sub(noise, shift, out=x).div_(scale).clamp_(-FARTHEST, FARTHEST)
 
     def log_det(self):
         """log|dx/dnoise| (n,)."""

@@ -35,11 +35,16 @@ def _disc_f_nu(wave_aa):
 
 def _black_body_f_nu(wave_aa):
     """f_nu of the hot dust in units of the disc's at 5500 A."""
-    return DUST_AT_2_MICRON * _planck(wave_aa) / _planck(20000.0)
+    return DUST_AT_2_MICRON * planck_f_nu(wave_aa, DUST_K) / planck_f_nu(20000.0, DUST_K)
 
 
-def _planck(wave_aa):
-    return wave_aa**-3.0 / np.expm1(np.minimum(_HC_OVER_K_AA / (DUST_K * wave_aa), 600.0))
+def planck_f_nu(wave_aa, temperature_k: float):
+    """f_nu of a black body in units of its own: w^-3 / (exp(h c / (w k T)) - 1), of the shape of wave_aa in Angstrom.
+
+    >>> bool(planck_f_nu(5000.0, 6000.0) > planck_f_nu(5000.0, 5000.0))
+    True
+    """
+    return wave_aa**-3.0 / np.expm1(np.minimum(_HC_OVER_K_AA / (temperature_k * wave_aa), 600.0))
 
 
 def _disc_luminosity() -> float:

@@ -24,6 +24,7 @@ import numpy as np
 
 from popcat.errors import PopcatError
 from popcat.files import kept_array, package_folder
+from popcat.paths import local
 from popcat.survey import TRIM, Filter, Survey
 
 FilterLike = TypeVar("FilterLike", bound=Filter)
@@ -171,7 +172,7 @@ def with_curves(survey: Survey) -> Survey:
 
 
 def _with_curve(band: FilterLike) -> FilterLike:
-    if band.curve is not None or not Path(band.filter).is_file():
+    if band.curve is not None or not local(band.filter).is_file():
         return band
     wave, response = read_filter(band.filter)
     return band.model_copy(update={"curve": (tuple(map(float, wave)), tuple(map(float, response)))})
@@ -214,7 +215,7 @@ def read_filter(name: str) -> tuple[np.ndarray, np.ndarray]:
     >>> float(wave[response.argmax()])
     6380.0
     """
-    path = Path(name)
+    path = local(name)
     if path.is_file():
         return _from_table(path) if path.suffix.lower() in _TABLES else _from_text(path)
     if name in speclite_filters():

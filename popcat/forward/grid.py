@@ -19,6 +19,7 @@ import numpy as np
 
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError, did_you_mean
+from popcat.paths import local
 
 _ARRAYS = ("log_age_yr", "log_z_abs", "wave_aa", "lum", "mstar")
 
@@ -107,7 +108,7 @@ def load_grid(name: "str | Path") -> SSPGrid:
     7
     """
     is_embedded = str(name) in embedded_grids()
-    path = Path(str(files("popcat") / "data" / f"ssp_{name}.npz")) if is_embedded else Path(name)
+    path = Path(str(files("popcat") / "data" / f"ssp_{name}.npz")) if is_embedded else local(name)
     if not path.is_file():
         raise PopcatError(
             f'no SSP grid "{name}": expected a file written by `popcat ssp build` or an embedded name; '

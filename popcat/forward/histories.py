@@ -21,6 +21,7 @@ import numpy as np
 from popcat.errors import PopcatError
 from popcat.files import package_folder
 from popcat.galaxy_model import OF_BASES, GalaxyModel
+from popcat.paths import local
 
 _FILE = "NMF_2basis_{kind}_components_nowgt_lin_Nc{n}.txt"
 _TIMES = "sfh_t_int.txt"
@@ -102,7 +103,7 @@ def load_bases(name: str = "popcat", *, fractional: bool = False) -> Bases:
     """
     if name == "popcat":
         return _from_csv(name, files("popcat") / "data" / (_FRACTIONAL if fractional else "bases.csv"), fractional)
-    path = Path(name)
+    path = local(name)
     if fractional and not path.is_file():
         raise PopcatError(f'bases "{name}": history "fractional" needs a CSV file whose lookback_gyr is a fraction of '
                           'the age of the universe, or "popcat": set bases')

@@ -20,9 +20,10 @@ import pydantic
 from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
 from popcat.files import read_json
+from popcat.paths import path_of
 from popcat.settings import validation_summary
 from popcat.survey import Band, Survey
-from popcat.units import ab_mag_to_nmgy
+from popcat.units import ab_mag_to_nmgy, nmgy_to_ab_mag
 
 # Histograms that partitions add up: natural logarithms of flux and error in nMgy.
 LN_FLUX_BINS = np.linspace(np.log(1e-4), np.log(1e8), 139)
@@ -103,21 +104,35 @@ def noise_counts(frame: pd.DataFrame, survey: Survey) -> np.ndarray:
 
 
 def noise_from_counts(
-    counts: np.ndarray, survey: Survey, *, widen: float = WIDEN, min_scatter: float = MIN_SCATTER
+    counts: np.ndarray, survey: Survey, *, widen: float = WIDEN, min_scatter: float = MIN_SCATTER, fill: bool = False
 ) -> Noise:
     """The noise model of summed `noise_counts`, its scatter `widen` times the catalogue's and at least `min_scatter`.
 
-    Raises PopcatError where a band has too few galaxies with positive flux and error.
+    fill : a band with too few galaxies gets the nominal noise of its depth, or of the errors that there are.
+
+    Raises PopcatError where a band has too few galaxies with positive flux and error, and is not filled.
     """
     bands = {}
-    for name, table in zip(survey.band_names, counts, strict=True):
-        if table.sum() < 2 * _MIN_COUNT:
+    for name, band, table in zip(survey.band_names, survey.bands, counts, strict=True):
+        if table.sum() >= 2 * _MIN_COUNT:
+            bands[name] = _fit_band(table, widen, min_scatter)
+        elif fill and (band.depth_5sigma_mag is not None or table.sum()):
+            bands[name] = _nominal_band(band if band.depth_5sigma_mag is not None else _with_depth(band, table))
+        else:
+            hint = "; give the band a depth_5sigma_mag, or leave it out" if fill else "; fit on more of the catalogue"
             raise PopcatError(
                 f'noise fit, band "{name}": expected at least {2 * _MIN_COUNT} galaxies with positive '
-                f"flux and error, got {int(table.sum())}; fit on more of the catalogue"
+                f"flux and error, got {int(table.sum())}{hint}"
             )
-        bands[name] = _fit_band(table, widen, min_scatter)
     return Noise(survey=survey.name, n_galaxies=int(counts.sum(axis=(1, 2)).max()), bands=bands)
+
+
+def _with_depth(band: Band, table: np.ndarray) -> Band:
+    """A band with the depth that its few galaxies' median error implies."""
+    err_mid = 0.5 * (LN_ERR_BINS[1:] + LN_ERR_BINS[:-1])
+    of_error = np.cumsum(table.sum(axis=0)) / table.sum()
+    depth = nmgy_to_ab_mag(5.0 * np.exp(err_mid[np.searchsorted(of_error, 0.5)]))
+    return band.model_copy(update={"depth_5sigma_mag": float(depth)})
 
 
 def _fit_band(table: np.ndarray, widen: float, min_scatter: float) -> BandNoise:
@@ -214,7 +229,7 @@ def read_noise(path: "str | Path") -> Noise:
 
     Raises PopcatError if there is none.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise PopcatError(f"no noise model at {path}: expected a file written by `popcat noise fit`")
     try:

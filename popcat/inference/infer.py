@@ -13,14 +13,13 @@ import pyarrow as pa
 from popcat.catalog.manifest import (
     META,
     CatalogManifest,
-    CatalogRecord,
-    Certification,
-    PosteriorRecord,
     is_output,
     read_or_none,
 )
 from popcat.catalog.parts import OutputFolder, write_parts
 from popcat.catalog.queries import Catalog, open_catalog
+from popcat.catalog.record import CatalogRecord, Certification, PosteriorRecord
+from popcat.checks.alternatives import DEFAULT_ODDS, odds_of, templates_of
 from popcat.checks.calibration import require_calibrated
 from popcat.checks.certify import effort_for
 from popcat.columns import posterior_meta, posterior_schema, schema_digest, to_pandas
@@ -58,6 +57,7 @@ from popcat.io.reading import (
     survey_of,
 )
 from popcat.io.sources import parts_of_chunks, plan_chunks, remarks_on
+from popcat.paths import AnyPath, output_path, path_of
 from popcat.posterior.locations import posterior_location
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.prior import FLAT
@@ -73,7 +73,8 @@ def infer(
     source: "Source | Frame | pd.DataFrame | Any", posterior: str | Path = "sdss", *, output: str | Path | None = None,
     survey: "str | Path | Survey | None" = None, prior: str | None = None, draws: int = 100, seed: int = 0,
     certify: bool = False, budget_ms: float | None = None, target_ess: float | None = None,
-    hide_redshift: bool = False, allow_uncalibrated: bool = False, rows_per_partition: int | None = None,
+    star_odds: float | None = None, qso_odds: float | None = None, hide_redshift: bool = False,
+    allow_uncalibrated: bool = False, rows_per_partition: int | None = None,
     client: Where = None, workers: int | None = None, device: str = "cpu", progress: bool = False, check: bool = False,
     log: str | Path | None = None, performance_report: str | Path | None = None,
 ) -> "Catalog | Frame | pd.DataFrame":  # fmt: skip
@@ -93,9 +94,13 @@ def infer(
     survey : survey file that says what the columns mean, where it is not the posterior's own; of the same bands
     prior : "flat" or "physical": one that the posterior was trained under; by default "physical" where it was
     draws, seed : posterior draws per galaxy; draw k of a galaxy is a function of (seed, object_id, k)
-    certify : correct each posterior by importance sampling with the exact likelihood (popcat.checks.certify)
+    certify : correct each posterior by importance sampling with the exact likelihood (popcat.checks.certify). That
+        makes the draws right given the galaxy model, prior and data; it tests none of these
     budget_ms : compute limit of `certify` per galaxy, in nominal milliseconds of one core; 2000 by default
     target_ess : effective sample size that `certify` asks for; 200 by default
+    star_odds, qso_odds : stars and quasars per galaxy of the same magnitude, for p_star and p_qso of `certify`
+        (popcat.checks.alternatives); by default 0.05 and 0.001, for sources that shapes said are galaxies. Without
+        shapes take 1 and 0.02; 0 is none at all
     hide_redshift : infer every redshift, also where the catalogue has one
     allow_uncalibrated : use a posterior that has not passed its calibration
     rows_per_partition : galaxies per part; by default parts of 64 MB in memory, and at least 16 of them
@@ -127,6 +132,7 @@ def infer(
     40
     """
     effort = effort_for(certify, budget_ms, target_ess)
+    odds = odds_of(star_odds, qso_odds, certify=certify)
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
     how, is_lazy = How(client, workers, progress, check, log, performance_report), is_frame(source)
@@ -137,8 +143,9 @@ def infer(
     reading, schema = _reading_survey(survey, posterior), posterior_schema(posterior.survey, posterior.galaxy_model)
     words = standing.of_columns(corrected=effort is not None)
     request = Request(where, posterior.name, reading, draws, seed, hide_redshift, effort, device=device,
-                      prior=posterior.prior_name, calibration=words)  # fmt: skip
-    output = None if output is None else Path(output).expanduser()
+                      prior=posterior.prior_name, calibration=words,
+                      chi2_limits=standing.chi2_limits, odds=odds)  # fmt: skip
+    output = None if output is None else output_path(output)
     if is_lazy:
         given = _of_frame(source, reading, is_written=output is not None)
     elif isinstance(source, str | Path | list | tuple):
@@ -180,7 +187,7 @@ def _reading_survey(survey: "str | Path | Survey | None", posterior: Posterior) 
 
 
 def _of_files(
-    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: Path | None, check: bool
+    source: Source, survey: Survey, schema: pa.Schema, draws: int, rows: int | None, output: AnyPath | None, check: bool
 ) -> Given:
     chunks, rows = cut(source, survey, schema, draws, rows)
     check_catalog(source, survey, chunks)
@@ -254,7 +261,7 @@ def _gather(given: Given, posterior: Posterior, request: Request, how: How) -> p
 
 
 def _write(
-    given: Given, posterior: Posterior, request: Request, output: Path, how: How, calibrated: str
+    given: Given, posterior: Posterior, request: Request, output: AnyPath, how: How, calibrated: str
 ) -> Catalog:
     """Write the parts that are missing, and open the catalogue."""
     schema = posterior_schema(posterior.survey, posterior.galaxy_model, named=given.is_named)
@@ -264,7 +271,10 @@ def _write(
                 "schema": schema_digest(schema), "hide_redshift": request.hide_redshift,
                 "forward": posterior.forward_hashes}  # fmt: skip
     other = None if request.survey == posterior.survey else request.survey.model_dump(mode="json")
-    chosen = {"effort": effort, "survey": other, "prior": None if request.prior == FLAT else request.prior}
+    limits = None if request.chi2_limits is None else request.chi2_limits.model_dump()
+    prior = None if request.prior == FLAT else request.prior
+    chosen = {"effort": effort, "survey": other, "chi2_limits": limits, "prior": prior,
+              "odds": None if request.odds == DEFAULT_ODDS else vars(request.odds)}  # fmt: skip
     settings |= {name: value for name, value in chosen.items() if value is not None}
     memory = memory_of(schema, request.draws)
     how.require_memory(memory, given.rows)
@@ -282,10 +292,12 @@ def _write(
         if given.files is not None:
             record_files(output, given.files)
         pending, start = folder.resume(check=how.check), time.monotonic()
-        earlier = read_or_none(Path(folder.path) / META / "manifest.json", CatalogManifest)
+        earlier = read_or_none(path_of(folder.path) / META / "manifest.json", CatalogManifest)
         check, learned = (None, None) if earlier is None else (earlier.training_check, earlier.learned)
         if pending or check is None or learned is None:
             _ = posterior.forward, posterior.physical  # builds their tables once, before the workers look for them
+            if effort is not None:
+                templates_of(posterior)
             request, check = begun or describe(given, posterior, request, is_written=True)
             learned = request.learned
             keep_prior(folder.path, posterior)
@@ -298,10 +310,10 @@ def _write(
             survey=posterior.survey, galaxy_model=posterior.galaxy_model, draws=request.draws, seed=request.seed,
             posterior=PosteriorRecord(name=posterior.name, location=request.posterior, prior=posterior.prior_name),
             provenance=posterior.provenance, source=given.label, calibration=calibrated,
-            certify=None if effort is None else Certification(**effort),
+            certify=None if effort is None else Certification(**effort, odds=vars(request.odds)),
             seconds=round(time.monotonic() - start, 3) if pending else None, training_check=check,
             warnings=given.remarks, **counts_of_folder(folder), misfits=misfits_of_folder(folder, posterior.survey),
-            learned=learned,
+            learned=learned, chi2_limits=request.chi2_limits,
         )  # fmt: skip
         folder.finish(record)
     return open_catalog(output)

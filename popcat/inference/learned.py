@@ -1,6 +1,5 @@
 """What the photometry of a catalogue says beyond the prior: draws of the prior, and posteriors of some galaxies."""
 
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from popcat.checks.training_check import sample_of
 from popcat.columns import quantity_fields
 from popcat.errors import PopcatError
 from popcat.files import kept_array
+from popcat.paths import AnyPath
 from popcat.posterior.posterior import Posterior
 from popcat.posterior.simulated import draw_mocks
 
@@ -36,7 +36,7 @@ def learned_of(frame: pd.DataFrame, posterior: Posterior, seed: int) -> Learned 
     return medians(gains, posterior.prior_name, posterior.survey.band_names)
 
 
-def keep_prior(folder: str | Path, posterior: Posterior) -> None:
+def keep_prior(folder: str | AnyPath, posterior: Posterior) -> None:
     """Write the posterior's prior beside the parts of an output folder, for `Catalog.learned` and the report."""
     prior = prior_of(posterior)
     if prior is not None:

@@ -1,18 +1,18 @@
 """Galaxies that the galaxy model does not fit: how many, which bands, and what they have in common.
 
-One galaxy in 10^4 of the model's own has such a chi2, one in 10^3 such colours. A catalogue that has more of them holds
+One galaxy in 10^3 of the model's own has such a chi2, or such colours. A catalogue that has more of them holds
 galaxies that the model lacks, or bands that are wrong, and both show in what these galaxies share.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from popcat.catalog.queries import open_catalog
 from popcat.galaxies import FLAGS
+from popcat.paths import AnyPath
 from popcat.survey import Survey
 from popcat.units import nmgy_to_ab_mag
 
@@ -26,7 +26,7 @@ _COMMON = 0.72
 _BANDS_NAMED = 3
 
 
-def misfits_of_parts(paths: Iterable[str | Path], survey: Survey) -> list[str]:
+def misfits_of_parts(paths: Iterable[str | AnyPath], survey: Survey) -> list[str]:
     """What `misfits` says of the files of a catalogue, or of evenly spaced ones of a large catalogue."""
     paths, tables, rows = list(paths), [], 0
     names = ["status", "flags", "worst_band", "redshift_p50", *(f"flux_{band}" for band in survey.band_names)]

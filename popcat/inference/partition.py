@@ -3,7 +3,7 @@
     photometry frame -> Observation -> draws -> certified, where asked; checked, always -> quantities -> table
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from popcat.catalog.chi2_limits import Chi2Limits, limits_of
 from popcat.catalog.draws import encode, scatter
 from popcat.catalog.learned import Learned
 from popcat.catalog.parts import OutputFolder
+from popcat.checks.alternatives import DEFAULT_ODDS, NOT_GALAXY, Odds, alternatives
 from popcat.checks.certify import Certified, Effort, certify
-from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge
+from popcat.checks.flags import OwnGalaxies, check_galaxies, is_at_edge, known_redshift, rows_to_fit
 from popcat.columns import PERCENTILES, posterior_schema, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import (
@@ -32,7 +34,10 @@ from popcat.galaxies import (
 )
 from popcat.inference.rows import counts_of_table
 from popcat.io.chunks import Chunk
-from popcat.io.reading import read_partition, seen_by, without_redshift
+from popcat.io.named import Source
+from popcat.io.photometry import catalog_columns
+from popcat.io.reading import read_partition, read_pieces, seen_by, without_redshift
+from popcat.io.sources import plan_chunks
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.run.frames import Part
 from popcat.survey import Survey
@@ -47,7 +52,8 @@ class Request:
     of the correction by the exact likelihood; None is none. own : what describes the catalogue's own galaxies. device :
     where a worker without a GPU of its own samples, as torch names it. prior : the one of the posterior's that draws
     are made under. calibration : what the metadata of columns says of the posterior's calibration, by quantity.
-    learned : what the catalogue's photometry says beyond the prior, for the same place.
+    learned : what the catalogue's photometry says beyond the prior, for the same place. chi2_limits : of the flag
+    high_chi2; None is the chi2 law. odds : of stars and quasars, for p_star and p_qso.
     """
 
     posterior: str
@@ -62,6 +68,8 @@ class Request:
     prior: str | None = None
     calibration: Mapping[str, str] = field(default_factory=dict)
     learned: Learned | None = None
+    chi2_limits: Chi2Limits | None = None
+    odds: Odds = DEFAULT_ODDS
 
     @property
     def remarks(self) -> dict[str, dict[str, str]]:
@@ -70,6 +78,9 @@ class Request:
         names = dict.fromkeys(name for words in said.values() for name in words)
         return {name: {key: words[name] for key, words in said.items() if name in words} for name in names}
 
+
+OTHERS = ("p_star", "p_qso")
+"""Columns of probabilities of what is no galaxy."""
 
 OfCatalog: TypeAlias = Chunk | Sequence[Chunk] | Part | pd.DataFrame
 """A part of a catalogue: rows of a file or of several, of a Dask frame, or photometry as it is."""
@@ -80,6 +91,15 @@ def read_part(part: OfCatalog, survey: Survey) -> pd.DataFrame:
     if isinstance(part, Chunk | tuple):
         return read_partition(part, survey)
     return seen_by(part.make() if isinstance(part, Part) else part, survey)
+
+
+def read_spread(
+    source: Source, survey: Survey, spans: Callable[[int], list[tuple[int, int]]] = rows_to_fit
+) -> pd.DataFrame:
+    """The photometry frame of rows that stand for all n of a catalogue: first and last (excluded) of `spans(n)`."""
+    chunks = plan_chunks(source, columns=catalog_columns(survey))
+    rows = [chunk.stop - chunk.start for chunk in chunks]
+    return read_pieces([[chunk] for chunk in chunks], pieces_of(rows, spans(sum(rows))), survey)
 
 
 def infer_part(part: OfCatalog, request: Request) -> pa.Table:
@@ -96,7 +116,7 @@ def infer_part(part: OfCatalog, request: Request) -> pa.Table:
         frame = without_redshift(frame) if request.hide_redshift else frame
     with stage("derive"):
         return infer_table(frame, posterior, request.draws, request.seed, request.effort, request.own,
-                           request.remarks)  # fmt: skip
+                           request.remarks, request.chi2_limits, request.odds)  # fmt: skip
 
 
 def infer_partition(part: OfCatalog, request: Request) -> pd.DataFrame:
@@ -116,32 +136,40 @@ def write_posterior_part(
 def infer_table(
     frame: pd.DataFrame, posterior: Posterior, draws: int, seed: int, effort: Effort | None = None,
     own: OwnGalaxies | None = None, remarks: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    chi2_limits: Chi2Limits | None = None, odds: Odds = DEFAULT_ODDS,
 ) -> pa.Table:  # fmt: skip
     """Posteriors of a photometry frame, with units in the field metadata: columns of popcat.columns.posterior_schema.
 
     Rows without a posterior keep their photometry, a status that says why, and nulls. With an `effort` the exact
     likelihood corrects the draws; `own`, the catalogue's own galaxies, help to tell whether a band disagrees.
-    `remarks` are for the metadata of the columns.
+    `remarks` are for the metadata of the columns. `chi2_limits` are those of the flag high_chi2, by default the chi2
+    law's. `odds` are those of stars and quasars.
     """
     survey = posterior.survey
     flags = frame["flags"].to_numpy().copy()
     rows, n = np.flatnonzero(has_posterior(flags)), len(frame)
     data = observation(frame.iloc[rows], survey)
     quantities, chi2, certified = _draw(posterior, data, draws, seed, effort)
-    checked = check_galaxies(posterior, data, chi2, seed, own)
+    n_bands = observed(data.flux, data.flux_err).sum(axis=1)
+    tried = draws if certified is None else certified.n_proposals
+    limit = limits_of(chi2_limits, n_bands, ~np.isnan(known_redshift(data)), tried)
+    checked = check_galaxies(posterior, data, chi2 > limit, seed, own)
     flags[rows] |= checked.flags.astype(flags.dtype)
     at_edge = is_at_edge(quantities, data.is_free, posterior.prior, survey.redshift_range)
     flags[rows] |= (FLAGS["at_edge"] * at_edge).astype(flags.dtype)
+    p_other = None
     if certified is not None:
+        p_other = alternatives(posterior, data, certified.log_evidence, odds)
+        flags[rows] |= (FLAGS["not_galaxy"] * (p_other[0] + p_other[1] > NOT_GALAXY)).astype(flags.dtype)
         flags[rows] |= (FLAGS["correction_failed"] * (certified.route == "failed")).astype(flags.dtype)
     columns = {name: frame[name].to_numpy() for name in ("object_id", "ra", "dec", "redshift", "redshift_err")}
     columns |= {"status": status_of(flags), "flags": flags, "n_bands": np.zeros(n, dtype=np.int32)}
     columns["clean"] = is_clean(flags)
-    columns["n_bands"][rows] = observed(data.flux, data.flux_err).sum(axis=1)
+    columns["n_bands"][rows] = n_bands
     columns["chi2_best"] = scatter(chi2, rows, n)
     columns |= {name: scatter(tail, rows, n, nan_is_null=True) for name, tail in checked.tails.items()}
     columns["worst_band"] = _names(checked.worst, rows, n, survey)
-    columns |= certificate_columns(certified, flags, rows)
+    columns |= certificate_columns(certified, flags, rows, p_other)
     for band in survey.band_names:
         columns |= {name: frame[name].to_numpy() for name in (f"flux_{band}", f"flux_err_{band}")}
     for name, values in quantities.items():
@@ -163,8 +191,11 @@ def _draw(posterior: Posterior, data, n_draws: int, seed: int, effort: Effort | 
     return posterior.derive(found.theta, found.redshift), found.chi2_best, found
 
 
-def certificate_columns(found: Certified | None, flags: np.ndarray, rows: np.ndarray) -> dict[str, pa.Array]:
-    """The columns of popcat.columns.certificate_fields; flags (n,), of which `rows` were inferred.
+def certificate_columns(
+    found: Certified | None, flags: np.ndarray, rows: np.ndarray, p_other: tuple[np.ndarray, np.ndarray] | None = None
+) -> dict[str, pa.Array]:
+    """The columns of popcat.columns.certificate_fields; flags (n,), of which `rows` were inferred. `p_other` are the
+    probabilities of a star and of a quasar.
 
     Without a certification they say that the draws are the flow's.
     """
@@ -173,13 +204,16 @@ def certificate_columns(found: Certified | None, flags: np.ndarray, rows: np.nda
     route[rows] = "flow" if found is None else found.route
     certified = np.zeros(n, dtype=bool)
     numbers = ("log_evidence", "ess", "efficiency", "pareto_k")
-    columns = {name: pa.nulls(n, pa.float32()) for name in numbers} | {"n_proposals": np.zeros(n, dtype=np.int32)}
+    columns = {name: pa.nulls(n, pa.float32()) for name in (*numbers, *OTHERS)}
+    columns |= {"n_proposals": np.zeros(n, dtype=np.int32)}
     if found is not None:
         why[rows] = np.where(found.route_why == "", None, found.route_why)  # type: ignore[call-overload]  # None is no number
         passed = (flags[rows] & sum(FLAGS[name] for name in UNCERTIFIED)) == 0
         certified[rows] = passed & np.isin(found.route, ("flow+is", "smc")) & (found.ess >= CERTIFIED_ESS)
         columns |= {name: scatter(getattr(found, name), rows, n, nan_is_null=True) for name in numbers}
         columns["n_proposals"][rows] = found.n_proposals
+    for name, p in zip(OTHERS, p_other or (), strict=False):
+        columns[name] = scatter(p, rows, n, nan_is_null=True)
     text = {"route": pa.array(route, type=pa.string()), "route_why": pa.array(why, type=pa.string())}
     return {"certified": certified, **text, **columns}
 

@@ -15,7 +15,7 @@ from popcat.catalog.manifest import Sidecar, read_record
 from popcat.catalog.parts import OutputFolder
 from popcat.checks.calibration import require_calibrated
 from popcat.columns import posterior_schema
-from popcat.display import Displayed
+from popcat.display import Displayed, duration
 from popcat.errors import PopcatError
 from popcat.inference.infer import cut
 from popcat.inference.partition import Request, write_posterior_part
@@ -72,15 +72,9 @@ class Plan(Displayed):
             "parts": f"{self.parts:,} of {self.rows_per_partition:,} galaxies",
             "memory": f"{self.worker_peak_mb:,} MB per worker; give it {self.worker_limit_mb:,} MB",
             "output": f"{self.output_mb:,.1f} MB",
-            "time": f"{_duration(self.seconds)} on {self.workers} workers like this machine's cores{late}",
+            "time": f"{duration(self.seconds)} on {self.workers} workers like this machine's cores{late}",
             "ms per galaxy": ", ".join(f"{name} {value:.3g}" for name, value in stages.items()),
         }
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else (
-        f"{seconds / 3600:.1f} h"
-    )
 
 
 def plan(

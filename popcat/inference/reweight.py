@@ -18,6 +18,8 @@ from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel
+from popcat.inference.rows import counts_of_folder, counts_of_table
+from popcat.paths import output_path, path_of
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import NamedPrior, load_prior, log_ratio_of, named_prior
 from popcat.prior import PRIORS, make_prior
@@ -49,6 +51,7 @@ def reweight(
     """
     catalog = open_catalog(posteriors)
     manifest, survey, galaxy_model = catalog.require_manifest(), catalog.survey, catalog.galaxy_model
+    output = output_path(output)
     is_file = not callable(prior)
     if callable(prior):
         new, text = prior, getattr(prior, "__name__", "function")
@@ -58,15 +61,16 @@ def reweight(
     base = named_prior(manifest.posterior.prior, galaxy_model, survey.redshift_range)
     how = How(client if is_file else SYNCHRONOUS, workers if is_file else None, progress, log=log)
     how.verify()
-    arguments = {"posteriors": str(posteriors), "prior": str(prior), "seed": seed} if is_file else {}
+    arguments = {"posteriors": str(path_of(posteriors)), "prior": str(prior), "seed": seed} if is_file else {}
     folder = OutputFolder.open(output, settings, len(manifest.parts), kind=manifest.KIND, arguments=arguments)
     with folder.alone() as folder:
-        files = [(str(Path(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
+        files = [(str(path_of(posteriors).expanduser().absolute() / part.file), part.sha256) for part in manifest.parts]
         jobs = {i: (folder, i, *files[i], new, base, seed) for i in folder.resume(check=False)}
         rows = [part.rows for part in manifest.parts]
         seconds = _SECONDS * sum(rows[index] for index in jobs)
         write_parts(folder, write_reweighted_part, jobs, rows, "reweighting", how, seconds=seconds)
-        changed = {"prior": text, "reweighted_from": str(posteriors), "learned": None}
+        changed = {"prior": text, "reweighted_from": str(path_of(posteriors)), "learned": None,
+                   **counts_of_folder(folder)}  # fmt: skip
         folder.finish(manifest.record.model_copy(update=changed))
     return open_catalog(output)
 
@@ -76,10 +80,10 @@ def _new_prior(path: str | Path, galaxy_model: GalaxyModel, redshift_range) -> t
     if str(path) in PRIORS:
         return named_prior(str(path), galaxy_model, redshift_range), str(path)
     prior = make_prior(galaxy_model)
-    if Path(path).is_dir():
+    if (where := path_of(path)).is_dir():
         new = population_prior(path, prior, redshift_range)
         return new, f"population {new.name}"
-    return load_prior(path, prior, redshift_range), Path(path).read_text(encoding="utf-8")
+    return load_prior(path, prior, redshift_range), where.read_text(encoding="utf-8")
 
 
 def reweight_table(table: pa.Table, new: Any, base: NamedPrior, seed: int) -> pa.Table:
@@ -151,5 +155,5 @@ def write_reweighted_part(
     """Read one part of a posterior catalogue, reweight it to a new prior and write it; the number of rows."""
     whole = read_parquet(part, sha256=sha256)
     table = _unlearned(reweight_table(whole, new, base, seed))
-    folder.write_part(index, table)
+    folder.write_part(index, table, counts_of_table(table))
     return table.num_rows

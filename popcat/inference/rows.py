@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from popcat.catalog.manifest import READERS, Sidecar, read_record
 from popcat.catalog.parts import OutputFolder
@@ -22,31 +24,38 @@ _MIN_ROWS = 20
 """Of so few rows all may be without a posterior for reasons of their own."""
 
 Counts = dict[str, dict[str, int]]
+_KINDS = ("status", "flags", "certified")
+"""What is counted: columns of a catalogue. Very old ones lack the last."""
 
 
 def counts_of_table(table: pa.Table) -> Counts:
-    """Rows by `status` and rows with each of the `flags`, of a table of posteriors.
+    """Rows by `status`, rows with each of the `flags`, and certified rows, of a table of posteriors.
 
     >>> counts_of_table(pa.table({"status": ["ok", "no_photometry"], "flags": [1 + 64, 128]}))["flags"]
     {'missing_band': 1, 'negative_flux': 1, 'no_photometry': 1}
     """
+    certified = pc.sum(table["certified"]).as_py() if "certified" in table.column_names else None
     names, counts = np.unique(table["status"].to_numpy(), return_counts=True)
     return {"status": dict(zip(map(str, names), map(int, counts), strict=True)),
-            "flags": {name: n for name, n in flag_counts(table["flags"].to_numpy()).items() if n}}  # fmt: skip
+            "flags": {name: n for name, n in flag_counts(table["flags"].to_numpy()).items() if n},
+            "certified": {"certified": certified} if certified else {}}  # fmt: skip
 
 
-def counts_of_folder(folder: OutputFolder) -> Counts:
-    """The same of all parts of a folder, as they were counted when they were written."""
+def counts_of_folder(folder: OutputFolder) -> dict[str, Any]:
+    """The same of all parts of a folder, as they were counted when they were written, by the names that
+    popcat.catalog.record.CatalogRecord has for them."""
     with ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(lambda index: _counts_of_part(folder, index), range(folder.n_parts)))
-    return {kind: dict(sum((Counter(one[kind]) for one in found), Counter())) for kind in ("status", "flags")}
+    total = {kind: dict(sum((Counter(one[kind]) for one in found), Counter())) for kind in _KINDS}
+    return {"status": total["status"], "flags": total["flags"], "n_certified": sum(total["certified"].values())}
 
 
 def _counts_of_part(folder: OutputFolder, index: int) -> Counts:
     extra = read_record(folder.sidecar_path(index), Sidecar).extra
-    if {"status", "flags"} <= set(extra):
+    if set(_KINDS) <= set(extra):
         return extra
-    return counts_of_table(open_catalog(folder.part_path(index)).to_table(["status", "flags"]))  # of before
+    part = open_catalog(folder.part_path(index))  # of before
+    return counts_of_table(part.to_table([name for name in _KINDS if name in part.columns]))
 
 
 def misfits_of_folder(folder: OutputFolder, survey: Survey) -> list[str]:

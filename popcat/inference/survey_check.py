@@ -3,18 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from popcat.checks.flags import rows_to_fit
 from popcat.checks.training_check import check_training
 from popcat.errors import PopcatError
 from popcat.forward.coverage import lacking
 from popcat.galaxy_model import GalaxyModel
-from popcat.inference.partition import pieces_of
+from popcat.inference.partition import read_spread
 from popcat.inference.rows import hopeless
 from popcat.io.inspection import Inspection, inspect_catalog
 from popcat.io.named import Source, label_of
-from popcat.io.photometry import catalog_columns
-from popcat.io.reading import read_pieces, require_bands
-from popcat.io.sources import plan_chunks
+from popcat.io.reading import require_bands
 from popcat.posterior.locations import embedded_posteriors, posterior_location
 from popcat.posterior.posterior import load_posterior
 from popcat.survey import Survey, load_survey
@@ -45,9 +42,7 @@ def check_survey(
         found = replace(found, remarks=(*found.remarks, *lacking(survey, GalaxyModel())))
         if found.inferable:
             return found  # there is nothing to compare with, and nothing to explain
-    chunks = plan_chunks(source, columns=catalog_columns(survey))
-    pieces = pieces_of([chunk.stop - chunk.start for chunk in chunks], rows_to_fit(found.rows))
-    frame = read_pieces([[chunk] for chunk in chunks], pieces, survey)
+    frame = read_spread(source, survey)
     if posterior is None or not found.inferable:
         return replace(found, remarks=(hopeless(label_of(source), frame, survey), *found.remarks))
     trained = load_posterior(posterior)

@@ -14,11 +14,9 @@ from popcat.checks.zero_points import MIN_GALAXIES, Fit, best_chi2, corrected, f
 from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxies import FLAGS, Observation, has_posterior, observation
-from popcat.inference.partition import pieces_of
+from popcat.inference.partition import read_spread
 from popcat.io.named import Source, label_of
-from popcat.io.photometry import catalog_columns
-from popcat.io.reading import read_pieces, require_bands
-from popcat.io.sources import plan_chunks
+from popcat.io.reading import require_bands
 from popcat.io.survey_files import survey_text
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.survey import Survey, load_survey
@@ -129,7 +127,7 @@ def measure_zero_points(
     names = trained.survey.band_names
     if reference not in names:
         raise PopcatError(f'no band "{reference}" in survey {survey.name}: {did_you_mean(reference, list(names))}')
-    data, with_redshift = _choose(_read(source, survey), trained, n)
+    data, with_redshift = _choose(read_spread(source, survey, _spans), trained, n)
     is_held_out = rng.uniform(seed, _STREAM_HELD_OUT, data.object_id, 1)[:, 0] < HELD_OUT
     fitted, held_out = data[~is_held_out], data[is_held_out]
     if min(len(fitted), len(held_out)) < MIN_GALAXIES:
@@ -147,16 +145,12 @@ def measure_zero_points(
     return Measured(found, fit, fitted)
 
 
-def _read(source: Source, survey: Survey) -> pd.DataFrame:
-    """The photometry frame of a catalogue, or of evenly spaced blocks of it."""
-    chunks = plan_chunks(source, columns=catalog_columns(survey))
-    rows = [chunk.stop - chunk.start for chunk in chunks]
-    total = sum(rows)
-    spans = [(0, total)]
-    if total > N_BLOCKS * BLOCK_ROWS:
-        starts = np.round(np.linspace(0, total - BLOCK_ROWS, N_BLOCKS)).astype(int)
-        spans = [(int(start), int(start) + BLOCK_ROWS) for start in starts]
-    return read_pieces([[chunk] for chunk in chunks], pieces_of(rows, spans), survey)
+def _spans(total: int) -> list[tuple[int, int]]:
+    """First and last (excluded) rows of a catalogue that are read: all, or evenly spaced blocks."""
+    if total <= N_BLOCKS * BLOCK_ROWS:
+        return [(0, total)]
+    starts = np.round(np.linspace(0, total - BLOCK_ROWS, N_BLOCKS)).astype(int)
+    return [(int(start), int(start) + BLOCK_ROWS) for start in starts]
 
 
 def _choose(frame: pd.DataFrame, posterior: Posterior, n: int) -> tuple[Observation, bool]:

@@ -4,7 +4,6 @@ astropy parses a file whole; it is kept while its chunks are read one after the 
 """
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from popcat.errors import PopcatError
 from popcat.expressions import split_element
 from popcat.io.chunks import Chunk, Field, array_field, pick, spans, with_nulls
 from popcat.io.streams import opened
+from popcat.paths import stamp_of
 
 MAX_BYTES = 2_000_000_000
 """astropy needs some ten times as much memory as the file has bytes."""
@@ -42,8 +42,7 @@ def names(path: str) -> list[str]:
 
 
 def _table(path: str):
-    status = Path(path).stat()
-    return _parsed(path, status.st_size, status.st_mtime_ns)
+    return _parsed(path, *stamp_of(path))
 
 
 @lru_cache(maxsize=1)

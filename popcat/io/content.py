@@ -4,18 +4,19 @@
 
 Hashed are the bytes of the columns that the survey names in a Parquet file, and all bytes of a file of another format,
 at about the speed of a disk. A file of which path, size and time of change are those of a record is not hashed again. A
-copy of a file, with another path and time, has the same hash.
+copy of a file, with another path and time, has the same hash. Of an object of a store the size and the ETag are taken
+for its content.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from popcat.catalog.manifest import META, READERS, Count, Sha256, read_or_none
+from popcat.catalog.manifest import META, READERS, Sha256, read_or_none
+from popcat.catalog.record import Count
 from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
@@ -23,7 +24,8 @@ from popcat.files import sha256_of, write_json_atomic
 from popcat.io.chunks import Chunk
 from popcat.io.parquet_files import masks
 from popcat.io.photometry import catalog_columns
-from popcat.io.sources import read_fields, stamp_of
+from popcat.io.sources import read_fields
+from popcat.paths import AnyPath, is_url, path_of, stamp_of
 from popcat.survey import Survey
 
 _MOST_NAMED = 5
@@ -71,7 +73,10 @@ def source_files(chunks: Sequence[Chunk], survey: Survey, known: SourceFiles | N
         size, changed = stamp_of(path)
         if (label, size, changed) in recorded:
             return recorded[label, size, changed]
-        sha256 = _sha256_of_columns(path, columns) if tables[label].format == "parquet" else sha256_of(path)
+        if is_url(path):  # an ETag is of all bytes, which need not come here for that
+            sha256 = hashlib.sha256(f"{size} {changed}".encode()).hexdigest()
+        else:
+            sha256 = _sha256_of_columns(path, columns) if tables[label].format == "parquet" else sha256_of(path)
         if table > 1:  # another table of the same file is another catalogue
             sha256 = hashlib.sha256(f"{sha256}[{table}]".encode()).hexdigest()
         return SourceFile(path=label, bytes=size, mtime_ns=changed, sha256=sha256)
@@ -80,17 +85,17 @@ def source_files(chunks: Sequence[Chunk], survey: Survey, known: SourceFiles | N
         return SourceFiles(columns=columns, files=tuple(pool.map(looked, tables)))
 
 
-def recorded_files(output: str | Path | None) -> SourceFiles | None:
+def recorded_files(output: str | AnyPath | None) -> SourceFiles | None:
     """The files that an output folder was made of; None of a new folder, or one that does not say."""
     return None if output is None else read_or_none(_record_of(output), SourceFiles)
 
 
-def record_files(output: str | Path, files: SourceFiles) -> None:
+def record_files(output: str | AnyPath, files: SourceFiles) -> None:
     """Write down the files that an output folder is made of."""
     write_json_atomic(_record_of(output), files.model_dump(mode="json"))
 
 
-def require_unchanged(output: str | Path, now: SourceFiles, before: SourceFiles | None) -> None:
+def require_unchanged(output: str | AnyPath, now: SourceFiles, before: SourceFiles | None) -> None:
     """PopcatError that names the files which changed since an output folder was begun."""
     if before is None or now.columns != before.columns or not (changed := now.changed(before)):
         return
@@ -98,15 +103,17 @@ def require_unchanged(output: str | Path, now: SourceFiles, before: SourceFiles 
                       "file as it was; name another folder, or remove this one, or put the old file back")
 
 
-def require_unchanged_since(chunks: Sequence[Chunk], survey: Survey, before: SourceFiles, output: str | Path) -> None:
+def require_unchanged_since(
+    chunks: Sequence[Chunk], survey: Survey, before: SourceFiles, output: str | AnyPath
+) -> None:
     """PopcatError that names the files which changed while a run was reading them."""
     if changed := source_files(chunks, survey, before).changed(before):
         raise PopcatError(f"{listed(changed, _MOST_NAMED)} changed while it was read: the parts in {output} may "
                           "mix both states; remove that folder and run again")
 
 
-def _record_of(output: str | Path) -> Path:
-    return Path(output) / META / "sources.json"
+def _record_of(output: str | AnyPath) -> AnyPath:
+    return path_of(output) / META / "sources.json"
 
 
 def _columns_read(chunk: Chunk, survey: Survey) -> tuple[str, ...]:

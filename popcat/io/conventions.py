@@ -14,6 +14,7 @@ import pydantic
 
 from popcat.expressions import base_name, sources_of
 from popcat.io.photometry import catalog_columns
+from popcat.io.streams import content_of
 from popcat.settings import Settings, parse_toml
 from popcat.survey import Band, Survey, embedded_surveys, load_survey
 
@@ -174,7 +175,7 @@ def header_of(path: str | Path) -> str:
     from astropy.io import fits
 
     words = []
-    with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+    with fits.open(content_of(path), memmap=False, lazy_load_hdus=True) as hdus:
         for hdu in hdus:
             words += [str(hdu.header.get(key, "")) for key in ("TELESCOP", "INSTRUME", "ORIGIN", "SURVEY", "EXTNAME")]
             if isinstance(hdu, fits.BinTableHDU):

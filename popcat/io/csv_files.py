@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -22,6 +21,7 @@ from popcat.io.dialects import WHITESPACE, Dialect, dialect_of, text_of
 from popcat.io.row_lengths import RowLengths
 from popcat.io.streams import is_compressed
 from popcat.io.text_values import described, is_mixed, odd_value, split_marks
+from popcat.paths import open_bytes, stamp_of
 
 _SCHEMA_ROWS = 2500
 
@@ -44,8 +44,7 @@ def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
 
     Raises PopcatError that names the row of a text in a column of numbers.
     """
-    status = Path(chunk.path).stat()
-    schema = _schema(chunk.path, status.st_size, status.st_mtime_ns)
+    schema = _schema(chunk.path, *stamp_of(chunk.path))
     texts = {name for name in columns if name in schema.fields and is_text(schema.fields[name].kind)}
     frame = _parse(chunk, usecols=list(columns), dtype=dict.fromkeys(texts, str))[list(columns)]
     mixed = [name for name in columns if name not in texts and is_mixed(frame[name])]
@@ -54,8 +53,7 @@ def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
 
 def fields(path: str) -> dict[str, Field]:
     """Kind of each column in the first rows, and its unit in an ECSV file: else a CSV file has no schema."""
-    status = Path(path).stat()
-    return dict(_schema(path, status.st_size, status.st_mtime_ns).fields)
+    return dict(_schema(path, *stamp_of(path)).fields)
 
 
 def names(path: str) -> list[str]:
@@ -76,7 +74,7 @@ def remarks(path: str) -> list[str]:
     """A line if the last row has no end: a number in it may be cut off, and nothing else would show it."""
     if is_compressed(path):  # whose own end is looked for
         return []
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         file.seek(-2, 2)
         end = file.read()
     if b"\n" in end or b"\r" in end:

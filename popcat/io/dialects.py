@@ -8,10 +8,10 @@ import codecs
 import io
 import re
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from popcat.io.streams import opened
+from popcat.paths import stamp_of
 
 WHITESPACE = r"\s+"
 _HEAD_BYTES = 1_000_000
@@ -38,8 +38,7 @@ class Dialect(NamedTuple):
 
 def dialect_of(path: str) -> Dialect:
     """How a file is written, from its first lines."""
-    status = Path(path).stat()
-    return _read_dialect(path, status.st_size, status.st_mtime_ns)
+    return _read_dialect(path, *stamp_of(path))
 
 
 def holds_rows(path: str) -> bool:
@@ -64,8 +63,7 @@ def text_of(path: str):
 
     UTF-16 and the line ends of old Macintosh programs say nothing to a search for lines: such files are read whole.
     """
-    status = Path(path).stat()
-    whole = _transcoded(path, status.st_size, status.st_mtime_ns)
+    whole = _transcoded(path, *stamp_of(path))
     return opened(path) if whole is None else io.BytesIO(whole)
 
 

@@ -38,6 +38,7 @@ from popcat.io.sampled_values import (
 )
 from popcat.io.scales import Scale, scale_of
 from popcat.io.sources import plan_chunks, read_fields
+from popcat.paths import output_path
 from popcat.survey import Band, Columns, Selection, Survey, load_survey
 
 _ERROR_FLOOR = 0.02
@@ -58,7 +59,7 @@ def draft_survey(source: str | Path, *, output: str | Path | None = None, name: 
     >>> [line for line in draft.splitlines() if line.startswith("object_id")]
     ['object_id = "object_id"']
     """
-    if output is not None and Path(output).exists():
+    if output is not None and output_path(output).exists():
         raise PopcatError(f"{output} is there already: name another file")
     text = _Draft(source, name).text()
     if output is not None:

@@ -23,7 +23,8 @@ from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, sources_of, split_element
 from popcat.io.chunks import Chunk, Field, array_field, pick, spans, with_nulls
 from popcat.io.fits_values import values_of
-from popcat.io.streams import is_compressed, opened
+from popcat.io.streams import content_of, is_compressed, opened
+from popcat.paths import stamp_of
 
 _BLOCK_BYTES = 32_000_000
 _FITS_BLOCK = 2880
@@ -124,8 +125,7 @@ def _layout(path: str, table: int) -> _Layout:
 
 
 def _layouts(path: str) -> tuple[_Layout, ...]:
-    status = Path(path).stat()
-    return _read_layouts(path, status.st_size, status.st_mtime_ns)
+    return _read_layouts(path, *stamp_of(path))
 
 
 @lru_cache(maxsize=16)
@@ -152,7 +152,7 @@ def _read_layouts(path: str, size: int, mtime_ns: int) -> tuple[_Layout, ...]:
 def _opened_by_astropy(path: str):
     """A file's HDUs; of a compressed one of which nothing can be read, whether it is cut off."""
     try:
-        return fits.open(path, memmap=False, lazy_load_hdus=True)
+        return fits.open(content_of(path), memmap=False, lazy_load_hdus=True)
     except OSError:
         if is_compressed(path):
             _refuse_cut(path, 0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from popcat.errors import PopcatError
 from popcat.io.streams import head
+from popcat.paths import AnyPath
 
 SUFFIXES = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ecsv": "csv", ".tsv": "csv",
@@ -17,7 +18,7 @@ READABLE = {"parquet": "Parquet", "csv": "CSV", "fits": "FITS", "votable": "VOTa
 _HEAD = 65_536
 
 
-def kind_of(path: str | Path) -> str:
+def kind_of(path: str | AnyPath) -> str:
     """The format of a file, a key of `READABLE`; PopcatError if its name is not one that popcat knows.
 
     >>> kind_of("a.fits.gz"), kind_of("b.CSV")
@@ -32,13 +33,13 @@ def kind_of(path: str | Path) -> str:
     raise PopcatError(f"{path}: unknown format; expected a name that ends in {known}, or one of them with .gz or .bz2")
 
 
-def suffix_of(path: str | Path) -> str:
+def suffix_of(path: str | AnyPath) -> str:
     """The suffix of a name in lower case, without that of a compression.
 
     >>> suffix_of("night.FITS.gz"), suffix_of("part.0")
     ('.fits', '.0')
     """
-    name = Path(path).name.lower()
+    name = Path(str(path)).name.lower()
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
     return Path(name).suffix

@@ -19,6 +19,7 @@ from popcat.io.named import Source
 from popcat.io.photometry import catalog_columns, to_photometry
 from popcat.io.reading import read_catalog, require_same_survey
 from popcat.io.sources import plan_chunks, read_fields, remarks_on
+from popcat.paths import output_path
 from popcat.run.frames import Frame, sum_of
 from popcat.survey import Survey, load_survey
 from popcat.units import nmgy_to_ab_mag
@@ -106,19 +107,23 @@ def inspect_catalog(source: Source, survey: "str | Path | Survey" = "sdss") -> I
 
 
 def fit_noise(
-    source: "Source | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None
-) -> Noise:
+    source: "Source | Frame", survey: "str | Path | Survey" = "sdss", *, output: str | Path | None = None,
+    fill: bool = False,
+) -> Noise:  # fmt: skip
     """The noise of a survey, from the errors of its catalogue: flux error and its scatter against flux, per band.
 
     `source` is a catalogue on disk or the lazy frame of `read_catalog`; the result does not depend on its partitions.
-    With `output`, a JSON file, the noise is written there.
+    With `output`, a JSON file, the noise is written there. `fill`: a band with too few galaxies has the noise that its
+    depth (`depth_5sigma_mag`) implies, or that of the errors there are.
 
-    Raises PopcatError where a band has too few galaxies, or for a frame that was read with another survey.
+    Raises PopcatError where a band has too few galaxies, and is not filled, or for a frame that was read with another
+    survey.
 
     >>> from importlib.resources import files
     >>> fit_noise(files("popcat") / "data" / "galaxies_sdss.parquet", "sdss").n_galaxies
     10000
     """
+    output = None if output is None else output_path(output)
     survey = load_survey(survey)
     load_curves(survey)  # an unknown filter is said now, not when the library is simulated
     if isinstance(source, str | Path | Sequence):
@@ -126,7 +131,7 @@ def fit_noise(
     else:
         frame = source
         require_same_survey(frame, survey)
-    found = noise_from_counts(sum_of(frame, noise_counts, survey), survey)
+    found = noise_from_counts(sum_of(frame, noise_counts, survey), survey, fill=fill)
     if output is not None:
         write_json_atomic(output, found.model_dump(mode="json"))
     return found

@@ -12,6 +12,7 @@ from popcat.errors import PopcatError
 from popcat.expressions import split_element
 from popcat.io.astropy_metadata import mask_of, units_of
 from popcat.io.chunks import Chunk, Field, spans
+from popcat.paths import arrow_options, arrow_source
 
 BATCH_ROWS = 65_536
 _UNITS = (b"unit", b"units", b"Unit", b"UNIT")
@@ -20,7 +21,7 @@ _UNITS = (b"unit", b"units", b"Unit", b"UNIT")
 
 def plan(path: str, rows: int) -> list[Chunk]:
     """Chunks of at most `rows` rows, each with the row groups that hold it."""
-    edges = _edges(pq.read_metadata(path))
+    edges = _edges(pq.read_metadata(arrow_source(path)))
     chunks = []
     for start, stop in spans(int(edges[-1]), rows):
         first = int(np.searchsorted(edges, start, side="right")) - 1
@@ -31,7 +32,7 @@ def plan(path: str, rows: int) -> list[Chunk]:
 
 def read(chunk: Chunk, columns: list[str]) -> pd.DataFrame:
     """Rows of a chunk."""
-    with pq.ParquetFile(chunk.path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(**arrow_options(chunk.path), page_checksum_verification=True) as file:
         schema = file.schema_arrow
         index = _range_index(schema)
         read = [name for name in columns if name not in index]
@@ -63,19 +64,19 @@ def frame_of_table(table: pa.Table, columns: list[str]) -> pd.DataFrame:
 
 def fields(path: str) -> dict[str, Field]:
     """Kind of each column, and its unit from the field metadata; an index that pandas has named is a column too."""
-    schema = pq.read_schema(path)
+    schema = pq.read_schema(arrow_source(path))
     return {name: Field("integer") for name in _range_index(schema)} | fields_of_schema(schema)
 
 
 def masks(path: str, columns: Iterable[str]) -> list[str]:
     """Columns that say where some are masked."""
-    schema = pq.read_schema(path)
+    schema = pq.read_schema(arrow_source(path))
     return [mask for name in columns if (mask := mask_of(name, schema)) is not None]
 
 
 def names(path: str) -> list[str]:
     """Names of all columns, also those that are there twice."""
-    return list(pq.read_schema(path).names)
+    return list(pq.read_schema(arrow_source(path)).names)
 
 
 def fields_of_schema(schema: pa.Schema) -> dict[str, Field]:

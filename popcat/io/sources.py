@@ -22,6 +22,8 @@ from popcat.expressions import column, sources_of
 from popcat.io.chunks import Chunk, Field
 from popcat.io.formats import kind_of
 from popcat.io.named import Named, Source, files_of, label_of, left_out, partition_values
+from popcat.paths import stamp_of
+from popcat.stores import StoreError
 
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, csv.Error, pa.ArrowException)
 
@@ -54,12 +56,6 @@ def _stamped(file: Named, rows: int, columns: Sequence[str]) -> list[Chunk]:
     with _readable(file.path):
         stamp = stamp_of(file.path)
     return [replace(chunk, stamp=stamp) for chunk in _plan(file, rows, columns)]
-
-
-def stamp_of(path: str | Path) -> tuple[int, int]:
-    """Size and time of change (ns) of a file."""
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _plan(file: Named, rows: int, columns: Sequence[str]) -> list[Chunk]:
@@ -143,8 +139,7 @@ def read_fields(of: str | Path | Chunk) -> dict[str, Field]:
     """Kind and unit of each column of one file, or of the table that a chunk is of; PopcatError if it is unreadable."""
     path, table = (of.path, of.table) if isinstance(of, Chunk) else (str(of), 0)
     with _readable(path):
-        status = Path(path).stat()
-        return _fields(path, table, status.st_size, status.st_mtime_ns)
+        return _fields(path, table, *stamp_of(path))
 
 
 def repeated_names(of: Chunk) -> list[str]:
@@ -181,6 +176,8 @@ def _readable(path) -> Iterator[None]:
     """Whatever a library says about a damaged file, as a PopcatError that names the file."""
     try:
         yield
+    except StoreError:
+        raise
     except _BROKEN as error:
         raise PopcatError(f"cannot read {path}: {error or type(error).__name__}") from error
 

@@ -1,8 +1,9 @@
-"""A survey as the text of a survey file."""
+"""A survey, or other settings, as the text of a TOML file."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from popcat.settings import Settings
 from popcat.survey import Survey
 
 
@@ -27,6 +28,31 @@ def survey_text(survey: Survey, head: Sequence[str] = (), comments: Mapping[str,
             said = (comments or {}).get(entry["name"], ()) if key == "bands" else ()
             lines += ["", *(f"# {line}" for line in said), f"[[{key}]]", *_pairs(entry)]
     return "\n".join([*lines, ""])
+
+
+def settings_text(settings: Settings, head: Sequence[str] = ()) -> str:
+    """The TOML file of settings: what is not a default, with comment lines at its head.
+
+    >>> from popcat.galaxy_model import GalaxyModel
+    >>> settings_text(GalaxyModel(igm="none"), ["no medium"]).splitlines()
+    ['# no medium', 'igm = "none"']
+    """
+    fields = type(settings).model_fields
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    written = {name: getattr(settings, name) for name in fields if getattr(settings, name) != defaults[name]}
+    plain = json.loads(json.dumps(written, default=lambda one: one.model_dump(mode="json", exclude_none=True)))
+    return "\n".join([*(f"# {line}" for line in head), *_lines(plain), ""])
+
+
+def _lines(table: Mapping, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A table, and those in it after its own keys."""
+    own = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    if own and path:
+        yield f"[{'.'.join(path)}]"
+    yield from _pairs(own)
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _lines(value, (*path, key))
 
 
 def _pairs(table: Mapping) -> list[str]:

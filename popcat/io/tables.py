@@ -5,6 +5,7 @@ A table goes through Arrow, by the same code and checks as a file. Only the colu
 
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import narwhals as nw
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from popcat.errors import PopcatError
 from popcat.expressions import base_name, sources_of
+from popcat.files import write_parquet_atomic
 from popcat.io.checking import check_fields, check_values
 from popcat.io.column_faults import repeated_columns
 from popcat.io.parquet_files import fields_of_schema, frame_of_table
@@ -94,6 +96,23 @@ def _to_arrow(table: pd.DataFrame | nw.DataFrame, names: list[str]) -> pa.Table:
         raise PopcatError(f"{_WHERE}: expected one number a row in every column of the survey: {error}") from error
 
 
+def write_table(table: Any, path: str | Path) -> None:
+    """Write a table in memory as a Parquet file, with the units that an astropy table states, for what reads files.
+
+    Raises PopcatError for what is no table.
+    """
+    if _is_astropy(table):
+        arrays = [_plain_array(table[name]) for name in table.colnames]
+        units = [getattr(table[name], "unit", None) for name in table.colnames]
+        fields = [pa.field(name, array.type, metadata={"unit": str(unit)} if unit is not None else None)
+                  for name, array, unit in zip(table.colnames, arrays, units, strict=True)]  # fmt: skip
+        arrow = pa.table(arrays, schema=pa.schema(fields))
+    else:
+        table = table if isinstance(table, pd.DataFrame) else _known_to_narwhals(table)
+        arrow = _to_arrow(table, list(table.columns))
+    write_parquet_atomic(path, arrow)
+
+
 def _in_native_order(table: pd.DataFrame) -> pd.DataFrame:
     """The table with numbers in the byte order of this machine: those of FITS have the other."""
     swapped = [name for name in table if isinstance(table[name].dtype, np.dtype) and not table[name].dtype.isnative]
@@ -125,15 +144,21 @@ def _units_by_column(survey: Survey) -> dict[str | None, tuple[str, int]]:
 
 def _array(column: Any, name: str, expected: tuple[str, int] | None, survey: Survey) -> pa.Array:
     """A column (n,) or vector column (n, k) in the survey's unit; masked values are null."""
+    unit = getattr(column, "unit", None)
+    factor = _factor(name, unit, *expected, survey) if unit is not None and expected is not None else 1.0
+    return _plain_array(column, factor, name)
+
+
+def _plain_array(column: Any, factor: float = 1.0, name: str | None = None) -> pa.Array:
+    """A column times a factor, whatever its unit; masked values are null."""
     plain = getattr(column, "unmasked", column)
     values = np.ma.getdata(getattr(plain, "value", plain))
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    unit = getattr(column, "unit", None)
-    factor = _factor(name, unit, *expected, survey) if unit is not None and expected is not None else 1.0
     values = values if factor == 1.0 else values * factor
     mask = np.broadcast_to(np.asarray(getattr(column, "mask", False)), values.shape)
     if values.ndim > 2:
-        raise PopcatError(f'{_WHERE}: column "{name}" has {values.ndim} axes, expected one number or vector a row')
+        raise PopcatError(f'{_WHERE}: column "{name or column.name}" has {values.ndim} axes, expected one number or '
+                          "vector a row")
     flat = values.ravel() if values.dtype.kind in "biuf" else values.ravel().tolist()
     array = pa.array(flat, mask=np.ascontiguousarray(mask).ravel())
     return array if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(array, values.shape[1])

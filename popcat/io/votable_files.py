@@ -4,7 +4,6 @@ The format has no index: a file is parsed whole, and kept while its chunks are r
 """
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,8 @@ import pandas as pd
 from popcat.errors import PopcatError
 from popcat.expressions import split_element
 from popcat.io.chunks import Chunk, Field, array_field, pick, spans, with_nulls
+from popcat.io.streams import content_of
+from popcat.paths import stamp_of
 
 
 def plan(path: str, rows: int) -> list[Chunk]:
@@ -53,8 +54,7 @@ def _table(path: str):
 
 def _document(path: str):
     """The first table, and whether the query overflowed."""
-    status = Path(path).stat()
-    return _parsed(path, status.st_size, status.st_mtime_ns)
+    return _parsed(path, *stamp_of(path))
 
 
 @lru_cache(maxsize=1)
@@ -63,7 +63,7 @@ def _parsed(path: str, size: int, mtime_ns: int):
     from astropy.io.votable.exceptions import VOTableSpecError
 
     try:
-        document = parse(path, verify="ignore")
+        document = parse(content_of(path), verify="ignore")
         tables = list(document.iter_tables())
     except (VOTableSpecError, SyntaxError, IndexError) as error:
         raise PopcatError(f"{path} is no VOTable that can be read: {error}") from error

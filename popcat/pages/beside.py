@@ -8,6 +8,7 @@ import numpy as np
 from popcat import plots
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.errors import PopcatError
+from popcat.paths import path_of
 
 _QUANTITIES = {
     "log_mstar": "surviving stellar mass, log Msun", "log_ssfr": "specific star-formation rate over 1 Gyr, log 1 / yr",
@@ -57,5 +58,5 @@ def _titles(*catalogs: Catalog) -> tuple[str, str]:
     priors = [None if one.require_manifest().prior else one.posterior.prior for one in catalogs]
     if None not in priors and priors[0] != priors[1]:
         return f"{priors[0]} prior", f"{priors[1]} prior"
-    first, second = (Path(one.path).resolve().name for one in catalogs)
+    first, second = (path_of(one.path).resolve().name for one in catalogs)
     return first, second

@@ -8,6 +8,7 @@ from popcat.checks.compare import JSON, SUMMARISED, CheckedGalaxy, CrossCheck, c
 from popcat.checks.samplers import MAX_STEPS
 from popcat.files import write_json_atomic
 from popcat.pages.template import write_page
+from popcat.paths import AnyPath, output_path, path_of
 
 _HTML = "crosscheck.html"
 _HEADING = ("object_id", "route", "certified", "converged", "C2ST", *(f"{name}: shift of p50" for name in SUMMARISED),
@@ -30,11 +31,12 @@ def crosscheck(
     >>> found.n + found.n_not_converged
     1
     """
+    output = None if output is None else output_path(output)
     found = compare_with_sampler(
         posteriors, n, seed=seed, sampler=sampler, max_steps=max_steps, only=only, report=report
     )
     if output is not None:
-        _write(Path(output), found)
+        _write(output, found)
     return found
 
 
@@ -57,12 +59,13 @@ def crosscheck_section(folder: str | Path) -> Mapping:
     return {"title": "An independent sampler", "text": text, "rows": rows}
 
 
-def _write(folder: Path, found: CrossCheck) -> None:
+def _write(folder: AnyPath, found: CrossCheck) -> None:
     """The page, then the numbers."""
     figures = [{"object_id": item, "image": plots.figure_to_data_uri(
         plots.overlaid_corner(ours, theirs, title=f"object_id {item}"))} for item, ours, theirs in found.corners]
     write_page(
-        "crosscheck.html.j2", folder / _HTML, kind="cross-check", title=Path(found.catalog).resolve().name, found=found,
+        "crosscheck.html.j2", folder / _HTML, kind="cross-check", title=path_of(found.catalog).resolve().name,
+        found=found,
         sections=[("summary", "Summary"), *([("corners", "Corner plots")] if figures else []),
                   ("every-galaxy", "Every galaxy")],
         provenance=[(key, str(value)) for key, value in found.model_dump(exclude={"galaxies"}).items()

@@ -17,7 +17,7 @@ from popcat.catalog.learned import LITTLE, Learned
 from popcat.catalog.queries import Catalog
 from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.calibration_result import Calibration
-from popcat.galaxies import CERTIFIED_ESS, CHECK_FLAGS, CLEAN, FLAGS, NOT_CLEAN, flag_counts
+from popcat.galaxies import CERTIFIED_ESS, CERTIFIED_MEANS, CHECK_FLAGS, CLEAN, FLAGS, NOT_CLEAN, flag_counts
 from popcat.pages.galaxies import scalar_columns, to_frame
 
 FIGURE_ROWS = 1_000_000
@@ -141,7 +141,7 @@ def diagnostics(
     if training_check is not None:
         found.insert(0 if not training_check.fits else 1, _training(training_check))
     if counts.certified is not None:
-        found.append(_certificates(counts))
+        found.append(_certificates(counts, training_check))
     if learned is not None and learned.little:
         n = len(learned.little)
         title = f"{n} of {len(learned.quantities)} quantities stay the prior's"
@@ -207,7 +207,7 @@ def _training(check: TrainingCheck) -> Diagnostic:
                       "Mend that before you use any number of this catalogue.", "popcat survey check")  # fmt: skip
 
 
-def _certificates(counts: Counts) -> Diagnostic:
+def _certificates(counts: Counts, check: TrainingCheck | None) -> Diagnostic:
     total = max(counts.status["ok"], 1)
     if not counts.corrected:
         return Diagnostic("note", "Not certified", "The draws are the neural network's own. To correct each posterior "
@@ -217,7 +217,10 @@ def _certificates(counts: Counts) -> Diagnostic:
     text = (f"{counts.certified:,} of {counts.status['ok']:,} posteriors are corrected by importance sampling with the "
             f"exact likelihood, with an effective sample size of at least {CERTIFIED_ESS:g} each. Galaxies by column "
             f"route: {routes}. The others are the neural network's draws, or have a smaller effective sample "
-            "size.")  # fmt: skip
+            f"size. Certified: {CERTIFIED_MEANS}. A galaxy with a wrong redshift may well be certified.")  # fmt: skip
+    if check is not None and not check.fits:
+        return Diagnostic("warn", f"{share:.1%} of the posteriors are certified given the data, but the catalogue "
+                          f"{check.does_not_fit}", text)  # fmt: skip
     level = "pass" if share > 1 - WARN_SHARE else "warn"
     return Diagnostic(level, f"{share:.1%} of the posteriors are certified", text)
 
@@ -252,6 +255,7 @@ FLAG_MEANING = {
     "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
     "band_off": "one band disagrees with the others: see worst_band, tail_band, tail_peers",
     "correction_failed": "the exact likelihood could not correct the draws, which are the flow's",
+    "not_galaxy": "a star or a quasar is more probable than a galaxy: see p_star, p_qso",
     "at_edge": "draws pile up where the redshift range or the prior ends: the galaxy may be beyond it",
 }
 RUN_MEANING = {

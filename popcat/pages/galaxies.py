@@ -44,7 +44,7 @@ _PARAMETER_TABLE = ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst"
 _SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr")
 SCALARS = ("object_id", "redshift_p50", "status", "flags", "chi2_best",
            *(f"{name}_p{q}" for name in _SHOWN for q in PERCENTILES))  # fmt: skip
-CERTIFICATE = ("certified", "route", "ess")
+CERTIFICATE = ("certified", "route", "ess", "p_star", "p_qso")
 _COUNTED = ("redshift", *CERTIFICATE)
 
 
@@ -228,6 +228,8 @@ def _record(row, choice, survey, fields, corner):
     }  # fmt: skip
     if "certified" in row:
         record |= {"certified": bool(row["certified"]), "route": row["route"], "ess": _significant(row["ess"], 4)}
+    if "p_star" in row:
+        record |= {name: _significant(row[name], 3) for name in ("p_star", "p_qso")}
     return record
 
 
@@ -326,5 +328,4 @@ def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
 def _spectrum_bands(spectrum, theta, redshift):
     # 64 draws fix a 68% band well enough to see.
     some = np.unique(np.linspace(0, len(theta) - 1, SPECTRUM_DRAWS).astype(int))
-    wave_aa, fnu = spectrum(theta[some], redshift[some])
-    return wave_aa, *np.percentile(fnu, PERCENTILES, axis=0)
+    return plots.spectrum_band(*spectrum(theta[some], redshift[some]))

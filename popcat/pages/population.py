@@ -9,6 +9,7 @@ import torch
 from popcat import plots
 from popcat.errors import PopcatError
 from popcat.pages.template import flattened, write_page
+from popcat.paths import local, output_path
 from popcat.plots import population as panels
 from popcat.population.distance import Scaling, features_of
 from popcat.population.fitted import Population, load_population
@@ -31,9 +32,8 @@ def report_population(population: str | Path, output: str | Path = "population.h
     ...
     popcat.errors.PopcatError: no population at nowhere: expected a folder that `popcat population fit` wrote...
     """
-    folder = Path(population)
+    folder, output = local(population), output_path(output)
     fitted, frame = load_population(folder), read_samples(folder)
-    output = Path(output)
     if len(frame) < _FEWEST:
         raise PopcatError(f"{folder} has {len(frame)} samples that the survey selects; expected at least {_FEWEST}: "
                           f"popcat population sample {folder} -n 100000 -o {folder / 'samples.parquet'}")  # fmt: skip

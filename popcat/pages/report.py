@@ -15,7 +15,7 @@ from popcat.errors import PopcatError
 from popcat.forward.filters import load_curves
 from popcat.forward.properties import forward_for
 from popcat.forward.spectrum import observed_spectra
-from popcat.galaxies import CHECK_FLAGS, CLEAN, FLAGS, STATUS
+from popcat.galaxies import CERTIFIED_MEANS, CHECK_FLAGS, CLEAN, FLAGS, STATUS
 from popcat.galaxy_model import GalaxyModel
 from popcat.pages.beside import beside_section
 from popcat.pages.crosscheck import crosscheck_section
@@ -40,6 +40,7 @@ from popcat.pages.galaxies import (
     still_figures,
 )
 from popcat.pages.template import as_json, flattened, write_page
+from popcat.paths import output_path, path_of
 from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder
 from popcat.survey import Survey
 
@@ -62,7 +63,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     >>> report("posteriors", "report.html", title="Forty galaxies").name
     'report.html'
     """
-    catalog = open_catalog(posteriors)
+    output, catalog = output_path(output), open_catalog(posteriors)
     survey, galaxy_model, manifest = catalog.survey, catalog.galaxy_model, catalog.require_manifest()
     photometry = forward_for(survey, galaxy_model).photometry
     curves = load_curves(survey)
@@ -70,7 +71,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
 
     found = _calibration_of(manifest) if calibration is None else read_calibration(calibration).judged(manifest)
     return build_report(
-        catalog, Path(output), survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
+        catalog, output, survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
         forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
         spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
         calibration=found,
@@ -82,7 +83,7 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
 def _calibration_of(manifest: CatalogManifest) -> Calibration | None:
     """The calibration beside the trained posterior of a catalogue; None if there is none, or it is of another one."""
     where = manifest.posterior.location
-    folder = posterior_folder(where) if where in embedded_posteriors() else Path(where)
+    folder = posterior_folder(where) if where in embedded_posteriors() else path_of(where)
     folder = calibration_folder(folder, manifest.posterior.prior)
     if not folder.is_dir():
         return None
@@ -117,7 +118,7 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     Returns the path of the page. Raises PopcatError if the folder holds no posterior catalogue of this survey, if
     no galaxy has a posterior, or if one of `galaxies` is absent or has none.
     """
-    output = Path(output)
+    output = path_of(output)
     galaxy_model = galaxy_model or GalaxyModel()
     check_columns(catalog, survey, galaxy_model)
     counts = read_counts(catalog)
@@ -139,17 +140,19 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
     manifest = catalog.manifest if isinstance(catalog.manifest, CatalogManifest) else None
     reweighted = manifest is not None and manifest.prior is not None
     learned = None if manifest is None else manifest.learned
+    training_check = None if manifest is None else manifest.training_check
     return write_page(
-        "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or Path(catalog.path).resolve().name,
+        "report.html.j2", output, scripts=SCRIPTS, kind="report", title=title or path_of(catalog.path).resolve().name,
         sections=_contents(learned, calibration, sections), learned=learned, provenance=provenance,
         details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
         shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,
         shown_quantities=SHOWN, diagnostics=diagnostics(
             counts, calibration, reweighted=reweighted,
-            training_check=None if manifest is None else manifest.training_check, learned=learned),
+            training_check=training_check, learned=learned),
+        certified_means=CERTIFIED_MEANS, fits=training_check is None or training_check.fits,
         status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
-        figures=_figures(ok, counts.status, len(survey.bands)),
+        figures=_figures(ok, counts.status, len(survey.bands), manifest),
         galaxies=[still_figures(row, first[row["object_id"]], drawing) for row in in_full],
         table=_table(records, choice, counts, len(scalars), n_groups), records=as_json(records),
         calibration=None if calibration is None else calibration_panels(calibration), badges=badges, extras=sections,
@@ -208,9 +211,14 @@ def _table(records: dict, choice: Choice, counts: Counts, considered: int, n_gro
     }  # fmt: skip
 
 
-def _figures(ok, status, n_bands):
+def _figures(ok, status, n_bands, manifest: CatalogManifest | None):
+    limit = None
+    if manifest is not None and manifest.chi2_limits is not None:
+        tried = manifest.chi2_limits.draws[-1] if manifest.certify else manifest.draws
+        is_known = np.isfinite(ok["redshift"]).mean() >= 0.5
+        (limit,) = manifest.chi2_limits.of(np.array([n_bands]), np.array([is_known]), np.array([tried]))
     figures = {"mass_redshift": plots.mass_redshift(ok), "sfr_mass": plots.sfr_mass(ok),
-               "chi2": plots.chi2_histogram(ok, n_bands), "status": plots.status_bars(status)}  # fmt: skip
+               "chi2": plots.chi2_histogram(ok, n_bands, limit), "status": plots.status_bars(status)}  # fmt: skip
     return {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}
 
 

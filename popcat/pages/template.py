@@ -19,6 +19,7 @@ from markupsafe import Markup
 from popcat import __version__
 from popcat.errors import PopcatError
 from popcat.files import write_bytes_atomic
+from popcat.paths import AnyPath, path_of
 
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'unsafe-inline'"
 _LONGEST = 120
@@ -33,7 +34,7 @@ def write_page(template: str, output: str | Path, *, scripts: Sequence[str] = ()
 
     Raises PopcatError if the disk refuses.
     """
-    output = Path(output)
+    output = path_of(output)
     sources = [Markup(_resource(name)) for name in scripts]
     page = _environment().get_template(template).render(
         policy=Markup(content_policy(sources)), style=Markup(_resource("style.css")), sources=sources,
@@ -92,7 +93,7 @@ def _resource(name: str) -> str:
     return (files("popcat") / "data" / "pages" / name).read_text(encoding="utf-8")
 
 
-def _make_folder(path: Path) -> None:
+def _make_folder(path: AnyPath) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

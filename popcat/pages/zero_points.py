@@ -10,6 +10,7 @@ from popcat.files import write_bytes_atomic
 from popcat.inference.zero_points import BandZeroPoint, Measured, ZeroPoints, measure_zero_points
 from popcat.io.named import Source, label_of
 from popcat.pages.template import write_page
+from popcat.paths import AnyPath, output_path
 from popcat.plots.zero_points import residual_panels
 from popcat.survey import Survey
 from popcat.units import nmgy_to_ab_mag
@@ -38,21 +39,22 @@ def fit_zero_points(
     ...
     popcat.errors.PopcatError: galaxies.parquet: ... galaxies can have a posterior and pass the quality cuts...
     """
+    output, page = (None if path is None else output_path(path) for path in (output, page))
+    if page is None and output is not None:
+        page = output.with_suffix(".html")
     measured = measure_zero_points(
         source, posterior, survey, n=n, reference=reference, prior=prior, seed=seed, report=report
     )
     found, files = measured.found, []
     if output is not None:
-        write_bytes_atomic(Path(output), found.text().encode())
+        write_bytes_atomic(output, found.text().encode())
         files.append(str(output))
-    if page is None and output is not None:
-        page = Path(output).with_suffix(".html")
     if page is not None:
-        files.append(str(_write(Path(page), measured, label_of(source), str(posterior))))
+        files.append(str(_write(page, measured, label_of(source), str(posterior))))
     return replace(found, files=tuple(files))
 
 
-def _write(page: Path, measured: Measured, source: str, posterior: str) -> Path:
+def _write(page: AnyPath, measured: Measured, source: str, posterior: str) -> AnyPath:
     found = measured.found
     return write_page(
         "zero_points.html.j2", page, kind="zero points", title=f"Zero points of survey {found.survey.name}",

@@ -16,7 +16,7 @@ from popcat.physical.laws import (
 )
 
 FLOOR = 0.03
-"""The part of each factor that is the model's own prior."""
+"""The part of each factor that is the model's own prior; not of the mass, whose law has a tail of its own."""
 N_FACTORS, N_LAWS = 7, 10
 _ROOT_2_PI = float(np.sqrt(2.0 * np.pi))
 _TOP = QUENCHED_FROM + QUENCHED_WIDTH
@@ -205,7 +205,7 @@ def log_ratio_kernel(t, known, log_mass, out):
             if t.has[0]:
                 jf, gf = _place(log_mass[n, k], t.formed_low, t.formed_high, t.of_formed.shape[0])
                 density = w00 * low[j, 0] + w01 * low[j + 1, 0] + w10 * high[j, 0] + w11 * high[j + 1, 0]
-                value *= weight * density / _linear(t.of_formed, jf, gf) + FLOOR
+                value *= density / _linear(t.of_formed, jf, gf)
             sequence = w00 * low[j, 1] + w01 * low[j + 1, 1] + w10 * high[j, 1] + w11 * high[j + 1, 1]
             on = w00 * low[j, 2] + w01 * low[j + 1, 2] + w10 * high[j, 2] + w11 * high[j + 1, 2]
             off = w00 * low[j, 3] + w01 * low[j + 1, 3] + w10 * high[j, 3] + w11 * high[j + 1, 3]

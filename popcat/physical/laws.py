@@ -61,6 +61,10 @@ _GALLAZZI = np.array([
 ]).T  # fmt: skip
 """log10 mass; median, 16% and 84% of log10 Z / Zsun."""
 _MIN_SIGMA_Z = 0.3
+_STEEPEST = 4.0
+"""Of the massive end, in dex of number per dex of mass. A Schechter function has no galaxy there, and yet some are
+seen: masses differ by 0.3 dex between methods (Bernardi et al. 2013, MNRAS 436, 697). In a survey to a limit of flux
+the volume grows as M^1.5, so that such a tail adds few galaxies at any flux."""
 _SLOPE = {"kriek_conroy": (0.0, 0.4), "salim": (0.0, 0.4), "charlot_fall": (-0.7, 0.3)}
 """Of the attenuation laws that have a slope: its offset, and its width. That of the power law is Charlot & Fall's."""
 _H_ALPHA, _GAS_OVER_STARS, _R_V, _TAU_PER_MAG = 3.33, 0.44, 4.05, 1.086
@@ -68,10 +72,18 @@ _H_ALPHA, _GAS_OVER_STARS, _R_V, _TAU_PER_MAG = 3.33, 0.44, 4.05, 1.086
 
 
 def log_mass_function(log_mass: np.ndarray, redshift: float) -> np.ndarray:
-    """ln of the number of galaxies per dex and volume, up to a constant that depends on the redshift.
+    """ln of the number of galaxies per dex and comoving Mpc^3, at ascending log10 masses.
 
-    Linear in redshift between the surveys. Faint ends go on as power laws.
+    Linear in redshift between the surveys. Faint ends go on as power laws, massive ends fall as M^-4 at most.
+
+    >>> (log_mass_function(np.array([10.0, 11.0, 12.0]), 0.1) / np.log(10.0)).round(1).tolist()
+    [-2.3, -3.1, -6.3]
     """
+    slope = _STEEPEST * np.log(10.0) * np.asarray(log_mass)
+    return np.maximum.accumulate(_log_published(log_mass, redshift) + slope) - slope
+
+
+def _log_published(log_mass: np.ndarray, redshift: float) -> np.ndarray:
     nodes = [_BALDRY_Z, _LEJA_Z[0], _LEJA_Z[-1], *_TACCHELLA_Z]
     z = float(np.clip(redshift, nodes[0], nodes[-1]))
     if _LEJA_Z[0] <= z <= _LEJA_Z[-1]:

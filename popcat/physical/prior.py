@@ -5,11 +5,12 @@
 The model's own prior p is changed by one factor for each quantity x that a published law (popcat.physical.laws) is
 about, each given those before it:
 
-    R = product of (1 - FLOOR) t(x) / (q(x) + q_0) / c + FLOOR
+    R = t(M) / q(M) times the product of (1 - FLOOR) t(x) / (q(x) + q_0) / c + FLOOR over the other x
 
 t is the law's density, q the density that p induces (popcat.physical.induced), both given the quantities before. q_0
 keeps weights bounded where p has hardly a galaxy, and c is what normalises: each factor is 1 in the mean over q, so
-that evidences stay evidences. FLOOR keeps every galaxy possible. The quantities, in their order:
+that evidences stay evidences. FLOOR, and the tail of the mass function, keep every galaxy possible. The quantities, in
+their order:
 
     M          surviving stellar mass, given the redshift
     s          specific star-formation rate over 100 Myr, given M and the redshift: the star-forming sequence, and
@@ -40,7 +41,7 @@ from popcat.forward.cosmology import cosmology_table
 from popcat.forward.ingredients import load_ingredients
 from popcat.forward.star_properties import StarProperties
 from popcat.galaxy_model import GalaxyModel
-from popcat.physical.density import FLOOR, N_FACTORS, Factors, Known, log_ratio_kernel, pack, unpack
+from popcat.physical.density import N_FACTORS, Factors, Known, log_ratio_kernel, pack, unpack
 from popcat.physical.induced import Axis, Induced, Summaries, induce, redshift_axis, summarise
 from popcat.physical.laws import log_mass_function
 from popcat.physical.tables import make_factors
@@ -51,8 +52,11 @@ N_DRAWS = 100_000
 _SEED = 1
 _NORM_DEX = 0.25
 _N_REDSHIFT = 257
-_UNIFORM_PART = 0.1
-"""Of the law of the redshift: nearby volumes are small, and yet galaxies are seen there."""
+_PILOTS, _LEAST_PART = 40, 1e-6
+"""Histories a redshift that say how many galaxies are above a least mass; and this at least, of the most."""
+_UNIFORM_PART = 1e-3
+"""Of the law of the redshift: the nearest volumes are small, and not the mean of the universe. Much more of it would
+make most bright galaxies dwarfs in our neighbourhood."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class JointPrior:
     @cached_property
     def redshift_law(self) -> Law:
         """Of a redshift that is not given: galaxies of all masses of the prior, by dV / dz and the mass functions, and
-        a tenth of them uniform. A galaxy model whose priors name a law of the redshift keeps that.
+        one in a thousand uniform. A galaxy model whose priors name a law of the redshift keeps that.
         """
         own = self.prior.redshift_law(self.redshift_range)
         if not isinstance(self.prior.redshift, Uniform):
@@ -141,23 +145,26 @@ class JointPrior:
         return Known(np.log1p(redshift), *summaries, *(np.ascontiguousarray(one, dtype=float) for one in dust))
 
     def sample(
-        self, n: int, random: np.random.Generator, *, candidates: int = 20, least: "Least | None" = None
-    ) -> Draws:
+        self, n: int, random: np.random.Generator, *, candidates: int = 20, least: "Least | None" = None,
+        redshifts: Law | None = None,
+    ) -> Draws:  # fmt: skip
         """n draws: of `candidates` times as many of the model's own prior, with masses of the physical one, so many
         resampled by weight; their dust is then drawn from its own law.
 
         least : gives log10 of the least mass (n,) of candidates theta (n, d) at redshift (n,), whatever their dust:
-        the draws are those of the prior that have more.
+        the draws are those of the prior that have more. redshifts : the law that candidates' redshifts are drawn from,
+        such as `redshifts_above` of it, which makes more of them count; the draws' are those of the prior.
         """
-        size = n * candidates
+        size, law = n * candidates, self.redshift_law
+        proposal = law if redshifts is None else redshifts
         theta = self.prior.from_unit(random.uniform(size=(size, self.prior.n_unconstrained)))
-        redshift = self.redshift_law.from_unit(random.uniform(size=size))
+        redshift = proposal.from_unit(random.uniform(size=size))
         summaries = summarise(self.stars, self.cosmology, theta, redshift)
-        log_weight = np.zeros(size)
+        log_weight = np.zeros(size) if proposal is law else law.log_density(redshift) - proposal.log_density(redshift)
         if self.factors.has[0]:
             low = np.full(size, -np.inf) if least is None else least(theta, redshift)
-            drawn = _draw_masses(self.factors, self.prior, redshift, summaries.log_survived, low, random)
-            theta[:, 0], log_weight = drawn
+            masses = _draw_masses(self.factors, self.prior, redshift, summaries.log_survived, low, random)
+            theta[:, 0], log_weight = masses[0], log_weight + masses[1]
         inner = self.without_dust().factors
         log_weight += _evaluate(inner, self._known(theta, redshift, summaries), theta[:, :1])[:, 0]
         weight = np.exp(log_weight - log_weight.max())
@@ -169,6 +176,25 @@ class JointPrior:
         for name, tie in self.prior.tied.items():
             theta[:, self._column[name]] = tie.factor * theta[:, self._column[tie.to]] + tie.offset
         return Draws(theta, redshift, float(total**2 / (weight**2).sum()))
+
+    def redshifts_above(self, least: Least) -> Law:
+        """A law from which to draw redshifts of galaxies of more than the least mass: that of all galaxies, times the
+        part of them that has more, as a few of the model's own prior say.
+        """
+        from scipy.ndimage import gaussian_filter1d
+
+        own, random = self.redshift_law, np.random.default_rng(_SEED)
+        if not self.factors.has[0]:
+            return own
+        z = np.geomspace(1.0 + own.low, 1.0 + own.high, _N_REDSHIFT) - 1.0
+        z[[0, -1]] = own.low, own.high
+        rows = np.repeat(z, _PILOTS)
+        theta = self.prior.from_unit(random.uniform(size=(len(rows), self.prior.n_unconstrained)))
+        found = summarise(self.stars, self.cosmology, theta, rows).log_survived
+        above = _draw_masses(self.factors, self.prior, rows, found, least(theta, rows), random)[2]
+        part = gaussian_filter1d(above.reshape(len(z), _PILOTS).mean(axis=1), 3.0, mode="nearest")
+        density = np.exp(own.log_density(z)) * np.maximum(part, _LEAST_PART * part.max())
+        return Law(Table(family="table", x=tuple(z), density=tuple(density)), own.low, own.high, within=True)
 
     def _draw_dust(self, theta, redshift, summaries: Summaries, random) -> None:
         """Each of the dust parameters from its density given what comes before it, in place."""
@@ -233,12 +259,12 @@ def _quantile(nodes: np.ndarray, density: np.ndarray, u: np.ndarray) -> np.ndarr
 
 
 def _draw_masses(factors: Factors, prior: Prior, redshift, log_survived, least, random):
-    """Masses formed, above `least`, whose surviving masses have the physical prior's density; and ln of the own prior
-    over the density that they are drawn from: -inf where the prior has none above."""
+    """Masses formed, above `least`, whose surviving masses have the physical prior's density; ln of the own prior over
+    the density that they are drawn from, -inf where the prior has none above; and the part of the masses that is."""
     law, axis = prior.laws[MASS], Axis(factors.mass_low, factors.mass_high, factors.laws.shape[1])
     i, f = Axis(factors.z_low, factors.z_high, len(factors.laws)).place(np.log1p(redshift))
-    surviving, log_drawn = np.empty(len(redshift)), np.empty(len(redshift))
-    table = factors.laws[:, :, 0] + FLOOR * factors.laws[:, :, 0].mean(axis=1, keepdims=True)
+    surviving, log_drawn, part = np.empty((3, len(redshift)))
+    table = factors.laws[:, :, 0]
     low, high = np.maximum(law.low, least) + log_survived, law.high + log_survived
     for rows in np.array_split(np.arange(len(redshift)), max(len(redshift) // 4000, 1)):
         density = (1.0 - f[rows, None]) * table[i[rows]] + f[rows, None] * table[i[rows] + 1]
@@ -248,10 +274,10 @@ def _draw_masses(factors: Factors, prior: Prior, redshift, log_survived, least, 
         u = first + random.uniform(size=len(rows)) * (last - first)
         surviving[rows] = _quantile(axis.nodes, density, u / below[:, -1])
         (j, g), row = axis.place(surviving[rows]), np.arange(len(rows))
-        inside = np.maximum(last - first, 1e-300)
-        log_drawn[rows] = np.log(((1.0 - g) * density[row, j] + g * density[row, j + 1]) / inside)
+        part[rows] = np.maximum(last - first, 1e-300)
+        log_drawn[rows] = np.log(((1.0 - g) * density[row, j] + g * density[row, j + 1]) / part[rows])
     formed = law.inside(surviving - log_survived)
-    return formed, np.where(low < high, law.log_density(formed) - log_drawn, -np.inf)
+    return formed, np.where(low < high, law.log_density(formed) - log_drawn, -np.inf), part
 
 
 def _below(axis: Axis, density: np.ndarray, below: np.ndarray, x: np.ndarray) -> np.ndarray:

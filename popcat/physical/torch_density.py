@@ -89,7 +89,7 @@ class TorchJointPrior(torch.nn.Module):
         forming, quenched = on * _normal(s, sequence, SIGMA_SEQUENCE), off * _quenched(s, sequence)
         of_tau, value = self._one("of_tau", tau), norm
         if self.has[0]:
-            value = value * _floored(density / self._one("of_formed", log_mass))
+            value = value * density / self._one("of_formed", log_mass)
         if self.has[1]:
             value = value * _floored((forming + quenched) / self._one("of_s", ln1pz, s))
         if self.has[2]:

@@ -3,7 +3,7 @@
 Every function takes arrays or frames and returns a matplotlib Figure; none touches pyplot or global settings.
 """
 
-from popcat.plots.galaxy import galaxy_corner, galaxy_sed, overlaid_corner
+from popcat.plots.galaxy import galaxy_corner, galaxy_sed, galaxy_sfh, overlaid_corner, spectrum_band
 from popcat.plots.population import (
     chi2_histogram,
     loss_curve,
@@ -22,6 +22,7 @@ __all__ = [
     "figure_to_data_uri",
     "galaxy_corner",
     "galaxy_sed",
+    "galaxy_sfh",
     "loss_curve",
     "mass_redshift",
     "overlaid_corner",
@@ -29,6 +30,7 @@ __all__ = [
     "rank_histograms",
     "save_figure",
     "sfr_mass",
+    "spectrum_band",
     "status_bars",
     "status_counts",
     "two_histograms",

@@ -138,6 +138,39 @@ def galaxy_sed(survey_curves, flux, flux_err, model_flux, *, title: str, spectru
     return figure
 
 
+def spectrum_band(wave_aa: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What `galaxy_sed` takes as `spectrum`: wavelengths (n_wave,), and p16, p50, p84 of spectra (n, n_wave)."""
+    low, middle, high = np.percentile(spectra, [16, 50, 84], axis=0)
+    return wave_aa, low, middle, high
+
+
+@styled
+def galaxy_sfh(lookback_gyr: np.ndarray, sfr: np.ndarray, *, title: str) -> Figure:
+    """Star-formation rate against lookback time: median and 68% of draws (n, n_bin) in Msun / yr, in bins between edges
+    (n_bin + 1,); NaN, before the Big Bang of a draw, counts for nothing.
+
+    Raises PopcatError if no bin is after the Big Bang.
+    """
+    seen = np.isfinite(sfr).any(axis=0)
+    if not seen.any():
+        raise PopcatError("star formation: expected bins of lookback time after the Big Bang, got none: begin at 0 Gyr")
+    low, middle, high = np.nanpercentile(sfr[:, seen], [16, 50, 84], axis=0)
+    edges = np.append(lookback_gyr[:-1][seen], lookback_gyr[1:][seen][-1])
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    ax = figure.subplots()
+    ax.stairs(high, edges, baseline=low, fill=True, color=BLUE, alpha=0.25, label="68% of draws")
+    ax.stairs(middle, edges, baseline=None, color=BLUE, lw=1.6, label="median")
+    positive = high[high > 0.0]
+    if len(positive):
+        ax.set_yscale("log")
+        least = 0.5 * np.min(low[low > 0.0], initial=positive.min())
+        ax.set_ylim(max(least, 1e-4 * positive.max()), 2.0 * positive.max())
+    ax.set(xlim=(edges[0], edges[-1]), xlabel="Lookback time before the observed epoch (Gyr)",
+           ylabel=r"SFR ($M_\odot\,\mathrm{yr}^{-1}$)", title=title)
+    ax.legend(loc="best")
+    return figure
+
+
 def _wave_axis(ax, curves):
     covered = np.concatenate([aa[response > 0.01 * np.max(response)] for _, aa, response in curves])
     low, high = 0.95 * covered.min(), 1.04 * covered.max()

@@ -91,8 +91,9 @@ def status_bars(counts: Mapping[str, int]) -> Figure:
 
 
 @styled
-def chi2_histogram(frame, n_bands: int) -> Figure:
-    """Distribution of chi2_best, beside the chi-squared law of `n_bands` and its 1e-4 tail (the flag high_chi2).
+def chi2_histogram(frame, n_bands: int, limit: float | None = None) -> Figure:
+    """Distribution of chi2_best, beside the chi-squared law of `n_bands` and the limit of the flag
+    high_chi2, by default the law's.
 
     The best of many draws fits better than the truth does, so the histogram should lie left of the curve.
     """
@@ -104,7 +105,8 @@ def chi2_histogram(frame, n_bands: int) -> Figure:
     grid = 10 ** np.linspace(edges[0], edges[-1], 400)
     expected = stats.chi2.pdf(grid, n_bands) * grid * np.log(10) * len(chi2) * (edges[1] - edges[0])
     ax.plot(grid, expected, color=INK, lw=1.4, label=rf"$\chi^2$ law, {n_bands} bands")
-    ax.axvline(chi2_limit(n_bands), color=ORANGE, ls="--", lw=1.6, label=r"$10^{-4}$ tail: high_chi2")
+    limit = chi2_limit(n_bands) if limit is None else limit
+    ax.axvline(limit, color=ORANGE, ls="--", lw=1.6, label="high_chi2 (every band)")
     ax.set(xscale="log", xlabel=r"$\chi^2$ of the best draw", ylabel="Galaxies")
     ax.legend(loc="upper left")
     ax.margins(y=0.25)

@@ -27,6 +27,7 @@ from popcat.forward.photometry import Photometry
 from popcat.galaxies import observed
 from popcat.galaxy_model import GalaxyModel
 from popcat.io.reading import read_catalog
+from popcat.paths import local
 from popcat.population.cuts import Cuts, parse_cuts
 from popcat.population.distance import Galaxies, features_of, fit_scaling, floor_of, sliced_distance, split
 from popcat.population.fitted import Description, Member, Population, load_population, save_population
@@ -48,8 +49,7 @@ _FEWEST = 200
 
 def job_of_photometry(
     frame: pd.DataFrame, survey: Survey, galaxy_model: GalaxyModel, cuts: Sequence[str],
-    settings: PopulationSettings, *,
-    noise: Noise | None = None, report: Callable[[str], None] = lambda text: None,
+    settings: PopulationSettings, *, noise: Noise | None = None, report: Callable[[str], None] = lambda text: None,
 ) -> Job:  # fmt: skip
     """The Wasserstein route from a photometry frame: galaxies with every band that pass the cuts.
 
@@ -130,8 +130,7 @@ def _draws_of(
 def _in_range(redshift: np.ndarray, survey: Survey, report: Callable[[str], None]) -> np.ndarray:
     """Redshifts, NaN where outside the survey's range: codes of missing values, stars, failures."""
     low, high = survey.redshift_range
-    outside = (redshift < low) | (redshift > high)
-    if outside.any():
+    if (outside := (redshift < low) | (redshift > high)).any():
         report(f"{outside.sum():,} redshifts outside {low:g} to {high:g}, the survey's range, count as unknown")
     return np.where(outside, np.nan, redshift)
 
@@ -175,7 +174,7 @@ def fit_population(
     ...
     popcat.errors.PopcatError: posteriors is a posterior catalogue, which has its own: leave out survey
     """
-    settings, output = settings_of(PopulationSettings, settings, "population"), Path(output).absolute()
+    settings, output = settings_of(PopulationSettings, settings, "population"), local(output).absolute()
     how = How(client, workers, progress, log=log)
     how.verify()
     require_device(device)

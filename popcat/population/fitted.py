@@ -23,6 +23,7 @@ from popcat.files import read_json, require_sha256, sha256_of, write_bytes_atomi
 from popcat.flows.architecture import Architecture, flow_from_file, flow_to_bytes
 from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
+from popcat.paths import local
 from popcat.population.cuts import Cut, Cuts
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, draw, log_density, log_standard_normal
@@ -148,7 +149,7 @@ def name_of(description: Description) -> str:
 
 def save_population(population: Population, folder: "str | Path") -> None:
     """Write a population; the description comes last, so a torn folder has none."""
-    folder = Path(folder)
+    folder = local(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = [member.number for member in population.description.members if member.weight > 0.0]
     files = {}
@@ -170,7 +171,7 @@ def load_population(folder: "str | Path") -> Population:
     ...
     popcat.errors.PopcatError: no population at nowhere: expected a folder that `popcat population fit` wrote...
     """
-    folder = Path(folder)
+    folder = local(folder)
     if not (folder / JSON).is_file():
         raise PopcatError(f"no population at {folder}: expected a folder that `popcat population fit` wrote ({JSON})")
     try:

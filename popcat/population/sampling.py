@@ -21,6 +21,7 @@ from popcat.files import write_parquet_atomic
 from popcat.forward.photometry import Photometry
 from popcat.forward.properties import Properties
 from popcat.galaxy_model import GalaxyModel
+from popcat.paths import local, output_path
 from popcat.population.fitted import Population, load_population
 from popcat.population.synthesis import Synthesis
 from popcat.survey import Survey
@@ -64,6 +65,7 @@ def sample_population(
     ...
     popcat.errors.PopcatError: no population at no such folder: expected a folder that `popcat population fit` wrote...
     """
+    output = None if output is None else output_path(output)
     population = population if isinstance(population, Population) else load_population(population)
     photometry = Photometry(population.survey, population.galaxy_model)
     properties = Properties(population.survey, photometry.ingredients)
@@ -175,7 +177,7 @@ def read_samples(path: "str | Path", *, selected: bool = True) -> pd.DataFrame:
 
     Raises PopcatError if there is neither.
     """
-    path = Path(path)
+    path = local(path)
     file = path / "samples.parquet" if path.is_dir() else path
     if not file.is_file():
         raise PopcatError(f"no samples at {path}: expected a folder of `popcat population fit`, or a Parquet file")

@@ -8,6 +8,7 @@ import pydantic
 from popcat.display import Displayed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.flows.settings import Training
+from popcat.paths import path_of
 from popcat.settings import parse_toml, validation_summary
 
 Batch = Annotated[int, pydantic.Field(ge=16)]
@@ -110,9 +111,9 @@ def population_settings(path: Path | None = None, preset: str = "default", chang
     """
     if preset not in _PRESETS:
         raise PopcatError(f'no population preset "{preset}"; {did_you_mean(preset, list(_PRESETS))}')
-    if path is not None and not path.is_file():
+    if path is not None and not path_of(path).is_file():
         raise PopcatError(f"no population settings at {path}: expected a TOML file")
-    given = {} if path is None else parse_toml(PopulationSettings, path).model_dump(exclude_unset=True)
+    given = {} if path is None else parse_toml(PopulationSettings, path_of(path)).model_dump(exclude_unset=True)
     try:
         return PopulationSettings(**(_PRESETS[preset] | given | (changes or {})))
     except pydantic.ValidationError as error:

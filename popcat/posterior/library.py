@@ -23,8 +23,9 @@ from popcat.forward.filters import with_curves
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
+from popcat.paths import AnyPath, output_path, path_of
 from popcat.physical.prior import physical_prior
-from popcat.posterior.simulated import simulate_partition
+from popcat.posterior.simulated import COMMON_SCATTER, limits_of, simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior, require_prior
 from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
@@ -40,37 +41,40 @@ SHARD_GALAXIES = 1_000_000
 """A library of more galaxies than fit into memory is read in shards of about this many."""
 # The prior has no mass out there that a library can hold; float32 parameters on a bound would land there.
 _W_MAX = 6.0
-# Of the natural logarithm of all errors of a galaxy.
-_COMMON_SCATTER = 0.4
-_SECONDS = {FLAT: 2e-5, BOTH: 1.2e-4, PHYSICAL: 2.2e-4}
+_SECONDS = {FLAT: 2.5e-5, BOTH: 1.7e-4, PHYSICAL: 3.2e-4}
 """Of one core for one galaxy, about."""
 
 
 @dataclass(frozen=True)
 class LibraryArrays:
-    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band), and the number in
-    popcat.prior.PRIORS of the prior that each galaxy was drawn from, (n,); float32 but the redshift.
+    """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band), the number in
+    popcat.prior.PRIORS of the prior that each galaxy was drawn from, (n,), and the faintest magnitude at which it is
+    used (popcat.posterior.simulated.limits_of), (n,); float32 but the redshift.
     """
 
     unconstrained: np.ndarray
     redshift: np.ndarray
     flux: np.ndarray
     prior: np.ndarray
+    limit: np.ndarray
 
     @classmethod
     def from_theta(cls, theta: np.ndarray, redshift: np.ndarray, flux: np.ndarray, galaxy_model: GalaxyModel,
-                   prior: np.ndarray | None = None) -> "LibraryArrays":  # fmt: skip
-        """theta is (n, d), flux noise-free in nMgy; without `prior` all are of the first."""
+                   prior: np.ndarray | None = None, limit: np.ndarray | None = None) -> "LibraryArrays":  # fmt: skip
+        """theta is (n, d), flux noise-free in nMgy; without `prior` all are of the first, without `limit` all are used.
+        """
         w = make_prior(galaxy_model).to_unconstrained(np.asarray(theta, dtype=float))
         w = np.clip(w, -_W_MAX, _W_MAX).astype(np.float32)
         number = np.zeros(len(w)) if prior is None else prior
-        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32), number.astype(np.float32))
+        faint = np.full(len(w), np.inf) if limit is None else limit
+        return cls(w, np.asarray(redshift, dtype=float), np.asarray(flux, dtype=np.float32), number.astype(np.float32),
+                   faint.astype(np.float32))  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.redshift)
 
     def __getitem__(self, rows) -> "LibraryArrays":
-        return LibraryArrays(self.unconstrained[rows], self.redshift[rows], self.flux[rows], self.prior[rows])
+        return LibraryArrays(*(values[rows] for values in vars(self).values()))
 
 
 class LibraryManifest(Manifest):
@@ -109,7 +113,7 @@ class LibraryManifest(Manifest):
 class Library(Displayed):
     """A library on disk with what it was simulated with, as its manifest records it."""
 
-    path: Path
+    path: AnyPath
     survey: Survey
     galaxy_model: GalaxyModel
     noise: Noise
@@ -143,12 +147,13 @@ class Library(Displayed):
         fluxes = [f"flux_model_{band}" for band in self.survey.band_names]
         names = [self.path / part.file for part in self.manifest.parts[parts]]
         with readable(self.path):
-            table = parquet_dataset(list(map(str, names)), self.path).to_table(
-                columns=["redshift", *parameters, *fluxes, *([PRIOR] if len(self.priors) > 1 else [])])  # fmt: skip
+            columns = ["object_id", "redshift", *parameters, *fluxes, *([PRIOR] if len(self.priors) > 1 else [])]
+            table = parquet_dataset(list(map(str, names)), self.path).to_table(columns=columns)
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
         prior = np.array(table[PRIOR]) == PHYSICAL if len(self.priors) > 1 else None
-        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model, prior)
+        limit = limits_of(table["object_id"].to_numpy(), self.survey, self.manifest.prior)
+        return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model, prior, limit)
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":
         """The library as a training reads it: from memory, or from shards of parts if it has more galaxies."""
@@ -197,11 +202,11 @@ def memory_source(library: LibraryArrays, validation_fraction: float) -> Source:
     return Source(library[n:], n, lambda: [library[:n]])
 
 
-def open_library(path: "str | Path") -> Library:
+def open_library(path: "str | AnyPath") -> Library:
     """A library that `popcat simulate` wrote; PopcatError if the folder holds none or an unfinished one."""
     manifest = read_manifest(path, LibraryManifest)
     noise = check_noise(manifest.noise, manifest.survey, f"library {path}")
-    return Library(Path(path), manifest.survey, manifest.galaxy_model, noise, manifest)
+    return Library(path_of(path), manifest.survey, manifest.galaxy_model, noise, manifest)
 
 
 def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[int, ...], *, widened: bool = False):
@@ -216,7 +221,7 @@ def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[in
         flux, err = widen(library.flux, flux, err, np.random.default_rng((*seed, 5)))
     selection = survey.selection
     mag = nmgy_to_ab_mag(flux[:, survey.band_names.index(selection.band)])
-    rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= selection.faint_mag))
+    rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= np.minimum(selection.faint_mag, library.limit)))
     return flux[rows], err[rows], rows
 
 
@@ -225,7 +230,7 @@ def widen(flux_model: np.ndarray, flux: np.ndarray, flux_err: np.ndarray, random
 
     The posterior is conditioned on the errors: a model that has seen worse ones serves shallower data too.
     """
-    scale = np.exp(_COMMON_SCATTER * random.standard_normal(len(flux)) * (random.uniform(size=len(flux)) < 0.5))
+    scale = np.exp(COMMON_SCATTER * random.standard_normal(len(flux)) * (random.uniform(size=len(flux)) < 0.5))
     return flux_model + scale[:, None] * (flux - flux_model), scale[:, None] * flux_err
 
 
@@ -248,14 +253,15 @@ def simulate(
 ) -> Library | Frame:  # fmt: skip
     """A simulated library of n galaxies: theta and redshift from the prior, model fluxes, one noisy observation.
 
-    `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior), whose galaxies that are too faint for
-    the survey's selection are left out; or "both" in turn, so that a posterior trained on them can be had under either.
+    `prior` is "flat", the galaxy model's own; "physical" (popcat.physical.prior); or "both" in turn, so that a
+    posterior trained on them can be had under either. Galaxies are those that noise may bring into the survey's
+    selection; of the physical prior as many bright ones as faint ones.
     Row i is a function of (seed, i) alone. `noise` defaults to the embedded one of an embedded survey, else to the
     nominal one of its depths. With `output`, a folder, the library is written there, by a run with the options of
     `infer`, and a rerun finishes what is missing; without, it is a lazy Dask frame.
 
     Raises PopcatError if the folder holds another run's output, for a galaxy model that cannot be simulated in this
-    survey, or for an option of a run without `output`.
+    survey, if hardly any of its galaxies is in the selection, or for an option of a run without `output`.
 
     >>> simulate("sdss", 1000).npartitions
     1
@@ -270,7 +276,8 @@ def simulate(
     require_prior(prior, (*PRIORS, BOTH))
     if output is not None:
         how = How(client, workers, progress, check, log, performance_report)
-        return _write_library(Path(output), label, survey, n, galaxy_model, noise, seed, prior, rows_per_partition, how)
+        output = output_path(output)
+        return _write_library(output, label, survey, n, galaxy_model, noise, seed, prior, rows_per_partition, how)
     given = {"client": client, "workers": workers, "check": check or None, "log": log,
              "performance_report": performance_report}  # fmt: skip
     if useless := [name for name, value in given.items() if value is not None]:
@@ -281,7 +288,7 @@ def simulate(
     return frame_of(simulate_partition, starts, stops, **options, meta=meta)
 
 
-def _write_library(output: Path, label: str, survey: Survey, n: int, galaxy_model: GalaxyModel, noise: Noise,
+def _write_library(output: AnyPath, label: str, survey: Survey, n: int, galaxy_model: GalaxyModel, noise: Noise,
                    seed: int, prior: str, rows_per_partition: int, how: How) -> Library:  # fmt: skip
     spans = _spans(n, rows_per_partition)
     schema = library_schema(survey, galaxy_model, has_prior=prior == BOTH)

@@ -35,12 +35,14 @@ from popcat.forward.noise import Noise, check_noise
 from popcat.forward.properties import Forward, forward_for, forward_hashes, require_same
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
+from popcat.paths import local
 from popcat.physical.prior import JointPrior, prior_named, redshift_law_of
 from popcat.posterior.draws import Draws
 from popcat.posterior.features import Features
 from popcat.posterior.locations import DESCRIPTION, posterior_folder
 from popcat.posterior.on_cpu import OnCPU
 from popcat.posterior.on_device import OnDevice
+from popcat.posterior.per_galaxy import PerGalaxy
 from popcat.posterior.support import Support, support_from_file, support_to_bytes
 from popcat.prior import FLAT, Prior, make_prior, require_prior
 from popcat.settings import validation_summary
@@ -51,6 +53,8 @@ _FORMAT = 5
 _READ_FORMATS = (2, 3, 4, 5)
 _REDSHIFT, _SUPPORT = "redshift.safetensors", "support.safetensors"
 _MAX_LOADED = 4
+FITTED = "fitted"
+"""provenance["proposals"] of a posterior without a flow."""
 _MOST_BYTES = 50_000_000
 """Of a description, which may hold filter curves."""
 # Galaxies sampled at a time: bounds the memory of a partition whatever its size.
@@ -82,7 +86,8 @@ class Posterior(Displayed):
     ----------
     survey, galaxy_model, noise : what it was trained for
     features : photometry and redshift to the context of the flow
-    flows, architecture : the trained nflows flows, sampled as a mixture in equal parts, and their shape
+    flows, architecture : the trained nflows flows, sampled as a mixture in equal parts, and their shape; none, and
+        None, for a posterior whose proposals are fitted to each galaxy (popcat.posterior.from_prior)
     redshift_features, redshift_density : photometry to q(z | photometry), uniform prior in the survey's range
     support : the training set's inputs, to tell galaxies that are not like it
     provenance : versions, seeds, library, grid hash, validation log-probability
@@ -98,7 +103,7 @@ class Posterior(Displayed):
     noise: Noise
     features: Features
     flows: tuple[torch.nn.Module, ...]
-    architecture: Architecture
+    architecture: Architecture | None
     redshift_features: Features
     redshift_density: PiecewiseDensity
     support: Support
@@ -119,7 +124,7 @@ class Posterior(Displayed):
             "redshift": f"{low:g} to {high:g}: given, with an error, or inferred",
             "galaxy model": f"grid {self.galaxy_model.grid}, bases {self.galaxy_model.bases}",
             "parameters": listed(self.prior.names, 20),
-            "flows": len(self.flows),
+            "flows": len(self.flows) or "none: proposals are fitted to each galaxy",
             "trained on": f"{made['n_library']:,} simulated galaxies" if "n_library" in made else "",
             "popcat": made.get("popcat_version", ""),
         }
@@ -155,6 +160,8 @@ class Posterior(Displayed):
         """
         if device != self.device:
             require_device(device)
+            if not self.flows:
+                raise PopcatError(f'device "{device}": a posterior without a flow samples on the CPU; leave it out')
         return self._other(self.prior_name, device)
 
     def under(self, prior: str | None) -> "Posterior":
@@ -169,10 +176,8 @@ class Posterior(Displayed):
             return self
         require_prior(prior)
         if prior not in self.priors:
-            raise PopcatError(
-                f"posterior {self.name[:12]} was trained under the prior {' and '.join(self.priors)}, not "
-                f'"{prior}": leave it out, or train one on a library of `popcat simulate --prior both`'
-            )
+            raise PopcatError(f"posterior {self.name[:12]} was trained under the prior {' and '.join(self.priors)}, "
+                              f'not "{prior}": leave it out, or train on a library of `popcat simulate --prior both`')
         return self._other(prior, self.device)
 
     def _other(self, prior_name: str, device: str) -> "Posterior":
@@ -180,9 +185,8 @@ class Posterior(Displayed):
         if key not in self._others:
             number = float(self.priors.index(prior_name)) if len(self.priors) > 1 else 0.0
             features, of_redshift = (replace(one, prior=number) for one in (self.features, self.redshift_features))
-            other = replace(
-                self, features=features, redshift_features=of_redshift, prior_name=prior_name, device=device
-            )
+            other = replace(self, features=features, redshift_features=of_redshift, prior_name=prior_name,
+                            device=device)  # fmt: skip
             other.__dict__["_others"] = self._others
             self._others[key] = other
         return self._others[key]
@@ -193,8 +197,10 @@ class Posterior(Displayed):
         return {(self.prior_name, self.device): self}
 
     @cached_property
-    def placed(self) -> "OnCPU | OnDevice":
+    def placed(self) -> "OnCPU | OnDevice | PerGalaxy":
         """What samples, where it does."""
+        if not self.flows:
+            return PerGalaxy(self)
         return OnCPU(self) if self.device == "cpu" else OnDevice(self, self.device)
 
     @cached_property
@@ -258,8 +264,7 @@ class Posterior(Displayed):
 
 def save_posterior(posterior: Posterior, folder: "str | Path") -> str:
     """Write a posterior to a folder and return its name; the description comes last, so a torn folder has none."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := local(folder)).mkdir(parents=True, exist_ok=True)
     contents = {
         **{_flow_file(i): flow_to_bytes(flow, posterior.architecture) for i, flow in enumerate(posterior.flows)},
         _REDSHIFT: piecewise_to_bytes(posterior.redshift_density),
@@ -322,10 +327,8 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     try:
         stored = json.loads(content)
         if stored.get("format") not in _READ_FORMATS:
-            raise PopcatError(
-                f"posterior {folder} has format {stored.get('format')}; this popcat reads 2 to "
-                f"{_FORMAT}: train it again"
-            )
+            raise PopcatError(f"posterior {folder} has format {stored.get('format')}; this popcat reads 2 to "
+                              f"{_FORMAT}: train it again")
         description = _Description.model_validate(stored)
         features = Features.from_dict(description.features)
         redshift_features = Features.from_dict(description.redshift_features)
@@ -334,13 +337,14 @@ def _read(folder: Path, content: bytes, name: str) -> Posterior:
     except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise PopcatError(f"posterior {folder}: {DESCRIPTION} is damaged: {error}") from error
     noise = check_noise(description.noise, description.survey, f"posterior {folder}")
-    n_flow = max(len(description.files) - 2, 1)
-    members = [_flow_file(i) for i in range(n_flow)]
+    fewest = 0 if description.provenance.get("proposals") == FITTED else 1
+    members = [_flow_file(i) for i in range(max(len(description.files) - 2, fewest))]
     for file in (*members, _REDSHIFT, _SUPPORT):
         require_sha256(folder / file, description.files.get(file, "none"), f"posterior {folder}", "train it anew")
-    flows, architectures = zip(*(flow_from_file(folder / file) for file in members), strict=True)
+    flows = [flow_from_file(folder / file) for file in members]
     return Posterior(
-        description.survey, description.galaxy_model, noise, features, flows, architectures[0], redshift_features,
+        description.survey, description.galaxy_model, noise, features, tuple(flow for flow, _ in flows),
+        flows[0][1] if flows else None, redshift_features,
         piecewise_from_file(folder / _REDSHIFT), support_from_file(folder / _SUPPORT), description.provenance,
         description.draws_mass, description.priors, description.priors[0], name,
     ).under(description.priors[-1])  # fmt: skip

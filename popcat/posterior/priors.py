@@ -32,6 +32,7 @@ import pydantic
 from popcat.distributions import AnyFamily, Fixed, Law, Tied
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import GalaxyModel
+from popcat.paths import path_of
 from popcat.physical.prior import JointPrior, prior_named
 from popcat.prior import REDSHIFT, Prior, law_in, make_prior
 from popcat.settings import parse_toml
@@ -102,9 +103,9 @@ def load_prior(path: str | Path, prior: Prior, redshift_range: tuple[float, floa
     Raises PopcatError for an unknown parameter or family, and for a prior that reaches outside the training prior,
     where there are no draws to weigh.
     """
-    if not Path(path).is_file():
+    if not path_of(path).is_file():
         raise PopcatError(f"no prior at {path}: expected a TOML file with a table a parameter, such as [tau_ism]")
-    families = parse_toml(_NewPriorFile, Path(path)).root
+    families = parse_toml(_NewPriorFile, path_of(path)).root
     for name, family in families.items():
         _check(name, family, prior, redshift_range)
     return NewPrior(families, prior, redshift_range)

@@ -27,6 +27,7 @@ from popcat.flows.training import History, mean_log_prob, train_flow
 from popcat.forward.coverage import require_light
 from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel
+from popcat.paths import local
 from popcat.plots import loss_curve, save_figure
 from popcat.posterior.features import Features, fit_features, instruments, random_masks
 from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
@@ -267,12 +268,11 @@ def train(
     >>> len(train("library_to_train_on", "my_posterior", settings=small).flows)
     1
     """
-    how = How(client, workers, progress, log=log)
+    output, how = local(output).absolute(), How(client, workers, progress, log=log)
     how.verify()
     require_device(device)
     folder, settings = open_library(library), settings_of(Training, settings, "training")
     require_light(folder.survey, folder.galaxy_model)
-    output = Path(output).absolute()
     with alone(output / LEASE, output):
         _require_new(output)
         _train_into(output, folder, settings, device, report, how)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 from popcat.errors import PopcatError
 from popcat.files import read_json
+from popcat.paths import local
 from popcat.run.local import local_client
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def connect(
     """
     check_client(client, workers)
     if client is None and workers is None and tasks != 0:
-        client = _active()
+        client = active()
     if tasks == 0 or client == SYNCHRONOUS:
         yield None
     elif _is_client(client):
@@ -67,7 +68,7 @@ def connect(
     elif workers is None and not _pays(seconds, tasks):
         yield None
     else:
-        with local_client(min(workers or _cores(), tasks or sys.maxsize)) as own:
+        with local_client(min(workers or cores(), tasks or sys.maxsize)) as own:
             yield own
 
 
@@ -97,7 +98,7 @@ def _is_cluster(one) -> "TypeGuard[Cluster]":
     return module is not None and isinstance(one, module.Cluster)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, as Dask counts them: limits of containers too."""
     from dask.system import CPU_COUNT
 
@@ -109,7 +110,7 @@ def _state(one: "distributed.Client | Cluster") -> str:
     return "asynchronous" if one.asynchronous else getattr(one.status, "name", one.status)
 
 
-def _active() -> "distributed.Client | str | None":
+def active() -> "distributed.Client | str | None":
     """The client of the caller's own, where there is one. Inside a task it is this process: a task that waits for
     others could take the place that they need.
     """
@@ -128,7 +129,7 @@ def _pays(seconds: float, tasks: int | None) -> bool:
     """Whether local workers save more than they cost. One core counts as two: workers also contain what goes wrong."""
     if tasks == 1:
         return False
-    n = max(min(_cores(), tasks or sys.maxsize), 2)
+    n = max(min(cores(), tasks or sys.maxsize), 2)
     return seconds * (1.0 - 1.0 / n) > START_S
 
 
@@ -138,7 +139,7 @@ def check_performance_report(path: str | Path | None) -> None:
         return
     if importlib.util.find_spec("bokeh") is None:
         raise PopcatError("a performance report needs bokeh: pip install 'dask[diagnostics]'")
-    if not Path(path).absolute().parent.is_dir():
+    if not local(path).absolute().parent.is_dir():
         raise PopcatError(f"cannot write {path}: there is no folder {Path(path).parent}")
 
 

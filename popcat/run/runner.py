@@ -17,10 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from popcat.errors import OutputError, PopcatError
 from popcat.files import write_json_atomic
+from popcat.paths import AnyPath, local
 from popcat.run.client import Where, check_client, check_performance_report, connect, performance_reported
 from popcat.run.memory import Memory
 from popcat.run.outcome import Here, Outcome
@@ -34,13 +35,14 @@ More: TypeAlias = Callable[[dict[int, Outcome]], tuple[Sequence[tuple], Sequence
 class How:
     """How a run is carried out; decides nothing about what it writes.
 
-    client, workers: where (`popcat.run.client.connect`). progress: a bar on stderr. check: read every byte of the parts
-    that are there. log: a file for one JSON object an event. performance_report: a file for Dask's own report.
+    client, workers: where (`popcat.run.client.connect`). progress: a bar on stderr, or that of the steps that the run
+    is one of (popcat.run.steps). check: read every byte of the parts that are there. log: a file for one JSON object an
+    event. performance_report: a file for Dask's own report.
     """
 
     client: Where = None
     workers: int | None = None
-    progress: bool = False
+    progress: "bool | Shown" = False
     check: bool = False
     log: str | Path | None = None
     performance_report: str | Path | None = None
@@ -49,6 +51,8 @@ class How:
         """PopcatError for what cannot work, before an output folder is begun."""
         check_client(self.client, self.workers, answers=True)
         check_performance_report(self.performance_report)
+        if self.log is not None:
+            local(self.log)
 
     def require_memory(self, memory: tuple[int, int], sizes: Sequence[int]) -> None:
         """PopcatError if the workers that are there already are too small, before an output folder is begun; `memory`
@@ -57,14 +61,21 @@ class How:
             with connect(self.client) as client:
                 if client is not None:
                     from popcat.run.window import rooms_of, workers_of
-
                     Memory(*memory, max(sizes, default=0)).require(rooms_of(workers_of(client)))
+
+
+class Shown(Protocol):
+    """A bar that several runs share, and that is told how much of the present one is done (popcat.run.steps)."""
+
+    bar: Any
+
+    def at(self, fraction: float) -> None: ...
 
 
 def run(
     task: Callable, jobs: dict[int, tuple], *, verb: str, how: How | None = None, sizes: Sequence[int] | None = None,
     unit: str = "galaxies", noun: str = "part", seconds: float = math.inf, memory: tuple[int, int] | None = None,
-    summary: Path | None = None, more: More | None = None,
+    summary: AnyPath | None = None, more: More | None = None,
 ) -> dict[int, Outcome]:  # fmt: skip
     """task(*jobs[i]) for every i, a bounded window at a time: the outcomes by i, in order.
 
@@ -183,7 +194,7 @@ class Reporter:
     """
 
     def __init__(
-        self, verb: str, sizes: Sequence[int], pending: Collection[int], *, show: bool, log: str | Path | None,
+        self, verb: str, sizes: Sequence[int], pending: Collection[int], *, show: bool | Shown, log: str | Path | None,
         unit: str = "galaxies", noun: str = "part",
     ):  # fmt: skip
         self.verb, self.sizes, self.show, self.unit, self.noun = verb, sizes, show, unit, noun
@@ -201,9 +212,9 @@ class Reporter:
         self.started, self._start = datetime.now(UTC), time.monotonic()
         self._said = self._start
         if self.show:
-            self._bar = bar = _bar()
+            self._bar = bar = new_bar() if self.show is True else self.show.bar
             self._task = bar.add_task(self.verb, total=self.total, completed=self.kept, rate="", failed="")
-            if bar.console.is_terminal:
+            if self.show is True and bar.console.is_terminal:
                 bar.start()
         self.note("run_started", verb=self.verb, parts=self.parts, pending=self.pending, **{self.unit: self.total})
         return self
@@ -211,7 +222,7 @@ class Reporter:
     def __exit__(self, kind, error, trace) -> None:
         self.note("run_ended", error=(str(error) or kind.__name__) if kind else None, **self.summary())
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.stop() if self.show is True else self._bar.remove_task(self._task)
         if self._log is not None:
             self._log.close()
 
@@ -278,6 +289,8 @@ class Reporter:
         rate = self._rate(now)
         failed = f"{len(self.failures)} failed" if self.failures else ""
         self._bar.update(self._task, advance=size, rate=_rate_text(rate, self.unit), failed=failed)
+        if self.show is not True:
+            self.show.at((self.kept + self.finished) / max(self.total, 1))
         if not self._bar.console.is_terminal and now - self._said > _LINE_EVERY_S:
             self._said, done = now, self.kept + self.finished
             left = (self.total - done) / rate / 60 if rate else float("inf")
@@ -308,12 +321,13 @@ def _open_log(path: str | Path | None):
     if path is None:
         return None
     try:
-        return open(path, "a", encoding="utf-8", buffering=1)
+        return open(local(path), "a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise PopcatError(f"cannot write the log {path}: {error}") from error
 
 
-def _bar():
+def new_bar():
+    """A rich bar on stderr, which is not shown yet; its tasks have the fields `rate` and `failed`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

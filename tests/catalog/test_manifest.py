@@ -9,14 +9,13 @@ from catalogues import record
 import popcat
 from popcat.catalog.manifest import (
     CatalogManifest,
-    CatalogRecord,
-    Certification,
     Manifest,
     fingerprint_hash,
     read_manifest,
     read_run,
 )
 from popcat.catalog.parts import OutputFolder
+from popcat.catalog.record import CatalogRecord, Certification
 from popcat.catalog.verification import verify
 from popcat.errors import PopcatError
 from popcat.forward.noise import default_noise

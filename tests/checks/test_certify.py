@@ -188,7 +188,7 @@ def test_a_doubtful_rescue_is_made_twice_and_both_must_agree(trained, galaxies, 
     monkeypatch.setattr(module, "temper", temper)
     monkeypatch.setattr(module, "reliable_k", lambda n: -np.inf)
     data = badly_fitted(broad(galaxies))[:3]
-    found = certify(trained[0], data, 50, 0, effort=Effort(budget_ms=20_000.0))
+    found = certify(trained[0], data, 50, 0, effort=Effort(budget_ms=100_000.0))
     assert (found.chi2_best > 25.8).all()
     assert set(first) == set(data.object_id.tolist()) and len(second) >= 2
     twice = np.isin(data.object_id, second)

@@ -50,7 +50,7 @@ def real(posterior):
 
 
 def checked(data, posterior, *, own=None):
-    return check_galaxies(posterior, data, np.zeros(len(data)), 0, own)
+    return check_galaxies(posterior, data, np.zeros(len(data), dtype=bool), 0, own)
 
 
 def spoilt(data, band, magnitudes):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,6 +25,13 @@ NEEDED = 3800
 """Mocks that the limits of survey sdss need: 90 tests of the KS distance, the normal law of each in a hundred."""
 
 
+def mocks_of(posterior, n, seed):
+    """Numbers of mocks, with magnitudes and redshifts of no meaning: nothing is sampled."""
+    random, number = np.random.default_rng(seed), 2**40 + np.arange(n)
+    return pd.DataFrame({"object_id": number, "redshift": random.uniform(0.01, 0.5, n)} | {
+        f"flux_{band}": 10.0 ** random.uniform(1.0, 3.0, n) for band in posterior.survey.band_names})  # fmt: skip
+
+
 @pytest.fixture
 def sample(monkeypatch):
     """Calibrate `sdss` with ranks that are uniform, but for some columns: in each, rank u becomes u^power."""
@@ -38,6 +46,8 @@ def sample(monkeypatch):
             return calibration.Block(ranks, u[:, -1], u[:, 0], np.zeros(len(mocks), dtype=bool), 0)
 
         monkeypatch.setattr(calibration, "_sample_block", fake)
+        monkeypatch.setattr(calibration, "draw_mocks", mocks_of)
+        monkeypatch.setattr(calibration, "measure_limits", lambda *given: None)  # has tests of its own
         return calibrate("sdss", client="synchronous", **options)
 
     return calibrate_as

@@ -128,6 +128,26 @@ def test_too_few_galaxies_are_refused_by_the_band(frame, survey):
         noise_from_counts(noise_counts(few, survey), survey)
 
 
+def test_a_band_with_too_few_galaxies_is_filled_by_its_depth_or_by_the_errors_there_are(frame, survey):
+    few = frame[frame["flags"] != FLAGS["bad_error"]].copy()
+    few.loc[few.index[20:], "flux_g"] = np.nan
+    counts = noise_counts(few, survey)
+    found = noise_from_counts(counts, survey, fill=True)
+    assert found.bands["r"] == noise_from_counts(noise_counts(frame, survey), survey).bands["r"]
+    band, middle = found.bands["g"], np.sort(few["flux_err_g"][:20])[9]
+    # faint galaxies have the error of the sky, which is most of that at five errors
+    assert np.exp(band.ln_err[0]) == pytest.approx(middle, rel=0.03)
+    deep = survey.bands[0].model_copy(update={"depth_5sigma_mag": 24.0})
+    with_depth = survey.model_copy(update={"bands": (deep, survey.bands[1])})
+    found = noise_from_counts(counts, with_depth, fill=True)
+    cut = survey.selection.model_copy(update={"band": "g"})
+    alone = with_depth.model_copy(update={"bands": (deep,), "selection": cut})
+    assert found.bands["g"] == nominal_noise(alone).bands["g"]
+    few["flux_g"] = np.nan
+    with pytest.raises(PopcatError, match=r"got 0; give the band a depth_5sigma_mag, or leave it out"):
+        noise_from_counts(noise_counts(few, survey), survey, fill=True)
+
+
 def test_sixty_galaxies_are_enough(frame, survey):
     few = frame[frame["flags"] != FLAGS["bad_error"]][:60]
     noise = noise_from_counts(noise_counts(few, survey), survey)

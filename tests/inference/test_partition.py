@@ -33,7 +33,7 @@ from popcat.io.photometry import flags_of
 from popcat.io.reading import without_redshift
 from popcat.posterior.features import fit_features
 from popcat.posterior.posterior import Posterior, save_posterior
-from popcat.posterior.simulated import draw_mocks, draw_prior, simulate_partition
+from popcat.posterior.simulated import draw_inside, draw_mocks, draw_prior, simulate_partition
 from popcat.posterior.support import fit_support
 from popcat.survey import load_survey
 from popcat.units import nmgy_to_ab_mag
@@ -136,7 +136,7 @@ def test_a_simulated_frame_has_the_types_of_the_schema(noise):
 def test_a_simulated_galaxy_has_the_flux_of_its_theta_and_the_noise_of_its_number(noise):
     object_id = np.arange(40, 50)
     frame = simulate_partition(40, 50, SURVEY, MODEL, noise, 3)
-    theta, redshift = draw_prior(object_id, SURVEY, MODEL, 3)
+    theta, redshift = draw_inside(object_id, SURVEY, MODEL, noise, 3)
     flux = forward_for(SURVEY, MODEL).photometry.flux(theta, redshift)
     noisy, err = add_noise(flux, noise, rng.normal(3, rng.STREAM_NOISE, object_id, 10))
     np.testing.assert_array_equal(frame[list(PARAMETERS)].to_numpy(), theta.astype(np.float32))

@@ -1,5 +1,6 @@
 """Everything that the results of `simulate` and `infer` depend on is in what tells one run from another."""
 
+import sys
 from dataclasses import replace
 from importlib.resources import files
 
@@ -9,6 +10,8 @@ import pytest
 import popcat.catalog.parts as parts
 import popcat.forward.properties as properties
 import popcat.posterior.posterior as posteriors
+from popcat.catalog.chi2_limits import Chi2Limits
+from popcat.checks.calibration import require_calibrated
 from popcat.errors import PopcatError
 from popcat.forward.filters import load_curve, read_filter, same_filter, with_curves
 from popcat.forward.noise import default_noise
@@ -151,6 +154,14 @@ def other_offsets(made, monkeypatch):
     made["survey"] = survey.model_copy(update={"bands": bands})
 
 
+def other_limits(made, monkeypatch):
+    row = [[9.0]] * 3
+    limits = Chi2Limits(mocks=1000, tail=1e-3, draws=[1], known=row, unknown=row)
+    standing = require_calibrated(made["posterior"])
+    module = sys.modules[infer.__module__]  # popcat.inference.infer is the function, too
+    monkeypatch.setattr(module, "require_calibrated", lambda *of, **options: replace(standing, chi2_limits=limits))
+
+
 INFERRED = {
     "draws": lambda made, monkeypatch: made.update(draws=5),
     "seed": lambda made, monkeypatch: made.update(seed=2),
@@ -158,6 +169,8 @@ INFERRED = {
     "rows_per_partition": lambda made, monkeypatch: made.update(rows_per_partition=50),
     "hide_redshift": lambda made, monkeypatch: made.update(hide_redshift=True),
     "effort": lambda made, monkeypatch: made.update(certify=True),
+    "odds": lambda made, monkeypatch: made.update(certify=True, star_odds=2.0),
+    "chi2_limits": other_limits,
     "survey": other_offsets,
     "forward": other_filters,
     "results": lambda made, monkeypatch: other_version(made, monkeypatch, None),

@@ -3,7 +3,9 @@
 import pytest
 
 from popcat.forward.filters import with_curves
-from popcat.io.survey_files import survey_text
+from popcat.galaxy_model import GalaxyModel
+from popcat.io.survey_files import settings_text, survey_text
+from popcat.settings import settings_of
 from popcat.survey import embedded_surveys, load_survey
 
 
@@ -14,6 +16,20 @@ def test_every_embedded_survey_comes_back(tmp_path, name):
     path.write_text(survey_text(survey, ["by a test"], {survey.band_names[0]: ["its first band"]}), encoding="utf-8")
     assert load_survey(path) == survey
     assert "# its first band\n[[bands]]" in path.read_text(encoding="utf-8")
+
+
+MODELS = {
+    "of defaults": {}, "without the medium": {"igm": "none"}, "of another history": {"history": "double_power_law"},
+    "with priors": {"priors": {"tau_ism": {"family": "exponential", "scale": 0.5},
+                               "log_mstar_formed": {"family": "uniform", "low": 8.0, "high": 12.0}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_settings_come_back(tmp_path, name):
+    model = GalaxyModel(**MODELS[name])
+    (tmp_path / "model.toml").write_text(settings_text(model, ["a model"]), encoding="utf-8")
+    assert settings_of(GalaxyModel, tmp_path / "model.toml", "galaxy-model") == model
 
 
 def test_curves_stay_out(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from astropy import units
 from astropy.table import MaskedColumn, QTable, Table
@@ -10,7 +11,7 @@ from pandas.testing import assert_frame_equal
 
 from popcat.errors import PopcatError
 from popcat.io.reading import read_catalog, survey_of
-from popcat.io.tables import photometry_of
+from popcat.io.tables import photometry_of, write_table
 
 FLUXES = ("f_g", "e_g", "f_r")
 
@@ -50,6 +51,30 @@ KINDS = {"pandas": lambda raw: raw, "indexed pandas": indexed, "PyArrow": arrow,
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_table_has_the_numbers_of_the_file(raw, survey, from_file, kind):
     assert_frame_equal(photometry_of(KINDS[kind](raw), survey), from_file)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_table_is_the_same_as_a_file(raw, survey, from_file, kind, tmp_path):
+    write_table(KINDS[kind](raw), tmp_path / "table.parquet")
+    found = read_catalog(tmp_path / "table.parquet", survey).compute().reset_index(drop=True)
+    assert_frame_equal(found, from_file)
+
+
+def test_units_and_masks_of_an_astropy_table_are_in_its_file(raw, survey, tmp_path):
+    table = Table.from_pandas(raw)
+    table["f_r"] = MaskedColumn(table["f_r"], mask=np.arange(len(table)) == 2, unit="mJy")
+    write_table(table, tmp_path / "table.parquet")
+    field = pa.parquet.read_schema(tmp_path / "table.parquet").field("f_r")
+    assert field.metadata[b"unit"] == b"mJy"
+    assert pa.parquet.read_table(tmp_path / "table.parquet")["f_r"].null_count == 1
+    with pytest.raises(PopcatError, match="mJy"):
+        read_catalog(tmp_path / "table.parquet", survey)
+
+
+def test_what_is_no_table_is_not_written(tmp_path):
+    with pytest.raises(PopcatError, match="or a table"):
+        write_table([1, 2], tmp_path / "table.parquet")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("unit", [units.Jy, units.mJy, units.uJy, units.erg / units.s / units.cm**2 / units.Hz])

@@ -101,7 +101,8 @@ def toy_columns(rng, n_galaxies, n_draws):
                "tail_band": rng.uniform(size=n_galaxies), "tail_peers": None,
                "worst_band": np.where(chi2_best > 25.7, "u", None),
                "certified": np.zeros(n_galaxies, dtype=bool), "route": np.full(n_galaxies, "flow", dtype=object),
-               **dict.fromkeys(("route_why", "log_evidence", "ess", "efficiency", "pareto_k", "n_proposals")),
+               **dict.fromkeys(("route_why", "log_evidence", "ess", "efficiency", "pareto_k", "n_proposals", "p_star",
+                               "p_qso")),
                "status": np.full(n_galaxies, "ok", dtype=object),
                "flags": np.where((flux < 0).any(1), FLAGS["negative_flux"], 0)}
     columns["flags"] |= np.where(chi2_best > 25.7, FLAGS["high_chi2"], 0)

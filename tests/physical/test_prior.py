@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from popcat.galaxy_model import GalaxyModel
 from popcat.physical import laws
@@ -134,7 +135,40 @@ def test_tables_are_the_same_when_they_are_kept(continuity):
 
 def test_no_galaxy_is_lost(continuity):
     theta, z = own_draws(continuity, 100_000, 8)
-    assert continuity.log_ratio(theta, z).min() > 7.0 * np.log(FLOOR) - 1.0
+    of_mass = continuity._with(0).log_ratio(theta, z)
+    assert (continuity.log_ratio(theta, z) - of_mass).min() > 6.0 * np.log(FLOOR) - 1.0
+    # no mass within the range of the model's own prior has less than a steep power law gives it
+    assert of_mass.min() > -4.0 * np.log(10.0) * (12.5 - 10.0)
+
+
+def test_a_massive_end_is_a_power_law():
+    mass = np.linspace(8.0, 12.5, 91)
+    for redshift in (0.05, 0.5, 2.0, 5.0):
+        found = laws.log_mass_function(mass, redshift) / np.log(10.0)
+        slope = np.diff(found) / np.diff(mass)
+        assert slope.min() > -4.0 - 1e-9
+        assert slope[-1] == pytest.approx(-4.0)
+        published = laws._log_published(mass, redshift) / np.log(10.0)
+        common = published > published.max() - 2.0
+        np.testing.assert_allclose(found[common], published[common], atol=0.3)
+
+
+def test_draws_above_a_least_mass_are_those_of_all_that_are_above_it(continuity):
+    """The least mass rises with redshift, as in a survey to a limit of flux."""
+    def least(theta, redshift):
+        return 9.0 + 1.5 * redshift
+
+    above = continuity.sample(4000, np.random.default_rng(1), candidates=60, least=least,
+                              redshifts=continuity.redshifts_above(least))  # fmt: skip
+    plain = continuity.sample(4000, np.random.default_rng(1), candidates=60, least=least)
+    assert above.effective > plain.effective
+    draws = continuity.sample(20_000, np.random.default_rng(2), candidates=60)
+    wanted = draws.theta[:, 0] > least(draws.theta, draws.redshift)
+    assert (above.theta[:, 0] >= least(above.theta, above.redshift)).all()
+    assert wanted.sum() > 500
+    for one, other in ((above.redshift, draws.redshift[wanted]),
+                       *((above.theta[:, k], draws.theta[wanted, k]) for k in (0, 1, 5, -2))):  # fmt: skip
+        assert ks_2samp(one, other).statistic < 1.6 * (1.0 / 2000 + 1.0 / wanted.sum()) ** 0.5
 
 
 @pytest.mark.parametrize("settings", [

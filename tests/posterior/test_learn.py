@@ -14,7 +14,7 @@ from popcat.forward.noise import add_noise
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.posterior.library import LibraryArrays, memory_source, observe, open_library, write_library_part
 from popcat.posterior.posterior import load_posterior
-from popcat.posterior.simulated import draw_prior
+from popcat.posterior.simulated import draw_inside
 from popcat.posterior.training import CHECKPOINTS, train, train_posterior
 from popcat.prior import make_prior
 from popcat.survey import Selection
@@ -99,7 +99,7 @@ def test_a_library_on_disk_is_the_one_in_memory(survey, model, noise, tmp_path):
     opened = open_library(tmp_path / "library")
     assert (opened.survey, opened.galaxy_model) == (survey, model)
     assert list(opened.noise.bands.items()) == list(bands.items())
-    theta, redshift = draw_prior(np.arange(20), survey, model, 3)
+    theta, redshift = draw_inside(np.arange(20), survey, model, uneven, 3)
     loaded = opened.load()
     again = make_prior(model).from_unconstrained(loaded.unconstrained.astype(float))
     np.testing.assert_allclose(again, theta, atol=1e-4)

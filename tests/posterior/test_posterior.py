@@ -3,13 +3,15 @@
 import json
 import shutil
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
 import safetensors.torch
 
 from popcat.errors import PopcatError
-from popcat.galaxies import chi2_of
+from popcat.galaxies import chi2_of, observation
+from popcat.io.reading import read_catalog
 from popcat.posterior import posterior as posterior_module
 from popcat.posterior.locations import posterior_folder
 from popcat.posterior.posterior import load_posterior, save_posterior
@@ -270,3 +272,13 @@ def test_a_folder_without_a_posterior_says_what_writes_one(tmp_path):
 def test_a_torn_folder_has_no_posterior(copy):
     (copy / "posterior.json").unlink()
     refused(copy, r"no posterior .*it holds posterior.json")
+
+
+def test_galaxies_far_from_all_training_have_draws_within_the_prior():
+    """Real ones with hardly any light in u, or in all but z: the flow's transforms would overflow there."""
+    frame = read_catalog(str(files("popcat") / "data" / "galaxies_sdss.parquet"), "sdss").compute()
+    posterior = load_posterior("sdss")
+    data = observation(frame.iloc[[722, 1576, 3696, 9144]], posterior.survey)
+    for prior in posterior.priors:
+        draws = posterior.under(prior).sample(data, 200, 0)
+        assert np.isfinite(draws.theta).all() and posterior.prior.contains(draws.theta.reshape(800, -1)).all()

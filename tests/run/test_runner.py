@@ -177,11 +177,12 @@ def test_a_run_with_a_failure_asks_for_no_more():
 
 
 def test_nobody_outside_run_connects_or_drives_a_window():
-    """What others take is where (Where), how (How), the runner itself, and lazy frames."""
+    """What others take is where (Where), how (How), the runner itself, lazy frames, and a bar of several runs."""
     found = {(of, what) for name, tree in modules() if not name.startswith("run/") for of, what in imported(tree)
              if of.startswith("popcat.run") and of != "popcat.run.frames"}  # fmt: skip
     assert found <= {
         ("popcat.run.client", "Where"), ("popcat.run.client", "SYNCHRONOUS"), ("popcat.run.outcome", "OnlyHere"),
+        ("popcat.run.client", "active"), ("popcat.run.client", "cores"), ("popcat.run.steps", "Steps"),
         *(("popcat.run.runner", what) for what in ("How", "run", "values_of", "Outcome")),
     }  # fmt: skip
 

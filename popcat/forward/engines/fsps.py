@@ -33,6 +33,7 @@ import numpy as np
 from popcat.errors import PopcatError, did_you_mean
 from popcat.forward.engines import _fsps_process
 from popcat.forward.grid import SSPGrid
+from popcat.paths import local
 from popcat.run.client import Where
 from popcat.run.runner import How, run
 from popcat.units import C_AA_S
@@ -258,7 +259,7 @@ def check_sps_home(sps_home: "str | Path | None" = None) -> Path:
     named = sps_home if sps_home is not None else os.environ.get("SPS_HOME")
     if not named:
         raise PopcatError(f"the fsps engine needs the data of FSPS, and SPS_HOME is not set: {_CLONE}")
-    home = Path(named).expanduser().absolute()
+    home = local(named).expanduser().absolute()
     if not home.is_dir():
         raise PopcatError(f"SPS_HOME: {home} is not a folder; {_CLONE}")
     length = len(os.fsencode(home))

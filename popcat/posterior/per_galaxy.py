@@ -1,0 +1,181 @@
+"""Draws of a posterior without a flow: proposals are fitted to each galaxy by adaptive importance sampling.
+
+In coordinates x the prior is N(x; 0, 1), and the posterior N(x; 0, 1) L(x): L is the likelihood, averaged over the
+mass, times the physical prior over the galaxy model's own where draws are under that. A redshift that is not given is
+the last coordinate: its prior, times the Gaussian of one that was measured.
+
+The first points are of the prior. Then, round by round: all points so far weigh
+
+    N(x; 0, 1) L(x)^b / g(x),    g = sum of the densities that points were drawn from, in proportion to their numbers
+
+(the deterministic mixture of Veach & Guibas 1995; Cornuet et al. 2012, arXiv 0907.1254), with the largest b <= 1 at
+which enough of them are effective; a mixture of Gaussians is fitted to them (popcat.posterior.gaussians), and the next
+points are drawn from that, until b is 1. The mixture is what draws are proposed from. It is a function of the galaxy's
+photometry and object_id alone, so that draws and their weights are independent of it.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.special import logsumexp, ndtr, ndtri
+
+from popcat import rng
+from popcat.galaxies import Observation
+from popcat.posterior.draws import Draws
+from popcat.posterior.gaussians import WIDEN, Gaussians, fit_gaussians, log_standard, moments
+from popcat.posterior.on_cpu import OnCPU
+
+N_FIRST, N_ROUND, MAX_ROUNDS = 8192, 4096, 24
+"""Points of the prior, points of each later round, and rounds at most."""
+EFFECTIVE, ENOUGH, LAST_ROUNDS = 400.0, 1500.0, 4
+"""Effective points that a mixture is fitted to, at least; how many there shall be for the last; rounds for that."""
+PER_COMPONENT, MAX_COMPONENTS = 150.0, 12
+"""Effective points for each component, and components at most."""
+_SEED = 1
+_STREAM_POINTS, _STREAM_COMPONENT, _STREAM_FIT = 32, 33, 34
+_MAX_FITS = 2048
+_HALVINGS = 40
+# Of the ratio of the posterior to the prior: where it is zero.
+_NOTHING = -1e12
+_EDGE = 2.0**-53
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Of one galaxy: the mixture; mean (d,) and lower factor (d, d) of one Gaussian in its place, a map of standard
+    normal numbers; the last b of the rounds, which is 1 where the mixture is of the posterior, and their number."""
+
+    mixture: Gaussians
+    mean: np.ndarray
+    factor: np.ndarray
+    exponent: float
+    n_rounds: int
+
+
+class PerGalaxy(OnCPU):
+    """What a posterior without a flow samples with."""
+
+    def __init__(self, posterior):
+        super().__init__(posterior)
+        self._fits: OrderedDict[tuple, Proposals] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def sample(self, data: Observation, n_draws: int, seed: int) -> Draws:
+        """`Posterior.sample`: draws of each galaxy's mixture."""
+        found = [self._sample_one(data[i : i + 1], n_draws, seed) for i in range(len(data))]
+        width = len(self.posterior.prior.names)
+        empty = Draws(np.empty((0, n_draws, width)), *(np.empty((0, n_draws)) for _ in range(5)))
+        return Draws(*(np.concatenate(parts) for parts in zip(*(vars(one).values() for one in [empty, *found]),
+                                                              strict=True)))  # fmt: skip
+
+    def of_numbers(
+        self, data: Observation, normals: np.ndarray, uniforms: np.ndarray, masses: np.ndarray | None = None,
+        member: torch.Tensor | None = None,
+    ) -> Draws:  # fmt: skip
+        """`Posterior.transform`: numbers through each galaxy's one Gaussian."""
+        is_free, parts, order = data.is_free, [], []
+        for rows in (np.flatnonzero(~is_free), np.flatnonzero(is_free)):
+            if len(rows) == 0:
+                continue
+            x = normals[rows]
+            if is_free[rows[0]]:
+                x = np.concatenate([x, ndtri(np.clip(uniforms[rows], _EDGE, 1.0 - _EDGE))[..., None]], axis=2)
+            fits = [self.proposals(data[i : i + 1]) for i in rows]
+            y = np.stack([fit.mean + of_one @ fit.factor.T for fit, of_one in zip(fits, x, strict=True)])
+            log_volume = np.array([np.sum(np.log(np.diag(fit.factor))) for fit in fits])
+            some = None if masses is None else masses[rows]
+            parts.append(self._at(data[rows], y, log_standard(x) - log_volume[:, None], some))
+            order.append(rows)
+        if len(parts) == 1:
+            return parts[0]
+        back = np.argsort(np.concatenate(order))
+        out = [np.concatenate(values)[back] for values in zip(*(vars(one).values() for one in parts), strict=True)]
+        return Draws(*out)
+
+    def proposals(self, data: Observation) -> Proposals:
+        """What the draws of one galaxy are proposed from; remembered."""
+        key = tuple(np.asarray(values, dtype=float).tobytes() for values in vars(data).values())
+        with self._lock:
+            found = self._fits.get(key)
+        if found is None:
+            found = self._fit(data)
+            with self._lock:
+                self._fits[key] = found
+                if len(self._fits) > _MAX_FITS:
+                    self._fits.popitem(last=False)
+        return found
+
+    def _sample_one(self, data: Observation, n_draws: int, seed: int) -> Draws:
+        mixture, ids = self.proposals(data).mixture, np.asarray(data.object_id)
+        d = mixture.mean.shape[1]
+        normals = rng.normal(seed, rng.STREAM_FLOW, ids, n_draws * d).reshape(n_draws, d)
+        x = mixture.draw(normals, rng.uniform(seed, rng.STREAM_MEMBER, ids, n_draws)[0])
+        masses = rng.uniform(seed, rng.STREAM_MASS, ids, n_draws) if self.posterior.draws_mass else None
+        return self._at(data, x[None], mixture.log_density(x)[None], masses)
+
+    def _at(self, data: Observation, x: np.ndarray, log_density: np.ndarray, masses: np.ndarray | None) -> Draws:
+        """The draws at coordinates x (n, k, d) that are proposed with a density (n, k); all redshifts free, or none."""
+        width = self.posterior.n_coordinates
+        found = super().of_numbers(data, x[..., :width], np.clip(ndtr(x[..., -1]), _EDGE, 1.0 - _EDGE), masses)
+        return replace(found, log_q=found.log_q + log_density - log_standard(x))
+
+    def _conditioned(self, data: Observation, z, noise, member):
+        """The coordinates are the numbers themselves: those of the prior."""
+        return noise, torch.from_numpy(log_standard(noise.double().numpy()))
+
+    def _fit(self, data: Observation) -> Proposals:
+        ids = np.asarray(data.object_id)
+        d = self.posterior.n_coordinates + int(data.is_free[0])
+        mixtures: list[Gaussians] = []
+        sizes: list[int] = []
+        x, log_ratio, log_parts, left = np.empty((0, d)), np.empty(0), np.empty((0, 0)), LAST_ROUNDS
+        for number in range(MAX_ROUNDS):
+            n = N_ROUND if mixtures else N_FIRST
+            seed = _SEED + (number << 40)
+            new = rng.normal(seed, _STREAM_POINTS, ids, n * d).reshape(n, d)
+            if mixtures:
+                new = mixtures[-1].draw(new, rng.uniform(seed, _STREAM_COMPONENT, ids, n)[0])
+            # densities of all points under all that points were drawn from: rows are these, the prior first
+            of_new = np.stack([log_standard(new), *(mixture.log_density(new) for mixture in mixtures)])
+            if mixtures:
+                log_parts = np.vstack([log_parts, mixtures[-1].log_density(x)])
+            x, sizes = np.concatenate([x, new]), [*sizes, n]
+            log_ratio = np.concatenate([log_ratio, self._log_ratio(data, new)])
+            log_parts = of_new if number == 0 else np.concatenate([log_parts, of_new], axis=1)
+            log_share = np.log(np.array(sizes) / len(x))[:, None]
+            log_weight = log_parts[0] - logsumexp(log_parts + log_share, axis=0)
+            exponent, effective, weight = _temper(log_weight, log_ratio)
+            k = int(np.clip(effective / PER_COMPONENT, 1, MAX_COMPONENTS))
+            mixtures.append(fit_gaussians(x, weight, k, rng.uniform(seed, _STREAM_FIT, ids, k + len(x))[0]))
+            left -= exponent >= 1.0
+            if left < 0 or (exponent >= 1.0 and effective >= ENOUGH):
+                break
+        mean, covariance = moments(x, weight)
+        return Proposals(mixtures[-1], mean, np.linalg.cholesky(WIDEN * covariance), exponent, number + 1)
+
+    def _log_ratio(self, data: Observation, x: np.ndarray) -> np.ndarray:
+        """ln of the posterior over the prior at x (n, d), but for a constant: (n,)."""
+        found = self._at(data, x[None], log_standard(x)[None], None).log_weight[0]
+        return np.maximum(np.nan_to_num(found, nan=_NOTHING, neginf=_NOTHING), _NOTHING)
+
+
+def _temper(log_weight: np.ndarray, log_ratio: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """The largest exponent up to 1 with which weights exp(log_weight + exponent log_ratio) are EFFECTIVE, the effective
+    number, and these weights, normalised, (n,)."""
+
+    def weigh(exponent: float) -> tuple[float, np.ndarray]:
+        found = log_weight + exponent * log_ratio
+        weight = np.exp(found - found.max())
+        return weight.sum() ** 2 / np.sum(weight**2), weight / weight.sum()
+
+    low, high = 0.0, 1.0
+    effective, weight = weigh(1.0)
+    if effective >= EFFECTIVE:
+        return 1.0, effective, weight
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if weigh(middle)[0] < EFFECTIVE else (middle, high)
+    return low, *weigh(low)
