@@ -61,7 +61,7 @@ def test_certified_draws_and_evidences_are_those_of_a_trained_posterior(way):
     trained = load_posterior("sdss").under("physical")
     posterior = prior_posterior("sdss", trained.galaxy_model, prior="physical")
     data, effort = galaxy(**WAYS[way], relative=0.05), Effort(target_ess=800.0, budget_ms=20_000.0)
-    ours, theirs = (certify(one, data, 2000, 1, effort=effort) for one in (posterior, trained))
+    ours, theirs = (certify(one, data, 2000, 3, effort=effort) for one in (posterior, trained))
     assert {ours.route[0], theirs.route[0]} <= {"flow+is", "smc"} and min(ours.ess[0], theirs.ess[0]) >= 400.0
     assert ours.log_evidence[0] == pytest.approx(theirs.log_evidence[0], abs=0.15)
     columns = [*ours.theta[0].T, ours.redshift[0]], [*theirs.theta[0].T, theirs.redshift[0]]
