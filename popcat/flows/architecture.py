@@ -39,7 +39,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 SMALLEST = 1e-3
 """Smallest scale, slope, bin width and bin height of nflows' transforms."""
-FARTHEST = 1e4
+FARTHEST = 1e12
 """Inverse affine transforms end here: for a context far from all training, one after the other would overflow."""
 SPLINE_BOUND = 5.0
 """Splines end here, in standard deviations of the prior: 6 in ten million lie further out, where the map is linear."""
