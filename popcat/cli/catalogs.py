@@ -106,7 +106,7 @@ def infer(
     seed: SeedOption = 0,
     certify: Annotated[
         bool,
-        typer.Option("--certify", help="Correct each posterior with the exact likelihood. Data and model go untested.",
+        typer.Option("--certify", help="Correct by the exact likelihood, which tests neither the data nor the model.",
                      rich_help_panel=CERTIFY),
     ] = False,
     budget_ms: Annotated[
