@@ -72,12 +72,12 @@ _H_ALPHA, _GAS_OVER_STARS, _R_V, _TAU_PER_MAG = 3.33, 0.44, 4.05, 1.086
 
 
 def log_mass_function(log_mass: np.ndarray, redshift: float) -> np.ndarray:
-    """ln of the number of galaxies per dex and comoving Mpc^3, at ascending log10 masses.
+    """ln of the number of galaxies per unit of ln M and comoving Mpc^3, at ascending log10 masses.
 
     Linear in redshift between the surveys. Faint ends go on as power laws, massive ends fall as M^-4 at most.
 
     >>> (log_mass_function(np.array([10.0, 11.0, 12.0]), 0.1) / np.log(10.0)).round(1).tolist()
-    [-2.3, -3.1, -6.3]
+    [-2.6, -3.0, -7.0]
     """
     slope = _STEEPEST * np.log(10.0) * np.asarray(log_mass)
     return np.maximum.accumulate(_log_published(log_mass, redshift) + slope) - slope

@@ -87,7 +87,9 @@ def test_bands_below_lyman_alpha_need_the_medium_where_it_takes_a_twentieth(z_ma
 @pytest.fixture
 def blind(make_survey):
     """A survey of one band, and a galaxy model without the medium that takes a quarter of it."""
-    return changed(make_survey(4000.0, 4500.0, redshift_range=(3.0, 3.02)), "hat", depth_5sigma_mag=25.0), OPEN
+    survey = changed(make_survey(4000.0, 4500.0, redshift_range=(3.0, 3.02)), "hat", depth_5sigma_mag=25.0)
+    faint = survey.selection.model_copy(update={"faint_mag": 25.0})  # at that redshift hardly any galaxy is brighter
+    return survey.model_copy(update={"selection": faint}), OPEN
 
 
 def test_every_door_refuses_alike_and_leaves_nothing(blind, tmp_path, monkeypatch):
