@@ -39,7 +39,7 @@ from popcat.posterior.simulated import draw_mocks
 from popcat.ranks import ks_distance, ranks
 from popcat.run.client import SYNCHRONOUS
 
-from environment import conclude, parser, print_table
+from environment import conclude, parser, posterior_options, print_table
 
 DRAWS, PROPOSALS = 200, 1000
 ODD_CHI2, N_ODD = 5.0, 6
@@ -76,8 +76,7 @@ def main():
 
 def options():
     arguments = parser(__doc__)
-    arguments.add_argument("--posterior", default="sdss", help="folder of a model, or the name of an embedded one")
-    arguments.add_argument("--prior", help="one that it was trained under; default: as infer takes it")
+    posterior_options(arguments)
     arguments.add_argument("--n", type=int, default=1000, help="number of mocks")
     arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
     arguments.add_argument("--wrong", type=int, default=50, help="number of real galaxies that are spoilt; 0 for none")

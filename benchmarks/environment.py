@@ -21,6 +21,12 @@ def parser(doc: str) -> argparse.ArgumentParser:
     return result
 
 
+def posterior_options(arguments: argparse.ArgumentParser) -> None:
+    """Add the options `--posterior` and `--prior`."""
+    arguments.add_argument("--posterior", default="sdss", help="an embedded posterior or a folder (sdss)")
+    arguments.add_argument("--prior", help="one that it was trained under; default: as infer takes it")
+
+
 def describe() -> dict:
     """Date, machine, Python, package versions (None: not installed) and git commit."""
     return {

@@ -35,7 +35,7 @@ from popcat.io.reading import without_redshift
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulated import draw_mocks
 
-from environment import conclude, parser, print_table
+from environment import conclude, parser, posterior_options, print_table
 
 DRAWS = 100
 NO_SHAPES = Odds(1.0, 0.02)
@@ -89,8 +89,7 @@ def main():
 
 def options():
     arguments = parser(__doc__)
-    arguments.add_argument("--posterior", default="sdss", help="folder of a model, or the name of an embedded one")
-    arguments.add_argument("--prior", help="one that it was trained under; default: as infer takes it")
+    posterior_options(arguments)
     arguments.add_argument("--mocks", type=int, default=4000, help="number of mocks")
     arguments.add_argument("--real", type=int, default=10_000, help="number of real galaxies")
     arguments.add_argument("--n", type=int, default=500, help="number of galaxies that are spoilt or certified")

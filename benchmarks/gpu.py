@@ -24,7 +24,7 @@ from popcat.inference.partition import infer_table
 from popcat.posterior.posterior import Posterior, load_posterior
 from popcat.posterior.simulated import draw_mocks
 
-from environment import conclude, parser, print_table
+from environment import conclude, parser, posterior_options, print_table
 
 SEED = 5
 
@@ -46,8 +46,7 @@ def main():
 
 def options():
     arguments = parser(__doc__)
-    arguments.add_argument("--posterior", default="sdss", help="an embedded posterior or a folder (sdss)")
-    arguments.add_argument("--prior", help="one that it was trained under; default: as infer takes it")
+    posterior_options(arguments)
     arguments.add_argument("--n", type=int, default=200_000, help="galaxies on the GPU (200000)")
     arguments.add_argument("--cpu-n", type=int, default=5_000, help="galaxies on the CPU (5000)")
     arguments.add_argument("--draws", type=int, default=100, help="posterior draws a galaxy (100)")

@@ -28,11 +28,10 @@ from popcat.catalog.queries import open_catalog
 from popcat.catalog.verification import verify
 from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
-from popcat.posterior.simulated import simulate_partition
+from popcat.posterior.simulated import selected, simulate_partition
 from popcat.prior import PHYSICAL, PRIORS
 from popcat.run.client import connect
 from popcat.survey import Survey, load_survey
-from popcat.units import nmgy_to_ab_mag
 
 from environment import conclude, parser, print_table
 
@@ -76,8 +75,7 @@ def write_catalog(path: Path, n: int, survey: Survey, prior: str) -> Path:
     while left:
         frame = simulate_partition(start, start + CHUNK, survey, GalaxyModel(), default_noise(survey), SEED, prior)
         start += CHUNK
-        mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
-        frame = frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)].iloc[:left]
+        frame = selected(frame, survey, prior).iloc[:left]
         table = as_observed(frame, survey)
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table)

@@ -1,5 +1,7 @@
 """What all settings share: pydantic models read from TOML; an unknown key or a wrong value is refused with its name."""
 
+import hashlib
+import json
 import re
 import tomllib
 from importlib.resources.abc import Traversable
@@ -68,3 +70,12 @@ def validation_summary(error: pydantic.ValidationError) -> str:
 def _words(name: str) -> str:
     """A class's name in words: GalaxyModel is "galaxy model"."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", name.strip("_")).lower()
+
+
+def sha256_of_json(content: object) -> str:
+    """SHA-256 of settings as canonical JSON: the same whatever the order of their keys.
+
+    >>> sha256_of_json({"b": 1, "a": 2}) == sha256_of_json({"a": 2, "b": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

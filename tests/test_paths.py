@@ -24,6 +24,7 @@ COMMANDS = [
     "simulate -n 10 --log URL -o out",
     "train --library out -o URL",
     "calibrate --posterior sdss -n 20 --draws 20 -o URL",
+    "fit GALAXIES -o URL",
     "population fit GALAXIES -o URL",
     "population sample URL -o out.parquet",
     "population report URL -o out.html",

@@ -131,7 +131,7 @@ def verify(
     problems += _strangers(folder)
     problems += _identifiers(folder, sound, ids_at_once)
     rows, size = sum(part.rows for part in sound), sum(part.bytes for part in sound)
-    manifest = read_or_none(path_of(path) / META / "manifest.json", CatalogManifest)
+    manifest = read_or_none(path / META / "manifest.json", CatalogManifest)
     trust = manifest.trust if manifest is not None and run.kind == CatalogManifest.KIND else {}
     return Verification(str(path), run.kind, len(sound), rows, size, tuple(problems), trust)
 

@@ -241,7 +241,7 @@ def _sampled(curves: list[FilterCurve]):
 def _magnitudes(posterior: Posterior, main: int, ln_flux: np.ndarray, redshift: np.ndarray) -> np.ndarray:
     """ln p(flux in the selection band) of galaxies, (1 + n_redshift, m): at any redshift, and at each."""
     band = posterior.noise.bands[posterior.survey.selection.band]
-    error = np.exp(np.interp(ln_flux, band.ln_flux, band.ln_err) + np.maximum(ln_flux - band.ln_flux[-1], 0.0))
+    error = np.exp(band.median_ln_err(ln_flux))
     return np.array([_log_density(posterior, main, np.exp(ln_flux), error, z) for z in (np.nan, *redshift)])
 
 

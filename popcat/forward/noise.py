@@ -47,6 +47,16 @@ class BandNoise(pydantic.BaseModel):
     ln_err: tuple[float, ...]
     scatter: tuple[float, ...]
 
+    def median_ln_err(self, ln_flux: np.ndarray) -> np.ndarray:
+        """ln of the median error at fluxes (n,): fainter than the catalogue's the background's, which is constant;
+        brighter a constant fraction of the flux. `add_noise` has the same.
+
+        >>> band = BandNoise(ln_flux=(0.0, 1.0), ln_err=(-2.0, -1.5), scatter=(0.2, 0.2))
+        >>> band.median_ln_err(np.array([-3.0, 0.5, 3.0])).tolist()
+        [-2.0, -1.75, 0.5]
+        """
+        return np.interp(ln_flux, self.ln_flux, self.ln_err) + np.maximum(ln_flux - self.ln_flux[-1], 0.0)
+
     @pydantic.model_validator(mode="after")
     def _consistent(self):
         if not len(self.ln_flux) == len(self.ln_err) == len(self.scatter):

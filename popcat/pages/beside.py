@@ -58,5 +58,5 @@ def _titles(*catalogs: Catalog) -> tuple[str, str]:
     priors = [None if one.require_manifest().prior else one.posterior.prior for one in catalogs]
     if None not in priors and priors[0] != priors[1]:
         return f"{priors[0]} prior", f"{priors[1]} prior"
-    first, second = (path_of(one.path).resolve().name for one in catalogs)
-    return first, second
+    first, second = (path_of(one.path).resolve() for one in catalogs)
+    return (first.name, second.name) if first.name != second.name else (str(first), str(second))

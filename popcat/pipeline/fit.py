@@ -13,6 +13,7 @@ from popcat.flows.settings import Training
 from popcat.galaxy_model import GalaxyModel
 from popcat.io.named import Source
 from popcat.io.tables import write_table
+from popcat.paths import local
 from popcat.pipeline.given import SURVEY, make_ready
 from popcat.pipeline.record import FILE
 from popcat.pipeline.result import FitResult
@@ -85,7 +86,7 @@ def fit(
                           "files that it reads")  # fmt: skip
     How(client, workers).verify()
     given_training = None if settings is None else settings_of(Training, settings, "training")
-    folder = Path(output).expanduser()
+    folder = local(output).expanduser()
     _require_own(folder)
     options = {"prior": prior, "proposals": proposals, "hide_redshift": hide_redshift, "draws": draws, "seed": seed,
                "library_size": library_size, "settings": None if given_training is None else

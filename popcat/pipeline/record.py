@@ -1,6 +1,5 @@
 """fit.json: what a fit is of, the sizes that were chosen for it, and the command that would do each step again."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,11 +75,6 @@ def same_fit(folder: Path, there: FitRecord, made_of: Mapping[str, Any]) -> None
         told = ", ".join(f"{name} ({_short(old.get(name))} there, {_short(new.get(name))} now)" for name in different)
         raise PopcatError(f"{folder} holds another fit, which differs in {told}: name another folder, or remove this "
                           "one")  # fmt: skip
-
-
-def digest(*parts: Any) -> str:
-    """sha256 of what JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _short(value: Any) -> str:

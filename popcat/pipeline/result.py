@@ -1,11 +1,8 @@
 """What a fit found, in a few lines."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from popcat.catalog.queries import open_catalog
 from popcat.display import Displayed, duration
@@ -17,14 +14,16 @@ class FitResult(Displayed):
     """What a fit found and where it is.
 
     galaxies : rows of the catalogue, of which `without_posterior` have none. certified : those whose draws have the
-    exact likelihood's weight and that no check flags. failed : those whose draws could not be corrected. misfits :
-    lines on galaxies that the model does not fit. commands : by step, what does it again. seconds : of this call.
+    exact likelihood's weight and that no check flags; certificate : the same in words, and what it means. failed :
+    those whose draws could not be corrected. misfits : lines on galaxies that the model does not fit. commands : by
+    step, what does it again. seconds : of this call.
     """
 
     output: str
     galaxies: int
     without_posterior: int
     certified: int
+    certificate: str
     failed: int
     flags: dict[str, int]
     misfits: tuple[str, ...]
@@ -46,7 +45,7 @@ class FitResult(Displayed):
         share = f"{self.certified / self.galaxies:.0%}" if self.galaxies else "none"
         found: dict[str, object] = {
             "galaxies": f"{self.galaxies:,}, {self.without_posterior:,} of them without a posterior",
-            "certified": f"{self.certified:,} ({share}); {self.failed:,} could not be corrected",
+            "certified": f"{self.certificate} ({share} of all); {self.failed:,} could not be corrected",
             "flags": ", ".join(f"{name} {n:,}" for name, n in self.flags.items()) or "none",
         }
         found |= {"misfits": "; ".join(self.misfits)} if self.misfits else {}
@@ -66,16 +65,14 @@ def result_of(
     folder: Path, posteriors: str, page: str, commands: dict[str, str], *, is_fitted: bool, seconds: float
 ) -> FitResult:
     """What the catalogue in the folder of a fit says."""
-    catalog = open_catalog(folder / posteriors)
-    manifest = catalog.require_manifest()
-    table = catalog.dataset.to_table(columns=["certified", "route"])
+    manifest = open_catalog(folder / posteriors).require_manifest()
     lost, total = without_posterior(manifest.status)
     flags = dict(sorted(manifest.flags.items(), key=lambda item: -item[1]))
     check = manifest.training_check
     return FitResult(
         output=str(folder), galaxies=total, without_posterior=lost,
-        certified=int(np.sum(table["certified"].to_numpy())),
-        failed=Counter(table["route"].to_pylist())["failed"], flags=flags, misfits=tuple(manifest.misfits),
+        certified=manifest.n_certified or 0, certificate=manifest.certified_line,
+        failed=flags.get("correction_failed", 0), flags=flags, misfits=tuple(manifest.misfits),
         training_check="" if check is None else check.line,
         calibration="none: proposals are fitted to each galaxy, and corrected by the exact likelihood" if is_fitted else
         f"{manifest.calibration}; these draws are corrected by the exact likelihood",

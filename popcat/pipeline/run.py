@@ -26,7 +26,7 @@ from popcat.io.survey_files import settings_text
 from popcat.pages.report import report
 from popcat.physical.prior import physical_prior
 from popcat.pipeline.given import SURVEY, Given
-from popcat.pipeline.record import Chosen, FitRecord, StepRecord, digest, read_fit, same_fit
+from popcat.pipeline.record import Chosen, FitRecord, StepRecord, read_fit, same_fit
 from popcat.pipeline.result import FitResult, result_of
 from popcat.pipeline.sizes import FITTED, FLOW, NOMINAL, Sizes, choose_sizes, measure, planned_s, training_for
 from popcat.posterior.from_prior import prior_posterior
@@ -37,6 +37,7 @@ from popcat.posterior.training import CHECKPOINTS, train
 from popcat.prior import BOTH, FLAT, PHYSICAL
 from popcat.run.client import SYNCHRONOUS, Where, active, cores
 from popcat.run.steps import Steps
+from popcat.settings import sha256_of_json
 
 NAMES = {
     "catalogue": "looking at the catalogue", "noise": "fitting the noise", "sizes": "measuring this machine",
@@ -95,8 +96,8 @@ class Run:
         """The record of this fit, new or as the folder has it; the survey file and the galaxy model."""
         given = self.given
         made_of = self.options | {
-            "catalogue": given.digest, "survey": digest(given.survey.model_dump(mode="json")),
-            "galaxy_model": digest(given.galaxy_model.model_dump(mode="json")),
+            "catalogue": given.digest, "survey": sha256_of_json(given.survey.model_dump(mode="json")),
+            "galaxy_model": sha256_of_json(given.galaxy_model.model_dump(mode="json")),
         }  # fmt: skip
         self.record = read_fit(self.folder)
         if self.record is not None:
@@ -110,7 +111,7 @@ class Run:
     def _step(self, name: str, product: Path, make: Callable[[], str], *parts: Any) -> str:
         """Make a product unless it is there, made of the same; `make` gives the command that does it again. What the
         product is made of, as a hash."""
-        of, done = digest(name, *parts), self._record.steps.get(name)
+        of, done = sha256_of_json([name, *parts]), self._record.steps.get(name)
         if done is not None and done.made_of == of and product.exists():
             self.steps.took[name] = 0.0
             return of

@@ -6,8 +6,6 @@ other file; flow-<e>.safetensors are the members. samples.parquet and report.htm
 As the prior of single galaxies (`population_prior`) it weights their draws by population / training prior.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +26,7 @@ from popcat.population.cuts import Cut, Cuts
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, draw, log_density, log_standard_normal
 from popcat.prior import Prior, make_prior
-from popcat.settings import validation_summary
+from popcat.settings import sha256_of_json, validation_summary
 from popcat.survey import Survey
 
 JSON = "population.json"
@@ -144,7 +142,7 @@ def name_of(description: Description) -> str:
     content = description.model_dump(mode="json", exclude={"provenance", "measured", "members"})
     content["model"] = content.pop("galaxy_model")  # as in older files, so that names stay
     content["members"] = [member.model_dump(exclude={"seconds", "cpu_seconds"}) for member in description.members]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(content)
 
 
 def save_population(population: Population, folder: "str | Path") -> None:

@@ -5,7 +5,6 @@ A fit's folder has, while it is under way, `_fit/`: galaxies.safetensors (what p
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +31,7 @@ from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, Synthesis, new_flow
 from popcat.population.unfolding import Start, StartLoss, unfold
 from popcat.prior import make_prior
+from popcat.settings import sha256_of_json
 from popcat.survey import Survey
 
 WORK = "_fit"
@@ -169,7 +169,7 @@ def read_job(output: Path) -> Job:
 def _digest(stored: dict) -> str:
     """What tells checkpoints of other fits apart; an ensemble may grow, so its size is no part of it."""
     settings = {name: value for name, value in stored["settings"].items() if name != "members"}
-    return hashlib.sha256(json.dumps(stored | {"settings": settings}, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(stored | {"settings": settings})
 
 
 def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, bytes]:

@@ -24,11 +24,11 @@ from popcat.galaxy_model import GalaxyModel
 from popcat.physical.prior import prior_named, redshift_law_of
 from popcat.posterior.features import Features, fit_features
 from popcat.posterior.posterior import FITTED, Posterior
+from popcat.posterior.simulated import selected
 from popcat.posterior.support import Support, fit_support
-from popcat.prior import PHYSICAL, make_prior, require_prior
+from popcat.prior import BOTH, PHYSICAL, make_prior, require_prior
 from popcat.settings import settings_of
 from popcat.survey import Survey, load_survey
-from popcat.units import nmgy_to_ab_mag
 
 _N_REDSHIFT = 512
 """Bins of the density that redshifts are proposed from before the fit: the prior, linear between nodes."""
@@ -100,10 +100,9 @@ def _anything(softening: np.ndarray) -> Support:
 
 def _selected(frame: pd.DataFrame, survey: Survey, prior: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fluxes, errors and redshifts of simulated galaxies of this prior that pass the selection."""
+    frame = selected(frame, survey, BOTH if PRIOR in frame else prior)
     if PRIOR in frame:
         frame = frame[frame[PRIOR] == prior]
-    mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
-    frame = frame[(mag >= survey.selection.bright_mag) & (mag <= survey.selection.faint_mag)]
     if len(frame) < _FEWEST:
         raise PopcatError(f"expected at least {_FEWEST} simulated galaxies of the prior {prior} within the selection "
                           f"of survey {survey.name}, got {len(frame)}: simulate more, or leave them out")

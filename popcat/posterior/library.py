@@ -25,7 +25,7 @@ from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
 from popcat.paths import AnyPath, output_path, path_of
 from popcat.physical.prior import physical_prior
-from popcat.posterior.simulated import COMMON_SCATTER, limits_of, simulate_partition
+from popcat.posterior.simulated import COMMON_SCATTER, faint_limits, simulate_partition
 from popcat.prior import BOTH, FLAT, PHYSICAL, PRIORS, make_prior, require_prior
 from popcat.run.client import Where
 from popcat.run.frames import Frame, frame_of
@@ -49,7 +49,7 @@ _SECONDS = {FLAT: 2.5e-5, BOTH: 1.7e-4, PHYSICAL: 3.2e-4}
 class LibraryArrays:
     """A simulated library in memory: unconstrained (n, d - 1), redshift (n,), model flux (n, n_band), the number in
     popcat.prior.PRIORS of the prior that each galaxy was drawn from, (n,), and the faintest magnitude at which it is
-    used (popcat.posterior.simulated.limits_of), (n,); float32 but the redshift.
+    used (popcat.posterior.simulated.faint_limits), (n,); float32 but the redshift.
     """
 
     unconstrained: np.ndarray
@@ -152,7 +152,7 @@ class Library(Displayed):
         theta = np.column_stack([table[name].to_numpy() for name in parameters])
         flux = np.column_stack([table[name].to_numpy() for name in fluxes])
         prior = np.array(table[PRIOR]) == PHYSICAL if len(self.priors) > 1 else None
-        limit = limits_of(table["object_id"].to_numpy(), self.survey, self.manifest.prior)
+        limit = faint_limits(table["object_id"].to_numpy(), self.survey, self.manifest.prior)
         return LibraryArrays.from_theta(theta, table["redshift"].to_numpy(), flux, self.galaxy_model, prior, limit)
 
     def source(self, validation_fraction: float, *, max_in_memory: int = MAX_IN_MEMORY) -> "Source":

@@ -12,11 +12,11 @@ vain.
 
 Ten times as many galaxies are seen for every 1.7 mag that a survey sees fainter, and a training needs the bright ones,
 too. So galaxies of the physical prior are used, in turn, to limits of the observed magnitude brighter than the survey's
-(`limits_of`), each drawn in the window of its own limit. That, too, is a cut in an observed quantity.
+(`faint_limits`), each drawn in the window of its own limit. That, too, is a cut in an observed quantity.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from scipy.special import ndtr
 from popcat import rng
 from popcat.columns import library_schema, to_pandas
 from popcat.errors import PopcatError
-from popcat.forward.noise import BandNoise, Noise, add_noise
+from popcat.forward.noise import BandNoise, Noise, add_noise, check_noise
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
 from popcat.physical.prior import physical_prior
@@ -52,15 +52,12 @@ _MARGIN_MAG, _LOST, _SLOPE = 3.0, 0.015, 0.4
 galaxies in its outermost magnitude is lost, if their number goes as 10^(0.4 m); and at most this many magnitudes."""
 _MAX_ATTEMPTS = 200
 """Blocks of the physical prior that are drawn for one of galaxies in the window."""
+_KEPT_BLOCKS = 64
+"""Blocks of some 100 kB that a process keeps: mocks are drawn a few at a time, and again with more after them."""
 _DARK_MAG = 90.0
 """No galaxy of any mass is in a selection if it is as faint."""
 _DUST = ("tau_bc", "tau_ism")
 _STREAM_PHYSICAL = 13
-
-
-_blocks: dict[tuple, list[np.ndarray]] = {}
-_MAX_BLOCKS = 64
-"""Blocks of some 100 kB that a process keeps: mocks are drawn a few at a time, and again with more after them."""
 
 
 def draw_prior(
@@ -137,60 +134,72 @@ def draw_physical(
 
     Raises PopcatError if hardly any galaxy of the prior is in the window.
     """
-    joint, limits = physical_prior(galaxy_model, survey.redshift_range), _limits(survey)
-    photometry = forward_for(survey, galaxy_model).photometry
-    dust = [i for i, name in enumerate(joint.prior.names) if name in _DUST]
-
-    def magnitude(theta, redshift, band):
-        return nmgy_to_ab_mag(photometry.flux(theta, redshift)[:, band])
-
-    def least(theta, redshift, window):
-        clear = theta.copy()
-        clear[:, dust] = 0.0
-        mag = magnitude(clear, redshift, window.band)
-        if galaxy_model.dust_emission != "none":  # dust may be what the band sees
-            mag = np.fmin(mag, magnitude(theta, redshift, window.band))
-        found = theta[:, 0] + 0.4 * (np.fmin(mag, _DARK_MAG) - window.faint_mag)
-        if not np.any(found < joint.prior.bounds(MASS)[1]):
-            raise _hardly_any(survey, 0, _BLOCK, candidates)
-        return found
-
-    made = survey.model_dump_json(), galaxy_model.model_dump_json(), noise.model_dump_json(), seed, candidates
-
-    @lru_cache
-    def of_limit(k: int):
-        window = window_of(survey, noise, limits[k])
-        above = partial(least, window=window)
-        return window, {"least": above, "redshifts": joint.redshifts_above(above), "candidates": candidates}
-
-    def block_of(one: int, k: int):
-        if (*made, one, k) in _blocks:
-            return _blocks[(*made, one, k)]
-        window, options = of_limit(k)
-        kept, n_kept, n_drawn, n = [], 0, 0, _BLOCK
-        for attempt in range(_MAX_ATTEMPTS):
-            random = np.random.default_rng((seed % 2**64, _STREAM_PHYSICAL, one % 2**64, k, attempt))
-            drawn = joint.sample(n, random, **options)
-            mag = magnitude(drawn.theta, drawn.redshift, window.band)
-            rows = np.flatnonzero((mag >= window.bright_mag) & (mag <= window.faint_mag))
-            kept.append((drawn.theta[rows], drawn.redshift[rows]))
-            n_kept, n_drawn = n_kept + len(rows), n_drawn + n
-            if n_kept >= _BLOCK:
-                if len(_blocks) >= _MAX_BLOCKS:
-                    _blocks.clear()
-                _blocks[(*made, one, k)] = [np.concatenate(parts) for parts in zip(*kept, strict=True)]
-                return _blocks[(*made, one, k)]
-            n = min(int(1.1 * (_BLOCK - n_kept) * n_drawn / max(n_kept, 1)) + 20, _BLOCK)
-        raise _hardly_any(survey, n_kept, _BLOCK, n_drawn // _BLOCK * candidates)
-
-    turn, which = np.divmod(number, len(limits))
+    turn, which = np.divmod(number, len(_LIMITS_MAG))
     block, place = np.divmod(turn, _BLOCK)
-    theta, found = np.empty((len(number), len(joint.prior.names))), np.empty(len(number))
+    made = tuple(one.model_dump_json() for one in (survey, galaxy_model, noise))
+    theta, redshift = np.empty((len(number), len(make_prior(galaxy_model).names))), np.empty(len(number))
     for one, k in np.unique(np.column_stack([block, which]), axis=0).tolist():
         rows = (block == one) & (which == k)
-        in_theta, in_redshift = block_of(one, k)
-        theta[rows], found[rows] = in_theta[place[rows]], in_redshift[place[rows]]
-    return theta, found
+        in_theta, in_redshift = _block(*made, seed, candidates, one, k)
+        theta[rows], redshift[rows] = in_theta[place[rows]], in_redshift[place[rows]]
+    return theta, redshift
+
+
+@lru_cache(maxsize=_KEPT_BLOCKS)
+def _block(
+    survey: str, galaxy_model: str, noise: str, seed: int, candidates: int, number: int, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """theta and redshift of the galaxies of a block that are used to one of the limits; settings are JSON."""
+    bright = _bright(survey, galaxy_model, noise, limit)
+    theta, redshift, n_drawn, n = np.empty((0, len(bright.joint.prior.names))), np.empty(0), 0, _BLOCK
+    for attempt in range(_MAX_ATTEMPTS):
+        random = np.random.default_rng((seed % 2**64, _STREAM_PHYSICAL, number % 2**64, limit, attempt))
+        drawn = bright.joint.sample(n, random, candidates=candidates, least=bright.least, redshifts=bright.redshifts)
+        rows = bright.inside(drawn.theta, drawn.redshift)
+        theta, redshift = np.concatenate([theta, drawn.theta[rows]]), np.concatenate([redshift, drawn.redshift[rows]])
+        n_drawn += n
+        if len(redshift) >= _BLOCK:
+            return theta, redshift
+        n = min(int(1.1 * (_BLOCK - len(redshift)) * n_drawn / max(len(redshift), 1)) + 20, _BLOCK)
+    raise _hardly_any(bright.survey, len(redshift), _BLOCK, n_drawn // _BLOCK * candidates)
+
+
+@lru_cache(maxsize=2 * len(_LIMITS_MAG))
+def _bright(survey: str, galaxy_model: str, noise: str, limit: int) -> "_Bright":
+    return _Bright(Survey.model_validate_json(survey), GalaxyModel.model_validate_json(galaxy_model),
+                   Noise.model_validate_json(noise), limit)  # fmt: skip
+
+
+class _Bright:
+    """Galaxies of the physical prior in the window of one of the limits."""
+
+    def __init__(self, survey: Survey, galaxy_model: GalaxyModel, noise: Noise, limit: int):
+        self.survey, self.joint = survey, physical_prior(galaxy_model, survey.redshift_range)
+        self._photometry = forward_for(survey, galaxy_model).photometry
+        self._window = window_of(survey, check_noise(noise, survey, "the noise model"), _limits(survey)[limit])
+        self._dust = [i for i, name in enumerate(self.joint.prior.names) if name in _DUST]
+        self._has_emission = galaxy_model.dust_emission != "none"
+        self.redshifts = self.joint.redshifts_above(self.least)
+
+    def least(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """log10 of the mass (n,) with which a galaxy would be at the window's faint end if it had no dust."""
+        clear = theta.copy()
+        clear[:, self._dust] = 0.0
+        mag = self._magnitude(clear, redshift)
+        if self._has_emission:  # dust may be what the band sees
+            mag = np.fmin(mag, self._magnitude(theta, redshift))
+        found = theta[:, 0] + 0.4 * (np.fmin(mag, _DARK_MAG) - self._window.faint_mag)
+        if not np.any(found < self.joint.prior.bounds(MASS)[1]):
+            raise _hardly_any(self.survey, 0, _BLOCK, len(found) // _BLOCK)
+        return found
+
+    def inside(self, theta: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """Rows of galaxies that are in the window."""
+        mag = self._magnitude(theta, redshift)
+        return np.flatnonzero((mag >= self._window.bright_mag) & (mag <= self._window.faint_mag))
+
+    def _magnitude(self, theta, redshift) -> np.ndarray:
+        return nmgy_to_ab_mag(self._photometry.flux(theta, redshift)[:, self._window.band])
 
 
 def _limits(survey: Survey) -> np.ndarray:
@@ -198,16 +207,24 @@ def _limits(survey: Survey) -> np.ndarray:
     return np.maximum(cut.faint_mag - np.array(_LIMITS_MAG), min(cut.bright_mag + _LEAST_RANGE_MAG, cut.faint_mag))
 
 
-def limits_of(object_id: np.ndarray, survey: Survey, prior: str) -> np.ndarray:
+def faint_limits(object_id: np.ndarray, survey: Survey, prior: str) -> np.ndarray:
     """Faintest observed magnitude, in the band of the survey's selection, at which each galaxy of a library is used.
 
     >>> from popcat.survey import load_survey
-    >>> limits_of(np.arange(6), load_survey("sdss"), PHYSICAL).tolist()
+    >>> faint_limits(np.arange(6), load_survey("sdss"), PHYSICAL).tolist()
     [20.0, 19.0, 18.0, 17.0, 16.0, 20.0]
     """
     number = object_id // 2 if prior == BOTH else object_id
     limit = _limits(survey)[number % len(_LIMITS_MAG)]
     return np.where(priors_of(object_id, prior) == PRIORS.index(PHYSICAL), limit, survey.selection.faint_mag)
+
+
+def selected(frame: pd.DataFrame, survey: Survey, prior: str) -> pd.DataFrame:
+    """The galaxies of a library frame of this prior whose noisy magnitude passes the selection, those of the physical
+    prior their own limits."""
+    mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
+    limit = faint_limits(frame["object_id"].to_numpy(), survey, prior)
+    return frame[(mag >= survey.selection.bright_mag) & (mag <= limit)]
 
 
 @dataclass(frozen=True)
@@ -232,8 +249,7 @@ def _margin(band: BandNoise, end: float, side: float) -> float:
     """Magnitudes outside the end of a selection: side is 1 at its faint end, -1 at its bright end."""
     away = np.linspace(0.0, _MARGIN_MAG, 301)
     flux, at = ab_mag_to_nmgy(end + side * away), np.log(ab_mag_to_nmgy(end + side * away))
-    # brighter than the catalogue of the noise model the error is a fraction of the flux, as in add_noise
-    ln_err = np.interp(at, band.ln_flux, band.ln_err) + np.maximum(at - band.ln_flux[-1], 0.0)
+    ln_err = band.median_ln_err(at)
     node, weight = np.polynomial.hermite_e.hermegauss(21)
     own, passes = np.interp(at, band.ln_flux, band.scatter), np.zeros(len(away))
     for scatter in (own, np.hypot(own, COMMON_SCATTER)):  # of as many galaxies each
@@ -276,7 +292,7 @@ def simulate_partition(
 
 def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
     """The first n simulated galaxies of the posterior's prior that pass the survey's selection, those of the physical
-    prior their own limits (`limits_of`): a library frame, fresh for every seed.
+    prior their own limits (`faint_limits`): a library frame, fresh for every seed.
 
     Their numbers begin at 2^40, beyond any training library, so that no seed repeats its galaxies.
 
@@ -287,13 +303,8 @@ def draw_mocks(posterior: Posterior, n: int, seed: int) -> pd.DataFrame:
     step = n + n // 2
     for start in range(2**40, 2**40 + _MAX_MOCK_BATCHES * 4 * n, step):
         frame = simulate_partition(start, start + step, *made)
-        mag = nmgy_to_ab_mag(frame[f"flux_{survey.selection.band}"].to_numpy())
-        faint = limits_of(frame["object_id"].to_numpy(), survey, posterior.prior_name)
-        parts.append(frame[(mag >= survey.selection.bright_mag) & (mag <= faint)])
+        parts.append(selected(frame, survey, posterior.prior_name))
         found += len(parts[-1])
         if found >= n:
             return pd.concat(parts, ignore_index=True).iloc[:n]
-    raise PopcatError(
-        f"only {found} of {_MAX_MOCK_BATCHES * 4 * n} simulated galaxies pass the selection of survey "
-        f'"{survey.name}" ({survey.selection.band} {survey.selection.bright_mag} to {survey.selection.faint_mag} mag)'
-    )
+    raise _hardly_any(survey, found, n, 4 * _MAX_MOCK_BATCHES)

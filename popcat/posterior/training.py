@@ -4,8 +4,6 @@ Each member is a task, on a cluster where there is one.
 """
 
 import dataclasses
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -37,7 +35,7 @@ from popcat.prior import FLAT, make_prior
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.outcome import OnlyHere
 from popcat.run.runner import How, run, values_of
-from popcat.settings import settings_of
+from popcat.settings import settings_of, sha256_of_json
 from popcat.survey import Survey
 from popcat.timing import recorded
 
@@ -212,7 +210,7 @@ def _name(setup: Setup, n: int) -> str:
     """Hash of what decides a training set, so that a checkpoint of another is refused."""
     made = [setup.survey.model_dump(mode="json"), setup.noise.model_dump(mode="json"), n, setup.features.to_dict(),
             setup.n_coordinates, setup.priors, RESULTS]  # fmt: skip
-    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(made)
 
 
 def _scaling_set(source: Source, setup: Setup):

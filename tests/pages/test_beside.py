@@ -1,5 +1,7 @@
 """The part of the report that compares two catalogues of the same galaxies."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,12 @@ def test_two_catalogues_of_the_same_galaxies_are_compared(pair):
 def test_the_report_shows_them(pair, tmp_path):
     page = report(pair / "seed0", tmp_path / "page.html", beside=pair / "seed1").read_text(encoding="utf-8")
     assert "Seed0 and seed1" in page and "typical difference, in 68% errors" in page
+
+
+def test_catalogues_of_the_same_name_go_by_their_whole_paths(pair, tmp_path):
+    other = shutil.copytree(pair / "seed1", tmp_path / "seed0")
+    found = beside_section(open_catalog(pair / "seed0"), other)
+    assert found["rows"][0][1:3] == (str(pair / "seed0"), str(other))
 
 
 def test_catalogues_without_a_common_galaxy_are_refused(pair, galaxies, tmp_path):

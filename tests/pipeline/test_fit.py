@@ -12,6 +12,7 @@ from popcat.catalog.manifest import META
 from popcat.cli import main
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
+from popcat.galaxies import CERTIFIED_MEANS
 from popcat.io.survey_files import settings_text
 from popcat.pipeline import run as running
 from popcat.pipeline.record import read_fit
@@ -54,6 +55,9 @@ def test_a_fit_leaves_all_its_products_and_a_manifest_that_names_them(fitted, ca
     assert record.chosen.library == 8000 and record.chosen.training == SETTINGS
     assert found.galaxies == len(catalogue) and found.without_posterior == 0
     assert record.result["certified"] == found.certified
+    frame = popcat.open_catalog(folder / "posteriors").to_pandas(["certified", "route"])
+    assert found.certified == frame["certified"].sum() and found.failed == (frame["route"] == "failed").sum()
+    assert CERTIFIED_MEANS in found.certificate
 
 
 def test_most_galaxies_are_certified_and_their_posteriors_hold_the_truth(fitted, mocks):
