@@ -11,7 +11,7 @@ from popcat.catalog.record import CatalogRecord
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel, as_recorded
 from popcat.population.fitted import Description
 from popcat.posterior.library import LibraryManifest
-from popcat.posterior.posterior import _Description, load_posterior
+from popcat.posterior.posterior import _Description
 
 
 class Record(pydantic.BaseModel):
@@ -53,10 +53,3 @@ def test_a_users_own_settings_of_before_have_the_medium_and_remnants():
 def test_every_kind_of_record_reads_it_so(kind):
     (reader,) = [one for one in kind.model_fields["galaxy_model"].metadata if isinstance(one, pydantic.BeforeValidator)]
     assert reader.func is as_recorded
-
-
-@pytest.mark.parametrize("name", ["sdss_nebular", "galex_sdss_2mass"])
-def test_embedded_posteriors_of_before_are_without_medium_and_remnants(name):
-    galaxy_model = load_posterior(name).galaxy_model
-    assert (galaxy_model.igm, galaxy_model.remnants) == ("none", "none")
-    assert not {"igm", "remnants"} & set(galaxy_model.model_dump())

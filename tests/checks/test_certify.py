@@ -54,13 +54,10 @@ def test_weights_are_likelihood_times_prior_over_the_density_of_the_flow(trained
     np.testing.assert_allclose(draws.log_weight, draws.log_likelihood + draws.log_prior - draws.log_q)
 
 
-def test_a_flow_that_holds_the_mass_has_the_likelihood_of_each_draw(galaxies):
-    from popcat.posterior.posterior import load_posterior
-
-    of_before = load_posterior("sdss_nebular")
-    assert not of_before.draws_mass and of_before.n_coordinates == of_before.prior.n_unconstrained
-    draws = of_before.sample(galaxies, 5, 0)
-    flux = np.array([of_before.forward.flux(theta, z) for theta, z in zip(draws.theta, draws.redshift, strict=True)])
+def test_a_flow_that_holds_the_mass_has_the_likelihood_of_each_draw(galaxies, format_2):
+    assert not format_2.draws_mass and format_2.n_coordinates == format_2.prior.n_unconstrained
+    draws = format_2.sample(galaxies, 5, 0)
+    flux = np.array([format_2.forward.flux(theta, z) for theta, z in zip(draws.theta, draws.redshift, strict=True)])
     np.testing.assert_allclose(draws.chi2, chi2_of(flux, galaxies))
     norm = np.sum(np.log(galaxies.flux_err) + 0.5 * np.log(2 * np.pi), axis=1)[:, None]
     np.testing.assert_allclose(draws.log_likelihood, -0.5 * draws.chi2 - norm)

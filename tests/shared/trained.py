@@ -1,5 +1,7 @@
 """Three thousand simulated SDSS galaxies and a posterior trained on them in two epochs: honest, not good."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from popcat.forward.photometry import Photometry
 from popcat.galaxies import Observation
 from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.library import LibraryArrays
+from popcat.posterior.posterior import load_posterior
 from popcat.posterior.training import train_posterior
 from popcat.prior import make_prior
 from popcat.survey import load_survey
@@ -58,3 +61,9 @@ def observed(library, survey, noise):
     flux, err, rows = observe(library, survey, noise, (1, 2, 3))
     redshift, exact = library.redshift[rows[:40]], np.full(40, np.nan)
     return Observation(flux[:40], err[:40], redshift, exact, np.arange(40) * 10**12 - 7)
+
+
+@pytest.fixture(scope="session")
+def format_2():
+    """A posterior as popcat wrote it before the mass left the flow: of 20,000 galaxies, by a flow of 16 units."""
+    return load_posterior(Path(__file__).parents[1] / "posterior" / "format_2")
