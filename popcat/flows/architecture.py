@@ -99,7 +99,17 @@ def build_flow(architecture: Architecture, seed: int | None = None) -> Flow:
     with seeded(seed):
         for i in range(architecture.n_blocks):
             transforms += [permute(architecture.features, i), build(architecture, i)]
-    return Flow(CompositeTransform(transforms), StandardNormal([architecture.features]))
+    flow = Flow(CompositeTransform(transforms), StandardNormal([architecture.features]))
+    _clear_masked(flow)
+    return flow
+
+
+@torch.no_grad()
+def _clear_masked(flow) -> None:
+    """Weights that a mask hides, half of them, are never used or trained: as zeros they compress."""
+    for module in flow.modules():
+        if hasattr(module, "mask"):
+            module.weight.mul_(module.mask)
 
 
 @dataclass(frozen=True)

@@ -99,3 +99,9 @@ def test_a_pickle_is_refused_and_not_run(path, tmp_path):
     torch.save({"weights": torch.zeros(2), "trap": _Trap(tmp_path / "sprung")}, path)
     refused(path)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_that_a_mask_hides_are_zero(flow):
+    masked = [module for module in flow.modules() if hasattr(module, "mask")]
+    assert masked and all(torch.equal(module.weight, module.weight * module.mask) for module in masked)
+    assert any((module.mask == 0).any() for module in masked)
