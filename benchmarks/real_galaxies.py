@@ -239,7 +239,9 @@ def compare(both: pd.DataFrame, *, n_in: int, n_out: int) -> dict:
 def under_other_priors(draws: pd.DataFrame) -> dict:
     """Offset and scatter of the median mass when each galaxy's draws are re-weighted to another prior."""
     draws = draws.dropna()
-    mass, tau_ism, n_dust = (np.stack(draws[f"{name}_draws"].to_numpy()) for name in ("log_mstar", "tau_ism", "n_dust"))
+    of_draws = [np.stack(draws[f"{name}_draws"].to_numpy()) for name in ("log_mstar", "tau_ism", "n_dust")]
+    whole = np.all(np.isfinite(of_draws), axis=(0, 2)) & np.isfinite(draws["log_mstar"].to_numpy(float))
+    draws, (mass, tau_ism, n_dust) = draws[whole], (values[whole] for values in of_draws)
     result = {}
     for name, log_ratio in OTHER_PRIORS.items():
         weight = np.exp(log_ratio(tau_ism, n_dust))
