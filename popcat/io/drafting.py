@@ -31,6 +31,7 @@ from popcat.io.sampled_values import (
     SAMPLE_ROWS,
     Magnitudes,
     Sample,
+    limit_mark,
     magnitudes,
     magnitudes_by_unit,
     missing_marks,
@@ -100,6 +101,8 @@ class _Draft:
         self.positions = {key: choose_position(key, self.fields) for key in ("ra", "dec")}
         self.redshift, self.redshift_err = choose_redshift(self.fields, found, self.catalogue, self.sample)
         self.unit = self._most([one.scale.unit for one in self.bands])
+        self.limits = limit_mark(self.sample, [(one.columns.best.name, one.columns.best.error) for one in self.bands
+                                               if one.scale.unit == "ab_mag"])  # fmt: skip
         self.missing = self._missing()
         self.quality = self._quality()
 
@@ -147,7 +150,10 @@ class _Draft:
     def _missing(self) -> list[float]:
         keys = [choice.column for choice in (self.redshift, self.redshift_err) if choice.column]
         best = [one.columns.best for one in self.bands]
-        return missing_marks(self.sample, [one.name for one in best], [*(one.error for one in best), *keys])
+        others = [*(one.error for one in best), *keys]
+        of_limits = set() if self.limits is None else {self.limits.mark} - {*missing_marks(self.sample, [], others)}
+        found = missing_marks(self.sample, [one.name for one in best], others)
+        return [mark for mark in found if mark not in of_limits]
 
     def _quality(self) -> str:
         suggested = self.catalogue.quality if self.catalogue else None
@@ -164,6 +170,7 @@ class _Draft:
     def survey(self) -> Survey:
         """The draft as popcat reads it, but for its ranges."""
         return Survey(name="draft", unit=self.unit, redshift_range=(0.001, 1.0), columns=Columns(),
+                      limit_mark=None if self.limits is None else self.limits.mark,
                       missing_values=tuple(self.missing), bands=tuple(one.band for one in self.bands),
                       selection=Selection(band=self.bands[0].band.name, bright_mag=8.0, faint_mag=22.0))  # fmt: skip
 
@@ -176,7 +183,8 @@ class _Draft:
             file=self.file, about=self._about(), name=self.name, unit=self.unit, unit_why=self._unit_why(),
             sizes=self._sizes(reference),
             redshift_range=self._redshift_range(), quality=self.quality, missing=self.missing,
-            missing_why="  # CHECK: they repeat in the columns below" if self.missing else "", keys=self._keys(),
+            missing_why="  # CHECK: they repeat in the columns below" if self.missing else "",
+            limits="" if self.limits is None else self.limits.settings, keys=self._keys(),
             selection=_selection(reference, found.get(reference)), listing=listing,
             bands="\n".join(_band_text(one, self.unit) for one in self.bands),
         )  # fmt: skip
@@ -312,7 +320,7 @@ redshift_range = {redshift_range}
 {quality}
 # Numbers that stand for "not observed", such as -99.0
 missing_values = {missing}{missing_why}
-
+{limits}
 # A column is a name, one element of a vector ("NMGY[2]"), or an expression ("RELEASE << 42 | BRICKID << 22 | OBJID").
 [columns]
 {keys}

@@ -12,10 +12,10 @@ import pandas as pd
 
 from popcat.errors import PopcatError
 from popcat.io.chunks import Chunk
-from popcat.io.photometry import numbers, to_photometry
+from popcat.io.photometry import MAG_RANGE, numbers, to_photometry
 from popcat.io.sources import read_chunk
 from popcat.survey import Survey
-from popcat.units import NMGY_PER_UNIT, nmgy_to_ab_mag
+from popcat.units import NMGY_PER_UNIT, ab_mag_err_to_nmgy, ab_mag_to_nmgy, nmgy_to_ab_mag
 
 SAMPLE_ROWS = 20_000
 """Rows of a part of a sample; a sample has up to three parts."""
@@ -23,6 +23,8 @@ _MARK = re.compile(r"-?9+\.(9+|0)")
 _HUGE = 1e15
 _MAX_REDSHIFT = 20.0
 _DETECTED = 3.0
+_LIKE_LIMITS, _NEAR_LIMIT, _FEW = (15.0, 35.0), 0.5, 20
+"""Magnitudes that a limit may have; galaxies so near to it tell how many errors it is, if they are not too few."""
 _ROW = "popcat_row"
 
 
@@ -64,6 +66,45 @@ def missing_marks(sample: Sample, fluxes: Iterable[str], others: Iterable[str]) 
                 if mark or (not signed and value in (-1.0, -2.0)):
                     found.add(_plain(value))
     return sorted(found)
+
+
+@dataclass(frozen=True)
+class LimitMark:
+    """A magnitude that stands for a non-detection whose error column has the limiting magnitude: the mark, how many
+    such values the sample has, and how many errors the limit is, by the errors of galaxies near it (None: too few)."""
+
+    mark: float
+    count: int
+    sigma: float | None
+
+    @property
+    def settings(self) -> str:
+        """Lines of a survey file."""
+        why = "how many errors the limit is" + (", by the errors of galaxies near it" if self.sigma else "")
+        return ("# A magnitude of limit_mark is a non-detection, whose error column has the limiting magnitude: flux 0 "
+                f"with that error\nlimit_mark = {self.mark:g}  # CHECK: {self.count:,} of the values looked at\n"
+                f"limit_sigma = {self.sigma or 1.0:g}  # CHECK: {why}\n")  # fmt: skip
+
+
+def limit_mark(sample: Sample, bands: Iterable[tuple[str, str]]) -> LimitMark | None:
+    """What marks non-detections in columns of AB magnitudes and their errors, if anything does."""
+    counts: dict[float, int] = {}
+    ratios = []
+    for name, error in bands:
+        frame = sample.frame([name, error])
+        mag, err = numbers(frame, name), numbers(frame, error)
+        is_limit = (mag > MAG_RANGE[1]) & (err > _LIKE_LIMITS[0]) & (err < _LIKE_LIMITS[1])
+        for value in mag[is_limit]:
+            counts[_plain(value)] = counts.get(_plain(value), 0) + 1
+        if is_limit.any():
+            limit = float(np.median(err[is_limit]))
+            near = (np.abs(mag - limit) < _NEAR_LIMIT) & (err > 0.0)
+            if near.sum() >= _FEW:
+                ratios.append(ab_mag_to_nmgy(limit) / np.median(ab_mag_err_to_nmgy(mag[near], err[near])))
+    if not counts:
+        return None
+    mark = max(counts, key=counts.__getitem__)
+    return LimitMark(mark, counts[mark], round(float(np.median(ratios)), 1) if ratios else None)
 
 
 def looks_like_magnitudes(values: np.ndarray) -> bool:

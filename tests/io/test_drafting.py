@@ -244,6 +244,23 @@ def test_ranges_and_marks_come_from_the_values(tmp_path):
     assert inspect_catalog(tmp_path / "catalog.fits", survey).flags["missing_redshift"] == 2
 
 
+def test_non_detections_with_limits_are_data_and_no_missing_values(tmp_path):
+    """A limit of 1.5 errors, by the errors of galaxies near it; without such galaxies one error is taken."""
+    columns = mags("mag_{}_lsst: r g", "mag_err_{}_lsst")
+    mag = np.linspace(25.6, 26.4, N)
+    columns["mag_g_lsst"], columns["mag_err_g_lsst"] = mag, 2.5 / np.log(10.0) * 10.0 ** (0.4 * (mag - 26.0)) / 1.5
+    columns["mag_g_lsst"][3:6], columns["mag_err_g_lsst"][3:6] = 99.0, 26.0
+    text, survey = draft(tmp_path, columns)
+    assert (survey.limit_mark, survey.limit_sigma, survey.missing_values) == (99.0, 1.5, ())
+    assert "CHECK: 3 of the values" in line_of(text, "limit_mark") and "CHECK" in line_of(text, "limit_sigma")
+    assert inspect_catalog(tmp_path / "catalog.fits", survey).flags.get("missing_band", 0) == 0
+    columns["mag_err_g_lsst"][3:6] = 33.0
+    assert draft(tmp_path, columns)[1].limit_sigma == 1.0
+    columns["mag_err_g_lsst"][3:6] = 99.0
+    _, survey = draft(tmp_path, columns)
+    assert survey.limit_mark is None and survey.missing_values == (99.0,)
+
+
 @pytest.mark.parametrize(("redshift", "expected"), [(0.1, (0.09, 0.2)), (0.5, (0.49, 0.6)), (20.0, (19.99, 20.0)),
                                                     (0.0004, (0.001, 0.1))])  # fmt: skip
 def test_redshifts_that_are_all_the_same_make_a_valid_range(tmp_path, redshift, expected):
