@@ -8,23 +8,24 @@ Long work shows itself (`Reporter`): a bar on the terminal, a log of JSON lines,
 """
 
 import contextlib
-import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
+from popcat.display import duration
 from popcat.errors import OutputError, PopcatError
 from popcat.files import write_json_atomic
 from popcat.paths import AnyPath, local
 from popcat.run.client import Where, check_client, check_performance_report, connect, performance_reported
 from popcat.run.memory import Memory
 from popcat.run.outcome import Here, Outcome
+from popcat.run.shown import EventLog, Shown, new_bar, rate_text
+from popcat.run.told import Told, listening
 
 _LINE_EVERY_S = 60.0
 More: TypeAlias = Callable[[dict[int, Outcome]], tuple[Sequence[tuple], Sequence[int]]]
@@ -64,18 +65,10 @@ class How:
                     Memory(*memory, max(sizes, default=0)).require(rooms_of(workers_of(client)))
 
 
-class Shown(Protocol):
-    """A bar that several runs share, and that is told how much of the present one is done (popcat.run.steps)."""
-
-    bar: Any
-
-    def at(self, fraction: float) -> None: ...
-
-
 def run(
     task: Callable, jobs: dict[int, tuple], *, verb: str, how: How | None = None, sizes: Sequence[int] | None = None,
     unit: str = "galaxies", noun: str = "part", seconds: float = math.inf, memory: tuple[int, int] | None = None,
-    summary: AnyPath | None = None, more: More | None = None,
+    summary: AnyPath | None = None, more: More | None = None, told: Path | None = None,
 ) -> dict[int, Outcome]:  # fmt: skip
     """task(*jobs[i]) for every i, a bounded window at a time: the outcomes by i, in order.
 
@@ -93,6 +86,7 @@ def run(
     summary : file for the summary (`Reporter.summary`), which is written however the run ends, if its folder is there
     more : asked each time that all jobs are done and none failed, with the outcomes so far: further jobs, and the size
         of each; none ends the run
+    told : folder, which the workers see too, in which jobs tell how far they are (popcat.run.told)
 
     Raises PopcatError if the cluster cannot be reached, is lost, or cannot do any job; OutputError, which begins
     nothing more; and KeyboardInterrupt, with one line on what was done, if the user interrupts it.
@@ -104,7 +98,8 @@ def run(
     how = how or How()
     sizes = [1] * (max(jobs, default=-1) + 1) if sizes is None else sizes
     outcomes: dict[int, Outcome] = {}
-    with Reporter(verb, sizes, jobs, show=how.progress, log=how.log, unit=unit, noun=noun) as reporter:
+    with (Reporter(verb, sizes, jobs, show=how.progress, log=how.log, unit=unit, noun=noun) as reporter,
+          listening(told, reporter.heard)):  # fmt: skip
         try:
             with connect(how.client, workers=how.workers, tasks=len(jobs), seconds=seconds) as client:
                 if client is not None:
@@ -189,7 +184,8 @@ class Reporter:
 
     sizes: how much each job is, of all of them, in `unit`, such as galaxies; pending: those that are still to be done;
     noun: what one job is called, such as part.
-    show: a rich bar with the rate, time left and failures on stderr; where stderr is no terminal, a line a minute.
+    show: a rich bar with the rate, time left and failures on stderr, below it a line for each job that tells how far it
+    is; where stderr is no terminal, a line a minute.
     log: a file to which each event is appended as one JSON object a line, with its time (UTC).
     """
 
@@ -205,8 +201,11 @@ class Reporter:
         self._first: tuple[float, int] | None = None
         self.stages: Counter[str] = Counter()
         self.workers: dict[str, dict] = {}
-        self._log = _open_log(log)
+        self.under_way: dict[int, Told] = {}
+        self._ended: set[int] = set()
+        self._log = EventLog(log)
         self._bar = self._task = None
+        self._lines: dict[int, Any] = {}
 
     def __enter__(self) -> "Reporter":
         self.started, self._start = datetime.now(UTC), time.monotonic()
@@ -222,9 +221,9 @@ class Reporter:
     def __exit__(self, kind, error, trace) -> None:
         self.note("run_ended", error=(str(error) or kind.__name__) if kind else None, **self.summary())
         if self._bar is not None:
+            self._show_jobs({})
             self._bar.stop() if self.show is True else self._bar.remove_task(self._task)
-        if self._log is not None:
-            self._log.close()
+        self._log.close()
 
     def say(self, text: str) -> None:
         """A line for the user, above the bar."""
@@ -246,10 +245,7 @@ class Reporter:
     def note(self, event: str, **fields) -> None:
         """One line of the log; the log never stops a run."""
         self.retries += event == f"{self.noun}_retried"
-        if self._log is not None:
-            line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
-            with suppress(OSError, ValueError):
-                self._log.write(json.dumps(line, default=str) + "\n")
+        self._log.note(event, **fields)
 
     def done(self, index: int, made: Mapping) -> None:
         """A job is done; `made` is the record of how."""
@@ -259,13 +255,21 @@ class Reporter:
         worker |= {"parts": worker["parts"] + 1, "peak_rss_mb": made.get("peak_rss_mb")}
         size = {"rows" if self.unit == "galaxies" else self.unit: self.sizes[index]}
         self.note(f"{self.noun}_done", **{self.noun: index}, **size, **made)
-        self._advance(self.sizes[index])
+        self._end(index)
 
     def failed(self, index: int, error: Exception) -> None:
         """A job is given up."""
         self.failures[index] = f"{type(error).__name__}: {error}"
         self.note(f"{self.noun}_failed", **{self.noun: index}, error=self.failures[index])
-        self._advance(0)
+        self._end(index)
+
+    def heard(self, index: int, told: Told) -> None:
+        """A job that is under way says how far it is (popcat.run.told)."""
+        if index in self._ended:
+            return
+        self.note(f"{self.noun}_at", **{self.noun: index}, **asdict(told))
+        self.under_way[index] = told
+        self._show()
 
     def summary(self) -> dict:
         """What the run did, as JSON: galaxies (or another unit) per second, seconds by stage, workers, failures."""
@@ -282,65 +286,50 @@ class Reporter:
             "failures": [{self.noun: index, "error": error} for index, error in sorted(self.failures.items())],
         }
 
-    def _advance(self, size: int) -> None:
+    def _end(self, index: int) -> None:
+        """A job is no longer under way."""
+        self._ended.add(index)
+        self.under_way.pop(index, None)
+        self._show()
+
+    def _show(self) -> None:
+        """Bring the bar up to date."""
         if self._bar is None:
             return
-        now = time.monotonic()
-        rate = self._rate(now)
+        now, under_way = time.monotonic(), dict(self.under_way)
+        done = self.finished + sum(told.done for told in under_way.values())
+        rate = self._rate(now, done)
+        done += self.kept
         failed = f"{len(self.failures)} failed" if self.failures else ""
-        self._bar.update(self._task, advance=size, rate=_rate_text(rate, self.unit), failed=failed)
+        self._bar.update(self._task, completed=done, rate=rate_text(rate, self.unit), failed=failed)
+        self._show_jobs(under_way)
+        left_s = [told.left_s for told in under_way.values() if told.left_s is not None]
+        if rate:
+            left_s.append((self.total - done) / rate)
         if self.show is not True:
-            self.show.at((self.kept + self.finished) / max(self.total, 1))
+            self.show.at(done / max(self.total, 1), *([max(left_s)] if under_way and left_s else []))
         if not self._bar.console.is_terminal and now - self._said > _LINE_EVERY_S:
-            self._said, done = now, self.kept + self.finished
-            left = (self.total - done) / rate / 60 if rate else float("inf")
-            self.say(f"{self.verb} {done:,} of {self.total:,} {self.unit}, {_rate_text(rate, '')}, {left:.0f} min left "
-                     f"{failed}")  # fmt: skip
+            self._said, left = now, f"{duration(max(left_s))} left" if left_s else ""
+            self.say(", ".join(filter(None, [f"{self.verb} {done:,} of {self.total:,} {self.unit}", rate_text(rate, ""),
+                                             left, failed, *(told.words for told in under_way.values())])))  # fmt: skip
 
-    def _rate(self, now: float) -> float:
+    def _show_jobs(self, under_way: Mapping[int, Told]) -> None:
+        """A line below the bar for each job that has said how far it is."""
+        for index in self._lines.keys() - under_way.keys():
+            self._bar.remove_task(self._lines.pop(index))
+        for index, told in under_way.items():
+            if index not in self._lines:
+                self._lines[index] = self._bar.add_task("", total=self.sizes[index], rate="", failed="")
+            self._bar.update(self._lines[index], description=f"  {told.words}", completed=told.done)
+
+    def _rate(self, now: float, done: int) -> float:
         """Units per second since the first part was done: before that, workers load and compile."""
         if self._first is None:
-            self._first = now, self.finished
+            self._first = now, done
         since, before = self._first
-        if self.finished > before:
-            return (self.finished - before) / max(now - since, 1e-9)
-        return self.finished / max(now - self._start, 1e-9)
-
-
-def _rate_text(rate: float, unit: str) -> str:
-    """Galaxies come many a second, members of an ensemble a few an hour.
-
-    >>> _rate_text(1234.5, "galaxies"), _rate_text(0.002, "members")
-    ('1,234 galaxies/s', '7.2 members/h')
-    """
-    number, per = (f"{rate:,.0f}", "s") if rate >= 1.0 else (f"{3600.0 * rate:,.1f}", "h")
-    return f"{number} {unit}".rstrip() + f"/{per}"
-
-
-def _open_log(path: str | Path | None):
-    if path is None:
-        return None
-    try:
-        return open(local(path), "a", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise PopcatError(f"cannot write the log {path}: {error}") from error
-
-
-def new_bar():
-    """A rich bar on stderr, which is not shown yet; its tasks have the fields `rate` and `failed`."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("[red]{task.fields[failed]}"))  # fmt: skip
-    return Progress(*columns, console=Console(stderr=True))
+        if done > before:
+            return (done - before) / max(now - since, 1e-9)
+        return done / max(now - self._start, 1e-9)
 
 
 def _tell(reporter: Reporter, outcome: Outcome) -> None:

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from popcat.display import duration
-from popcat.run.runner import new_bar
+from popcat.run.shown import EventLog, new_bar
 
 
 class Steps:
     """The steps of long work, with the seconds that each is expected to take.
 
     bar : a rich bar on stderr, which runs inside a step share (`popcat.run.runner.How.progress`); where stderr is no
-    terminal, a line for each step. show : whether there is any.
+    terminal, a line for each step. show : whether there is any. log : file for an event at both ends of each step.
 
     >>> steps = Steps({"simulate": 60.0, "train": 120.0}, show=False)
     >>> with steps.step("simulate", "simulating 1,000 galaxies"):
@@ -22,11 +23,11 @@ class Steps:
     150.0
     """
 
-    def __init__(self, seconds: Mapping[str, float], *, show: bool):
-        self.seconds, self.show = dict(seconds), show
+    def __init__(self, seconds: Mapping[str, float], *, show: bool, log: str | Path | None = None):
+        self.seconds, self.show, self._log = dict(seconds), show, EventLog(log)
         self.took: dict[str, float] = {}
         self.bar: Any = None
-        self._now, self._fraction = "", 0.0
+        self._now, self._fraction, self._began = "", 0.0, 0.0
         self._task: Any = None
         if show:
             self.bar = new_bar()
@@ -40,6 +41,7 @@ class Steps:
     def __exit__(self, kind, error, trace) -> None:
         if self.show and self.bar.console.is_terminal:
             self.bar.stop()
+        self._log.close()
 
     @property
     def progress(self) -> "bool | Steps":
@@ -61,23 +63,29 @@ class Steps:
         self.seconds |= seconds
         self._draw()
 
-    def at(self, fraction: float) -> None:
-        """So much of the present step is done."""
+    def at(self, fraction: float, left_s: float | None = None) -> None:
+        """So much of the present step is done, and it takes so many more seconds, where that is known."""
         self._fraction = min(max(fraction, 0.0), 1.0)
+        if left_s is not None and self._now:
+            spent = time.monotonic() - self._began
+            self.seconds[self._now] = spent + left_s
+            self._fraction = spent / max(spent + left_s, 1e-9)
         self._draw()
 
     @contextmanager
     def step(self, name: str, words: str, *, is_short: bool = False) -> Iterator[None]:
         """One of the steps, in words such as "simulating 1,000 galaxies"; a short one has no line of its own."""
-        began, self._now, self._fraction = time.monotonic(), name, 0.0
+        self._began, self._now, self._fraction = time.monotonic(), name, 0.0
         number = f"step {list(self.seconds).index(name) + 1} of {len(self.seconds)}: {words}"
         if self.show and not self.bar.console.is_terminal and not is_short:
             self.say(f"{number}; about {duration(self.left_s)} left in all")
         self._draw(number)
+        self._log.note("step_started", step=name, words=words)
         try:
             yield
         finally:
-            self.took[name], self._now = time.monotonic() - began, ""
+            self.took[name], self._now = time.monotonic() - self._began, ""
+            self._log.note("step_ended", step=name, seconds=round(self.took[name], 3))
             self._draw()
 
     def say(self, text: str) -> None:

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from popcat.errors import PopcatError
+from popcat.run import runner
 from popcat.run.runner import Reporter
+from popcat.run.told import Told, listening, tell
 
 MADE = {"worker": "a", "gpu": True, "peak_rss_mb": 700.0, "seconds": {"sample": 2.0, "write": 0.5}}
 
@@ -78,3 +80,42 @@ def test_where_stderr_is_no_terminal_there_is_a_line_now_and_then(capsys, monkey
     with Reporter("inferring", [10, 20], [0, 1], show=True, log=None) as reporter:
         reporter.done(0, MADE)
     assert "inferring 10 of 30 galaxies" in capsys.readouterr().err
+
+
+def test_jobs_under_way_say_how_far_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("popcat.run.runner._LINE_EVERY_S", 0.0)
+    tell(tmp_path, 0, Told(99, "what an earlier run has left"))
+    log = tmp_path / "log"
+
+    def task(index, amount):
+        tell(tmp_path, index, Told(amount // 2, f"flow {index}: step 1 of 2", left_s=300.0, facts={"score": 0.1}))
+
+    with Reporter("fitting", [10, 40], [0, 1], show=True, log=log, unit="draws", noun="flow") as reporter:
+        with listening(tmp_path, reporter.heard):
+            task(0, 10)
+        reporter.done(0, MADE)
+        with listening(tmp_path, reporter.heard):
+            task(0, 10)  # too late: it is done
+            task(1, 40)
+    said = capsys.readouterr().err
+    assert "fitting 5 of 50 draws" in said and "fitting 30 of 50 draws" in said
+    assert "5 min left, flow 1: step 1 of 2" in said.replace("\n", " ")
+    heard = [one for one in lines(log) if one["event"] == "flow_at"]
+    assert [(one["flow"], one["done"]) for one in heard] == [(0, 5), (1, 20)]
+    assert heard[0]["facts"] == {"score": 0.1}
+
+
+def test_a_task_tells_from_wherever_it_runs(cluster, tmp_path):
+    runner.run(tell, {3: (tmp_path, 3, Told(1, "half of it"))}, verb="telling", how=runner.How(cluster({})),
+               sizes=[1] * 4, told=tmp_path, noun="flow", summary=tmp_path / "summary.json")  # fmt: skip
+    assert json.loads((tmp_path / "told-3.json").read_text())["words"] == "half of it"
+
+
+def test_what_cannot_be_told_stops_nothing(tmp_path):
+    tell(tmp_path / "gone", 0, Told(1, "nobody hears it"))
+    heard = []
+    with listening(tmp_path, lambda index, told: heard.append(told.words)):
+        (tmp_path / "told-0.json").write_text("no JSON")
+        (tmp_path / "told-1.json").write_text('{"other": 1}')
+        tell(tmp_path, 2, Told(1, "as it should be"))
+    assert heard == ["as it should be"]

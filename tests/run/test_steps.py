@@ -1,17 +1,18 @@
 """Steps under one bar: the runs inside share it."""
 
 import io
+import json
 
 from rich.console import Console
 
-from popcat.run import runner
+from popcat.run import shown
 from popcat.run.runner import How, run
 from popcat.run.steps import Steps
 
 
 def test_runs_inside_a_step_share_its_bar_and_tell_how_far_they_are(monkeypatch):
     text = io.StringIO()
-    made = runner.new_bar
+    made = shown.new_bar
 
     def bar():
         one = made()
@@ -38,3 +39,13 @@ def test_nothing_is_shown_unless_asked_for(capsys):
         assert steps.progress is False
         steps.say("nothing")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_step_that_knows_its_time_left_corrects_what_was_expected(tmp_path):
+    with Steps({"first": 10.0, "second": 30.0}, show=False, log=tmp_path / "log") as steps:
+        with steps.step("first", "working"):
+            steps.at(0.1, left_s=100.0)
+            assert 130.0 <= steps.left_s < 130.1
+        assert steps.left_s == 30.0
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(one["event"], one["step"]) for one in events] == [("step_started", "first"), ("step_ended", "first")]
