@@ -76,6 +76,7 @@ def doctor(*, client: str | None = None) -> Diagnosis:
         "machine": check_machine,
         "gpu": check_gpu,
         "fsps": check_fsps,
+        "plugins": check_plugins,
     }
     if client is not None:
         named["scheduler"] = lambda: check_scheduler(client)
@@ -252,6 +253,25 @@ def check_fsps() -> Check:
         return Check("fsps", False, str(error), "point SPS_HOME at a whole clone of FSPS, or unset it")
     libraries = f"{found['isochrones']} isochrones, {found['spectra']} spectra"
     return Check("fsps", True, f"fsps {found['fsps_version']} ({libraries}), SPS_HOME={home}")
+
+
+def check_plugins() -> Check:
+    """Every plugin that is installed can be imported, and none has another's name."""
+    from popcat.forward.engines import PLUGINS as ENGINES
+    from popcat.inference.reweight import PLUGINS as PRIORS
+    from popcat.io.formats import PLUGINS as FORMATS
+    from popcat.prior_families import PLUGINS as FAMILIES
+
+    found = []
+    try:
+        for kind in (ENGINES, FORMATS, PRIORS, FAMILIES):
+            for name in kind.names():
+                kind.load(name)
+                found.append(f"{kind.what} {kind.label(name)}")
+    except PopcatError as error:
+        return Check("plugins", False, str(error), "update or uninstall the package that it names")
+    return Check("plugins", True if found else None, "; ".join(found) or "none is installed",
+                 "" if found else "none is needed; docs/plugins.md says how to write one")  # fmt: skip
 
 
 def check_scheduler(address: str) -> Check:

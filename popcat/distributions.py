@@ -278,7 +278,6 @@ class Continuity(Settings):
 
 
 Spread = Uniform | LogUniform | Normal | StudentT | Exponential | Beta | Schechter | Volume | Table
-AnyFamily = Annotated[Spread | Dirichlet | Continuity | Fixed | Tied, pydantic.Field(discriminator="family")]
 
 NORMAL = np.linspace(-8.25, 8.25, 4097)
 """Standard normal numbers between which quantiles are linear: one to one, and the same in numpy and torch."""

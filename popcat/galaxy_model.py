@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from popcat.display import Displayed
-from popcat.distributions import AnyFamily
+from popcat.prior_families import AnyFamily
 from popcat.settings import Settings, ascending
 from popcat.simplex import weight_names
 

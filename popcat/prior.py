@@ -13,9 +13,10 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from popcat.distributions import AnyFamily, Continuity, Dirichlet, Fixed, Law, LogUniform, Spread, Tied, Uniform, Volume
+from popcat.distributions import Continuity, Dirichlet, Fixed, Law, LogUniform, Spread, Tied, Uniform, Volume
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import HISTORY_PARAMETERS, GalaxyModel
+from popcat.prior_families import AnyFamily
 from popcat.simplex import WEIGHTS, NoWeights, Ratios, Stick, weight_names, weights_prior
 
 MASS = "log_mstar_formed"

@@ -17,7 +17,7 @@ def fail(*_):
 def test_every_check_runs_and_every_failure_has_a_remedy(monkeypatch):
     monkeypatch.delenv("SPS_HOME", raising=False)
     found = {check.name: check for check in diagnosis.doctor().checks}
-    assert {"python", "packages", *diagnosis.DATA, "numba", "cache", "machine", "gpu", "fsps"} == set(found)
+    assert {"python", "packages", *diagnosis.DATA, "numba", "cache", "machine", "gpu", "fsps", "plugins"} == set(found)
     assert all(check.ok is True or check.remedy for check in found.values())
     assert all(check.detail and "\n" not in check.detail for check in found.values())
     assert [name for name in ("python", "numba", "cache", "machine") if not found[name].ok] == []

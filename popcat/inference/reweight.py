@@ -20,12 +20,15 @@ from popcat.galaxies import CERTIFIED_ESS, FLAGS, is_clean
 from popcat.galaxy_model import GalaxyModel
 from popcat.inference.rows import counts_of_folder, counts_of_table
 from popcat.paths import output_path, path_of
+from popcat.plugins import PluginKind
 from popcat.population.fitted import population_prior
 from popcat.posterior.priors import NamedPrior, load_prior, log_ratio_of, named_prior
-from popcat.prior import PRIORS, make_prior
+from popcat.prior import BOTH, PRIORS, make_prior
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.runner import How
 
+PLUGINS = PluginKind("popcat.priors", "prior", (*PRIORS, BOTH))
+"""Priors of other packages, by name: each a function as `reweight` takes."""
 _STREAM = 10
 
 _SECONDS = 5e-4
@@ -39,8 +42,9 @@ def reweight(
     """Write a posterior catalogue under another prior, inside the training prior, and open it.
 
     `prior` is "flat" or "physical" (popcat.prior.PRIORS), a TOML file (popcat.posterior.priors says what it holds), the
-    folder of a fitted population, which every worker must see, or a function of the draws by name, each (n, k), that
-    gives the ln of its density; a function runs in this process.
+    folder of a fitted population, which every worker must see, the name of a plugin (docs/plugins.md), which every
+    worker must have, or a function of the draws by name, each (n, k), that gives the ln of its density; a function runs
+    in this process.
 
     Raises PopcatError for a prior that reaches outside the training prior, or a folder without posteriors.
 
@@ -76,13 +80,18 @@ def reweight(
 
 
 def _new_prior(path: str | Path, galaxy_model: GalaxyModel, redshift_range) -> tuple[Any, str]:
-    """A named prior, a population's folder or a TOML file as a prior, and what the manifest says of it."""
+    """A named prior, a population's folder, a TOML file or a plugin as a prior, and what the manifest says of it."""
     if str(path) in PRIORS:
         return named_prior(str(path), galaxy_model, redshift_range), str(path)
     prior = make_prior(galaxy_model)
     if (where := path_of(path)).is_dir():
         new = population_prior(path, prior, redshift_range)
         return new, f"population {new.name}"
+    if not where.exists() and str(path) in PLUGINS.names():
+        new = PLUGINS.load(str(path))
+        if not callable(new):
+            raise PLUGINS.broken(str(path), f"is a {type(new).__name__}: expected a function of the draws by name")
+        return new, PLUGINS.label(str(path))
     return load_prior(path, prior, redshift_range), where.read_text(encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """What the file formats share: the chunk of a plan, and what a file says about a column.
 
 Each of parquet_files, csv_files, fits_files, votable_files, ascii_files has plan(path, rows), read(chunk, columns) and
-fields(path); those of fits_files also take which table of the file is meant. A column may be one element of a vector
-column: "NMGY[2]".
+fields(path); those of fits_files also take which table of the file is meant. Plugins have the same functions. A column
+may be one element of a vector column: "NMGY[2]".
 
 Names in a survey file as columns of a catalogue: plain names, elements of vectors, expressions over others.
 """

@@ -1,10 +1,14 @@
-"""Which format a catalogue file has: by its name, and where a name says little (.txt, .cat, .dat) by its content."""
+"""Which format a catalogue file has: by its name, and where a name says little (.txt, .cat, .dat) by its content.
+
+Formats beyond popcat's own are plugins, each by the ending of its files.
+"""
 
 from pathlib import Path
 
 from popcat.errors import PopcatError
 from popcat.io.streams import head
 from popcat.paths import AnyPath
+from popcat.plugins import PluginKind
 
 SUFFIXES = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ecsv": "csv", ".tsv": "csv",
@@ -15,11 +19,17 @@ TEXT_SUFFIXES = (".txt", ".cat", ".dat", ".tbl", ".mrt", ".ascii", ".asc", ".par
 COMPRESSED = (".gz", ".bz2")
 READABLE = {"parquet": "Parquet", "csv": "CSV", "fits": "FITS", "votable": "VOTable", "ascii": "text table"}
 """Kinds of files as a message names them."""
+PLUGINS = PluginKind(
+    "popcat.catalogue_formats", "catalogue format",
+    tuple(suffix.removeprefix(".") for suffix in (*SUFFIXES, *TEXT_SUFFIXES, *COMPRESSED)),
+)  # fmt: skip
+"""Formats of other packages, by the ending of their files without its dot: each a module as popcat.io.chunks has them,
+with `plan`, `read`, `fields` and `names`."""
 _HEAD = 65_536
 
 
 def kind_of(path: str | AnyPath) -> str:
-    """The format of a file, a key of `READABLE`; PopcatError if its name is not one that popcat knows.
+    """The format of a file, a key of `READABLE` or the name of a plugin; PopcatError if popcat knows no such ending.
 
     >>> kind_of("a.fits.gz"), kind_of("b.CSV")
     ('fits', 'csv')
@@ -29,8 +39,15 @@ def kind_of(path: str | AnyPath) -> str:
         return SUFFIXES[suffix]
     if suffix in TEXT_SUFFIXES:
         return _kind_of_content(head(path, _HEAD))
-    known = ", ".join([*SUFFIXES, *TEXT_SUFFIXES])
+    if suffix in (others := plugin_suffixes()):
+        return suffix.removeprefix(".")
+    known = ", ".join([*SUFFIXES, *TEXT_SUFFIXES, *others])
     raise PopcatError(f"{path}: unknown format; expected a name that ends in {known}, or one of them with .gz or .bz2")
+
+
+def plugin_suffixes() -> list[str]:
+    """Endings of the files that plugins read."""
+    return [f".{name}" for name in PLUGINS.names()]
 
 
 def suffix_of(path: str | AnyPath) -> str:

@@ -13,7 +13,7 @@ from popcat.catalog.manifest import is_output, read_manifest
 from popcat.display import listed
 from popcat.errors import PopcatError
 from popcat.io.dialects import holds_rows
-from popcat.io.formats import READABLE, SUFFIXES, TEXT_SUFFIXES, kind_of, suffix_of
+from popcat.io.formats import READABLE, SUFFIXES, TEXT_SUFFIXES, kind_of, plugin_suffixes, suffix_of
 from popcat.paths import AnyPath, below, path_of
 from popcat.stores import StorePath
 
@@ -145,7 +145,7 @@ def _in_path(path: AnyPath) -> list[AnyPath]:
     if not of_kind:
         raise PopcatError(f"{path} holds no Parquet, CSV, FITS or VOTable file: expected *.parquet or the like in it")
     if len(of_kind) > 1 and "parquet" not in of_kind:
-        listing = ", ".join(f"{len(files)} {READABLE[kind]}" for kind, files in of_kind.items())
+        listing = ", ".join(f"{len(files)} {READABLE.get(kind, kind)}" for kind, files in of_kind.items())
         raise PopcatError(f"{path} holds files of several formats ({listing}): name those that are meant, such as "
                           f"{path / ('*' + next(iter(of_kind.values()))[0].suffix)}")
     return of_kind.get("parquet") or next(iter(of_kind.values()))
@@ -156,12 +156,13 @@ def _tables_in(folder: AnyPath) -> list[AnyPath]:
 
     Raises PopcatError for a link to a file that is not there: its galaxies would be lost silently.
     """
-    named = [file for file in _shown_in(folder) if suffix_of(file) in (*_FOLDER_SUFFIXES, *TEXT_SUFFIXES, ".xml")]
+    tables = (*_FOLDER_SUFFIXES, *plugin_suffixes())
+    named = [file for file in _shown_in(folder) if suffix_of(file) in (*tables, *TEXT_SUFFIXES, ".xml")]
     dangling = sorted(file for file in named if file.is_symlink() and not file.exists())
     if dangling:
         raise PopcatError(f"{listed(list(map(str, dangling)), _MAX_NAMED)}: expected a file, got a link to "
                           f"{os.readlink(str(dangling[0]))}, which is not there; mend the link, or remove it")
-    return sorted(file for file in named if file.is_file() and suffix_of(file) in _FOLDER_SUFFIXES)
+    return sorted(file for file in named if file.is_file() and suffix_of(file) in tables)
 
 
 def _texts_in(folder: AnyPath) -> list[AnyPath]:

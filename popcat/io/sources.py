@@ -20,7 +20,7 @@ import pyarrow as pa
 from popcat.errors import PopcatError
 from popcat.expressions import column, sources_of
 from popcat.io.chunks import Chunk, Field
-from popcat.io.formats import kind_of
+from popcat.io.formats import PLUGINS, READABLE, kind_of, plugin_suffixes, suffix_of
 from popcat.io.named import Named, Source, files_of, label_of, left_out, partition_values
 from popcat.paths import stamp_of
 from popcat.stores import StoreError
@@ -176,12 +176,25 @@ def _readable(path) -> Iterator[None]:
     """Whatever a library says about a damaged file, as a PopcatError that names the file."""
     try:
         yield
-    except StoreError:
+    except (StoreError, PopcatError):
         raise
     except _BROKEN as error:
         raise PopcatError(f"cannot read {path}: {error or type(error).__name__}") from error
+    except Exception as error:
+        if (suffix := suffix_of(path)) not in plugin_suffixes():
+            raise
+        raise PLUGINS.broken(suffix[1:], f"cannot read {path}: {type(error).__name__}: {error}") from error
 
 
 def _reader(path):
     """The module that reads a file; imported late, because astropy.io.fits is slow to import."""
-    return import_module(f"popcat.io.{kind_of(path)}_files")
+    kind = kind_of(path)
+    return import_module(f"popcat.io.{kind}_files") if kind in READABLE else _plugin(kind)
+
+
+def _plugin(kind: str):
+    found = PLUGINS.load(kind)
+    if missing := [name for name in ("plan", "read", "fields", "names") if not callable(getattr(found, name, None))]:
+        raise PLUGINS.broken(kind, f"has no {' and no '.join(missing)}: expected a module with plan, read, fields and "
+                                   "names")  # fmt: skip
+    return found

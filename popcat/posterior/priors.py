@@ -29,12 +29,13 @@ from pathlib import Path
 import numpy as np
 import pydantic
 
-from popcat.distributions import AnyFamily, Fixed, Law, Tied
+from popcat.distributions import Fixed, Law, Tied
 from popcat.errors import PopcatError, did_you_mean
 from popcat.galaxy_model import GalaxyModel
 from popcat.paths import path_of
 from popcat.physical.prior import JointPrior, prior_named
 from popcat.prior import REDSHIFT, Prior, law_in, make_prior
+from popcat.prior_families import AnyFamily
 from popcat.settings import parse_toml
 from popcat.simplex import WEIGHTS, weights_prior
 

