@@ -31,6 +31,7 @@ from popcat.catalog.draws import (
     quantities_of,
     refuse_weights,
 )
+from popcat.catalog.figures import CatalogFigures
 from popcat.catalog.manifest import CatalogManifest, Manifest, is_output, read_manifest, read_run
 from popcat.catalog.parquet import parquet_dataset, parquet_format, readable, require_footers
 from popcat.catalog.photoz import GRID_NODES, PhotoRedshifts, photo_redshifts
@@ -39,7 +40,7 @@ from popcat.catalog.record import PosteriorRecord
 from popcat.catalog.selection import Ids, as_list, box, numbers_of, parquet_files, prefilter, separation
 from popcat.catalog.star_formation import StarFormationDraws, star_formation_draws
 from popcat.columns import column_list, to_pandas
-from popcat.display import Displayed, listed
+from popcat.display import listed
 from popcat.errors import PopcatError, did_you_mean
 from popcat.expressions import base_name, parse
 from popcat.expressions import column as column_of
@@ -79,7 +80,7 @@ def open_catalog(path: "str | AnyPath") -> "Catalog":
 
 
 @dataclass(frozen=True, repr=False)
-class Catalog(Displayed):
+class Catalog(CatalogFigures):
     """A posterior catalogue on disk, as `open_catalog` finds it.
 
     path : its folder or file. dataset : its pyarrow dataset, for whatever is not here. manifest : what popcat wrote of
@@ -97,7 +98,6 @@ class Catalog(Displayed):
         return f"Catalog {self.path}"
 
     def _facts(self) -> dict[str, str]:
-        """What a repr says."""
         facts = {"galaxies": f"{len(self):,}"}
         facts |= self.manifest.facts if isinstance(self.manifest, CatalogManifest) else {}
         quantities = {"quantities": listed(self.quantities)} if self.quantities else {}

@@ -7,22 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from popcat.columns import PERCENTILES, parameter_fields, quantity_fields
+from popcat.columns import PERCENTILES, quantity_fields
 from popcat.display import Displayed
-from popcat.forward.filters import load_curves
-from popcat.forward.ingredients import load_ingredients
-from popcat.forward.photometry import Photometry
-from popcat.forward.properties import forward_for
-from popcat.forward.spectrum import observed_spectra
-from popcat.forward.star_formation import star_formation
 from popcat.galaxy_model import GalaxyModel
 from popcat.survey import Survey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from popcat.catalog.galaxy_figures import Drawing
+
 _MAIN = ("redshift", "log_mstar", "log_sfr_100myr", "log_ssfr", "age_mw_gyr", "log_z_mw", "a_v")
-_SPECTRUM_DRAWS, _SPECTRUM_POINTS = 64, 600
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,25 +83,12 @@ class GalaxyPosterior(Displayed):
 
     def corner(self) -> "Figure":
         """Corner plot of mass, star-formation rate, metallicity, age and dust."""
-        from popcat.plots import galaxy_corner
-
-        return galaxy_corner(self.draws, title=f"{self._redshift_in_words()}\n{len(self.draws['redshift'])} draws")
+        return self._drawing.corner(self.draws, f"{self._redshift_in_words()}\n{len(self.draws['redshift'])} draws")
 
     def sed(self) -> "Figure":
         """Observed fluxes with errors, band fluxes and spectra of the draws, filter curves, residuals."""
-        from popcat.plots import galaxy_sed, spectrum_band
-
-        theta, redshift = self._theta, self.draws["redshift"].astype(float)
-        curves = load_curves(self.survey)
-        wave = np.geomspace(0.9 * min(one.wave_aa[0] for one in curves), 1.1 * max(one.wave_aa[-1] for one in curves),
-                            _SPECTRUM_POINTS)  # fmt: skip
-        some = np.unique(np.linspace(0, len(theta) - 1, _SPECTRUM_DRAWS).astype(int))
-        photometry = self._photometry
-        spectra = observed_spectra(theta[some], redshift[some], photometry.ingredients, wave)
-        flux, err = (np.array(list(one.values())) for one in (self.flux, self.flux_err))
-        return galaxy_sed([(one.name, one.wave_aa, one.response) for one in curves], flux, err,
-                          photometry.flux(theta, redshift), title=self._redshift_in_words(),
-                          spectrum=spectrum_band(wave, spectra))  # fmt: skip
+        flux, err = (list(one.values()) for one in (self.flux, self.flux_err))
+        return self._drawing.sed(self.draws, flux, err, self._redshift_in_words())
 
     def sfh(self, lookback_gyr: Sequence[float] | None = None) -> "Figure":
         """Star-formation rate against lookback time, median and 68% of the draws, in bins between these edges in Gyr;
@@ -114,19 +96,13 @@ class GalaxyPosterior(Displayed):
 
         Raises PopcatError for edges that do not ascend within 0 and 14.5 Gyr.
         """
-        from popcat.plots import galaxy_sfh
-
-        redshift = self.draws["redshift"].astype(float)
-        found = star_formation(self._theta, redshift, load_ingredients(self.galaxy_model), lookback_gyr)
-        return galaxy_sfh(found.lookback_gyr, found.sfr, title=self._redshift_in_words())
+        return self._drawing.sfh(self.draws, self._redshift_in_words(), lookback_gyr=lookback_gyr)
 
     @property
-    def _theta(self) -> np.ndarray:
-        return np.column_stack([self.draws[name] for name in parameter_fields(self.galaxy_model)]).astype(float)
+    def _drawing(self) -> "Drawing":
+        from popcat.catalog.galaxy_figures import drawing_of
 
-    @property
-    def _photometry(self) -> Photometry:
-        return forward_for(self.survey, self.galaxy_model).photometry
+        return drawing_of(self.survey, self.galaxy_model)
 
     def _redshift_in_words(self) -> str:
         z = self.draws["redshift"]

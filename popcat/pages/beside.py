@@ -8,6 +8,7 @@ import numpy as np
 from popcat import plots
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.errors import PopcatError
+from popcat.pages import alt_texts
 from popcat.paths import path_of
 
 _QUANTITIES = {
@@ -41,12 +42,11 @@ def beside_section(catalog: Catalog, other: "str | Path") -> Mapping:
         rows.append((words, f"{np.median(a):.2f}", f"{np.median(b):.2f}", f"{apart:.1f}"))
     quenched = [np.mean(frame["log_ssfr_p50"].to_numpy() < QUENCHED) for frame in (ours, theirs)]
     rows.append(("quenched: specific rate below 10^-11 / yr", *(f"{part:.0%}" for part in quenched), ""))
-    figures = [
-        (plots.figure_to_data_uri(plots.two_histograms(
-            {title: frame[f"{name}_p50"].to_numpy() for title, frame in zip(titles, (ours, theirs), strict=True)},
-            name)), f"Posterior medians: {_QUANTITIES[name]}")
-        for name in ("log_ssfr", "log_mstar")
-    ]  # fmt: skip
+    figures = []
+    for name in ("log_ssfr", "log_mstar"):
+        values = {title: frame[f"{name}_p50"].to_numpy() for title, frame in zip(titles, (ours, theirs), strict=True)}
+        figures.append((plots.figure_to_data_uri(plots.two_histograms(values, name)),
+                        f"Posterior medians: {_QUANTITIES[name]}", alt_texts.of_two(values, _QUANTITIES[name])))
     text = f"The same {len(same):,} galaxies in two catalogues: {titles[0]} and {titles[1]}."
     if all(title.endswith(" prior") for title in titles):
         text += " Photometry and galaxy model are the same: where the two columns differ, the prior decides."

@@ -7,6 +7,7 @@ from popcat import plots
 from popcat.checks.compare import JSON, SUMMARISED, CheckedGalaxy, CrossCheck, compare_with_sampler, read_crosscheck
 from popcat.checks.samplers import MAX_STEPS
 from popcat.files import write_json_atomic
+from popcat.pages import alt_texts
 from popcat.pages.template import write_page
 from popcat.paths import AnyPath, output_path, path_of
 
@@ -61,7 +62,7 @@ def crosscheck_section(folder: str | Path) -> Mapping:
 
 def _write(folder: AnyPath, found: CrossCheck) -> None:
     """The page, then the numbers."""
-    figures = [{"object_id": item, "image": plots.figure_to_data_uri(
+    figures = [{"object_id": item, "words": alt_texts.of_corners(ours, theirs), "image": plots.figure_to_data_uri(
         plots.overlaid_corner(ours, theirs, title=f"object_id {item}"))} for item, ours, theirs in found.corners]
     write_page(
         "crosscheck.html.j2", folder / _HTML, kind="cross-check", title=path_of(found.catalog).resolve().name,

@@ -18,6 +18,7 @@ from popcat.catalog.queries import Catalog
 from popcat.catalog.training_check import TrainingCheck
 from popcat.checks.calibration_result import Calibration
 from popcat.galaxies import CERTIFIED_ESS, CERTIFIED_MEANS, CHECK_FLAGS, CLEAN, FLAGS, NOT_CLEAN, flag_counts
+from popcat.pages import alt_texts
 from popcat.pages.galaxies import scalar_columns, to_frame
 
 FIGURE_ROWS = 1_000_000
@@ -233,6 +234,7 @@ def calibration_panels(calibration: Calibration) -> dict:
     return {"columns": calibration.columns, "passed": sum(one.passed for one in calibration.columns.values()),
             "limits": calibration.limits, "held": calibration.held, "too_few": calibration.too_few,
             "mocks": calibration.n, "meaning": RUN_MEANING.get(run, run),
+            "words": {"pp": alt_texts.of_pp(first.ks, calibration.held["ks"]), "ranks": alt_texts.of_ranks(ranks)},
             "figures": {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}}  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Typical galaxies are shown in full, as still figures, for print and for browsers
 random sample of the catalogue and its unusual galaxies, as numbers: pictures of hundreds would be too large.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from popcat import plots, rng
-from popcat.catalog.learned import PriorDraws, stays_prior
+from popcat.catalog.galaxy_figures import Drawing, draws_of_row, prior_of_row
+from popcat.catalog.learned import stays_prior
 from popcat.catalog.prior_draws import gains_of_rows, spans_of_rows
 from popcat.catalog.queries import Catalog
-from popcat.columns import PERCENTILES, REDSHIFT, parameter_fields, property_fields, quantity_fields, to_pandas
+from popcat.columns import PERCENTILES, REDSHIFT, property_fields, quantity_fields, to_pandas
 from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, OBJECT_NAME
 from popcat.galaxy_model import GalaxyModel
+from popcat.pages import alt_texts
+from popcat.plots.galaxy import sfh_band
 from popcat.plots.style import CORNER
 from popcat.survey import Survey
 
@@ -27,6 +30,8 @@ DRAWS = 100
 """Draws of the corner plot, at most."""
 SPECTRA = 6
 """Draws whose spectrum is shown."""
+HISTORY_GYR = (0.0, *np.geomspace(0.03, 13.8, 20).round(4).tolist())
+"""Edges of the bins of lookback time of a galaxy's star-formation history."""
 SPECTRUM_POINTS = 200
 CURVE_POINTS = 40
 MODEL_PERCENTILES = (2.5, 16, 50, 84, 97.5)
@@ -37,7 +42,6 @@ RANDOM = "random sample"
 _STREAM = 77
 # Harmless, or no property of the galaxy.
 _NOT_UNUSUAL = ("negative_flux", "missing_redshift", "no_photometry", "redshift_out_of_range")
-SPECTRUM_DRAWS = 64
 _PARAMETER_TABLE = ("log_mstar_formed", "tau_ism", "tau_bc", "n_dust", "f_burst", "t_burst")
 
 
@@ -54,23 +58,6 @@ class Choice:
 
     why: dict[int, str]
     sample: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What it takes to draw a galaxy's model: see `popcat.pages.build_report` for each."""
-
-    survey: Survey
-    galaxy_model: GalaxyModel
-    curves: Sequence[tuple]
-    forward: Callable
-    spectrum: Callable | None
-    prior: PriorDraws | None = None
-    """Of a catalogue that keeps them."""
-
-    @property
-    def parameters(self) -> Mapping:
-        return parameter_fields(self.galaxy_model)
 
 
 def check_columns(catalog: Catalog, survey: Survey, galaxy_model: GalaxyModel) -> None:
@@ -192,7 +179,9 @@ def _in_turn(groups: Mapping[str, Sequence[int]]):
 def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dict:
     """What table, spectra and corner plots need: the survey's bands, the quantities, one record a galaxy.
 
-    Fluxes are in nMgy; spectra are AB magnitudes x 100 as integers; `q` are p16, p50, p84 of each quantity and `draws`
+    Fluxes are in nMgy; spectra are AB magnitudes x 100 as integers; `sfh` are p16, p50, p84 of the star-formation rate
+    in Msun / yr in each bin of `lookback`, and `sfh_prior` p16 and p84 of the prior's at the galaxy's mass; `q`
+    are p16, p50, p84 of each quantity and `draws`
     those of the corner plot, both in the order of their names. `prior` are draws of the prior in that order, `span`
     those that are a galaxy's prior, and `stays_prior` the names of what its photometry says little of.
     """
@@ -203,12 +192,13 @@ def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dic
     drawn = [i for i, row in enumerate(rows) if row["status"] == "ok"]
     wave_aa = _add_model(records, [rows[i] for i in drawn], drawn, drawing)
     _add_prior(records, [rows[i] for i in drawn], drawn, drawing, list(fields))
+    _add_histories(records, [rows[i] for i in drawn], drawn, drawing)
     return {
         "prior": drawing.prior and [_significant(drawing.prior.values[name], 4) for name in corner],
         "bands": [_band(*curve) for curve in drawing.curves],
         "quantities": [{"name": name, "unit": unit, "meaning": text} for name, (unit, text) in fields.items()],
         "n_parameters": len(parameters), "corner": corner, "flags": FLAGS,
-        "wave": _significant(wave_aa, 5), "galaxies": records,
+        "wave": _significant(wave_aa, 5), "lookback": HISTORY_GYR, "galaxies": records,
     }  # fmt: skip
 
 
@@ -264,6 +254,22 @@ def _add_prior(records, rows, places, drawing, names) -> None:
         records[place] |= {"span": span, "stays_prior": stays_prior(gains, number)}
 
 
+def _add_histories(records, rows, places, drawing) -> None:
+    """Star-formation rates of all galaxies, where the drawing has histories."""
+    if drawing.history is None:
+        return
+    names = [*drawing.parameters, *REDSHIFT]
+    draws = [draws_of_row(row, names) for row in rows]
+    joined = {name: np.concatenate([one[name] for one in draws]) for name in names} if rows else {}
+    sfr = drawing.rates(joined, HISTORY_GYR)[1] if rows else np.empty((0, 0))
+    ends = np.cumsum([len(one["redshift"]) for one in draws])[:-1]
+    for place, one, part in zip(places, draws, np.split(sfr, ends), strict=True):
+        records[place]["sfh"] = _significant(np.array(sfh_band(part)), 3)
+        if (span := records[place].get("span")) is not None:
+            prior = drawing.prior_rates(one, [*span, max((span[1] - span[0]) // DRAWS, 1)], HISTORY_GYR)
+            records[place]["sfh_prior"] = _significant(np.array(sfh_band(prior))[[0, 2]], 3)
+
+
 def _band(name, wave_aa, response):
     """A band's mean wavelength and its curve, relative to the peak, at a few points."""
     some = np.linspace(wave_aa[0], wave_aa[-1], CURVE_POINTS)
@@ -296,23 +302,22 @@ def _finite(value):
 
 def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
     """What the template shows of one galaxy in full."""
-    survey, parameters, spectrum = drawing.survey, drawing.parameters, drawing.spectrum
+    survey = drawing.survey
     derived = {**property_fields(survey, drawing.galaxy_model), **REDSHIFT}
-    fields = {**parameters, **derived}
-    draws = {name: np.asarray(row[f"{name}_draws"], dtype=float) for name in fields}
-    theta = np.column_stack([draws[name] for name in parameters])
-    redshift = float(row["redshift_p50"])
+    fields = {**drawing.parameters, **derived}
+    draws = draws_of_row(row, list(fields))
+    redshift, n = float(row["redshift_p50"]), len(draws["redshift"])
     flux, flux_err = ([row[f"{kind}_{band}"] for band in survey.band_names] for kind in ("flux", "flux_err"))
     title = f"object_id {row['object_id']},  z = {redshift:.4f}"
-    sed = plots.galaxy_sed(drawing.curves, flux, flux_err,
-                           drawing.forward(theta, draws["redshift"]), title=title,
-                           spectrum=None if spectrum is None else _spectrum_bands(spectrum, theta, draws["redshift"]))
-    prior, little = drawing.prior, []
-    if prior is not None:
-        (span,), little = spans_of_rows(prior, [row]), stays_prior(gains_of_rows(prior, [row], list(fields)))
-        prior = {name: values[slice(*span)] for name, values in prior.values.items()}
-    corner = plots.galaxy_corner(draws, title=f"object_id {row['object_id']}\n{len(theta)} draws", prior=prior,
-                                 stays_prior=little)  # fmt: skip
+    span, little = prior_of_row(drawing.prior, row, list(fields))
+    model = drawing.forward(drawing.theta(draws), draws["redshift"])
+    figures = [("sed", drawing.sed(draws, flux, flux_err, title),
+                alt_texts.of_sed(survey.band_names, flux, flux_err, model)),
+               ("corner", drawing.corner(draws, f"object_id {row['object_id']}\n{n} draws", span=span, stays=little),
+                alt_texts.of_corner(draws, little))]  # fmt: skip
+    if drawing.history is not None:
+        edges, sfr = drawing.rates(draws)
+        figures.append(("sfh", drawing.sfh(draws, title, span=span), alt_texts.of_sfh(edges, sfh_band(sfr)[1])))
     return {
         "object_id": row["object_id"], "name": row.get(OBJECT_NAME) or str(row["object_id"]),
         "why": why, "redshift": redshift, "ra": row["ra"], "dec": row["dec"],
@@ -321,11 +326,5 @@ def still_figures(row: dict, why: str, drawing: Drawing) -> dict:
         "stays_prior": little,
         "tables": [[(name, *(row[f"{name}_p{q}"] for q in PERCENTILES), *fields[name]) for name in names]
                    for names in (derived, _PARAMETER_TABLE)],
-        "sed": plots.figure_to_data_uri(sed), "corner": plots.figure_to_data_uri(corner),
+        "figures": {name: (plots.figure_to_data_uri(figure), words) for name, figure, words in figures},
     }  # fmt: skip
-
-
-def _spectrum_bands(spectrum, theta, redshift):
-    # 64 draws fix a 68% band well enough to see.
-    some = np.unique(np.linspace(0, len(theta) - 1, SPECTRUM_DRAWS).astype(int))
-    return plots.spectrum_band(*spectrum(theta[some], redshift[some]))

@@ -1,22 +1,16 @@
 """The report: one HTML page about a posterior catalogue. What to trust, its galaxies, its distributions, its origin."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from popcat import plots
+from popcat.catalog.galaxy_figures import Drawing, drawing_of, draws_of_row
 from popcat.catalog.manifest import CatalogManifest
 from popcat.catalog.prior_draws import read_prior
 from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration_result import Calibration, read_calibration
 from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
-from popcat.forward.filters import load_curves
-from popcat.forward.properties import forward_for
-from popcat.forward.spectrum import observed_spectra
 from popcat.galaxies import CERTIFIED_MEANS, CHECK_FLAGS, CLEAN, FLAGS, STATUS
-from popcat.galaxy_model import GalaxyModel
 from popcat.pages.beside import beside_section
 from popcat.pages.crosscheck import crosscheck_section
 from popcat.pages.diagnostics import (
@@ -30,7 +24,6 @@ from popcat.pages.diagnostics import (
 )
 from popcat.pages.galaxies import (
     Choice,
-    Drawing,
     check_columns,
     choose_table,
     panel_records,
@@ -40,9 +33,9 @@ from popcat.pages.galaxies import (
     still_figures,
 )
 from popcat.pages.template import as_json, flattened, write_page
+from popcat.pages.whole_catalogue import catalogue_figures
 from popcat.paths import output_path, path_of
 from popcat.posterior.locations import calibration_folder, embedded_posteriors, posterior_folder
-from popcat.survey import Survey
 
 __all__ = ["build_report", "report"]
 
@@ -64,17 +57,11 @@ def report(posteriors: str | Path, output: str | Path = "report.html", *, galaxi
     'report.html'
     """
     output, catalog = output_path(output), open_catalog(posteriors)
-    survey, galaxy_model, manifest = catalog.survey, catalog.galaxy_model, catalog.require_manifest()
-    photometry = forward_for(survey, galaxy_model).photometry
-    curves = load_curves(survey)
-    span = np.geomspace(0.9 * min(c.wave_aa[0] for c in curves), 1.1 * max(c.wave_aa[-1] for c in curves), 600)
-
+    manifest = catalog.require_manifest()
     found = _calibration_of(manifest) if calibration is None else read_calibration(calibration).judged(manifest)
     return build_report(
-        catalog, output, survey=survey, curves=[(c.name, c.wave_aa, c.response) for c in curves],
-        forward=photometry.flux, galaxies=galaxies, galaxy_model=galaxy_model, title=title,
-        spectrum=lambda theta, redshift: (span, observed_spectra(theta, redshift, photometry.ingredients, span)),
-        calibration=found,
+        catalog, output, drawing=drawing_of(catalog.survey, catalog.galaxy_model, read_prior(catalog.path)),
+        galaxies=galaxies, title=title, calibration=found,
         sections=[*([] if beside is None else [beside_section(catalog, beside)]),
                   *([] if crosscheck is None else [crosscheck_section(crosscheck)])],
     )  # fmt: skip
@@ -95,43 +82,38 @@ TABLE_GROUPS = 32
 """The galaxies of the table are from so many row groups, evenly spaced: draws are the bulk of a catalogue."""
 # Keys of the manifest that the page folds away.
 _DETAILS = ("fingerprint", "survey.", "galaxy_model.", "provenance.", "training_check.", "learned.")
-SCRIPTS = ("expressions.js", "svg.js", "sed.js", "corner.js", "table.js")
+SCRIPTS = ("expressions.js", "svg.js", "sed.js", "corner.js", "sfh.js", "address.js", "table.js")
 SHOWN = ("log_mstar", "log_sfr_1gyr", "log_ssfr", "age_mw_gyr")
 """Quantities that are columns of the table, beside the redshift."""
 
 
-def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequence[tuple], forward: Callable,
-                 spectrum: Callable | None = None, galaxies: Sequence[int | str] | None = None,
-                 calibration: Calibration | None = None, galaxy_model: GalaxyModel | None = None,
-                 sections: Sequence[Mapping] = (), title: str | None = None) -> Path:
+def build_report(catalog: Catalog, output: Path, *, drawing: Drawing, galaxies: Sequence[int | str] | None = None,
+                 calibration: Calibration | None = None, sections: Sequence[Mapping] = (),
+                 title: str | None = None) -> Path:  # fmt: skip
     """Write one self-contained HTML page about a posterior catalogue.
 
-    curves: (name, wave_aa, response) of each band of `survey`, in its order.
-    forward: theta (n, d), redshift (n,) -> flux (n, n_band) in nMgy.
-    spectrum: theta (n, d), redshift (n,) -> wave_aa (n_wave,) observed, f_nu (n, n_wave) in nMgy.
+    drawing: what draws its galaxies (popcat.catalog.galaxy_figures), of the catalogue's survey and galaxy model.
     galaxies: identifiers of those to show in full; None picks a star-forming, a quiescent and a badly fitted one.
     calibration: of the trained posterior, with its ranks.
-    galaxy_model: that of the catalogue, by default `GalaxyModel()`.
     sections: further parts of the page, each a dict with title, text, and optionally rows (the first is the header)
-    and figures, a list of (data URI, caption). title: of the page, by default the folder's name.
+    and figures, a list of (data URI, caption, what is seen). title: of the page, by default the folder's name.
 
     Returns the path of the page. Raises PopcatError if the folder holds no posterior catalogue of this survey, if
     no galaxy has a posterior, or if one of `galaxies` is absent or has none.
     """
-    output = path_of(output)
-    galaxy_model = galaxy_model or GalaxyModel()
+    output, survey, galaxy_model = path_of(output), drawing.survey, drawing.galaxy_model
     check_columns(catalog, survey, galaxy_model)
     counts = read_counts(catalog)
     ok = counts.frame[counts.frame["status"] == "ok"]
     if ok.empty:
         raise PopcatError(f'{catalog.path} has no galaxy with status "ok" among {counts.rows:,}: '
                           f"{_listing(counts.status)}; check the survey's columns and units")  # fmt: skip
-    drawing = Drawing(survey, galaxy_model, curves, forward, spectrum, read_prior(catalog.path))
     near, n_groups = catalog.thinned(TABLE_GROUPS)
     scalars = read_scalars(near)
     first = _first(ok, scalars, None if galaxies is None else catalog.object_ids(galaxies))
-    in_full = _with_posterior(read_galaxies(catalog, list(first), survey, galaxy_model) if galaxies is not None
-                              else read_galaxies(near, list(first), survey, galaxy_model))  # fmt: skip
+    in_full = read_galaxies(catalog if galaxies is not None else near, list(first), survey, galaxy_model)
+    for row in in_full:
+        draws_of_row(row, [])  # refuses one without a posterior
     choice = choose_table(scalars, first)
     others = read_galaxies(near, [item for item in choice.why if item not in first], survey, galaxy_model)
     records = panel_records([*in_full, *others], choice, drawing)
@@ -146,13 +128,13 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
         sections=_contents(learned, calibration, sections), learned=learned, provenance=provenance,
         details=[key for key, _ in provenance if key.startswith(_DETAILS)], survey=survey, counts=counts,
         shown=len(counts.frame), made=_made(catalog), clean=CLEAN, check_flags=CHECK_FLAGS,
-        shown_quantities=SHOWN, diagnostics=diagnostics(
+        shown_quantities=SHOWN, has_prior=drawing.prior is not None, diagnostics=diagnostics(
             counts, calibration, reweighted=reweighted,
             training_check=training_check, learned=learned),
         certified_means=CERTIFIED_MEANS, fits=training_check is None or training_check.fits,
         status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
         flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
-        figures=_figures(ok, counts.status, len(survey.bands), manifest),
+        figures=catalogue_figures(ok, near, counts.status, len(survey.bands), manifest, drawing.prior),
         galaxies=[still_figures(row, first[row["object_id"]], drawing) for row in in_full],
         table=_table(records, choice, counts, len(scalars), n_groups), records=as_json(records),
         calibration=None if calibration is None else calibration_panels(calibration), badges=badges, extras=sections,
@@ -161,8 +143,8 @@ def build_report(catalog: Catalog, output: Path, *, survey: Survey, curves: Sequ
 
 def _contents(learned, calibration, extras) -> list[tuple[str, str]]:
     """Anchors and words of the navigation."""
-    parts = [("table", "Galaxies"), ("catalogue", "The whole catalogue"), ("flags", "Status and flags"),
-             *([] if learned is None else [("learned", "What was learned")]),
+    parts = [("trust", "What to trust"), ("table", "Galaxies"), ("catalogue", "The whole catalogue"),
+             ("flags", "Status and flags"), *([] if learned is None else [("learned", "What was learned")]),
              ("in-full", "Galaxies in full"), *([] if calibration is None else [("calibration", "Calibration")])]
     return [*parts, *((f"section-{number}", extra["title"]) for number, extra in enumerate(extras, start=1)),
             ("how", "How to read this")]  # fmt: skip
@@ -190,14 +172,6 @@ def _first(ok, scalars, galaxies) -> dict[int, str]:
     return pick_galaxies(ok if near.empty else near)
 
 
-def _with_posterior(rows: list[dict]) -> list[dict]:
-    for row in rows:
-        if row["status"] != "ok":
-            raise PopcatError(f'galaxy {row["object_id"]} has no posterior to show: its status is "{row["status"]}"; '
-                              'choose one with status "ok"')  # fmt: skip
-    return rows
-
-
 def _table(records: dict, choice: Choice, counts: Counts, considered: int, n_groups: int) -> dict:
     """Rows of the table, and what to say of which galaxies it holds."""
     names = [quantity["name"] for quantity in records["quantities"]]
@@ -209,17 +183,6 @@ def _table(records: dict, choice: Choice, counts: Counts, considered: int, n_gro
         "whole": len(rows) >= counts.rows, "considered": considered, "groups": min(n_groups, TABLE_GROUPS),
         "of_groups": n_groups, "certificates": bool(counts.corrected),
     }  # fmt: skip
-
-
-def _figures(ok, status, n_bands, manifest: CatalogManifest | None):
-    limit = None
-    if manifest is not None and manifest.chi2_limits is not None:
-        tried = manifest.chi2_limits.draws[-1] if manifest.certify else manifest.draws
-        is_known = np.isfinite(ok["redshift"]).mean() >= 0.5
-        (limit,) = manifest.chi2_limits.of(np.array([n_bands]), np.array([is_known]), np.array([tried]))
-    figures = {"mass_redshift": plots.mass_redshift(ok), "sfr_mass": plots.sfr_mass(ok),
-               "chi2": plots.chi2_histogram(ok, n_bands, limit), "status": plots.status_bars(status)}  # fmt: skip
-    return {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}
 
 
 def _listing(counts):

@@ -1,20 +1,19 @@
-"""Figures of a posterior catalogue of a trained posterior's calibration, and of a population.
+"""Figures of a posterior catalogue, of a trained posterior's calibration, and of a population.
 
 Every function takes arrays or frames and returns a matplotlib Figure; none touches pyplot or global settings.
 """
 
+from popcat.plots.calibration import loss_curve, pp_curves, rank_histograms
 from popcat.plots.galaxy import galaxy_corner, galaxy_sed, galaxy_sfh, overlaid_corner, spectrum_band
 from popcat.plots.population import (
     chi2_histogram,
-    loss_curve,
     mass_redshift,
-    pp_curves,
-    rank_histograms,
-    sfr_mass,
     status_bars,
     status_counts,
     two_histograms,
 )
+from popcat.plots.sky import sky_map
+from popcat.plots.stacked import stacked_marginals, stacked_sequence
 from popcat.plots.style import figure_to_data_uri, save_figure
 
 __all__ = [
@@ -29,8 +28,10 @@ __all__ = [
     "pp_curves",
     "rank_histograms",
     "save_figure",
-    "sfr_mass",
+    "sky_map",
     "spectrum_band",
+    "stacked_marginals",
+    "stacked_sequence",
     "status_bars",
     "status_counts",
     "two_histograms",

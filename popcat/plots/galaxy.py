@@ -17,6 +17,7 @@ from popcat.plots.style import (
     NOTE,
     ORANGE,
     PALETTE,
+    Picture,
     extent_of,
     overlaid_corner_plot,
     styled,
@@ -48,7 +49,7 @@ def galaxy_corner(
     ranges = [extent_of(column, pad=0.08) for column in sample.T]
     contours = len(sample) >= CONTOUR_POINTS and bool((np.ptp(sample, axis=0) > 0).all())
     bins = int(np.clip(len(sample) ** 0.5, 12, 30))
-    figure = Figure(figsize=(7.2, 7.2))
+    figure = Picture(figsize=(7.2, 7.2))
     corner.corner(sample, fig=figure, range=ranges, bins=bins, smooth=1.0, color=BLUE, labels=_CORNER_LABELS,
                   titles=_CORNER_TITLES, show_titles=True, title_fmt=".2f", title_kwargs={"fontsize": 9, "pad": 5},
                   label_kwargs={"fontsize": 10}, labelpad=0.12, levels=(0.68, 0.95), plot_density=False,
@@ -115,7 +116,7 @@ def galaxy_sed(survey_curves, flux, flux_err, model_flux, *, title: str, spectru
     """
     flux, flux_err, model = (np.asarray(values, dtype=float) for values in (flux, flux_err, model_flux))
     wave = np.array([np.average(aa, weights=response * np.gradient(aa)) for _, aa, response in survey_curves])
-    figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+    figure = Picture(figsize=(7.2, 5.6), layout="constrained")
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.7, 1))
     _wave_axis(ax, survey_curves)
     _flux_axis(ax, flux, flux_err, model)
@@ -145,19 +146,25 @@ def spectrum_band(wave_aa: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray,
 
 
 @styled
-def galaxy_sfh(lookback_gyr: np.ndarray, sfr: np.ndarray, *, title: str) -> Figure:
+def galaxy_sfh(
+    lookback_gyr: np.ndarray, sfr: np.ndarray, *, title: str, prior: np.ndarray | None = None
+) -> Figure:
     """Star-formation rate against lookback time: median and 68% of draws (n, n_bin) in Msun / yr, in bins between edges
-    (n_bin + 1,); NaN, before the Big Bang of a draw, counts for nothing.
+    (n_bin + 1,); NaN, before the Big Bang of a draw, counts for nothing. prior : rates (m, n_bin) of draws of the
+    prior, whose 68% is grey below.
 
     Raises PopcatError if no bin is after the Big Bang.
     """
     seen = np.isfinite(sfr).any(axis=0)
     if not seen.any():
         raise PopcatError("star formation: expected bins of lookback time after the Big Bang, got none: begin at 0 Gyr")
-    low, middle, high = np.nanpercentile(sfr[:, seen], [16, 50, 84], axis=0)
+    low, middle, high = sfh_band(sfr[:, seen])
     edges = np.append(lookback_gyr[:-1][seen], lookback_gyr[1:][seen][-1])
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = Picture(figsize=(7.2, 4.2), layout="constrained")
     ax = figure.subplots()
+    if prior is not None:
+        below, _, above = sfh_band(prior[:, seen])
+        ax.stairs(above, edges, baseline=below, fill=True, color=GREY, alpha=0.3, label="68% of the prior at this mass")
     ax.stairs(high, edges, baseline=low, fill=True, color=BLUE, alpha=0.25, label="68% of draws")
     ax.stairs(middle, edges, baseline=None, color=BLUE, lw=1.6, label="median")
     positive = high[high > 0.0]
@@ -169,6 +176,15 @@ def galaxy_sfh(lookback_gyr: np.ndarray, sfr: np.ndarray, *, title: str) -> Figu
            ylabel=r"SFR ($M_\odot\,\mathrm{yr}^{-1}$)", title=title)
     ax.legend(loc="best")
     return figure
+
+
+def sfh_band(sfr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Percentiles 16, 50 and 84, (n_bin,) each, of rates (n, n_bin); NaN where every rate is."""
+    found = np.full((3, sfr.shape[1]), np.nan)
+    seen = np.isfinite(sfr).any(axis=0)
+    found[:, seen] = np.nanpercentile(sfr[:, seen], [16, 50, 84], axis=0)
+    low, middle, high = found
+    return low, middle, high
 
 
 def _wave_axis(ax, curves):

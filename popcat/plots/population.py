@@ -1,7 +1,7 @@
-"""Figures of many galaxies: of a whole catalogue, of a fitted population, and of the mocks of a calibration.
+"""Figures of many galaxies: of a whole catalogue, and of a fitted population.
 
 Of a catalogue: masses, star formation, statuses, best fits. Of a population: photometry against the data, marginals,
-main sequence, mass function. Of a trained posterior: p-p curves, rank histograms, loss.
+main sequence, mass function.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from scipy import ndimage, stats
 
 from popcat.galaxies import STATUS, chi2_limit
@@ -24,7 +23,6 @@ from popcat.plots.style import (
     LABELS,
     NOTE,
     ORANGE,
-    PALETTE,
     PURPLE,
     extent_of,
     finite,
@@ -50,21 +48,6 @@ def mass_redshift(frame) -> Figure:
     _running_median(ax, x, y)
     _typical_error(ax, None, (y - low, high - y))
     ax.set(xlabel="Redshift", ylabel=LABELS["log_mstar"])
-    figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handletextpad=0.5)
-    return figure
-
-
-@styled
-def sfr_mass(frame) -> Figure:
-    """Star-formation rate over the last Gyr against stellar mass, with the line sSFR = 1e-11 / yr."""
-    names = [f"{name}_p{q}" for name in ("log_mstar", "log_sfr_1gyr") for q in (16, 50, 84)]
-    x_low, x, x_high, y_low, y, y_high = finite(frame, *names)
-    figure, ax = new_panel()
-    _density(figure, ax, x, y)
-    ends = np.array(ax.get_xlim())
-    ax.plot(ends, ends - 11.0, color=ORANGE, ls="--", lw=1.6, label=r"sSFR $= 10^{-11}\,\mathrm{yr}^{-1}$")
-    _typical_error(ax, (x - x_low, x_high - x), (y - y_low, y_high - y))
-    ax.set(xlim=ends, xlabel=LABELS["log_mstar"], ylabel=LABELS["log_sfr_1gyr"])
     figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handletextpad=0.5)
     return figure
 
@@ -247,76 +230,3 @@ def _typical_error(ax, x_errors, y_errors):
 def _histogram(values, edges):
     counts, _ = np.histogram(values, edges)
     return counts / max(len(values), 1) / np.diff(edges)
-
-
-@styled
-def pp_curves(ranks: Mapping[str, np.ndarray], ks: Mapping[str, float], limit: float) -> Figure:
-    """Fraction of mocks whose truth ranks below r, against r, with a band as wide as the limit of the KS distance.
-
-    ranks: of the truth among the draws, in [0, 1], (n_mock,) for each name; ks: the distance of each name.
-    The right panel shows the difference from the diagonal, where small errors show.
-    """
-    figure = Figure(figsize=(9.6, 4.3), layout="constrained")
-    ax, difference = figure.subplots(1, 2)
-    for order, (name, values) in enumerate(ranks.items()):
-        x, y = _ecdf(values)
-        style = {"color": PALETTE[order % 8], "ls": ("-", "--", ":")[order // 8 % 3], "lw": 1.4}
-        ax.plot(x, y, label=f"{name}  {ks[name]:.3f}" if name in ks else name, **style)
-        difference.plot(x, y - x, **style)
-    diagonal = np.array([0.0, 1.0])
-    for panel, line in ((ax, diagonal), (difference, 0 * diagonal)):
-        panel.fill_between(diagonal, line - limit, line + limit, color=GREY, alpha=0.25, lw=0, zorder=0)
-        panel.plot(diagonal, line, color=INK, lw=0.8)
-        panel.set(xlim=(0, 1), xlabel="Rank of the truth among the draws")
-    ax.set(ylim=(0, 1), ylabel="Fraction of mocks below", aspect="equal")
-    difference.set(box_aspect=1, ylabel="Fraction of mocks below, minus rank")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center", title="KS distance", fontsize=8.5)
-    return figure
-
-
-@styled
-def rank_histograms(ranks: Mapping[str, np.ndarray], n_bins: int = 20) -> Figure:
-    """Histograms of the truth's ranks, one panel a quantity, flat if calibrated; 99% band of the binomial law.
-
-    A hump means posteriors too wide, a bowl too narrow, a slope biased (simulation-based calibration).
-    """
-    columns = min(4, len(ranks))
-    rows = -(-len(ranks) // columns)
-    figure = Figure(figsize=(2.4 * columns, 1.75 * rows + 0.4), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    for panel, (name, values) in zip(panels, ranks.items(), strict=False):
-        low, high = stats.binom.ppf([0.005, 0.995], len(values), 1 / n_bins)
-        panel.axhspan(low, high, color=GREY, alpha=0.3, lw=0)
-        panel.axhline(len(values) / n_bins, color=INK, lw=0.8)
-        panel.hist(values, bins=np.linspace(0, 1, n_bins + 1), histtype="step", color=BLUE, lw=1.5)
-        panel.set_title(name, fontsize=10)
-        panel.set(xlim=(0, 1), ylim=(0, None), xticks=[0, 0.5, 1])
-    for panel in panels[len(ranks):]:
-        panel.set_axis_off()
-    for panel in panels[max(0, len(ranks) - columns):len(ranks)]:
-        panel.tick_params(labelbottom=True)
-    figure.supxlabel("Rank of the truth among the draws", fontsize=11)
-    figure.supylabel("Mocks", fontsize=11)
-    return figure
-
-
-@styled
-def loss_curve(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Training and validation loss of each epoch, from dicts with epoch, train and validation."""
-    epoch, train, validation = (np.array([row[key] for row in history]) for key in ("epoch", "train", "validation"))
-    best = int(np.nanargmin(validation))
-    figure, ax = new_panel()
-    ax.plot(epoch, train, color=GREY, lw=1.5, label="training")
-    ax.plot(epoch, validation, color=BLUE, lw=1.8, label="validation")
-    ax.plot(epoch[best], validation[best], "o", color=ORANGE, ms=7, label=f"best: epoch {epoch[best]}")
-    ax.set(xlabel="Epoch", ylabel=r"Loss: $-\langle\log q(\theta\,|\,x)\rangle$")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc="upper right")
-    return figure
-
-
-def _ecdf(ranks):
-    """Corners of the empirical distribution's steps, from (0, 0) to (1, 1)."""
-    ordered = np.sort(ranks)
-    below = np.arange(len(ordered) + 1) / len(ordered)
-    return np.concatenate([[0], np.repeat(ordered, 2), [1]]), np.repeat(below, 2)

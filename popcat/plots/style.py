@@ -40,6 +40,15 @@ DENSITY = LinearSegmentedColormap.from_list("popcat", ["#dbe9f4", "#7fb2d6", BLU
 CONTOUR_POINTS = 100
 
 
+class Picture(Figure):
+    """A figure that a notebook shows by its own repr, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        save_figure(self, buffer)
+        return buffer.getvalue()
+
+
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     @functools.wraps(draw)
     def inner(*args, **kwargs):
@@ -50,26 +59,29 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def figure_to_data_uri(fig: Figure) -> str:
-    """The figure as a PNG in a data URI, for an HTML page that needs no other file."""
+    """The figure as a PNG of 128 colours in a data URI, for an HTML page that needs no other file."""
     buffer = io.BytesIO()
-    save_figure(fig, buffer)
+    save_figure(fig, buffer, colours=128)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def save_figure(fig: Figure, path: "str | Path | io.BytesIO", *, small: bool = False) -> None:
+def save_figure(
+    fig: Figure, path: "str | Path | io.BytesIO", *, small: bool = False, colours: int | None = None
+) -> None:
     """Write a figure to a file, whose suffix names the format (png, pdf, svg); PNG into a buffer.
 
-    `small`: a PNG of 100 dots per inch and 64 colours, a quarter of the bytes or less.
+    `small`: a PNG of 100 dots per inch and 64 colours, a quarter of the bytes or less. `colours`: a PNG of so many.
     """
     with matplotlib.rc_context(STYLE):
-        if not small:
+        if not small and colours is None:
             fig.savefig(path)
             return
         from PIL import Image
 
         buffer = io.BytesIO()
-        fig.savefig(buffer, dpi=100)
-        Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, "png", optimize=True)
+        fig.savefig(buffer, dpi=100 if small else STYLE["savefig.dpi"])
+        image = Image.open(buffer).convert("RGB").quantize(colours or 64, dither=Image.Dither.NONE)
+        image.save(path, "png", optimize=True)
 
 
 def overlaid_corner_plot(
@@ -80,7 +92,7 @@ def overlaid_corner_plot(
 
     joint = np.concatenate([reference, sample])
     ranges = [extent_of(column, pad=0.08) for column in joint.T]
-    figure = Figure(figsize=(7.6, 7.6))
+    figure = Picture(figsize=(7.6, 7.6))
     for part, color in ((reference, GREY), (sample, BLUE)):
         contours = len(part) >= CONTOUR_POINTS and bool((np.ptp(part, axis=0) > 0).all())
         corner.corner(part, fig=figure, range=ranges, bins=bins, smooth=1.0, color=color, labels=list(labels),
@@ -103,7 +115,7 @@ def tidy_corner(figure: Figure) -> None:
 
 
 def new_panel():
-    figure = Figure(figsize=(5.6, 4.3), layout="constrained")
+    figure = Picture(figsize=(5.6, 4.3), layout="constrained")
     return figure, figure.subplots()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from popcat.plots.style import BLUE, GREY, INK, ORANGE, extent_of, styled
+from popcat.plots.style import BLUE, GREY, INK, ORANGE, Picture, extent_of, styled
 
 _POINTS, _BINS, _FEWEST = 3000, 8, 8
 
@@ -16,7 +16,7 @@ def residual_panels(against: Sequence[tuple[str, np.ndarray]], before: np.ndarra
 
     Points and the blue running median are with the zero points, the orange median is without.
     """
-    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
+    figure = Picture(figsize=(9.6, 2.9), layout="constrained")
     axes = figure.subplots(1, len(against), sharey=True)
     shown = np.concatenate([after[np.isfinite(after)], before[np.isfinite(before)]])
     low, high = extent_of(shown) if len(shown) else (-0.5, 0.5)

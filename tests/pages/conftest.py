@@ -8,7 +8,9 @@ import pytest
 from catalogues import record
 
 from popcat.catalog.draws import encode
+from popcat.catalog.galaxy_figures import Drawing
 from popcat.catalog.parts import OutputFolder
+from popcat.catalog.prior_draws import read_prior
 from popcat.catalog.queries import open_catalog
 from popcat.checks.calibration_result import Calibration
 from popcat.checks.verdict import CalibrationRun, columns_of_run
@@ -41,16 +43,27 @@ def toy_forward(theta, redshift):
     return toy_fnu(theta, redshift, CENTRES)
 
 
-def toy_spectrum(theta, redshift):
-    wave_aa = np.arange(3000.0, 10500.0, 4.0)
-    return wave_aa, toy_fnu(theta, np.full(len(theta), redshift), wave_aa)
-
-
 def toy_curves():
     wave_aa = np.arange(2900.0, 10500.0, 10.0)
     width = np.array([250, 500, 500, 550, 550])
     shapes = np.exp(-np.abs((wave_aa - CENTRES[:, None]) / width[:, None]) ** 6)
     return [(name, wave_aa, shape) for name, shape in zip(SURVEY.band_names, shapes, strict=True)]
+
+
+def toy_spectrum(theta, redshift):
+    wave_aa = np.arange(3000.0, 10500.0, 4.0)
+    return wave_aa, toy_fnu(theta, redshift, wave_aa)
+
+
+def toy_history(theta, redshift, edges=None):
+    """Rates that fall by e in 5 Gyr, of the mass that formed."""
+    edges = np.linspace(0.0, 13.0, 14) if edges is None else np.asarray(edges)
+    shape = np.exp(edges[:-1] / 5.0)
+    return edges, 10.0 ** theta[:, :1] * 1e-9 * shape / (shape * np.diff(edges)).sum()
+
+
+def toy_drawing(prior=None):
+    return Drawing(SURVEY, GalaxyModel(), toy_curves(), toy_forward, toy_spectrum, toy_history, prior)
 
 
 def toy_draws(rng, n_galaxies, n_draws):
@@ -162,7 +175,7 @@ def toy_calibration(*, passed=True, derived=()):
 
 def build_page(folder, output, **options):
     catalog = open_catalog(folder)
-    return build_report(catalog, output, survey=SURVEY, curves=toy_curves(), forward=toy_forward, **options)
+    return build_report(catalog, output, drawing=toy_drawing(read_prior(catalog.path)), **options)
 
 
 @pytest.fixture(scope="session")
@@ -194,7 +207,7 @@ def catalogue(tmp_path_factory):
 def page_file(catalogue, tmp_path_factory):
     """The page about it."""
     output = tmp_path_factory.mktemp("page") / "report.html"
-    made = build_page(catalogue[0], output, spectrum=toy_spectrum, calibration=toy_calibration(derived=["abs_mag_g"]))
+    made = build_page(catalogue[0], output, calibration=toy_calibration(derived=["abs_mag_g"]))
     assert made == output
     assert [item.name for item in output.parent.iterdir()] == ["report.html"], "a partial file was left behind"
     return output

@@ -292,7 +292,7 @@ def test_without_scripts_the_table_and_the_still_figures_are_there(chromium, pag
     assert len(visible(chromium)) == len(rows)
     assert chromium.js("getComputedStyle(document.querySelector('.controls')).display") == "none"
     assert chromium.js("document.querySelector('details.still').open")
-    assert chromium.js("document.querySelectorAll('.still img').length") == 6
+    assert chromium.js("document.querySelectorAll('.still img').length") == 9
     chromium("Emulation.setScriptExecutionDisabled", value=False)
 
 

@@ -1,6 +1,7 @@
 """The page: counts that agree with the catalogue, one self-contained file, errors that say what to do."""
 
 import html
+import json
 import re
 
 import numpy as np
@@ -41,15 +42,57 @@ def test_flag_counts_equal_the_data(page, catalogue):
 
 
 SVG = "http://www.w3.org/2000/svg"
+VIEWERS = ("https://www.legacysurvey.org/viewer?", "https://aladin.cds.unistra.fr/AladinLite/?")
 
 
 def test_page_needs_no_other_file(page):
     shown = re.sub(r"<script\b.*?</script>", "", page, flags=re.S)
     links = re.findall(r"""(?:src|href|srcset|data)\s*=\s*["']?([^"'\s>]+)""", shown)
-    assert links and all(link.startswith(("data:image/png;base64,", "#")) for link in links)
-    # The name of SVG's elements is no address that anything is fetched from.
-    assert not re.search(r"https?://|@import|url\((?!#)|<script[^>]*src|<link", page.replace(SVG, ""))
+    assert links and all(link.startswith(("data:image/png;base64,", "#", *VIEWERS)) for link in links)
+    # The name of SVG's elements is no address that anything is fetched from; links to the sky are for the reader.
+    rest = page.replace(SVG, "")
+    for viewer in VIEWERS:
+        assert len(re.findall(rf'<a href="{re.escape(viewer)}[^"]*" target="_blank" rel="noopener noreferrer"', rest)) == 3
+        rest = rest.replace(viewer, "")
+    assert not re.search(r"https?://|@import|url\((?!#)|<script[^>]*src|<link", rest)
     assert "default-src 'none'" in page
+
+
+def test_links_to_the_sky_are_at_the_galaxies_positions(page, catalogue):
+    rows = {row["object_id"]: row for row in catalogue[1].to_pylist()}
+    found = re.findall(r'id="galaxy-(\d+)".*?viewer\?ra=([\d.-]+)&amp;dec=([\d.-]+)&.*?target=([\d.]+)%20(\S+?)&',
+                       page, re.S)  # fmt: skip
+    assert len(found) == 3
+    for item, *numbers in found:
+        ra, dec, other_ra, other_dec = (float(number.replace("%2B", "+")) for number in numbers)
+        assert (ra, dec) == (other_ra, other_dec)
+        assert (ra, dec) == pytest.approx((rows[int(item)]["ra"], rows[int(item)]["dec"]), abs=1e-5)
+
+
+def test_every_figure_says_in_words_with_numbers_what_is_seen(page):
+    words = [html.unescape(text) for text in re.findall(r'<img alt="([^"]*)"', page)]
+    assert len(words) == page.count("<img ") == 17
+    assert len(set(words)) == len(words)
+    for text in words:
+        assert len(text) > 60 and re.search(r"\d", text), text
+    (sequence,) = [text for text in words if "line of quiescence" in text]
+    assert re.search(r"are \d+% of the 488 medians, left, and \d+% of the stacked posteriors, right", sequence)
+
+
+def test_the_page_is_of_a_size_that_a_mail_can_carry(page):
+    assert len(page) < 3_000_000
+
+
+def test_star_formation_histories_are_those_of_the_draws(page, catalogue):
+    data = json.loads(page.split('id="galaxies-data">')[1].split("</script>")[0])
+    one = next(one for one in data["galaxies"] if one["draws"])
+    row = next(row for row in catalogue[1].to_pylist() if str(row["object_id"]) == one["id"])
+    formed = 10.0 ** np.array(row["log_mstar_formed_draws"])
+    middle = np.array(one["sfh"][1])
+    widths = np.diff(data["lookback"])
+    # of the toy's histories, which all have one shape
+    assert (middle * widths).sum() * 1e9 == pytest.approx(np.median(formed), rel=0.01)
+    assert (np.array(one["sfh"][0]) <= middle).all() and (middle <= np.array(one["sfh"][2])).all()
 
 
 def test_three_different_galaxies_are_shown_with_their_tables(page, catalogue):

@@ -61,7 +61,7 @@ function histogram(column, place) {
     svg("path", { d: steps(counts), fill: COLOURS.blue, opacity: 0.5 }),
     svg("path", { d: lines, stroke: COLOURS.ink, "stroke-dasharray": "3 3", "stroke-width": 0.9 }),
     frame(place.x, place.y, place.size, place.size),
-    svg("text", { x: place.x + place.size / 2, y: place.y - 16, "text-anchor": "middle", "font-weight": "bold", fill: column.stays ? COLOURS.grey : COLOURS.ink },
+    svg("text", { x: place.x + place.size / 2, y: place.y - 16, "text-anchor": "middle", "font-weight": "bold", fill: column.stays ? COLOURS.soft : COLOURS.ink },
       column.stays ? `${column.symbol} (prior)` : column.symbol),
     svg("text", { x: place.x + place.size / 2, y: place.y - 4, "text-anchor": "middle" }, words.replaceAll("-", "\u2212")));
 }

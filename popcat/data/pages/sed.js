@@ -116,11 +116,9 @@ const title = (y, text) => svg("text", { transform: `translate(13 ${y}) rotate(-
 
 function legend(galaxy) {
   const entries = [["\u25cf observed", COLOURS.ink]];
-  if (galaxy.model) entries.push(["\u25a0 model: 68%, 95% of draws", COLOURS.orange]);
-  if (galaxy.spectra) entries.push([`\u2014 spectra of ${galaxy.spectra.length} draws`, COLOURS.blue]);
-  const text = svg("text", { x: SED.left + 10, y: SED.top + 18 });
-  entries.forEach(([words, colour]) => text.append(svg("tspan", { style: `fill:${colour}`, dx: text.childNodes.length ? 14 : 0 }, words)));
-  return text;
+  if (galaxy.model) entries.push(["\u25a0 model: 68%, 95% of draws", COLOURS.orangeText]);
+  if (galaxy.spectra) entries.push([`\u2014 spectra of ${galaxy.spectra.length} draws`, COLOURS.blueText]);
+  return legendOf(entries, SED.left + 10, SED.top + 18);
 }
 
 const sedInWords = (bands) => "Fluxes in nMgy: " + bands.filter((band) => band.flux !== null)

@@ -1,8 +1,10 @@
 "use strict";
 // Elements, scales and axes: all that the figures share.
 
-const COLOURS = { ink: "#1b2430", grey: "#8a94a0", blue: "#0072b2", orange: "#d55e00" };
-const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#000000"];
+// Those of style.css, which has them for a dark page too.
+const COLOURS = { ink: "var(--ink)", grey: "var(--grey)", blue: "var(--curve)", orange: "var(--model)", soft: "var(--soft)",
+  blueText: "var(--blue)", orangeText: "var(--orange)" };
+const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "var(--ink)"];
 
 /** An element, in SVG where `space` says so, with attributes and children (nodes or text). */
 function element(space, name, attributes = {}, ...children) {
@@ -63,6 +65,13 @@ function axis(side, scaled, ticks, other, { labels = true } = {}) {
     group.append(svg("text", { ...place, stroke: "none" }, label(tick)));
   }
   return group;
+}
+
+/** Words of several colours in a row. */
+function legendOf(entries, x, y) {
+  const text = svg("text", { x, y });
+  entries.forEach(([words, colour]) => text.append(svg("tspan", { style: `fill:${colour}`, dx: text.childNodes.length ? 14 : 0 }, words)));
+  return text;
 }
 
 const frame = (x, y, width, height) => svg("rect", { x, y, width, height, fill: "none", stroke: COLOURS.ink });

@@ -13,6 +13,9 @@ const count = document.getElementById("count");
 const detail = document.getElementById("detail");
 let order = [...galaxies];
 let chosen = null;
+// The galaxy that the address names, and whether the page follows the address rather than the other way round.
+let inAddress = null;
+let following = false;
 
 /** The columns that the filter and the headings name, each as a function of the galaxy: whole numbers as BigInt. */
 const COLUMNS = new Map([
@@ -63,6 +66,7 @@ function applyFilter() {
     filter.setAttribute("aria-invalid", "true");
     count.textContent = error.message;
   }
+  noteAddress();
   const terms = termsOf(text);
   document.querySelectorAll(".chip[data-term]").forEach((chip) => {
     chip.setAttribute("aria-pressed", String(termsOf(chip.dataset.term).every((term) => terms.includes(term))));
@@ -93,6 +97,11 @@ function sortBy(heading) {
   body.append(...order.map((galaxy) => lineOf.get(galaxy)));
 }
 
+/** Keep the filter in the page's address, and the galaxy where one was chosen. */
+function noteAddress() {
+  if (!following) history.replaceState(null, "", addressOf({ where: filter.value.trim(), galaxy: inAddress }));
+}
+
 /** Draw one galaxy, mark its row, and note it in the address. */
 function choose(galaxy, { focus = false, note = true } = {}) {
   if (chosen) { lineOf.get(chosen).removeAttribute("aria-selected"); lineOf.get(chosen).tabIndex = -1; }
@@ -101,7 +110,7 @@ function choose(galaxy, { focus = false, note = true } = {}) {
   line.setAttribute("aria-selected", "true");
   line.tabIndex = 0;
   if (focus) { line.focus({ preventScroll: true }); line.scrollIntoView({ block: "nearest" }); }
-  if (note) history.replaceState(null, "", `#galaxy=${galaxy.id}`);
+  if (note) { inAddress = galaxy.id; noteAddress(); }
   detail.replaceChildren(...panelsOf(galaxy));
 }
 
@@ -118,16 +127,17 @@ function panelsOf(galaxy) {
     `flags: ${galaxy.flags.join(", ") || "none"}`, galaxy.worst_band ? `worst band: ${galaxy.worst_band}` : null,
     galaxy.ess ? `${galaxy.certified ? "certified" : "not certified"}, route ${galaxy.route}, ${shown(galaxy.ess)} effective draws` : null,
     (galaxy.p_star ?? null) === null ? null : `probability of a star ${shown(galaxy.p_star)}, of a quasar ${shown(galaxy.p_qso)}`];
+  const sky = skyLinks(galaxy);
   const heading = [steps, html("h3", {}, `${galaxy.name} `, html("span", { class: "tag" }, galaxy.why)),
-    html("div", { class: "note" }, facts.filter(Boolean).join("; "))];
+    html("div", { class: "note" }, facts.filter(Boolean).join("; "), ...(sky.length ? ["; sky: ", ...sky] : []))];
   if (!galaxy.q) {
     return [...heading, html("p", {}, `This galaxy has no posterior: its status is "${galaxy.status}".`),
       html("div", { class: "panels" }, html("figure", {}, sedFigure(data, galaxy)))];
   }
   return [...heading,
     html("div", { class: "panels" },
-      html("div", {}, html("figure", {}, sedFigure(data, galaxy)), quantilesOf(galaxy)),
-      html("figure", {}, cornerFigure(data, galaxy)))];
+      html("div", {}, html("figure", {}, sedFigure(data, galaxy)), ...(galaxy.sfh ? [html("figure", {}, sfhFigure(data, galaxy))] : [])),
+      html("div", {}, html("figure", {}, cornerFigure(data, galaxy)), quantilesOf(galaxy)))];
 }
 
 /** The 16th, 50th and 84th percentiles: what is derived at once, the model's parameters where they are asked for. */
@@ -171,6 +181,17 @@ document.querySelectorAll("#galaxies th[data-key]").forEach((heading) => {
 document.querySelectorAll(".chip[data-term]").forEach((chip) => chip.addEventListener("click", () => toggleTerm(chip.dataset.term)));
 document.getElementById("clear").addEventListener("click", () => { filter.value = ""; applyFilter(); });
 filter.addEventListener("input", applyFilter);
-applyFilter();
-const named = decodeURIComponent(location.hash).match(/^#galaxy=(-?\d+)$/);
-choose(galaxies.find((galaxy) => named && galaxy.id === named[1]) ?? galaxies[0], { focus: false, note: false });
+
+/** Show what the address names: its filter, and its galaxy, or else the first that passes. */
+function followAddress() {
+  const named = readAddress(location.hash);
+  following = true;
+  inAddress = named.galaxy;
+  filter.value = named.where;
+  applyFilter();
+  const passing = order.filter((galaxy) => !lineOf.get(galaxy).hidden);
+  choose(galaxies.find((galaxy) => galaxy.id === named.galaxy) ?? passing[0] ?? galaxies[0], { note: false });
+  following = false;
+}
+window.addEventListener("hashchange", () => { if (/^#(where|galaxy)=/.test(location.hash)) followAddress(); });
+followAddress();
