@@ -1,4 +1,4 @@
-# make demo | test | lint | install: each sets .venv up by itself, and again only when pyproject.toml or
+# make demo | test | docs | lint | install: each sets .venv up by itself, and again only when pyproject.toml or
 # constraints.txt change.
 
 .DEFAULT_GOAL := help
@@ -44,8 +44,9 @@ test-rail: $(VENV)/.popcat-rail $(VENV)/.popcat-kernels ## the tests that need q
 	$(BIN)/python -m pytest tests/catalog/test_qp_ensemble.py tests/test_rail.py
 
 .PHONY: docs
-docs: $(VENV)/.popcat-base ## the reference of functions, commands and columns, in build/docs/
-	$(BIN)/python docs/build.py -o build/docs
+docs: $(VENV)/.popcat-docs $(VENV)/.popcat-kernels ## the documentation site, its tutorials executed, in build/docs/
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -E -W --keep-going -n -j $(JOBS) \
+	  -b html -d build/docs-cache docs build/docs
 
 .PHONY: lint
 lint: $(VENV)/.popcat-test ## ruff, who may import what, and mypy
@@ -79,6 +80,9 @@ $(VENV)/.popcat-moto: tests/stores/moto.txt | $(BIN)/pip
 
 $(VENV)/.popcat-lake: $(PINS) | $(BIN)/pip
 	$(call install,[test$(comma)lake],base test lake)
+
+$(VENV)/.popcat-docs: $(PINS) | $(BIN)/pip
+	$(call install,[docs],base docs)
 
 $(VENV)/.popcat-rail: $(PINS) | $(BIN)/pip
 	$(call install,[test$(comma)rail],base test rail)

@@ -5,7 +5,7 @@
     mean = -0.5
     sigma = 0.4
 
-`low` and `high` set the range; without them it is the parameter's own. docs/catalogues.md has more examples.
+`low` and `high` set the range; without them it is the parameter's own. docs/howto/priors.md has more examples.
 """
 
 from abc import abstractmethod

@@ -51,7 +51,7 @@ def test_offsets_that_were_put_in_are_recovered_within_their_errors(fit):
 
 
 def test_five_bands_hardly_say_how_far_u_is_off(fit):
-    """docs/catalogues.md says so."""
+    """docs/howto/zero_points.md says so."""
     assert fit.offset_err[0] == pytest.approx(0.08, abs=0.01)
     assert fit.offset_err[3] < 0.04
 

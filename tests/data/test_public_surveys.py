@@ -163,8 +163,8 @@ def test_desi_legacy_is_another_name_of_the_sweeps_and_no_second_survey():
 
 
 def test_the_table_of_surveys_is_that_of_the_survey_files():
-    """docs/catalogues.md: names, numbers of bands, redshifts, the band of the selection, the galaxy model."""
-    text = (Path(__file__).parents[2] / "docs" / "catalogues.md").read_text(encoding="utf-8")
+    """docs/howto/survey_file.md: names, numbers of bands, redshifts, the band of the selection, the galaxy model."""
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "survey_file.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\d+): [^|]* \| ([\d.]+) to ([\d.]+) \| ([^|]*) \| ([^|]*) \|", text, re.M)
     expected = []
     for name in embedded_surveys():
