@@ -26,8 +26,8 @@ MADE_BY_FUNCTIONS = {"Survey", "GalaxyModel", "Noise", "Training", "Posterior", 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy" / "README.md",
          *sorted(page for page in DOCS.rglob("*.md") if "generated" not in page.parts)]  # fmt: skip
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
-FAST = {"star_formation_histories", "certified_posteriors"}
-"""Tutorials that run with every test; the others are slow, and `make docs` runs all."""
+FAST = {"first_posterior"}
+"""Tutorials that run with every test. The others are slow: `make docs` runs all."""
 GENERATED = ("python", "command_line", "columns", "survey_file", "galaxy_model")
 
 

@@ -36,7 +36,7 @@ def test_the_columns_say_it_too(written):
     described = written.describe()["learned"]
     quantities = written.manifest.learned.quantities
     assert described["beta3_draws"] == described["beta3_p50"] == quantities["beta3"].line
-    assert described["beta3_p50"].startswith("stays the prior's") and "prior's" not in described["log_mstar_p16"]
+    assert described["beta3_p50"].startswith("prior-dominated") and "prior-dominated" not in described["log_mstar_p16"]
     assert described["redshift_p50"] == described["ra"] == ""
 
 

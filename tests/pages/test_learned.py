@@ -103,4 +103,4 @@ def test_the_corner_plot_of_the_browser_has_the_prior_and_marks(records, tmp_pat
     done = subprocess.run([NODE, script], input=json.dumps(records), capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["filled"][0] > 0 == found["filled"][1]
-    assert "stays the prior's" in found["said"] and "log Z (prior)" in found["titles"]
+    assert "prior-dominated" in found["said"] and "log Z (prior)" in found["titles"]
