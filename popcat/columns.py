@@ -115,7 +115,7 @@ def component_properties(components) -> dict[str, tuple[str, str]]:
     """
     fields = {}
     if components.dust_emission != "none":
-        fields["log_l_dust"] = ("log10(Lsun)", "luminosity that dust absorbs and emits")
+        fields["log_l_dust"] = ("log10(Lsun)", "luminosity that dust absorbs and emits again")
     if components.gas == "cloudy":
         fields |= {f"{kind}_{line}": (unit, meaning.format(text))
                    for kind, (unit, meaning) in _OF_LINES.items() for line, text in _LINES.items()}  # fmt: skip
@@ -221,12 +221,14 @@ def posterior_schema(
         _field("flags", pa.int32(), "", "bit field: " + ", ".join(f"{bit} {name}" for name, bit in FLAGS.items())),
         _field("clean", pa.bool_(), "", "whether to use this row: there is a posterior, and no check failed"),
         _field("n_bands", pa.int32(), "1", "number of bands that the posterior uses"),
-        _field("chi2_best", pa.float32(), "1", "smallest chi2 of all draws that were tried, over the bands used"),
-        _field("tail_noise", pa.float32(), "1", "fraction of training galaxies whose errors are less usual"),
-        _field("tail_colours", pa.float32(), "1", "fraction of training galaxies whose colours are less usual"),
+        _field("chi2_best", pa.float32(), "1", "smallest chi2 of all draws and proposals, summed over the bands used"),
+        _field("tail_noise", pa.float32(), "1", "tail probability of the errors under the training set; small: "
+               "unusual errors"),
+        _field("tail_colours", pa.float32(), "1", "tail probability of the colours under the training set; small: "
+               "unusual colours"),
         _field("tail_band", pa.float32(), "1", "tail probability of the most deviant band given the other bands, under "
                "the training set; small: one band disagrees with the rest"),
-        _field("tail_peers", pa.float32(), "1", "the same under the catalogue's own galaxies; null if too few"),
+        _field("tail_peers", pa.float32(), "1", "tail_band under the catalogue's own galaxies; null if too few"),
         _field("worst_band", pa.string(), "", "name of the band that disagrees most; null if all tests pass"),
     ]
     fields += certificate_fields()
@@ -254,16 +256,18 @@ def certificate_fields() -> list[pa.Field]:
     return [
         _field("certified", pa.bool_(), "", f"{CERTIFIED_MEANS}: corrected, effective draws >= "
                f"{CERTIFIED_ESS:g}, and no test failed"),
-        _field("route", pa.string(), "", "what made the draws: " + ", ".join(ROUTES)),
-        _field("route_why", pa.string(), "", "why smc or failed: ess, pareto_k; budget, disagreement, no_fit"),
+        _field("route", pa.string(), "", "how the draws were made: "
+               + ", ".join(f"{name} ({how})" for name, how in ROUTES.items())),
+        _field("route_why", pa.string(), "", "why the route is smc (ess, pareto_k) or failed (budget, "
+               "disagreement, no_fit)"),
         _field("log_evidence", pa.float32(), "ln(nMgy^-n_bands)", "ln p(photometry, measured redshift | model)"),
-        _field("ess", pa.float32(), "1", "effective sample size behind the draws"),
-        _field("efficiency", pa.float32(), "1", "effective sample size of the flow's proposals over their number"),
-        _field("pareto_k", pa.float32(), "1", "tail shape of the proposals' weights (PSIS): reliable below 0.7"),
-        _field("n_proposals", pa.int32(), "1", "proposals of the flow that were weighed"),
-        _field("p_star", pa.float32(), "1", "probability of a star, by evidences and prior odds; 0 if the redshift is "
-               "no star's; null without --certify"),
-        _field("p_qso", pa.float32(), "1", "probability of a quasar, by evidences and prior odds; null without "
+        _field("ess", pa.float32(), "1", "effective sample size of the draws"),
+        _field("efficiency", pa.float32(), "1", "effective sample size of the proposals over their number"),
+        _field("pareto_k", pa.float32(), "1", "shape of the tail of the importance weights (PSIS); reliable below 0.7"),
+        _field("n_proposals", pa.int32(), "1", "number of weighted proposals"),
+        _field("p_star", pa.float32(), "1", "probability of a star, from evidences and prior odds; 0 if the redshift "
+               "excludes a star; null without --certify"),
+        _field("p_qso", pa.float32(), "1", "probability of a quasar, from evidences and prior odds; null without "
                "--certify"),
     ]
 

@@ -79,9 +79,12 @@ For `where` of a catalogue and the filter of the report: `catalog.to_pandas(wher
 the same, for SQL and other readers: `select ... where clean`. Catalogues of earlier versions lack the column.
 """
 
-ROUTES = ("flow", "flow+is", "smc", "failed")
-"""Column `route`: the flow's draws as they are; corrected by importance weights; replaced by tempered sequential Monte
-Carlo; or not to be corrected within the budget, the flow's draws as they are."""
+ROUTES = {
+    "flow": "not corrected", "flow+is": "importance sampling", "smc": "tempered particles",
+    "failed": "not to be corrected within the compute limit; draws of the flow",
+}  # fmt: skip
+"""Column `route`: how the draws were made."""
+
 
 def chi2_limit(n_bands: np.ndarray) -> np.ndarray:
     """chi2 that pure noise exceeds with probability CHI2_TAIL: even the best of all models would not fit.

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,8 @@ MADE_BY_FUNCTIONS = {"Survey", "GalaxyModel", "Noise", "Training", "Posterior", 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy" / "README.md",
          *sorted(page for page in DOCS.rglob("*.md") if "generated" not in page.parts)]  # fmt: skip
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
-FAST = {"star_formation_histories", "certified_posteriors"}
-"""Tutorials that run with every test; the others are slow, and `make docs` runs all."""
+FAST = {"first_posterior"}
+"""Tutorials that run with every test. The others are slow: `make docs` runs all."""
 GENERATED = ("python", "command_line", "columns", "survey_file", "galaxy_model")
 
 
@@ -137,6 +138,12 @@ def test_every_command_of_a_page_is_one_of_popcats(page):
 def test_python_of_a_page_is_python(page):
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         ast.parse(block)
+
+
+def test_the_small_survey_file_of_the_how_to_is_one():
+    text = (DOCS / "howto" / "survey_file.md").read_text(encoding="utf-8")
+    survey = popcat.Survey.model_validate(tomllib.loads(re.search(r"^```toml\n(.*?)^```", text, re.DOTALL | re.M)[1]))
+    assert survey.band_names == ("r",) and survey.bands[0].extinction == "EBV"
 
 
 def cells(page):

@@ -178,7 +178,7 @@ def test_corner_has_the_prior_in_grey_below_and_marks_what_stays_it():
     heights = [patch.get_path().vertices[:, 1].max() for patch in figure.axes[0].patches]
     assert len(heights) == 2 and heights[1] < heights[0]  # less of a wider prior is in the panel
     titles = [figure.axes[6 * i].get_title() for i in range(5)]
-    assert ["stays the prior's" in title for title in titles] == [False, False, False, True, False]
+    assert ["prior-dominated" in title for title in titles] == [False, False, False, True, False]
     constant = wide | {"tau_ism": np.full(400, 0.3)}
     assert len(plots.galaxy_corner(sample, title="galaxy 1", prior=constant).axes) == 25
 

@@ -23,7 +23,7 @@ import pydantic
 from popcat.display import Displayed, listed
 
 LITTLE = 0.1
-"""Nats below which a quantity stays the prior's."""
+"""Nats below which a quantity is prior-dominated: its posterior is nearly the prior."""
 MANY = 2.3
 """Nats above which more may have been gained than can be seen."""
 BINS, _DRAWS_PER_BIN = 20, 5
@@ -48,7 +48,7 @@ class Gain(pydantic.BaseModel):
 
     @property
     def is_little(self) -> bool:
-        """Whether the quantity stays the prior's."""
+        """Whether the quantity is prior-dominated: its posterior is nearly the prior."""
         return self.nats < LITTLE
 
     @property
@@ -56,9 +56,9 @@ class Gain(pydantic.BaseModel):
         """In words, for the metadata of columns; `at least` where the estimate is near the most that can be seen.
 
         >>> Gain(ratio=0.97, nats=0.02).line
-        "stays the prior's: 0.02 nats gained, 0.97 times as wide as the prior"
+        'prior-dominated: 0.02 nats gained, 0.97 times as wide as the prior'
         """
-        how = "stays the prior's: " if self.is_little else "at least " if self.nats > MANY else ""
+        how = "prior-dominated: " if self.is_little else "at least " if self.nats > MANY else ""
         return f"{how}{self.nats:.2f} nats gained, {self.ratio:.2f} times as wide as the prior"
 
 
@@ -79,7 +79,7 @@ class Learned(Displayed, pydantic.BaseModel):
 
     @property
     def little(self) -> list[str]:
-        """Names of the quantities that stay the prior's."""
+        """Names of the prior-dominated quantities."""
         return [name for name, gain in self.quantities.items() if gain.is_little]
 
     @property
@@ -88,19 +88,19 @@ class Learned(Displayed, pydantic.BaseModel):
 
         >>> some = {"beta2": Gain(ratio=0.99, nats=0.01), "log_mstar": Gain(ratio=0.1, nats=1.8)}
         >>> Learned(prior="flat", bands=["u", "g"], galaxies=40, quantities=some).line
-        'ug say little of 1 of 2 quantities beyond the prior (flat; less than 0.1 nats in the median galaxy): beta2'
+        'ug measure little of 1 of 2 quantities beyond the prior (flat; less than 0.1 nats in the median galaxy): beta2'
         """
         bands = "".join(self.bands) if all(len(name) == 1 for name in self.bands) else listed(self.bands, 20)
         if not self.little:
-            return f"{bands} say more of every quantity than the prior ({self.prior}) does"
+            return f"{bands} measure every quantity beyond the prior ({self.prior})"
         of = f"{len(self.little)} of {len(self.quantities)} quantities"
-        return (f"{bands} say little of {of} beyond the prior ({self.prior}; less than {LITTLE:g} nats in the median "
-                f"galaxy): {', '.join(self.little)}")  # fmt: skip
+        return (f"{bands} measure little of {of} beyond the prior ({self.prior}; less than {LITTLE:g} nats in the "
+                f"median galaxy): {', '.join(self.little)}")  # fmt: skip
 
     @property
     def in_short(self) -> str:
         """What the reprs of others say."""
-        return f"little of {len(self.little)} of {len(self.quantities)} quantities: {listed(self.little)}"
+        return f"{len(self.little)} of {len(self.quantities)} quantities are prior-dominated: {listed(self.little)}"
 
     def of_columns(self) -> dict[str, str]:
         """What the metadata of columns say, by quantity."""

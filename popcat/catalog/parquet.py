@@ -97,4 +97,4 @@ def _require(folder: AnyPath, parts: Sequence[Written], is_same: Callable[[Writt
 
 
 def _changed(path: str | AnyPath) -> str:
-    return f"{path}: not what was written, a SHA-256 is another; `popcat verify` says what is wrong, and how to mend it"
+    return f"{path}: not what was written (the SHA-256 differs); `popcat verify` says what is wrong and what repairs it"

@@ -99,14 +99,14 @@ def infer(
     ),
     survey: Annotated[
         str | None,
-        typer.Option(help="Survey file that says what the columns mean. Default: that of the posterior."),
+        typer.Option(help="Survey file of the catalogue: a name or a TOML file. Default: that of the posterior."),
     ] = None,
     prior: PriorOption = None,
     draws: DrawsOption = 100,
     seed: SeedOption = 0,
     certify: Annotated[
         bool,
-        typer.Option("--certify", help="Correct by the exact likelihood, which tests neither the data nor the model.",
+        typer.Option("--certify", help="Correct by importance sampling, which tests neither data nor model.",
                      rich_help_panel=CERTIFY),
     ] = False,
     budget_ms: Annotated[
@@ -188,7 +188,7 @@ def reweight(
     posteriors: PosteriorsArgument,
     prior: Annotated[
         Path,
-        typer.Option(help="New prior: flat, physical, a TOML file with a table per parameter, a population's folder."),
+        typer.Option(help="New prior: flat, physical, a TOML file with a table per parameter, or a population folder."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the catalogue to write.")] = Path(
         "reweighted"
@@ -212,7 +212,7 @@ def reweight(
 def verify(
     path: Annotated[Path, typer.Argument(help="Folder that `popcat infer` or `popcat simulate` wrote.")],
     ids_at_once: Annotated[
-        int, typer.Option(min=1, help="Identifiers in memory at once. Lower it where memory is short.")
+        int, typer.Option(min=1, help="Identifiers in memory at once. Lower it if memory is short.")
     ] = 2**25,
     json: JsonOption = False,
 ) -> None:
@@ -245,10 +245,10 @@ def crosscheck(
         "crosscheck"
     ),
     seed: SeedOption = 0,
-    sampler: Annotated[str, typer.Option(help="prior, emcee or nautilus (the last two: extra bench).")] = "prior",
+    sampler: Annotated[str, typer.Option(help="prior, emcee or nautilus (the latter two: extra bench).")] = "prior",
     max_steps: Annotated[int, typer.Option(min=1, help="Longest chain of emcee, in steps.")] = 60_000,
     only: Annotated[
-        list[str] | None, typer.Option(help="Galaxies with this value of the column route alone; may be repeated.")
+        list[str] | None, typer.Option(help="Only galaxies with this value of the column route; may be repeated.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -286,7 +286,7 @@ def report(
     ] = None,
     crosscheck: Annotated[Path | None, typer.Option(help="Folder from `popcat crosscheck`, to show too.")] = None,
     beside: Annotated[
-        Path | None, typer.Option(help="Another catalogue of these galaxies to compare with, as under another prior.")
+        Path | None, typer.Option(help="Catalogue of the same galaxies to compare with, as under another prior.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page. Default: the folder's name.")] = None,
 ) -> None:
@@ -333,7 +333,7 @@ def export(
     sky: Annotated[
         bool, typer.Option("--sky", help="Sort by position (HATS always is), so that sky queries skip files.")
     ] = False,
-    rows_per_pixel: Annotated[int, typer.Option(min=1, help="Most galaxies in one file of the sky.")] = 50_000,
+    rows_per_pixel: Annotated[int, typer.Option(min=1, help="Most galaxies in one file of HATS or Parquet.")] = 50_000,
     name: Annotated[str, typer.Option(help="Name of the published catalogue.")] = "popcat",
     grid: Annotated[int, typer.Option(min=3, help="Redshifts at which --to qp writes the densities.")] = 301,
     json: JsonOption = False,

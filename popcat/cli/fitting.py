@@ -37,11 +37,11 @@ def fit(
     survey: Annotated[
         str | None, typer.Option(help="Survey: an embedded one by name, or a TOML file. Default: a draft.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of everything that is made.")] = Path("fit"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for all products.")] = Path("fit"),
     galaxy_model: GalaxyModelOption = None,
     prior: Annotated[str, typer.Option(help="Prior of the galaxies: physical, flat, or both.")] = "physical",
     minutes: Annotated[
-        float, typer.Option(help="Minutes that it may take, about: they say how long a flow is trained. Default 10.")
+        float, typer.Option(help="Approximate time limit in minutes; it sets the size of the training. Default 10.")
     ] = 10.0,
     hide_redshift: Annotated[
         bool, typer.Option("--hide-redshift", help="Infer every redshift, also where the catalogue has one.")
@@ -49,13 +49,13 @@ def fit(
     draws: DrawsOption = 100,
     seed: SeedOption = 0,
     proposals: Annotated[
-        str, typer.Option(help="What proposes draws: flow, fitted (to each galaxy), or auto: what is sooner done.")
+        str, typer.Option(help="Proposals: flow (trained), fitted (to each galaxy), or auto (the faster).")
     ] = "auto",
     library_size: Annotated[
-        int | None, typer.Option(min=1, help="Simulated galaxies. Default: as many as the minutes pay for.")
+        int | None, typer.Option(min=1, help="Number of simulated galaxies. Default: as many as --minutes allows.")
     ] = None,
     settings: Annotated[
-        Path | None, typer.Option(help="TOML file with settings of the training. Default: what the minutes pay for.")
+        Path | None, typer.Option(help="TOML file with settings of the training. Default: what --minutes allows.")
     ] = None,
     client: ClientOption = None,
     workers: WorkersOption = None,

@@ -70,7 +70,7 @@ def build_ssp(
         float | None,
         typer.Option(help="Add nebular emission of this log U (-4 to 0 in steps of 0.5; usual: -3); bc03 only."),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Keep every age and wavelength.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Keep all ages and wavelengths; a much larger file.")] = False,
     client: ClientOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read FSPS, a metallicity per task. Default: one in all.")
@@ -115,7 +115,7 @@ def simulate(
     ] = None,
     prior: Annotated[str, typer.Option(help="Prior of the galaxies: flat, physical, or both in turn.")] = "flat",
     seed: SeedOption = 0,
-    rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies in one part.")] = 50_000,
+    rows_per_partition: Annotated[int, typer.Option(min=1, help="Galaxies per part.")] = 50_000,
     client: ClientOption = None,
     workers: WorkersOption = None,
     check: CheckOption = False,
@@ -149,7 +149,7 @@ def train(
     settings: Annotated[Path | None, typer.Option(help="TOML file with settings of the training.")] = None,
     preset: Annotated[str, typer.Option(help="Settings by name: default, or published (SEDflow's).")] = "default",
     epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs.")] = None,
-    members: Annotated[int | None, typer.Option(min=1, help="Flows of an ensemble, each a Dask task.")] = None,
+    members: Annotated[int | None, typer.Option(min=1, help="Flows in the ensemble, each a Dask task.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, noise and batches.")] = None,
     device: DeviceOption = "cpu",
     client: ClientOption = None,
@@ -184,7 +184,7 @@ def calibrate(
     posterior: PosteriorOption = "sdss",
     n: Annotated[
         int | None,
-        typer.Option("-n", "--n", min=20, help="Mock galaxies in each run. Default: as many as a clear verdict needs."),
+        typer.Option("-n", "--n", min=20, help="Mock galaxies in each test. Default: as many as a verdict needs."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -195,7 +195,7 @@ def calibrate(
     draws: Annotated[int, typer.Option(min=20, help="Posterior draws per mock galaxy.")] = 500,
     run: Annotated[
         list[str] | None,
-        typer.Option(help="One of exact, gaussian, unknown, two_bands_missing; may be repeated. Default: all."),
+        typer.Option(help="Test: exact, gaussian, unknown or two_bands_missing; may be repeated. Default: all."),
     ] = None,
     only_chi2: Annotated[
         bool, typer.Option("--only-chi2", help="Only measure the limits of the flag high_chi2; keep the rest as it is.")
@@ -256,13 +256,13 @@ def fit(
     ] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file with settings of the fit.")] = None,
     preset: Annotated[str, typer.Option(help="Settings by name: default, or published (PopSED's).")] = "default",
-    members: Annotated[int | None, typer.Option(min=1, help="Flows of the ensemble, each a Dask task.")] = None,
+    members: Annotated[int | None, typer.Option(min=1, help="Flows in the ensemble, each a Dask task.")] = None,
     steps: Annotated[int | None, typer.Option(min=0, help="Steps of the fit to photometry.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers.")] = None,
     device: DeviceOption = "cpu",
     client: ClientOption = None,
     workers: WorkersOption = None,
-    samples: Annotated[int, typer.Option(min=0, help="Galaxies to draw from it into samples.parquet.")] = 100_000,
+    samples: Annotated[int, typer.Option(min=0, help="Galaxies to draw into samples.parquet; 0: none.")] = 100_000,
     log: LogOption = None,
 ) -> None:
     """Fit a population: to photometry (Wasserstein distance), or to posteriors (hierarchical likelihood)."""

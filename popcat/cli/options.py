@@ -12,7 +12,7 @@ from popcat.paths import path_of
 
 START, CATALOGUE, READ, MODEL = "Start here", "Make a catalogue", "Check, show, publish", "Train a posterior"
 """Panels of `popcat --help`."""
-RUN, CERTIFY = "Where and how it runs", "Correction by the exact likelihood"
+RUN, CERTIFY = "Where and how it runs", "Correction by importance sampling"
 """Panels of a command's options."""
 
 SourceArgument = Annotated[
@@ -29,10 +29,14 @@ PosteriorOption = Annotated[str, typer.Option(help="Trained posterior: an embedd
 GalaxyModelOption = Annotated[
     Path | None, typer.Option(help="TOML file with settings of the galaxy model; default: the embedded one.")
 ]
-PriorOption = Annotated[str | None, typer.Option(help="Prior that the posterior was trained under: flat or physical.")]
+PriorOption = Annotated[
+    str | None, typer.Option(help="Prior: flat or physical. Default physical, if the posterior was trained under it.")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of all random numbers; the same seed, the same result.")]
-DrawsOption = Annotated[int, typer.Option(min=1, help="Posterior draws per galaxy. Default 100.")]
-DeviceOption = Annotated[str, typer.Option(help="Where torch computes: cpu, or cuda for a GPU.")]
+DrawsOption = Annotated[
+    int, typer.Option(min=1, help="Posterior draws per galaxy. More: smoother percentiles and larger files.")
+]
+DeviceOption = Annotated[str, typer.Option(help="Where to sample and train: cpu, or cuda for a GPU.")]
 ClientOption = Annotated[
     str | None,
     typer.Option(
@@ -45,11 +49,13 @@ WorkersOption = Annotated[
 ]
 RowsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Galaxies in one part. Default: 64 MB of them, and at least 16 parts.",
+    typer.Option(min=1, help="Galaxies per part. Default: parts of 64 MB, at least 16; lower it if memory is short.",
                  rich_help_panel=RUN),
 ]
 CheckOption = Annotated[
-    bool, typer.Option("--check", help="Read every byte of the source and of the parts there are.", rich_help_panel=RUN)
+    bool,
+    typer.Option("--check", help="Read every byte of source and existing parts, and compare checksums. Slow.",
+                 rich_help_panel=RUN),
 ]
 LogOption = Annotated[
     Path | None, typer.Option(help="File for a log: one JSON object per event.", rich_help_panel=RUN)

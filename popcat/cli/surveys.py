@@ -77,9 +77,9 @@ def fit_zero_points(
     page: Annotated[
         Path | None, typer.Option(help="HTML file of the residuals. Default: beside the survey file.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Galaxies at most; a third is held out.")] = 3000,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Most galaxies to use; a third is held out.")] = 3000,
     reference: Annotated[
-        str | None, typer.Option(help="Band that stays as it is. Default: that of the survey's selection.")
+        str | None, typer.Option(help="Band whose zero point is kept fixed. Default: that of the survey's selection.")
     ] = None,
     prior: PriorOption = None,
     seed: SeedOption = 0,
@@ -98,5 +98,5 @@ def fit_zero_points(
         say(f"Warning: the last change was not below its error after {found.steps} steps")
     for one in found.bands:
         if one.beyond_help:
-            say(f"Warning: band {one.band} is beyond help: {one.beyond_help}")
+            say(f"Warning: no zero point corrects band {one.band}: {one.beyond_help}")
     say(f"survey file and page: {', '.join(found.files)}")

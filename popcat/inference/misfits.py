@@ -64,8 +64,8 @@ def misfits(table: pa.Table, survey: Survey) -> list[str]:
     line = f"{n / total:.1%} of the galaxies do not fit the model ({', '.join(MISFIT)})"
     line += f"; the band that disagrees: {bands}" if bands else ""
     common = [f"{word} ({text})" for word, text in _in_common(table, is_misfit, survey)]
-    return [line, f"what they have in common: {', '.join(common)}" if common else
-            "they are as bright, as red and as far as the others"]  # fmt: skip
+    return [line, f"what sets them apart: {', '.join(common)}" if common else
+            "they do not differ from the others in brightness, colour or redshift"]  # fmt: skip
 
 
 def _in_common(table: pa.Table, is_misfit: np.ndarray, survey: Survey) -> list[tuple[str, str]]:

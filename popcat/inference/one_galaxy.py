@@ -116,7 +116,8 @@ def _number(what: str, value) -> float:
 def _status(flags: tuple[str, ...], why: str | None) -> str:
     if "correction_failed" in flags:
         return f"not certified ({why}): the draws are proposals; do not use them"
-    said = {"high_chi2": "no model fits: look at .sed()", "at_edge": "at the edge of the prior or the redshift range"}
+    said = {"high_chi2": "no model fits: plot it with .sed()",
+            "at_edge": "at the edge of the prior or the redshift range"}  # fmt: skip
     return "; ".join(text for name, text in said.items() if name in flags) or "ok"
 
 

@@ -101,7 +101,7 @@ def hopeless(where: str, frame: pd.DataFrame, survey: Survey) -> str:
     if has_posterior(flags).any():
         return ""
     (reason, _), *_ = Counter(status_of(flags).tolist()).most_common()
-    return (f"{where}: none of the {len(frame):,} galaxies that were looked at can have a posterior "
+    return (f"{where}: none of the {len(frame):,} galaxies that were read can have a posterior "
             f"({_listed(Counter(status_of(flags).tolist()))}); {_why(reason, frame, survey)}")
 
 
@@ -112,7 +112,7 @@ def _why(reason: str, frame: pd.DataFrame, survey: Survey) -> str:
         return (f'column "{survey.columns.redshift}" has {z.min():g} to {z.max():g}, expected {low:g} to {high:g}: '
                 "name the column of the redshift (no velocity), or infer it: --hide-redshift")
     columns = ", ".join(band.flux for band in survey.bands)
-    return f"no band has a finite flux and a positive error: look at the columns {columns} and their errors"
+    return f"no band has a finite flux and a positive error: check the columns {columns} and their errors"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -36,7 +36,7 @@ class BandZeroPoint:
 
     change_mag, error_mag : what is added to magnitudes beyond the survey file's ab_offset_mag, and its error; None in a
     band with too few galaxies. template_error : scatter of the residuals beyond the errors, fraction of the flux.
-    ab_offset_mag, error_floor : for the survey file. beyond_help : why a zero point does not mend the band, or None.
+    ab_offset_mag, error_floor : for the survey file. beyond_help : why no zero point corrects the band, or None.
     """
 
     band: str
@@ -87,7 +87,7 @@ class ZeroPoints(Displayed):
                           f"{self.steps} steps, {'settled' if self.is_settled else 'NOT settled'}")  # fmt: skip
         facts["held out"] = (f"{self.held_out:,} galaxies: median best chi2 {self.chi2_before:.1f} before, "
                              f"{self.chi2_after:.1f} after")  # fmt: skip
-        return facts | {f"beyond help: {one.band}": one.beyond_help for one in self.bands if one.beyond_help}
+        return facts | {f"no zero point corrects {one.band}": one.beyond_help for one in self.bands if one.beyond_help}
 
     def text(self) -> str:
         """The survey file."""
@@ -102,7 +102,7 @@ def _lines(one: BandZeroPoint, reference: str) -> list[str]:
     if one.band == reference:
         return [f"{one.band}: the reference; template error {one.template_error:.3f}"]
     said = f"{one.band}: changed by {one.change_mag:+.3f} +- {one.error_mag:.3f} mag"
-    help_ = [f"CHECK, beyond help: {one.beyond_help}"] if one.beyond_help else []
+    help_ = [f"CHECK, no zero point corrects this: {one.beyond_help}"] if one.beyond_help else []
     return [f"{said}; template error {one.template_error:.3f}", *help_]
 
 

@@ -193,7 +193,7 @@ def faults_of_survey(survey: Survey) -> Iterator[str]:
     for column, places in used.items():
         if len(places) > 1:
             yield (f'survey "{survey.name}" names column "{column}" as {" and as ".join(places)}: expected a column of '
-                   "its own for each; mend the survey file")  # fmt: skip
+                   "its own for each; correct the survey file")  # fmt: skip
 
 
 def _faults_of_filters(survey: Survey) -> Iterator[str]:

@@ -229,7 +229,7 @@ class _Draft:
     def _redshift_range(self) -> str:
         found = redshift_range(self.sample.numbers(self.redshift.column)) if self.redshift.column else None
         if found is None:
-            return "[0.001, 1.0]  # CHECK: the file says nothing of the redshifts"
+            return "[0.001, 1.0]  # CHECK: the file has no redshifts"
         return f"[{found[0]:g}, {found[1]:g}]  # CHECK: 99% of the redshifts of the file"
 
     def _keys(self) -> str:

@@ -201,7 +201,7 @@ def _wrong_extinction(where: str, raw: pd.DataFrame, survey: Survey) -> Iterator
             yield (f"extinction {column}",
                    f'{where}: {int(bad.sum())} of {len(raw)} rows looked at have an extinction below {low:g} or above '
                    f'{high:g} mag in column "{column}", such as {value:g}; if that number stands for "unknown", name '
-                   "it in missing_values of the survey file, otherwise mend the column")
+                   "it in missing_values of the survey file, otherwise correct the column")
 
 
 def _by_extinction(bands: Iterable[Band]) -> Iterator[tuple[str, list[Band]]]:

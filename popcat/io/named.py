@@ -161,7 +161,7 @@ def _tables_in(folder: AnyPath) -> list[AnyPath]:
     dangling = sorted(file for file in named if file.is_symlink() and not file.exists())
     if dangling:
         raise PopcatError(f"{listed(list(map(str, dangling)), _MAX_NAMED)}: expected a file, got a link to "
-                          f"{os.readlink(str(dangling[0]))}, which is not there; mend the link, or remove it")
+                          f"{os.readlink(str(dangling[0]))}, which is not there; correct the link, or remove it")
     return sorted(file for file in named if file.is_file() and suffix_of(file) in tables)
 
 

@@ -127,7 +127,7 @@ def remedy(verdict: Verdict, text: str, band: Band, unit: str) -> str:
         factor = _to_erg_per_wavelength(text) * pivot**2 / C_AA_S / NMGY_FNU / NMGY_PER_UNIT.get(unit, 1.0)
         return (f"popcat reads fluxes per frequency: convert it in the survey file, in band {band.name} "
                 f'flux = "{factor:.5g} * {band.flux}" (at its pivot wavelength, {pivot:.0f} A), and the error likewise')
-    return "mend one of them"
+    return "correct one of them"
 
 
 def _verdict_by_dimension(text: str, unit: str) -> Verdict:

@@ -64,7 +64,7 @@ def _remedy(value: str, name: str) -> str:
         return "leave out the commas between thousands"
     if re.fullmatch(rf"[<>~]=?\s*(?:{_NUMBER})", value):
         return "a limit is no value; leave it blank"
-    return "remove that line if it is no galaxy; otherwise mend the value, or leave it blank"
+    return "remove that line if it is no galaxy; otherwise correct the value, or leave it blank"
 
 
 def _short(value: str) -> str:

@@ -145,10 +145,10 @@ def diagnostics(
         found.append(_certificates(counts, training_check))
     if learned is not None and learned.little:
         n = len(learned.little)
-        title = f"{n} of {len(learned.quantities)} quantities stay the prior's"
-        found.append(Diagnostic("note", title, f"The photometry says little of {', '.join(learned.little)}: less than "
-                                f"{LITTLE:g} nats in the median galaxy. Their posteriors show the prior "
-                                f"({learned.prior})."))  # fmt: skip
+        title = f"{n} of {len(learned.quantities)} quantities are prior-dominated"
+        found.append(Diagnostic("note", title, "The photometry adds little to the prior of "
+                                f"{', '.join(learned.little)}: less than {LITTLE:g} nats in the median "
+                                f"galaxy. Their posteriors show the prior ({learned.prior})."))  # fmt: skip
     if counts.inferred_redshifts:
         share = counts.inferred_redshifts / counts.status["ok"]
         found.append(Diagnostic("note", "Redshifts", f"{counts.inferred_redshifts:,} of the posteriors ({share:.1%}) "
@@ -205,7 +205,7 @@ def _training(check: TrainingCheck) -> Diagnostic:
                           "posterior was trained on. A fault that looks like other galaxies is not seen.")
     return Diagnostic("fail", "The catalogue does not fit the training of the posterior", f"{check.misfits}. "
                       f"Usually {check.cause or 'a unit, zero point, extinction, column or filter is wrong'}. "
-                      "Mend that before you use any number of this catalogue.", "popcat survey check")  # fmt: skip
+                      "Correct that before you use any number of this catalogue.", "popcat survey check")  # fmt: skip
 
 
 def _certificates(counts: Counts, check: TrainingCheck | None) -> Diagnostic:
@@ -256,9 +256,9 @@ FLAG_MEANING = {
     "unusual_colours": "colours or a brightness that no training galaxy has: see worst_band",
     "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
     "band_off": "one band disagrees with the others: see worst_band, tail_band, tail_peers",
-    "correction_failed": "the exact likelihood could not correct the draws, which are the flow's",
+    "correction_failed": "importance sampling could not correct the draws: they are the network's own",
     "not_galaxy": "a star or a quasar is more probable than a galaxy: see p_star, p_qso",
-    "at_edge": "draws pile up where the redshift range or the prior ends: the galaxy may be beyond it",
+    "at_edge": "many draws lie at the end of the redshift range or of the prior: the galaxy may be beyond it",
 }
 RUN_MEANING = {
     "exact": "redshift given",

@@ -16,7 +16,7 @@ from popcat.survey import Survey
 from popcat.units import nmgy_to_ab_mag
 
 _HEADING = ("band", "change (mag)", "error", "ab_offset_mag", "template error", "error_floor", "galaxies",
-            "beyond help")  # fmt: skip
+            "not correctable")  # fmt: skip
 
 
 def fit_zero_points(

@@ -75,6 +75,6 @@ def result_of(
         failed=flags.get("correction_failed", 0), flags=flags, misfits=tuple(manifest.misfits),
         training_check="" if check is None else check.line,
         calibration="none: proposals are fitted to each galaxy, and corrected by the exact likelihood" if is_fitted else
-        f"{manifest.calibration}; these draws are corrected by the exact likelihood",
+        f"{manifest.calibration}; these draws are corrected with the exact likelihood",
         posteriors=str(folder / posteriors), report=str(folder / page), commands=commands, seconds=round(seconds, 1),
     )  # fmt: skip

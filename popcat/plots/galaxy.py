@@ -59,7 +59,7 @@ def galaxy_corner(
     for i, name in enumerate(CORNER):
         if name in stays_prior:
             ax = figure.axes[i * (len(CORNER) + 1)]
-            ax.set_title(f"{ax.get_title()}\nstays the prior's", fontsize=9, pad=5, color=NOTE)
+            ax.set_title(f"{ax.get_title()}\nprior-dominated", fontsize=9, pad=5, color=NOTE)
     tidy_corner(figure)
     if prior is not None:
         _prior_below(figure, _corner_sample(prior), len(sample), bins)

@@ -235,7 +235,8 @@ async def _ask(address: str, arguments: dict) -> None:
     try:
         await asyncio.wait_for(asked(), ANSWER_S)
     except TimeoutError as error:
-        raise TimeoutError(f"it takes connections, but said nothing in Dask's protocol for {ANSWER_S:.0f} s") from error
+        raise TimeoutError(f"it accepts connections, but did not answer in Dask's protocol for "
+                           f"{ANSWER_S:.0f} s") from error  # fmt: skip
 
 
 def _from_file(path: Path) -> str:

@@ -83,9 +83,9 @@ def test_a_catalogue_says_the_medians_and_names_what_stays_the_priors():
     assert found == Learned(prior="physical", bands=["u", "g"], galaxies=5,
                             quantities={"a": Gain(ratio=0.015, nats=0.015), "b": Gain(ratio=1.5, nats=1.5)})
     assert found.little == ["a"] and "little of 1 of 2 quantities" in found.line and "physical" in found.line
-    assert found.of_columns()["a"].startswith("stays the prior's: 0.01 nats")
+    assert found.of_columns()["a"].startswith("prior-dominated: 0.01 nats")
     assert Learned.model_validate_json(found.model_dump_json()) == found
     assert medians({"c": (nothing, nothing)}, "flat", ["nuv"]) is None
     all_of_it = medians({"b": (many, many)}, "flat", ["nuv", "u"])
-    assert all_of_it.line == "nuv, u say more of every quantity than the prior (flat) does"
+    assert all_of_it.line == "nuv, u measure every quantity beyond the prior (flat)"
     assert LITTLE == 0.1

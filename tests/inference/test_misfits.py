@@ -47,13 +47,13 @@ def test_the_bands_and_what_is_common_are_named():
     first, second = said(frame)
     assert first.startswith("7.0% of the galaxies do not fit the model (high_chi2, unusual_colours, band_off)")
     assert first.endswith("the band that disagrees: u 75%, g 25%")
-    assert second.startswith("what they have in common: bluer (u - r 1.") and "farther" not in second
+    assert second.startswith("what sets them apart: bluer (u - r 1.") and "farther" not in second
 
 
 def test_what_is_everywhere_has_nothing_in_common():
     frame = simulated()
     frame.loc[::5, "flags"] = FLAGS["unusual_colours"]
-    assert said(frame)[1] == "they are as bright, as red and as far as the others"
+    assert said(frame)[1] == "they do not differ from the others in brightness, colour or redshift"
 
 
 def test_faint_and_negative_fluxes_have_no_magnitude():

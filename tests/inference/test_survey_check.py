@@ -22,7 +22,7 @@ def test_a_catalogue_without_a_galaxy_to_infer_is_told_in_words(galaxies, tmp_pa
     pd.read_parquet(galaxies).assign(**columns).to_parquet(tmp_path / "a.parquet")
     found = check_survey(tmp_path / "a.parquet", "sdss")
     assert found.inferable == 0
-    assert re.search(f"none of the 150 galaxies that were looked at can have a posterior .*{words}", found.remarks[0])
+    assert re.search(f"none of the 150 galaxies that were read can have a posterior .*{words}", found.remarks[0])
 
 
 def test_the_galaxies_that_can_be_inferred_are_counted(galaxies):

@@ -80,7 +80,7 @@ def test_exponents_of_fortran_are_numbers(tmp_path):
     assert read_chunk(plan_chunks(tmp_path / "a.csv")[0], ["f"])["f"].tolist() == [1500.0, -0.2, 4.0]
 
 
-ODD = {'"1,234.5"': "leave out the commas between thousands", "<3.2": "a limit is no value", "bad": "mend the value"}
+ODD = {'"1,234.5"': "leave out the commas between thousands", "<3.2": "a limit is no value", "bad": "correct the value"}
 
 
 @pytest.mark.parametrize("text", ODD)

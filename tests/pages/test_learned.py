@@ -57,7 +57,7 @@ def test_the_page_has_a_table_with_marks(learned_page):
 
 def test_what_to_trust_names_what_stays_the_priors(learned_page):
     trust = learned_page[learned_page.index('<dl class="trust">') : learned_page.index("</dl>")]
-    assert "2 of 3 quantities stay the prior" in trust and "little of log_ssfr, beta2: less than 0.1 nats" in trust
+    assert "2 of 3 quantities are prior-dominated" in trust and "the prior of log_ssfr, beta2: less than 0.1 nats" in trust
     counts = Counts(None, 1, {"ok": 1}, dict.fromkeys(FLAGS, 0))
     assert not any("prior" in one.title for one in diagnostics(counts, None))
 
@@ -103,4 +103,4 @@ def test_the_corner_plot_of_the_browser_has_the_prior_and_marks(records, tmp_pat
     done = subprocess.run([NODE, script], input=json.dumps(records), capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["filled"][0] > 0 == found["filled"][1]
-    assert "stays the prior's" in found["said"] and "log Z (prior)" in found["titles"]
+    assert "prior-dominated" in found["said"] and "log Z (prior)" in found["titles"]

@@ -178,7 +178,7 @@ def test_what_takes_connections_and_is_no_scheduler_is_given_up_soon(started, mo
         check_client(f"tcp://127.0.0.1:{port}", answers=True)
     assert time.monotonic() - begun < 10
     said = str(found.value)
-    assert "it takes connections, but said nothing in Dask's protocol" in said and "\n" not in said
+    assert "it accepts connections, but did not answer in Dask's protocol" in said and "\n" not in said
 
 
 def test_a_scheduler_must_have_answered_within_ten_seconds():

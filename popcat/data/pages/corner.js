@@ -103,5 +103,5 @@ function ticksOf(column, row, place, i, j, n) {
 
 const cornerInWords = (columns) => "Posterior draws. " + columns.map((column) => {
   const [low, middle, high] = middleOf(column);
-  return `${column.name}: ${shown(middle, 4)}, 68% from ${shown(low, 4)} to ${shown(high, 4)}${column.stays ? ", stays the prior's" : ""}`;
+  return `${column.name}: ${shown(middle, 4)}, 68% from ${shown(low, 4)} to ${shown(high, 4)}${column.stays ? ", prior-dominated" : ""}`;
 }).join("; ");
