@@ -3,7 +3,9 @@
 mock: 100,000 galaxies (mock_survey.py says of what), r < 19.8, five flows. `w1_redshift`, `w1_log_mstar`: 1-D
 Wasserstein distances of what the survey selects from the truth. `distance_over_floor`: sliced distance of the
 photometry to either half of the data in units of that of the two halves, means over 16 halvings, and the error of that
-ratio. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10, 10.5. start: the reweighted library that the flows
+ratio. `between_fits`: by quantity, difference of a second, shorter fit from another start, in widths of the population
+(what the data do not measure); `second_distance_over_floor`: that fit's distance from the data; `between_flows`: the
+mean difference of two flows. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10, 10.5. start: the reweighted library that the flows
 learn first.
 wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
 physical one, beside as small an ensemble with everything right (`right`), and one of a mock with another truth
@@ -41,6 +43,7 @@ from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
 from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
+from popcat.population.trust import statements
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import Survey, load_survey
 
@@ -138,7 +141,7 @@ def against_truth(found: dict, truth: dict) -> dict:
         "w1_log_mstar": wasserstein_distance(frame["log_mstar"], truth["log_mstar"]),
         "mean_redshift_offset": float(frame["redshift"].mean() - truth["redshift"].mean()),
         "mean_log_mstar_offset": float(frame["log_mstar"].mean() - truth["log_mstar"].mean()),
-        **ratio_of(found),
+        **ratio_of(found), **verdict_of(found),
         "sfms_offset_dex": [round(float(value), 3) for value in offset],
         "quiescent_fraction": quiescent,
         "quiescent_fraction_true": float((truth["log_sfr_1gyr"] - truth["log_mstar"] < -11).mean()),
@@ -146,6 +149,17 @@ def against_truth(found: dict, truth: dict) -> dict:
         "member_cpu_seconds": [round(member.cpu_seconds, 1) for member in members],
         "members": sum(member.weight > 0 for member in members),
     }
+
+
+def verdict_of(found: dict) -> dict:
+    """What the start decides, and the random numbers."""
+    measured = found["description"].measured
+    second, rows = measured.get("second") or {}, measured["quantities"]
+    kinds = {kind: {row["name"]: None if row[kind] is None else round(row[kind], 3) for row in rows}
+             for kind in ("between_fits", "between_starts", "between_flows")}  # fmt: skip
+    return {**kinds, "second_start": second.get("start"), "second_cpu_seconds": second.get("cpu_seconds"),
+            "second_distance_over_floor": second.get("distance_over_floor"),
+            "trust": [str(one) for one in statements(found["description"])]}  # fmt: skip
 
 
 def ratio_of(found: dict, suffix: str = "") -> dict:
@@ -220,7 +234,7 @@ def louder(noise: Noise, factor: float) -> Noise:
 def scaling(folder: Path, arguments) -> dict:
     """CPU seconds of a step on 10,000, 100,000 and 1,000,000 galaxies: the mock's, repeated with fresh noise."""
     from popcat.population.distance import WassersteinLoss
-    from popcat.population.fit import job_of_photometry
+    from popcat.population.jobs import job_of_photometry
     from popcat.population.synthesis import new_flow
 
     _, truth = mock_catalog(folder, arguments.n)
@@ -247,9 +261,10 @@ def scaling(folder: Path, arguments) -> dict:
 def real(folder: Path, arguments) -> dict:
     catalog = files("popcat") / "data" / "galaxies_sdss.parquet"
     z_spec = pd.read_parquet(catalog, columns=["object_id", "redshift"]).set_index("object_id")["redshift"]
-    settings = PopulationSettings(members=min(arguments.members, 2))
+    settings = PopulationSettings(members=min(arguments.members, 2), second_start="none")
     nebular = {"survey": NEBULAR, "galaxy_model": GalaxyModel(grid="bc03_miles_nebular")}
-    wasserstein = fit(folder, "real-wasserstein", catalog, arguments, settings=settings, **nebular)
+    with_second = settings.model_copy(update={"second_start": None})
+    wasserstein = fit(folder, "real-wasserstein", catalog, arguments, settings=with_second, **nebular)
     stars = fit(folder, "real-stars", catalog, arguments, settings=settings, survey=NEBULAR)
     tenth = folder / "tenth.parquet"
     frame = pd.read_parquet(catalog)
@@ -272,7 +287,7 @@ def real(folder: Path, arguments) -> dict:
         "w1_redshift_of_the_tenth": wasserstein_distance(z_spec[is_known], z_others),
         "w1_redshift_wasserstein": distance_to(wasserstein, z_spec),
         "w1_redshift_hierarchical": distance_to(hierarchical, z_spec),
-        **ratio_of(wasserstein), **ratio_of(stars, "_stars"),
+        **ratio_of(wasserstein), **ratio_of(stars, "_stars"), **verdict_of(wasserstein),
         "seconds_wasserstein": wasserstein["seconds"], "seconds_hierarchical": hierarchical["seconds"],
     }  # fmt: skip
     some = folder / "some.parquet"

@@ -30,14 +30,14 @@ def measure_limits(posterior: Posterior, where: str, n: int, seed: int, how: How
 
     `where` is what workers find the posterior by. None too for a survey of fewer than MIN_BANDS bands.
     """
-    numbers = range(MIN_BANDS, len(posterior.survey.bands) + 1)
-    if n < MIN_MOCKS or not numbers:
+    numbers = _numbers_of_bands(posterior, n)
+    if not numbers:
         return None
     mocks = draw_mocks(posterior, n, seed)
     cells = [(n_bands, is_known) for n_bands in numbers for is_known in (True, False)]
     parts = [mocks.iloc[start : start + _BLOCK] for start in range(0, n, _BLOCK)]
     jobs = [(where, posterior.name, posterior.prior_name, part, *cell, seed) for cell in cells for part in parts]
-    seconds = _SECONDS_PER_DRAW * DRAWS[-1] * n * len(cells)
+    seconds = expected_s(posterior, n)
     outcomes = run(_best_of_block, dict(enumerate(jobs)), verb="best chi2 of mocks", how=how,
                    sizes=[len(part) for part in parts] * len(cells), unit="mocks", noun="block",
                    seconds=seconds)  # fmt: skip
@@ -45,6 +45,16 @@ def measure_limits(posterior: Posterior, where: str, n: int, seed: int, how: How
     limits = np.quantile(best, 1.0 - SUPPORT_TAIL, axis=2).round(3)
     return Chi2Limits(mocks=n, tail=SUPPORT_TAIL, draws=list(DRAWS), known=limits[:, 0].tolist(),
                       unknown=limits[:, 1].tolist())  # fmt: skip
+
+
+def expected_s(posterior: Posterior, n: int) -> float:
+    """Seconds of one core that the measurement takes, about."""
+    return _SECONDS_PER_DRAW * DRAWS[-1] * n * 2 * len(_numbers_of_bands(posterior, n))
+
+
+def _numbers_of_bands(posterior: Posterior, n: int) -> range:
+    """Those that are measured, with n mocks each."""
+    return range(0) if n < MIN_MOCKS else range(MIN_BANDS, len(posterior.survey.bands) + 1)
 
 
 def _best_of_block(

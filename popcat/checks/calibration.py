@@ -14,7 +14,7 @@ import pandas as pd
 
 from popcat import rng
 from popcat.catalog.chi2_limits import Chi2Limits
-from popcat.checks.best_chi2 import N_MOCKS, measure_limits
+from popcat.checks.best_chi2 import N_MOCKS, expected_s, measure_limits
 from popcat.checks.calibration_result import RECORD, Calibration, read_calibration
 from popcat.checks.ranks import binned_coverage, chi2_tail_of, summarise, tarp_ranks_of
 from popcat.checks.verdict import RUNS, CalibrationRun, columns_of_run, mocks_needed, verdict
@@ -27,6 +27,7 @@ from popcat.posterior.simulated import draw_mocks
 from popcat.ranks import ks_distance, ranks
 from popcat.run.client import Where
 from popcat.run.runner import How, Outcome, run, values_of
+from popcat.run.steps import Steps
 from popcat.units import nmgy_to_ab_mag
 
 MAX_MOCKS = 20_000
@@ -76,12 +77,17 @@ def calibrate(
     if unknown or not runs:
         raise PopcatError(f"calibration runs are {', '.join(RUNS)}; got {', '.join(unknown) or 'none'}")
     output = None if output is None else local(output)
-    how = How(client, workers, progress, log=log)
+    names = ("chi2",) if only_chi2 else ("mocks", "chi2")
+    steps = Steps(dict.fromkeys(names, 1.0), show=progress is True, log=log)
+    how = How(client, workers, steps.progress if progress is True else progress, log=log)
     how.verify()
     where, posterior = posterior_location(posterior), load_posterior(posterior).under(prior)
+    steps.expect({"chi2": expected_s(posterior, n or N_MOCKS)})
     if only_chi2:
         before = _kept(where, posterior.prior_name)
-        result = before.model_copy(update={"chi2_limits": measure_limits(posterior, where, n or N_MOCKS, seed, how)})
+        with steps:
+            limits = _measure_limits(steps, posterior, where, n or N_MOCKS, seed, how)
+        result = before.model_copy(update={"chi2_limits": limits})
         if output is not None:
             result.save(output)
         return result
@@ -89,19 +95,31 @@ def calibrate(
     course = _Course(posterior, where, tuple(runs), plan, seed, draws)
     jobs, sizes = course.further({})
     seconds = _SECONDS_PER_DRAW * draws * plan.enough * len(runs)
-    outcomes = run(_sample_block, dict(enumerate(jobs)), verb="calibrating", how=how, sizes=sizes, unit="mocks",
-                   noun="block", seconds=seconds, more=course.further)  # fmt: skip
-    values_of(outcomes, "block")
+    steps.expect({"mocks": seconds})
+    with steps:
+        with steps.step("mocks", f"sampling {plan.enough:,} mocks in each of {len(runs)} runs, or more"):
+            outcomes = run(_sample_block, dict(enumerate(jobs)), verb="calibrating", how=how, sizes=sizes, unit="mocks",
+                           noun="block", seconds=seconds, more=course.further)  # fmt: skip
+            values_of(outcomes, "block")
+        limits = _measure_limits(steps, posterior, where, n or N_MOCKS, seed, how)
     found = verdict(posterior, course.results)
     result = Calibration(
         posterior=posterior.name, prior=posterior.prior_name, seed=seed, draws=draws, limits=found.limits,
         resolution=found.resolution,
         passed=not found.failures, failures=found.failures, columns=found.columns, runs=course.results,
-        ranks=course.ranks, chi2_limits=measure_limits(posterior, where, n or N_MOCKS, seed, how),
+        ranks=course.ranks, chi2_limits=limits,
     )  # fmt: skip
     if output is not None:
         result.save(output)
     return result
+
+
+def _measure_limits(
+    steps: Steps, posterior: Posterior, where: str, n: int, seed: int, how: How
+) -> Chi2Limits | None:
+    """`measure_limits` as a step of a calibration."""
+    with steps.step("chi2", "measuring the best chi2 of mocks"):
+        return measure_limits(posterior, where, n, seed, how)
 
 
 def _kept(where: str, prior: str) -> Calibration:

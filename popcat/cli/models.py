@@ -9,6 +9,7 @@ import typer
 import popcat
 from popcat.cli.options import (
     MODEL,
+    UNLIKE_THE_DATA,
     CheckOption,
     ClientOption,
     DeviceOption,
@@ -169,8 +170,8 @@ def train(
             f"{history.seconds[-1]:7.0f} s")
 
     posterior = popcat.train(
-        library, output, settings=chosen, device=device, client=client, workers=workers, progress=chosen.members > 1,
-        log=log, report=report,
+        library, output, settings=chosen, device=device, client=client, workers=workers, progress=True, log=log,
+        report=report,
     )  # fmt: skip
     history = posterior.provenance["history"][0]
     best = history["best_epoch"]
@@ -259,31 +260,43 @@ def fit(
     members: Annotated[int | None, typer.Option(min=1, help="Flows in the ensemble, each a Dask task.")] = None,
     steps: Annotated[int | None, typer.Option(min=0, help="Steps of the fit to photometry.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers.")] = None,
+    second_start: Annotated[
+        str | None,
+        typer.Option(help="Start of a second, shorter fit: flat, physical, wide, a TOML file, or none. Default: flat."),
+    ] = None,
     device: DeviceOption = "cpu",
     client: ClientOption = None,
     workers: WorkersOption = None,
     samples: Annotated[int, typer.Option(min=0, help="Galaxies to draw into samples.parquet; 0: none.")] = 100_000,
     log: LogOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Fit a population: to photometry (Wasserstein distance), or to posteriors (hierarchical likelihood)."""
-    from popcat.population.settings import population_settings
+    """Fit a population: to photometry (Wasserstein distance), or to posteriors (hierarchical likelihood).
 
-    given = {"members": members, "steps": steps, "seed": seed}
+    The same command goes on where the last one stopped. Exit status: 0 done; 1 an unexpected error; 2 something to
+    mend, in one line; 3 done, but synthetic and observed photometry differ by more than twice what sampling noise alone
+    would give; 130 interrupted.
+    """
+    from popcat.population.settings import population_settings
+    from popcat.population.trust import differs_from_data, statements
+
+    given = {"members": members, "steps": steps, "seed": seed, "second_start": second_start}
     chosen = population_settings(settings, preset, {key: value for key, value in given.items() if value is not None})
     population = popcat.fit_population(
         source, output, survey=survey, galaxy_model=galaxy_model, noise=noise, cuts=cut or (), settings=chosen,
-        device=device, client=client, workers=workers, samples=samples, progress=True, log=log, report=say,
+        device=device, client=client, workers=workers, samples=samples, progress=True, log=log,
     )  # fmt: skip
-    for member in population.description.members:
-        typer.echo(f"flow {member.number}  " + (f"FAILED: {member.failure}" if member.failure else
-                   f"score {member.score:.4f}  weight {member.weight:.2f}"))  # fmt: skip
-    measured = population.description.measured
-    if "distance" in measured:
-        typer.echo(f"Synthetic and observed photometry differ by {measured['distance_over_floor']:.2f} +- "
-                   f"{measured['distance_over_floor_err']:.2f} times what sampling noise alone would give "
-                   f"({measured['compared']:,} galaxies).")  # fmt: skip
+    made, trust = population.description, statements(population.description)
+    lines = [f"flow {member.number}  " + (f"FAILED: {member.failure}" if member.failure else
+             f"score {member.score:.4f}  weight {member.weight:.2f}") for member in made.members]  # fmt: skip
+    typer.echo("\n".join([*map(str, trust), *lines]), err=json)
     page = popcat.report_population(output, output / "report.html") if samples else "no samples, so no page"
     say(f"population in {output}; {page}")
+    if json:
+        print_json({"output": path_of(output), "name": population.name, "trust": trust, "measured": made.measured,
+                    "members": made.members, "page": page if samples else None})  # fmt: skip
+    if differs_from_data(made.measured):
+        raise typer.Exit(UNLIKE_THE_DATA)
 
 
 @populations.command(epilog=examples("popcat population sample population -n 100000 --selected -o samples.parquet"))

@@ -71,6 +71,9 @@ JsonOption = Annotated[
 NONE_HAS_A_POSTERIOR = 3
 """Exit status of a run that ended well and made nothing, and of a check that finds that none would."""
 
+UNLIKE_THE_DATA = 3
+"""Exit status of a population that was fitted, but whose photometry is not like the data's."""
+
 
 def one_or_all(sources: list[str]) -> str | list[str]:
     """The source that is named, or the list of several: what a shell makes of a glob."""

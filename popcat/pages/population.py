@@ -7,14 +7,18 @@ import pandas as pd
 import torch
 
 from popcat import plots
+from popcat.catalog.parquet import read_parquet
+from popcat.columns import to_pandas
 from popcat.errors import PopcatError
 from popcat.pages.template import flattened, write_page
 from popcat.paths import local, output_path
-from popcat.plots import population as panels
+from popcat.plots import fitted_population as panels
 from popcat.population.distance import Scaling, features_of
 from popcat.population.fitted import Population, load_population
 from popcat.population.members import WORK, read_job
-from popcat.population.sampling import CENTRES, main_sequence, read_samples
+from popcat.population.sampling import CENTRES, QUANTITIES, main_sequence, read_samples
+from popcat.population.sensitivity import FILE, SECOND_FIT, START
+from popcat.population.trust import differs_from_data, standing, start_words, statements
 
 _FEWEST = 50
 _DETAILS = ("survey.", "galaxy_model.", "noise.", "settings.")
@@ -37,17 +41,58 @@ def report_population(population: str | Path, output: str | Path = "population.h
     if len(frame) < _FEWEST:
         raise PopcatError(f"{folder} has {len(frame)} samples that the survey selects; expected at least {_FEWEST}: "
                           f"popcat population sample {folder} -n 100000 -o {folder / 'samples.parquet'}")  # fmt: skip
-    provenance = _provenance(fitted)
+    provenance, starts = _provenance(fitted), _starts(folder)
     members = fitted.description.members
     return write_page(
         "population.html.j2", output, kind="population", title=folder.resolve().name,
-        sections=[("figures", "Figures"), ("sequence", "Main sequence"), ("flows", "Flows")],
+        sections=[("quantities", "Quantities"), ("figures", "Figures"), ("sequence", "Main sequence"),
+                  ("flows", "Flows"), ("settings", "What was fitted")],
         provenance=provenance, details=[key for key, _ in provenance if key.startswith(_DETAILS)],
         description=fitted.description, rows=len(frame), n_failed=sum(bool(member.failure) for member in members),
-        cuts=" and ".join(str(cut) for cut in fitted.cuts.cuts) or "none",
-        sequence=_sequence(frame), members=[_row(member) for member in members],
-        figures=[(title, plots.figure_to_data_uri(figure)) for title, figure in _figures_of(folder, fitted, frame)],
+        cuts=" and ".join(str(cut) for cut in fitted.cuts.cuts) or "none", trust=statements(fitted.description),
+        differs=differs_from_data(fitted.description.measured), quantities=_quantities(fitted),
+        sequence=_sequence(frame), members=[_row(member) for member in members], fitted=_fitted(fitted),
+        figures=[(title, plots.figure_to_data_uri(figure))
+                 for title, figure in _figures_of(folder, fitted, frame, starts)],
     )  # fmt: skip
+
+
+def _starts(folder: Path) -> dict[str, pd.DataFrame]:
+    """Galaxies of the starts and of the second fit, by what they are of; none in a population of an older popcat."""
+    if not (folder / FILE).is_file():
+        return {}
+    return dict(iter(to_pandas(read_parquet(folder / FILE)).groupby("of")))
+
+
+def _quantities(population: Population) -> list[tuple[str, ...]]:
+    """What two fits say of each quantity, as rows of the table."""
+    rows = population.description.measured.get("quantities", [])
+    return [(row["name"], f"{row['p50']:.3g} ({row['p16']:.3g} to {row['p84']:.3g})", _percent(row["between_fits"]),
+             _percent(row["between_starts"]), _percent(row["between_flows"]), standing(row))
+            for row in rows]  # fmt: skip
+
+
+def _percent(share: float | None) -> str:
+    return "\u2013" if share is None else f"{share:.0%}"
+
+
+def _fitted(population: Population) -> list[tuple[str, str]]:
+    """Selection, noise, starts and settings, as pairs."""
+    made, measured = population.description, population.description.measured
+    noise, second = made.noise, measured.get("second") or {}
+    of_noise = "nominal, from the depths of the survey" if noise.is_nominal else f"of {noise.n_galaxies:,} galaxies"
+    pairs = {"galaxies": f"{measured['galaxies']:,}" if "galaxies" in measured else "",
+             "selection": "; ".join(map(str, population.cuts.cuts)) or "none", "noise": of_noise,
+             "start": start_words(measured["start"]) if "start" in measured else ""}  # fmt: skip
+    if second.get("failure"):
+        pairs["second start"] = f"{start_words(second['start'])}: failed, {second['failure']}"
+    elif second:
+        pairs["second start"] = start_words(second["start"])
+        pairs["second fit"] = f"one flow, {second['steps']:,} steps, {second['seconds']:.0f} s"
+        if "distance_over_floor" in second:
+            pairs["second fit"] += f", {second['distance_over_floor']:.2f} times sampling noise from the data"
+    pairs |= {f"settings: {name}": str(value) for name, value in made.settings._facts().items()}
+    return [(name, value) for name, value in pairs.items() if value]
 
 
 def _provenance(population: Population) -> list[tuple[str, str]]:
@@ -68,41 +113,69 @@ def _row(member) -> tuple[str, ...]:
             f"failed, left out: {member.failure}" if member.failure else "")  # fmt: skip
 
 
-def _figures_of(folder: Path, population: Population, frame: pd.DataFrame) -> list:
+def _figures_of(folder: Path, population: Population, frame: pd.DataFrame, starts: dict[str, pd.DataFrame]) -> list:
     """Titles and figures: with the data beside the samples where the folder still has them."""
     job = read_job(folder) if (folder / WORK / "job.json").is_file() else None
     if job is None or job.galaxies is None or job.scaling is None:
-        return _figures(frame, None)
+        return _figures(frame, None, starts)
     data = _physical(features_of(job.galaxies, job.scaling).numpy(), job.scaling)
-    corner = _corner(frame, data, job.scaling, population)
+    corner = _corner(frame, data, job.scaling, population, starts.get(START))
     caption = "Photometry (asinh magnitudes and colours): contours hold 68% and 95% of the galaxies"
-    return [(caption, corner), *_figures(frame, job.galaxies.redshift)]
+    return [(caption, corner), *_figures(frame, job.galaxies.redshift, starts)]
 
 
-def _figures(frame: pd.DataFrame, redshift: np.ndarray | None) -> list:
-    z, mass, sfr = (frame[name].to_numpy(dtype=float) for name in ("redshift", "log_mstar", "log_sfr_1gyr"))
+def _figures(frame: pd.DataFrame, redshift: np.ndarray | None, starts: dict[str, pd.DataFrame]) -> list:
+    _, mass, _ = sequence = _columns(frame)
     member = frame["member"].to_numpy()
     known = None if redshift is None or not np.isfinite(redshift).any() else redshift[np.isfinite(redshift)]
+    first, second = starts.get(START), starts.get(SECOND_FIT)
+
+    def pair(name: str) -> dict:
+        """A quantity of the start and of the second fit."""
+        return {key: None if some is None else some[name].to_numpy(dtype=float)
+                for key, some in (("start", first), ("second", second))}  # fmt: skip
+
     given = "" if known is None else ", and redshifts in the catalogue"
+    figures = [(f"{_TITLES.get(name, name)} of the population{given if name == 'redshift' else ''}",
+                panels.marginal(frame[name].to_numpy(dtype=float), member, name,
+                                known=known if name == "redshift" else None, **pair(name)))
+               for name in QUANTITIES if name in frame]  # fmt: skip
+    others = {key: None if some is None else _columns(some) for key, some in (("start", first), ("second", second))}
     return [
-        (f"Redshift of the population{given}", panels.marginal(z, member, "redshift", known=known)),
-        ("Stellar mass of the population", panels.marginal(mass, member, "log_mstar")),
+        *figures,
         ("Star-forming main sequence in slices of redshift: median and 68% of the galaxies",
-         panels.sequence_slices(z, mass, sfr)),
-        ("Mass function of the observed galaxies, without correction for volume", panels.mass_function(mass, member)),
+         panels.sequence_slices(*sequence, **others)),
+        ("Mass function of the observed galaxies, without correction for volume",
+         panels.mass_function(mass, member, **pair("log_mstar"))),
     ]  # fmt: skip
 
 
-def _corner(frame: pd.DataFrame, data: np.ndarray, scaling: Scaling, population: Population):
+_TITLES = {"redshift": "Redshift", "log_mstar": "Stellar mass", "log_sfr_1gyr": "Star-formation rate",
+           "log_ssfr": "Specific star-formation rate", "age_mw_gyr": "Mass-weighted age",
+           "log_z_mw": "Mass-weighted metallicity", "tau_ism": "Optical depth of the dust"}  # fmt: skip
+
+
+def _columns(frame: pd.DataFrame) -> list[np.ndarray]:
+    return [frame[name].to_numpy(dtype=float) for name in ("redshift", "log_mstar", "log_sfr_1gyr")]
+
+
+def _corner(
+    frame: pd.DataFrame, data: np.ndarray, scaling: Scaling, population: Population, start: pd.DataFrame | None
+):
     """r and the colours: the other magnitudes follow."""
     bands = population.survey.band_names
+    names = scaling.names(bands)
+    columns = [len(bands) // 2, *range(len(bands), len(names))]
+    synthetic, under = (None if some is None else _features(some, scaling, bands)[:, columns]
+                        for some in (frame, start))  # fmt: skip
+    return panels.photometry_corner(data[:, columns], synthetic, [names[i] for i in columns], under)
+
+
+def _features(frame: pd.DataFrame, scaling: Scaling, bands: tuple[str, ...]) -> np.ndarray:
+    """Magnitudes, colours and, where it is one of the features, redshift of a table of galaxies."""
     flux, z = (torch.as_tensor(frame[name].to_numpy(dtype=float, copy=True))
                for name in ([f"flux_{band}" for band in bands], "redshift"))  # fmt: skip
-    synthetic = _physical(scaling(flux, z).numpy(), scaling)
-    names = scaling.names(bands)
-    middle = len(bands) // 2
-    columns = [middle, *range(len(bands), len(names))]
-    return panels.photometry_corner(data[:, columns], synthetic[:, columns], [names[i] for i in columns])
+    return _physical(scaling(flux, z).numpy(), scaling)
 
 
 def _physical(features: np.ndarray, scaling: Scaling) -> np.ndarray:

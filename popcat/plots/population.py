@@ -1,11 +1,6 @@
-"""Figures of many galaxies: of a whole catalogue, and of a fitted population.
+"""Figures of many galaxies of a catalogue: masses, star formation, statuses, best fits."""
 
-Of a catalogue: masses, star formation, statuses, best fits. Of a population: photometry against the data, marginals,
-main sequence, mass function.
-"""
-
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -27,13 +22,8 @@ from popcat.plots.style import (
     extent_of,
     finite,
     new_panel,
-    overlaid_corner_plot,
     styled,
 )
-
-_SLICES = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.35), (0.35, 0.6))
-_FEWEST = 30
-_CORNER_ROWS = 20_000
 
 
 @styled
@@ -97,85 +87,15 @@ def chi2_histogram(frame, n_bands: int, limit: float | None = None) -> Figure:
 
 
 @styled
-def photometry_corner(observed: np.ndarray, synthetic: np.ndarray, names: Sequence[str]) -> Figure:
-    """Corner plot of features (n, d) of observed galaxies, grey, and of synthetic ones, blue."""
-    data, drawn = (np.asarray(part[:_CORNER_ROWS], dtype=float) for part in (observed, synthetic))
-    return overlaid_corner_plot(data, drawn, names, note="blue: the population, grey: the data", bins=28)
-
-
-@styled
 def two_histograms(values: Mapping[str, np.ndarray], name: str) -> Figure:
     """Densities of one quantity of two samples, by their titles: the first in blue, the second in grey."""
     figure, ax = new_panel()
     low, high = np.percentile(np.concatenate(list(values.values())), [0.5, 99.5])
     edges = np.linspace(low, high if high > low else low + 1.0, 41)
     for (title, sample), colour in zip(values.items(), (BLUE, GREY), strict=True):
-        ax.stairs(_histogram(sample, edges), edges, color=colour, lw=1.8, label=title)
+        ax.stairs(histogram(sample, edges), edges, color=colour, lw=1.8, label=title)
     ax.set(xlabel=LABELS.get(name, name), ylabel="Density", xlim=(edges[0], edges[-1]))
     ax.set_ylim(bottom=0)
-    ax.legend()
-    return figure
-
-
-@styled
-def marginal(values: np.ndarray, member: np.ndarray, name: str, *, known: np.ndarray | None = None) -> Figure:
-    """Density of one quantity: the ensemble, the range of its members, and known values where there are any."""
-    figure, ax = new_panel()
-    low, high = np.percentile(values if known is None else np.concatenate([values, known]), [0.2, 99.8])
-    edges = np.linspace(low, high, 41)
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    each = [_histogram(values[member == e], edges) for e in np.unique(member)]
-    ax.fill_between(middle, np.min(each, axis=0), np.max(each, axis=0), color=BLUE, alpha=0.25, lw=0,
-                    label="range of the flows")  # fmt: skip
-    ax.plot(middle, _histogram(values, edges), color=BLUE, lw=1.8, label="population")
-    if known is not None:
-        ax.plot(middle, _histogram(known, edges), color=ORANGE, lw=1.4, drawstyle="steps-mid", label="in the catalogue")
-    ax.set(xlabel=LABELS.get(name, name.capitalize()), ylabel="Density", xlim=(low, high))
-    ax.set_ylim(bottom=0)
-    ax.legend()
-    return figure
-
-
-@styled
-def sequence_slices(redshift: np.ndarray, log_mstar: np.ndarray, log_sfr: np.ndarray) -> Figure:
-    """Star-forming main sequence in slices of redshift: medians and 16-84% of galaxies with sSFR > 1e-11 / yr."""
-    figure, ax = new_panel()
-    edges = np.arange(8.0, 12.1, 0.25)
-    forming = log_sfr - log_mstar > -11.0
-    for (low, high), color in zip(_SLICES, (BLUE, GREEN, ORANGE, PURPLE), strict=True):
-        inside = forming & (redshift >= low) & (redshift < high)
-        rows = []
-        for left, right in pairwise(edges):
-            sfr = log_sfr[inside & (log_mstar >= left) & (log_mstar < right)]
-            if len(sfr) >= _FEWEST:
-                rows.append((0.5 * (left + right), *np.percentile(sfr, [16, 50, 84])))
-        if rows:
-            x, p16, p50, p84 = np.array(rows).T
-            ax.fill_between(x, p16, p84, color=color, alpha=0.18, lw=0)
-            ax.plot(x, p50, color=color, marker="o", ms=4, label=f"{low:g} < z < {high:g}")
-    ax.set(xlabel=LABELS["log_mstar"], ylabel=LABELS["log_sfr_1gyr"])
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend()
-    else:
-        note = f"no bin has {_FEWEST} star-forming galaxies"
-        ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", color=NOTE)
-        ax.set(xlim=edges[[0, -1]], yticks=[])
-    return figure
-
-
-@styled
-def mass_function(log_mstar: np.ndarray, member: np.ndarray) -> Figure:
-    """Share of galaxies per dex of stellar mass, with the range of the ensemble's members; no volume correction."""
-    figure, ax = new_panel()
-    edges = np.arange(7.0, 12.51, 0.2)
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    each = np.array([_histogram(log_mstar[member == e], edges) for e in np.unique(member)])
-    whole = _histogram(log_mstar, edges)
-    shown = whole > 0
-    ax.fill_between(middle[shown], np.maximum(each.min(0), 1e-6)[shown], each.max(0)[shown], color=BLUE, alpha=0.25,
-                    lw=0, label="range of the flows")  # fmt: skip
-    ax.plot(middle[shown], whole[shown], color=INK, lw=1.6, label="population")
-    ax.set(yscale="log", xlabel=LABELS["log_mstar"], ylabel="Share of galaxies per dex")
     ax.legend()
     return figure
 
@@ -227,6 +147,6 @@ def _typical_error(ax, x_errors, y_errors):
                 label="typical 68% error")
 
 
-def _histogram(values, edges):
+def histogram(values, edges):
     counts, _ = np.histogram(values, edges)
     return counts / max(len(values), 1) / np.diff(edges)

@@ -85,15 +85,20 @@ def save_figure(
 
 
 def overlaid_corner_plot(
-    reference: np.ndarray, sample: np.ndarray, labels: Sequence[str], *, note: str, bins: int = 20
-) -> Figure:
-    """Corner plot of two samples (n, d): the reference grey, the other blue over it; `note` says which is which."""
+    reference: np.ndarray, sample: np.ndarray, labels: Sequence[str], *, note: str, bins: int = 20,
+    under: np.ndarray | None = None,
+) -> Figure:  # fmt: skip
+    """Corner plot of two samples (n, d): the reference grey, the other blue over it; `note` says which is which.
+
+    With a third sample `under` both, that one is grey and the reference black.
+    """
     import corner
 
     joint = np.concatenate([reference, sample])
+    layers = [(reference, GREY), (sample, BLUE)] if under is None else [(under, GREY), (reference, INK), (sample, BLUE)]
     ranges = [extent_of(column, pad=0.08) for column in joint.T]
     figure = Picture(figsize=(7.6, 7.6))
-    for part, color in ((reference, GREY), (sample, BLUE)):
+    for part, color in layers:
         contours = len(part) >= CONTOUR_POINTS and bool((np.ptp(part, axis=0) > 0).all())
         corner.corner(part, fig=figure, range=ranges, bins=bins, smooth=1.0, color=color, labels=list(labels),
                       label_kwargs={"fontsize": 10}, labelpad=0.12, levels=(0.68, 0.95), plot_density=False,

@@ -252,6 +252,11 @@ class WassersteinLoss:
         distance = self.held.distance(self.scaling(seen.flux, seen.redshift), seen.weight)
         return float(distance + self._off_known(seen, seen.weight))
 
+    def noise(self) -> float:
+        """The score that sampling noise alone would give: of the galaxies that are fitted."""
+        some = self.data[:_SCORE_DRAWS].to(self.device)
+        return float(self.held.distance(some, torch.ones(len(some), device=self.device)))
+
     def _off_known(self, seen: Observed, weight: torch.Tensor):
         """Distance of the weighted redshifts to the known distribution; 0 without one."""
         return 0.0 if self.known is None else self.known.distance(seen.redshift, weight)

@@ -141,6 +141,7 @@ def name_of(description: Description) -> str:
     """SHA-256 of a description without where its data lay and how long it took: the same fit has the same name."""
     content = description.model_dump(mode="json", exclude={"provenance", "measured", "members"})
     content["model"] = content.pop("galaxy_model")  # as in older files, so that names stay
+    del content["settings"]["second_start"]  # it decides nothing about the flows
     content["members"] = [member.model_dump(exclude={"seconds", "cpu_seconds"}) for member in description.members]
     return sha256_of_json(content)
 

@@ -22,7 +22,7 @@ from popcat.population.synthesis import Synthesis, draw, log_density, log_standa
 
 FEWEST_EFFECTIVE = 10.0
 """Effective draws of the median galaxy, or a tenth of all its draws if that is less."""
-_TAKEN = 8
+TAKEN = 8
 """Draws a galaxy that make the gradient."""
 _DETECTION_DRAWS = 400
 MAX_HELD = 300
@@ -83,7 +83,7 @@ class HierarchicalLoss:
             is_start = step < self.settings.stack_share * self.settings.start_steps
             share = torch.softmax(some.log_start if is_start else evidence_terms(self.flow, some), 1)
             share = torch.where(torch.isfinite(share), share, 0.0) + 1e-12
-            taken = torch.multinomial(share.cpu(), _TAKEN, replacement=True, generator=random).to(some.x.device)
+            taken = torch.multinomial(share.cpu(), TAKEN, replacement=True, generator=random).to(some.x.device)
         x = some.x.gather(1, taken[..., None].expand(-1, -1, some.x.shape[2]))
         loss = -log_density(self.flow, x.flatten(0, 1)).mean()
         return loss + unseen_price(self.flow, self.synthesis, self.settings, random)

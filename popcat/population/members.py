@@ -29,6 +29,7 @@ from popcat.population.fitted import Member
 from popcat.population.hierarchical import HierarchicalLoss, PosteriorDraws
 from popcat.population.settings import PopulationSettings
 from popcat.population.synthesis import Space, Synthesis, new_flow
+from popcat.population.telling import HIERARCHICAL, START, WASSERSTEIN, Teller
 from popcat.population.unfolding import Start, StartLoss, unfold
 from popcat.prior import make_prior
 from popcat.settings import sha256_of_json
@@ -167,8 +168,8 @@ def read_job(output: Path) -> Job:
 
 
 def _digest(stored: dict) -> str:
-    """What tells checkpoints of other fits apart; an ensemble may grow, so its size is no part of it."""
-    settings = {name: value for name, value in stored["settings"].items() if name != "members"}
+    """What tells checkpoints of other fits apart; an ensemble may grow, and a second start be another."""
+    settings = {name: value for name, value in stored["settings"].items() if name not in ("members", "second_start")}
     return sha256_of_json(stored | {"settings": settings})
 
 
@@ -177,75 +178,86 @@ def fit_member(output: str, number: int, device: str = "cpu") -> tuple[Member, b
 
     A member that is done already is read; one that was cut off goes on from its checkpoint.
     """
+    job, folder = read_job(Path(output)), Path(output) / WORK
+    teller = Teller(folder, number, f"flow {number}", stages_of(job), job.settings)
+    return fit_flow(job, folder, str(number), number, teller, device)
+
+
+def fit_flow(
+    job: Job, folder: Path, name: str, number: int, teller: Teller, device: str = "cpu"
+) -> tuple[Member, bytes]:
+    """Fit a flow to a job, as `fit_member`; `name` is that of its files in `folder`, `number` decides its seed."""
     torch.set_num_threads(1)
     began = time.process_time()
-    job = read_job(Path(output))
-    folder = Path(output) / WORK
-    done = _read_done(folder, number, job)
+    done = _read_done(folder, name, job)
     if done is not None:
         return done
     seed = job.settings.seed + APART * number
     flow, architecture = new_flow(job.settings, job.space.n_dim, seed)
     flow.to(device)
-    stages = [run(job, flow, seed, folder / f"{number}-{name}.safetensors", device) for name, run in _stages(job)]
+    stages = [_STAGES[stage](job, flow, seed, folder / f"{name}-{stage}.safetensors", teller, device)
+              for stage in stages_of(job)]  # fmt: skip
     score = stages[-1].validation[stages[-1].kept_epoch]
     member = Member(number=number, seed=seed, score=score, seconds=sum(stage.seconds[-1] for stage in stages),
                     steps=sum(stage.step[-1] for stage in stages), cpu_seconds=time.process_time() - began)  # fmt: skip
     content = flow_to_bytes(flow.to("cpu").eval(), architecture)
-    write_bytes_atomic(folder / f"{number}.flow", content)
-    write_json_atomic(folder / f"{number}.json", {"job": job.digest, "member": member.model_dump(mode="json"),
-                                                  "stages": [asdict(stage) for stage in stages]})  # fmt: skip
+    write_bytes_atomic(folder / f"{name}.flow", content)
+    write_json_atomic(folder / f"{name}.json", {"job": job.digest, "member": member.model_dump(mode="json"),
+                                                "stages": [asdict(stage) for stage in stages]})  # fmt: skip
     return member, content
 
 
-def _stages(job: Job):
+def stages_of(job: Job) -> list[str]:
     """The hierarchical stage from draws; the start from a library; the Wasserstein stage where there are galaxies."""
     stages = []
-    if job.draws is not None and job.settings.start_steps:
-        stages.append(("hierarchical", _hierarchical))
-    if job.start is not None and job.settings.start_steps:
-        stages.append(("start", _start))
+    if job.settings.start_steps:
+        stages.append(START if job.draws is None else HIERARCHICAL)
     if job.route == "wasserstein" and job.settings.steps:
-        stages.append(("wasserstein", _wasserstein))
+        stages.append(WASSERSTEIN)
     if not stages:
         raise PopcatError("nothing to fit: expected steps of the Wasserstein route, or posteriors and start_steps")
     return stages
 
 
-def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, device: str) -> History:
+def _hierarchical(job: Job, flow, seed: int, checkpoint: Path, teller: Teller, device: str) -> History:
     synthesis = job.synthesis(device) if job.cuts.cuts else None
     made = HierarchicalLoss(flow, job.draws, job.settings, seed, synthesis, device)
     training = job.settings.training(learning_rate=job.settings.start_learning_rate)
     return fit_loss(flow, made.loss, made.score, training, n_steps=job.settings.start_steps,
-                    **_options(job, seed, checkpoint))  # fmt: skip
+                    **_options(job, seed, checkpoint), report=teller.report(HIERARCHICAL, None))  # fmt: skip
 
 
-def _start(job: Job, flow, seed: int, checkpoint: Path, device: str) -> History:
+def _start(job: Job, flow, seed: int, checkpoint: Path, teller: Teller, device: str) -> History:
     made = StartLoss(flow, job.start, job.settings, seed, device)
     validation = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
     steps = job.settings.start_steps
     training = job.settings.training(learning_rate=job.settings.start_learning_rate, patience=steps)
-    return fit_loss(flow, made.loss, validation.score, training, n_steps=steps, **_options(job, seed, checkpoint))
+    return fit_loss(flow, made.loss, validation.score, training, n_steps=steps, **_options(job, seed, checkpoint),
+                    report=teller.report(START, validation.noise()))  # fmt: skip
 
 
-def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, device: str) -> History:
+def _wasserstein(job: Job, flow, seed: int, checkpoint: Path, teller: Teller, device: str) -> History:
     made = WassersteinLoss(flow, job.synthesis(device), job.galaxies, job.scaling, job.settings, seed)
     return fit_loss(flow, made.loss, made.score, job.settings.training(), n_steps=job.settings.steps,
-                    tolerance=_TOLERANCE, **_options(job, seed, checkpoint))  # fmt: skip
+                    tolerance=_TOLERANCE, **_options(job, seed, checkpoint),
+                    report=teller.report(WASSERSTEIN, made.noise()))  # fmt: skip
+
+
+_STAGES = {HIERARCHICAL: _hierarchical, START: _start, WASSERSTEIN: _wasserstein}
 
 
 def _options(job: Job, seed: int, checkpoint: Path) -> dict:
     return {"every": job.settings.check_every, "checkpoint": checkpoint, "identity": {"job": job.digest, "seed": seed}}
 
 
-def _read_done(folder: Path, number: int, job: Job) -> tuple[Member, bytes] | None:
-    path = folder / f"{number}.json"
-    if not path.is_file() or not (folder / f"{number}.flow").is_file():
+def _read_done(folder: Path, name: str, job: Job) -> tuple[Member, bytes] | None:
+    path = folder / f"{name}.json"
+    if not path.is_file() or not (folder / f"{name}.flow").is_file():
         return None
     stored = read_json(path)
     if stored["job"] != job.digest:
         return None
-    return Member.model_validate(stored["member"]), (folder / f"{number}.flow").read_bytes()
+    return Member.model_validate(stored["member"]), (folder / f"{name}.flow").read_bytes()
 
 
 def flow_of(content: bytes, folder: Path):

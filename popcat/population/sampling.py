@@ -37,16 +37,24 @@ def draw_galaxies(
     photometry, properties : the forward model of its survey and galaxy model.
     """
     x, member = population.draw(n, seed)
-    theta, redshift = population.space.arrays(x)
     synthesis = Synthesis(photometry, population.description.noise, population.cuts, population.space)
-    normals = torch.randn(n, 2 * synthesis.n_band, generator=torch.Generator().manual_seed(seed + _STREAM))
-    flux, err, selected = synthesis.arrays(torch.as_tensor(x), normals)
-    columns = dict(zip(population.space.prior.names, theta.T, strict=True))
-    columns |= properties(theta, redshift) | {"redshift": redshift}
-    for i, band in enumerate(population.survey.band_names):
-        columns |= {f"flux_{band}": flux[:, i], f"flux_err_{band}": err[:, i]}
-    frame = pd.DataFrame({**columns, "selected": selected, "member": member.astype(np.int32)})
+    frame = galaxies_at(x, synthesis, properties, seed=seed).assign(member=member.astype(np.int32))
     return frame.sample(frac=1.0, random_state=np.random.default_rng(seed), ignore_index=True)
+
+
+def galaxies_at(x: np.ndarray, synthesis: Synthesis, properties: Callable, *, seed: int = 0) -> pd.DataFrame:
+    """Galaxies at x (n, d), unconstrained: columns of `sample_schema` but for `member`, in the order of x.
+
+    properties : of the survey and galaxy model of the synthesis.
+    """
+    theta, redshift = synthesis.space.arrays(x)
+    normals = torch.randn(len(x), 2 * synthesis.n_band, generator=torch.Generator().manual_seed(seed + _STREAM))
+    flux, err, selected = synthesis.arrays(torch.as_tensor(x), normals)
+    columns = dict(zip(synthesis.space.prior.names, theta.T, strict=True))
+    columns |= properties(theta, redshift) | {"redshift": redshift}
+    for i, band in enumerate(synthesis.cuts.bands):
+        columns |= {f"flux_{band}": flux[:, i], f"flux_err_{band}": err[:, i]}
+    return pd.DataFrame({**columns, "selected": selected})
 
 
 def sample_population(

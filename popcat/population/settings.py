@@ -69,6 +69,10 @@ class PopulationSettings(Displayed, pydantic.BaseModel):
     start_prior: str | None = None
     """Where the fit starts in what photometry leaves open (popcat.population.start): "physical", "wide", "flat"
     (the training prior), or a TOML file of `popcat reweight`. None: physical from photometry, wide from posteriors."""
+    second_start: str | None = None
+    """Where a second, shorter fit starts, as `start_prior`: what differs between the two is what the data do not
+    measure (popcat.population.second). "none": no second fit. None: the training prior, or for a fit that starts there
+    the physical one (from posteriors the wide one)."""
     stack_share: float = pydantic.Field(default=0.2, ge=0, le=1)
     """Of the hierarchical steps, the first ones, in which the flow learns the posteriors stacked under that prior."""
     start_learning_rate: float = pydantic.Field(default=4e-3, gt=0)
@@ -84,6 +88,7 @@ class PopulationSettings(Displayed, pydantic.BaseModel):
             "members": self.members,
             "steps": f"{self.start_steps} of the start, {self.steps} of the {self.loss} distance",
             "redshifts": self.redshifts,
+            "second start": self.second_start or "another one than the first",
             "not default": "; ".join(changed) or "none",
         }
 

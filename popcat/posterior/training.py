@@ -27,6 +27,7 @@ from popcat.forward.noise import Noise, check_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.paths import local
 from popcat.plots import loss_curve, save_figure
+from popcat.posterior.epochs import shown_epochs, told_epochs
 from popcat.posterior.features import Features, fit_features, instruments, random_masks
 from popcat.posterior.library import Library, LibraryArrays, Source, memory_source, observe, open_library
 from popcat.posterior.posterior import Posterior, load_posterior, save_posterior
@@ -35,6 +36,7 @@ from popcat.prior import FLAT, make_prior
 from popcat.run.client import SYNCHRONOUS, Where
 from popcat.run.outcome import OnlyHere
 from popcat.run.runner import How, run, values_of
+from popcat.run.steps import Steps
 from popcat.settings import settings_of, sha256_of_json
 from popcat.survey import Survey
 from popcat.timing import recorded
@@ -43,6 +45,10 @@ _MIN_GALAXIES = 1000
 _MAX_SCALING = 400_000
 _SECONDS = 5e-5
 """Of one core for one galaxy in one epoch of one flow, about."""
+_REDSHIFT = 0.5
+"""Of that, for the density of redshift, about."""
+STEPS = ("redshift", "flows", "posterior")
+"""Of a training."""
 CHECKPOINTS = "checkpoints"
 """Folder inside an unfinished model's; a training that finds it goes on from there."""
 
@@ -100,17 +106,19 @@ def train_posterior(
     report: Callable[[int, History], None] = lambda epoch, history: None,
     checkpoints: Path | None = None,
     how: How | None = None,
+    steps: Steps | None = None,
 ) -> tuple[Posterior, History]:
     """Train q(z | photometry), the members of q(theta | photometry, z) and the support on a library of galaxies of
     these priors; noise and missing bands are drawn anew every epoch.
 
     Members are tasks of `popcat.run.runner.run`, carried out as `how` says, by default one after the other in this
     process; `report` is told of those that are trained in this process. With `checkpoints`, a folder, a training that
-    was cut off goes on where it stopped.
+    was cut off goes on where it stopped. `steps` (with those of STEPS) show how far it is.
     Returns the posterior and the history of the first member.
 
     Raises PopcatError if too few galaxies pass the survey's selection.
     """
+    steps = steps or Steps(dict.fromkeys(STEPS, 0.0), show=False)
     source = memory_source(library, settings.validation_fraction) if isinstance(library, LibraryArrays) else library
     noise = check_noise(noise, survey, "the noise model")
     prior = make_prior(galaxy_model)
@@ -121,8 +129,14 @@ def train_posterior(
     redshift_features = fit_features(flux, err, None, galaxy_model.cosmology, has_prior=has_prior)
     setup = Setup(survey, noise, settings, *shape, features)
     options = {"device": device, "report": report, "epoch_size": int(fraction * source.n), "checkpoints": checkpoints}
-    density, redshift_history = _train_redshift(setup, redshift_features, source, options)
-    flows, histories = zip(*_train_members(setup, source, how or How(SYNCHRONOUS), options), strict=True)
+    per_epoch = _SECONDS * options["epoch_size"]
+    steps.expect({"redshift": _REDSHIFT * per_epoch * settings.redshift_epochs,
+                  "flows": per_epoch * settings.max_epochs * settings.members})  # fmt: skip
+    with steps.step("redshift", "training the redshift density"):
+        shown = options | {"report": shown_epochs(steps, settings.redshift_epochs, report)}
+        density, redshift_history = _train_redshift(setup, redshift_features, source, shown)
+    with steps.step("flows", f"training {settings.members} flow{'s' if settings.members > 1 else ''}"):
+        flows, histories = zip(*_train_members(setup, source, how or How(SYNCHRONOUS), options), strict=True)
     architecture = architecture_for(settings, features=setup.n_coordinates, context=features.n_features)
     complete = setup.theta_set(source.held_out, 1, hide=False)
     made = {
@@ -163,20 +177,24 @@ def _train_members(setup: Setup, source: Source, how: How, options: dict) -> lis
     """The members, each a task: their flows and histories, in order."""
     settings = setup.settings
     options = options | {"report": OnlyHere(options["report"])}
-    jobs = {i: (setup, chosen, source, options) for i, chosen in enumerate(member_settings(settings))}
+    jobs = {i: (setup, chosen, source, options, i) for i, chosen in enumerate(member_settings(settings))}
     seconds = _SECONDS * options["epoch_size"] * settings.max_epochs * len(jobs)
     outcomes = run(
-        _train_member_task, jobs, verb="training", how=how, unit="members", noun="member", seconds=seconds
-    )
+        _train_member_task, jobs, verb="training", how=how, unit="epochs", noun="member", seconds=seconds,
+        sizes=[settings.max_epochs] * len(jobs), told=options["checkpoints"],
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="popcat-members-") as folder:
         return [_member_of(content, history, Path(folder) / "member.safetensors")
                 for content, history in values_of(outcomes, "member")]  # fmt: skip
 
 
-def _train_member_task(setup: Setup, settings: Training, source: Source, options: dict) -> tuple[bytes, dict]:
+def _train_member_task(
+    setup: Setup, settings: Training, source: Source, options: dict, number: int
+) -> tuple[bytes, dict]:
     """`train_member` as a task, on the GPU of a worker that has one: the flow as bytes, and its history."""
     on_gpu = {"device": "cuda"} if recorded().get("gpu") else {}
-    flow, history = train_member(setup, settings, source, **options | on_gpu)
+    report = told_epochs(options["checkpoints"], number, settings.max_epochs, options["report"])
+    flow, history = train_member(setup, settings, source, **options | on_gpu | {"report": report})
     architecture = architecture_for(settings, features=setup.n_coordinates, context=setup.features.n_features)
     return flow_to_bytes(flow, architecture), asdict(history)
 
@@ -266,14 +284,16 @@ def train(
     >>> len(train("library_to_train_on", "my_posterior", settings=small).flows)
     1
     """
-    output, how = local(output).absolute(), How(client, workers, progress, log=log)
-    how.verify()
+    output = local(output).absolute()
+    How(client, workers, log=log).verify()
     require_device(device)
     folder, settings = open_library(library), settings_of(Training, settings, "training")
     require_light(folder.survey, folder.galaxy_model)
     with alone(output / LEASE, output):
         _require_new(output)
-        _train_into(output, folder, settings, device, report, how)
+        with Steps(dict.fromkeys(STEPS, 2.0), show=progress, log=log) as steps:
+            how = How(client, workers, steps.progress, log=log)
+            _train_into(output, folder, settings, device, report, how, steps)
     return load_posterior(output)
 
 
@@ -284,20 +304,23 @@ def _require_new(output: Path) -> None:
         raise PopcatError(f"{output} is not empty: name a new folder for the model")
 
 
-def _train_into(output: Path, folder: Library, settings: Training, device: str, report: Callable, how: How) -> None:
+def _train_into(
+    output: Path, folder: Library, settings: Training, device: str, report: Callable, how: How, steps: Steps
+) -> None:
     checkpoints = output / CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
     posterior, history = train_posterior(
         folder.source(settings.validation_fraction), folder.survey, folder.galaxy_model, folder.noise, settings,
         provenance=_provenance(folder), priors=folder.priors, device=device, report=report, checkpoints=checkpoints,
-        how=how,
+        how=how, steps=steps,
     )  # fmt: skip
-    save_posterior(posterior, output)
-    for file in checkpoints.iterdir():
-        file.unlink()
-    checkpoints.rmdir()
-    save_figure(loss_curve([{"epoch": i + 1, "train": -a, "validation": -b} for i, (a, b) in enumerate(
-        zip(history.train, history.validation, strict=True))]), output / "loss.png")  # fmt: skip
+    with steps.step("posterior", "writing the posterior", is_short=True):
+        save_posterior(posterior, output)
+        for file in checkpoints.iterdir():
+            file.unlink()
+        checkpoints.rmdir()
+        save_figure(loss_curve([{"epoch": i + 1, "train": -a, "validation": -b} for i, (a, b) in enumerate(
+            zip(history.train, history.validation, strict=True))]), output / "loss.png")  # fmt: skip
 
 
 def _provenance(folder: Library) -> dict:

@@ -204,7 +204,8 @@ class Reporter:
         self.under_way: dict[int, Told] = {}
         self._ended: set[int] = set()
         self._log = EventLog(log)
-        self._bar = self._task = None
+        self._bar: Any = None
+        self._task: Any = None
         self._lines: dict[int, Any] = {}
 
     def __enter__(self) -> "Reporter":

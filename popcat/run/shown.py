@@ -29,7 +29,7 @@ class EventLog:
         self._file, self._lock = None, Lock()
         if path is not None:
             try:
-                self._file = local(path).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (open for long)
+                self._file = local(path).open("a", encoding="utf-8", buffering=1)
             except OSError as error:
                 raise PopcatError(f"cannot write the log {path}: {error}") from error
 

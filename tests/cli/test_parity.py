@@ -35,7 +35,7 @@ PYTHON_ONLY = {
 """Arguments of functions alone, and why."""
 SETTINGS = {
     "train": {"preset", "epochs", "members", "seed"},
-    "population fit": {"preset", "members", "steps", "seed"},
+    "population fit": {"preset", "members", "steps", "seed", "second_start"},
 }
 """Options for fields of the argument `settings`, which on the command line is a TOML file."""
 EXTRA = {"train": {"calibrate"}}

@@ -49,7 +49,7 @@ def quick():
 
     return PopulationSettings(members=2, n_blocks=2, hidden=16, n_bins=4, steps=6, batch=(300, 300), projections=8,
                               check_every=3, start_steps=6, start_batch=200, library=1000, iterations=2, rounds=2,
-                              galaxies=32)  # fmt: skip
+                              galaxies=32, second_start="none")  # fmt: skip
 
 
 @pytest.fixture(scope="session")

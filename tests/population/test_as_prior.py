@@ -104,15 +104,19 @@ def test_a_posterior_catalogue_is_fitted_by_the_hierarchical_route(galaxies, tin
 def test_two_catalogues_worth_of_posteriors_make_a_population(galaxies, tiny_model, quick, tmp_path, monkeypatch):
     from popcat.population.fit import fit_population
 
-    monkeypatch.setattr("popcat.population.fit._FEWEST", 100)
+    monkeypatch.setattr("popcat.population.jobs._FEWEST", 100)
     faint_last = tmp_path / "faint_last.parquet"
     pd.read_parquet(galaxies).sort_values("modelflux_r", ascending=False).to_parquet(faint_last)
     infer(faint_last, tiny_model, output=tmp_path / "flat", draws=16, hide_redshift=True, client=SYNCHRONOUS,
           rows_per_partition=20)  # fmt: skip
     last = pd.read_parquet(tmp_path / "flat" / "part-000007.parquet", columns=["flux_r"])
     limit = 22.5 - 2.5 * np.log10(last["flux_r"].max()) - 0.001  # nothing of that part is left
-    population = fit_population(tmp_path / "flat", tmp_path / "made", settings=quick, client=SYNCHRONOUS,
+    settings = quick.model_copy(update={"second_start": None})
+    population = fit_population(tmp_path / "flat", tmp_path / "made", settings=settings, client=SYNCHRONOUS,
                                 samples=100, cuts=[f"r<{limit:.4f}"])  # fmt: skip
     assert population.description.route == "hierarchical"
     assert population.weights.sum() == pytest.approx(1.0)
+    measured = population.description.measured
+    assert (measured["start"], measured["second"]["start"]) == ("wide", "flat")
+    assert all(row["between_fits"] > 0.0 for row in measured["quantities"])
     assert len(pd.read_parquet(tmp_path / "made" / "samples.parquet")) == 100

@@ -18,7 +18,10 @@ def run(*arguments):
     return CliRunner().invoke(app, ["population", *map(str, arguments)])
 
 
-def test_fit_says_how_each_flow_fared_and_how_far_the_floor_is(fitted, catalogue, survey_file, quick, tmp_path):
+def test_fit_says_how_each_flow_fared_and_how_far_the_data_are(
+    fitted, catalogue, survey_file, quick, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("popcat.population.trust.MOST", 1e9)
     settings = tmp_path / "fit.toml"
     lines = [f"{key} = {value!r}".replace("'", '"').replace("(", "[").replace(")", "]").replace("True", "true")
              for key, value in quick.model_dump(exclude_none=True).items()]  # fmt: skip
@@ -45,7 +48,7 @@ def test_fit_takes_a_galaxy_model_and_refuses_one_that_is_not_there(catalogue, s
     )
     made = run("fit", catalogue, "--survey", survey_file, "--galaxy-model", tmp_path / "model.toml",
                "--settings", tmp_path / "fit.toml", "-o", tmp_path / "b", "--workers", 1)  # fmt: skip
-    assert made.exit_code == 0, made.output
+    assert made.exit_code in (0, 3), made.output
     assert load_population(tmp_path / "b").description.galaxy_model.grid == "bc03_miles_nebular"
 
 
@@ -57,7 +60,7 @@ def test_sample_writes_galaxies(fitted, tmp_path):
 
 def test_report_is_one_page_with_its_figures(fitted, tmp_path):
     page = report_population(fitted, tmp_path / "page.html").read_text()
-    assert page.count("data:image/png;base64") == 5
+    assert page.count("data:image/png;base64") == 10
     assert "times what sampling noise alone would give" in page
     assert "default-src 'none'" in page and "<script" not in page
     assert "Star-forming main sequence" in page

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from popcat.errors import PopcatError
-from popcat.population import fit as fitting
-from popcat.population import members
+from popcat.population import ensemble, members
 from popcat.population.cuts import parse_cuts
-from popcat.population.fit import fit_population, job_of_photometry, job_of_posteriors
+from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
+from popcat.population.jobs import job_of_photometry, job_of_posteriors
 from popcat.population.members import fit_member, read_job
 from popcat.run.client import SYNCHRONOUS
 
@@ -35,7 +35,7 @@ def test_members_have_other_seeds_and_other_flows(fitted):
 
 def test_a_rerun_reads_what_is_done(fitted, catalogue, survey_file, quick, monkeypatch, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "again")
-    monkeypatch.setattr(members, "_stages", lambda job: pytest.fail("fitted anew"))
+    monkeypatch.setattr(members, "new_flow", lambda *_: pytest.fail("fitted anew"))
     again = fit(catalogue, survey_file, folder, quick)
     x = np.zeros((1, again.space.n_dim), dtype=np.float32)
     np.testing.assert_array_equal(again.log_density(x), load_population(fitted).log_density(x))
@@ -150,9 +150,9 @@ def test_populations_that_differ_beyond_the_cuts_alone_are_equally_probable(fitt
     job = read_job(fitted)
     job = dataclasses.replace(job, route="hierarchical", draws=np.zeros(100))
     evidence = torch.linspace(-3.0, 2.0, 10)
-    monkeypatch.setattr(fitting, "log_evidence", lambda flow, draws: evidence + np.log(flow))
-    monkeypatch.setattr(fitting, "seen_share", lambda flow, *_: torch.tensor(flow))
-    weights = fitting._weights(job, [], [0.5, 1.0])
+    monkeypatch.setattr(ensemble, "log_evidence", lambda flow, draws: evidence + np.log(flow))
+    monkeypatch.setattr(ensemble, "seen_share", lambda flow, *_: torch.tensor(flow))
+    weights = ensemble._weights(job, [], [0.5, 1.0])
     seen = weights * [0.5, 1.0]
     np.testing.assert_allclose(seen / seen.sum(), 0.5, atol=1e-6)
 
@@ -243,7 +243,7 @@ def test_a_rerun_does_not_make_the_start_again(fitted, catalogue, survey_file, q
 
 def test_members_are_measured_on_galaxies_of_their_own(fitted):
     job, population = read_job(fitted), load_population(fitted)
-    first, second = (fitting._synthetic(population.flows[0], job, job.synthesis(), 200, seed)[0] for seed in (0, 1))
+    first, second = (ensemble._synthetic(population.flows[0], job, job.synthesis(), 200, seed)[0] for seed in (0, 1))
     assert len(first) > 20
     assert not np.isin(first[:, 0], second[:, 0]).any()
 
@@ -252,10 +252,10 @@ def test_as_many_galaxies_are_measured_however_few_are_selected(fitted, monkeypa
     job, population, half = read_job(fitted), load_population(fitted), np.array([0.5, 0.5])
     synthesis = job.synthesis()
     synthesis.cuts = parse_cuts(["r<18"], job.survey.band_names)
-    features, share = fitting._sample(population.flows, half, job, synthesis, 400, 0)
+    features, share = ensemble._sample(population.flows, half, job, synthesis, 400, 0)
     assert len(features) == 400
     assert 0.0 < share < 0.4
-    monkeypatch.setattr(fitting, "_MOST_TURNS", 2)
+    monkeypatch.setattr(ensemble, "_MOST_TURNS", 2)
     synthesis.cuts = parse_cuts(["r<1"], job.survey.band_names)
     with pytest.raises(PopcatError, match="none of its galaxies"):
-        fitting._sample(population.flows, half, job, synthesis, 400, 0)
+        ensemble._sample(population.flows, half, job, synthesis, 400, 0)

@@ -1,6 +1,7 @@
 """A library becomes a posterior: what is observed passes the selection, and nothing else decides."""
 
 import dataclasses
+import json
 import pickle
 
 import numpy as np
@@ -15,7 +16,7 @@ from popcat.forward.properties import forward_for, forward_hashes
 from popcat.posterior.library import LibraryArrays, memory_source, observe, open_library, write_library_part
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulated import draw_inside
-from popcat.posterior.training import CHECKPOINTS, train, train_posterior
+from popcat.posterior.training import CHECKPOINTS, STEPS, train, train_posterior
 from popcat.prior import make_prior
 from popcat.survey import Selection
 from popcat.units import nmgy_to_ab_mag
@@ -194,9 +195,22 @@ def test_a_device_that_is_not_there_is_refused_before_a_folder_is_begun(on_disk,
 def test_members_trained_on_a_cluster_are_those_trained_here(on_disk, tmp_path, cluster):
     two = TRAINING.model_copy(update={"members": 2})
     here = train(on_disk, tmp_path / "here", settings=two)
-    there = train(on_disk, tmp_path / "there", settings=two, client=cluster({}, {}))
+    there = train(on_disk, tmp_path / "there", settings=two, client=cluster({}, {}), log=tmp_path / "log")
     for ours, theirs in zip(here.flows, there.flows, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [one["step"] for one in events if one["event"] == "step_ended"] == list(STEPS)
+    told = [one for one in events if one["event"] == "member_at"]
+    assert {one["member"] for one in told} <= {0, 1} and told[-1]["words"].startswith("flow ")
+    assert told[-1]["facts"]["validation"] in [score for flow in there.provenance["history"]
+                                               for score in flow["validation"]]  # fmt: skip
+
+
+def test_a_training_shows_its_steps_and_the_time_that_is_left(on_disk, tmp_path, capsys):
+    train(on_disk, tmp_path / "model", settings=TRAINING, progress=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step 1 of 3: training the redshift density; about" in said
+    assert "step 2 of 3: training 1 flow; about" in said
 
 
 def test_a_library_travels_as_its_folder_and_one_in_memory_not_at_all(on_disk):

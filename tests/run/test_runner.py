@@ -177,12 +177,14 @@ def test_a_run_with_a_failure_asks_for_no_more():
 
 
 def test_nobody_outside_run_connects_or_drives_a_window():
-    """What others take is where (Where), how (How), the runner itself, lazy frames, and a bar of several runs."""
+    """What others take is where (Where), how (How), the runner itself, lazy frames, a bar of several runs, and how a
+    job says how far it is."""
     found = {(of, what) for name, tree in modules() if not name.startswith("run/") for of, what in imported(tree)
              if of.startswith("popcat.run") and of != "popcat.run.frames"}  # fmt: skip
     assert found <= {
         ("popcat.run.client", "Where"), ("popcat.run.client", "SYNCHRONOUS"), ("popcat.run.outcome", "OnlyHere"),
         ("popcat.run.client", "active"), ("popcat.run.client", "cores"), ("popcat.run.steps", "Steps"),
+        ("popcat.run.told", "Told"), ("popcat.run.told", "tell"),
         *(("popcat.run.runner", what) for what in ("How", "run", "values_of", "Outcome")),
     }  # fmt: skip
 
@@ -234,6 +236,8 @@ def test_members_of_a_population_are_fitted_by_the_runner(reached, sixty, tmp_pa
     job = SimpleNamespace(survey=None, galaxy_model=None)
     for name in ("job_of_photometry", "with_start", "check_folder", "write_job", "Photometry"):
         monkeypatch.setattr(fit, name, lambda *_, **__: job)
+    monkeypatch.setattr(fit, "second_start", lambda *_: None)
+    monkeypatch.setattr(fit, "work_of", lambda *_: [1] * 5)
     assert reached(lambda: fit.fit_population(sixty, tmp_path / "out", client=SYNCHRONOUS)) == "fitting"
 
 
