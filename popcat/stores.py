@@ -21,7 +21,7 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from popcat.errors import PopcatError
+from popcat.errors import OutputError, PopcatError
 from popcat.ranges import RangeFile
 
 SCHEMES = ("s3",)
@@ -29,10 +29,10 @@ SCHEMES = ("s3",)
 _VARIABLES = ("AWS_",)
 _ONE_PUT = 256 * 2**20
 """Up to here an object is one request; a larger one goes up in pieces, and is there when the last one is."""
-_BUFFER = 2**20
-_STREAMED = 8 * 2**20
-_DENIED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "NoSuchBucket")
-"""Answers of a server that another try would not change."""
+_BUFFER, _STREAMED = 2**20, 8 * 2**20
+_NONE = "no credentials"
+_DENIED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "NoSuchBucket", _NONE)
+"""What another try would not change."""
 _HURRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=15)}
 """Until a bucket has answered once: a server that is not there is said soon, one that is busy later is waited for."""
 _answered: set[tuple] = set()
@@ -42,10 +42,11 @@ class StoreError(PopcatError, OSError):
     """A store does not do what it is asked: an error of a disk to those who expect one, and a line to the user."""
 
 
-class RefusedError(StoreError):
-    """Another try would not fare better."""
+class RefusedError(StoreError, OutputError):
+    """Another try would not fare better, here or on another worker: a run stops."""
 
     errno = EACCES
+    remedy = "what is written is kept: give every worker credentials (docs/object_stores.md) and the same command again"
 
 
 class ChangedError(StoreError):
@@ -223,8 +224,17 @@ class StorePath:
 
         `create`: only where there is none, else FileExistsError. `over`: only over this version, else ChangedError.
         """
+        if over is None:
+            return self._put(content, "create" if create else "overwrite")
+        try:
+            return self._put(content, {"e_tag": over})
+        except ChangedError:
+            if self.stat().e_tag != over:
+                raise
+            return self._put(content, {"e_tag": over.strip('"')})  # as Ceph's gateway wants it
+
+    def _put(self, content: bytes | Path, mode: Any) -> str:
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        mode = "create" if create else "overwrite" if over is None else {"e_tag": over}
         with self._said():
             done = _obstore().put(self._store(), self.key, content, mode=mode, use_multipart=size > _ONE_PUT)
         return done["e_tag"] or ""
@@ -317,8 +327,7 @@ def _short(error: BaseException) -> str:
     """What a store says, as one line: the code and the message of the server where it gave them."""
     text = str(error)
     if "/latest/api/token" in text:  # of the machine's own role, which is asked for where nothing else is named
-        return ("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a "
-                "bucket that is public")
+        return f"{_NONE}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (public: AWS_SKIP_SIGNATURE=true)"
     code, message = (re.search(f"<{name}>(.*?)</{name}>", text, re.DOTALL) for name in ("Code", "Message"))
     if code:
         return " ".join(f"{code[1]}: {message[1] if message else ''}".split()).rstrip(": ")

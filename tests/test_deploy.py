@@ -46,11 +46,16 @@ def pod_specs():
                 yield path.name, spec["scheduler"]["spec"]
             elif one["kind"] == "DaskWorkerGroup":
                 yield path.name, spec["worker"]["spec"]
-            elif one["kind"] == "Job":
+            elif one["kind"] in ("Job", "DaemonSet"):
                 yield path.name, spec["template"]["spec"]
 
 
-PODS = list(pod_specs())
+ALL_PODS = list(pod_specs())
+PODS = [(name, pod) for name, pod in ALL_PODS if pod["containers"][0]["name"] != "image"]
+"""Without those that only keep an image on its node."""
+TOUCH_DATA = [(name, pod) for name, pod in PODS if pod["containers"][0]["name"] in ("worker", "popcat")]
+NODES = 12
+"""So many nodes, each with a pod that keeps the image, must fit in the quota."""
 
 
 def closed(schema):
@@ -109,13 +114,13 @@ def test_the_schemas_refuse_a_key_that_is_misspelt(validators, wrong):
     assert f"'{last}' was unexpected" in error.message
 
 
-@pytest.mark.parametrize(("name", "pod"), PODS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(PODS)])
+@pytest.mark.parametrize(("name", "pod"), ALL_PODS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(ALL_PODS)])
 def test_every_pod_has_least_privileges_limits_and_certificates(name, pod):
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
     assert pod["automountServiceAccountToken"] is False
-    volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    assert volumes["tls"]["secret"]["secretName"] == "popcat-tls"
+    volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
+    assert pod["containers"][0]["name"] == "image" or volumes["tls"]["secret"]["secretName"] == "popcat-tls"
     for container in pod["containers"]:
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False
@@ -124,7 +129,47 @@ def test_every_pod_has_least_privileges_limits_and_certificates(name, pod):
         for bound in ("requests", "limits"):
             assert {"cpu", "memory"} <= set(container["resources"][bound])
         assert re.fullmatch(r"[\w./-]+:\d[\w.-]+", container["image"])
-        assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+        assert {mount["name"] for mount in container.get("volumeMounts", [])} == set(volumes)
+
+
+def config_map():
+    (found,) = [one["data"] for one in core_resources() if one["kind"] == "ConfigMap"]
+    return found
+
+
+def test_pods_reach_the_store_by_a_role_and_no_key_or_shared_volume_is_anywhere():
+    (account,) = [one for one in core_resources() if one["kind"] == "ServiceAccount"]
+    assert account["automountServiceAccountToken"] is False and len(TOUCH_DATA) == 3
+    for _, pod in TOUCH_DATA:
+        assert pod["serviceAccountName"] == account["metadata"]["name"]
+        assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": "popcat-store"}}]
+        (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "identity"]
+        (source,) = [one["projected"]["sources"] for one in pod["volumes"] if one["name"] == "identity"]
+        token = source[0]["serviceAccountToken"]
+        assert config_map()["AWS_WEB_IDENTITY_TOKEN_FILE"] == f"{mount['mountPath']}/{token['path']}"
+        assert mount["readOnly"] and token["audience"] == "sts.amazonaws.com"
+    (scheduler,) = [pod for _, pod in PODS if pod["containers"][0]["name"] == "scheduler"]
+    assert "serviceAccountName" not in scheduler
+    for path in MANIFESTS:
+        assert not re.search(r"PersistentVolumeClaim:|persistentVolumeClaim:|ACCESS_KEY|hostPath", path.read_text())
+    (job,) = [pod for name, pod in PODS if name == "infer.yaml"]
+    assert sum(word.startswith("s3://") for word in job["containers"][0]["args"]) == 2
+
+
+def test_the_network_lets_pods_out_to_https_and_not_to_the_credentials_of_a_node():
+    (policy,) = [one["spec"] for one in core_resources() if one["kind"] == "NetworkPolicy"]
+    (outside,) = [rule for rule in policy["egress"] if "ipBlock" in rule["to"][0]]
+    assert outside["ports"] == [{"protocol": "TCP", "port": 443}]
+    assert outside["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
+
+
+def test_the_nodes_of_each_pool_pull_the_image_that_runs_there():
+    kept = {pod["containers"][0]["image"]: pod for _, pod in ALL_PODS if pod["containers"][0]["name"] == "image"}
+    assert set(kept) == {pod["containers"][0]["image"] for _, pod in PODS if pod["containers"][0]["name"] != "popcat"}
+    (gpu,) = [pod for name, pod in TOUCH_DATA if name == "gpu-workers.yaml"]
+    (keeps,) = [pod for image, pod in kept.items() if image == gpu["containers"][0]["image"]]
+    for where in ("nodeSelector", "tolerations"):
+        assert keeps[where] == gpu[where]
 
 
 def test_only_workers_with_a_gpu_claim_one():
@@ -234,10 +279,10 @@ def test_all_that_the_recipes_start_fits_in_the_quota_of_the_namespace():
     replicas["DaskWorkerGroup"] = next(one["spec"]["worker"]["replicas"] for one in dask_resources()
                                        if one["kind"] == "DaskWorkerGroup")  # fmt: skip
     total = dict.fromkeys(quota, 0.0)
-    for name, pod in PODS:
+    for name, pod in ALL_PODS:
         (container,) = pod["containers"]
         of = {"cluster.yaml": "DaskCluster", "gpu-workers.yaml": "DaskWorkerGroup"}.get(name)
-        times = replicas[of] if container["name"] == "worker" else 1
+        times = replicas[of] if container["name"] == "worker" else NODES if container["name"] == "image" else 1
         total["pods"] += times
         for bound in ("requests", "limits"):
             for what, value in container["resources"][bound].items():
@@ -246,7 +291,8 @@ def test_all_that_the_recipes_start_fits_in_the_quota_of_the_namespace():
     assert total["pods"] >= 10 and total["limits.memory"] > 0 and total["requests.nvidia.com/gpu"] > 0
     assert [name for name, value in total.items() if value > amount(quota[name])] == []
     listed = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())["resources"]
-    assert {"quota.yaml", "disruption.yaml", "network.yaml"} <= set(listed)
+    assert {"quota.yaml", "disruption.yaml", "network.yaml", "store.yaml", "images.yaml"} <= set(listed)
+    assert all((DEPLOY / "kubernetes" / name).is_file() for name in listed)
 
 
 def test_compose_gives_no_service_more_than_it_needs():

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,7 @@ def _flat(tree: dict, prefix: str = "") -> dict:
     return leaves
 
 
+@cache
 def _version() -> str:
     try:
         return version("popcat")

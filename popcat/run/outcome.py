@@ -9,7 +9,7 @@ from popcat.timing import recording
 
 class Outcome(NamedTuple):
     """What became of a job: `error` is None where it is done; then `value` is what its task returned, and `made` the
-    record of who did it and how long each stage took (popcat.timing).
+    record of who did it and how long each stage took (popcat.timing). A run tells of `made` and does not keep it.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of it

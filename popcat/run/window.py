@@ -40,6 +40,7 @@ import popcat
 from popcat.errors import PopcatError
 from popcat.run.memory import Memory
 from popcat.run.outcome import Outcome
+from popcat.stores import RefusedError
 from popcat.timing import recording
 
 GPU = "GPU"
@@ -277,6 +278,8 @@ def run_on_worker(payload: bytes, needs_gpu: bool, version: str) -> tuple[Any, d
     except Exception as error:
         if not isinstance(error, PopcatError):
             logging.getLogger("popcat").exception("a task failed")
+        if isinstance(error, RefusedError):  # perhaps only this worker's environment lacks the credentials
+            error = RefusedError(f"{error} (on the worker {worker.address})")
         raise _portable(error) from None
 
 

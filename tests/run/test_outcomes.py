@@ -35,12 +35,15 @@ def full(n):
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-def test_outcomes_are_by_job_in_order_whatever_the_cluster(cluster, parallel):
-    how = How(cluster({}, {})) if parallel else HERE
+def test_outcomes_are_by_job_in_order_whatever_the_cluster(cluster, parallel, tmp_path):
+    how = How(cluster({}, {}) if parallel else "synchronous", log=tmp_path / "log.jsonl")
     outcomes = run(halve, {i: (i,) for i in (3, 2, 0)}, verb="halving", how=how)
     assert [(i, outcome.value) for i, outcome in outcomes.items()] == [(0, 0), (2, 1), (3, None)]
     assert str(outcomes[3].error) == "3 is odd" and outcomes[0].error is None
-    assert outcomes[0].made["worker"] and outcomes[0].made["seconds"] == {}
+    told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    done = {one["part"]: one for one in told if one["event"] == "part_done"}
+    assert set(done) == {0, 2} and all(one["worker"] and one["seconds"] == {} for one in done.values())
+    assert not outcomes[0].made  # told, and not kept: there may be many
 
 
 def test_values_are_those_of_all_jobs_and_a_failed_one_is_named():

@@ -5,12 +5,13 @@ import http.server
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,12 +94,13 @@ class PassOn(http.server.BaseHTTPRequestHandler):
 
     def do(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.server.fails(self.command, self.path):
+        asked = self.path
+        if self.server.fails(self.command, asked):
             status, headers, answer = 503, {}, b"<Error><Code>SlowDown</Code></Error>"
         else:
             status, headers, answer = self._asked(body)
         size = len(answer) if self.command == "GET" else len(body)
-        self.server.seen.append(Seen(self.command, self.path, self.headers.get("Range"), size, status))
+        self.server.seen.append(Seen(self.command, asked, self.headers.get("Range"), size, status))
         self.send_response(status)
         for name, value in headers.items():
             if name.lower() not in ("connection", "transfer-encoding", "server", "date", "content-length"):
@@ -122,18 +124,54 @@ class PassOn(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def proxy(server, environment, monkeypatch):
+class PassOnTokens(PassOn):
+    """Passes on what is asked of Amazon's service of tokens; moto wants in the body what stands in the URL."""
+
+    def _asked(self, body):
+        self.path, query = "/", self.path.partition("?")[2].encode()
+        del self.headers["Content-Length"]
+        self.headers["Content-Type"] = "application/x-www-form-urlencoded"
+        return super()._asked(query)
+
+
+@contextmanager
+def passing_on(server, handler=PassOn, tls=None):
     """A server between popcat and the objects: `seen` lists the requests, `fails` may refuse some with status 503."""
-    between = http.server.ThreadingHTTPServer(("127.0.0.1", 0), PassOn)
+    between = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     between.behind, between.seen, between.fails = server, [], lambda method, path: False
+    if tls is not None:
+        between.socket = tls.wrap_socket(between.socket, server_side=True)
     thread = threading.Thread(target=between.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{between.server_address[1]}")
     yield between
     between.shutdown()
     between.server_close()
     thread.join()
+
+
+@pytest.fixture
+def proxy(server, environment, monkeypatch):
+    """What stands between popcat and the objects."""
+    with passing_on(server) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{between.server_address[1]}")
+        yield between
+
+
+@pytest.fixture
+def tokens(server, environment, tmp_path, monkeypatch):
+    """The requests to a service that gives credentials for tokens. It speaks TLS: it is not asked otherwise."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+            "1", "-subj", "/CN=tokens", "-addext", "subjectAltName=IP:127.0.0.1", "-addext",
+            "basicConstraints=critical,CA:FALSE", "-keyout", tmp_path / "key", "-out", tmp_path / "cert"]  # fmt: skip
+    subprocess.run(make, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    with passing_on(server, PassOnTokens, tls) as between:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"https://127.0.0.1:{between.server_address[1]}")
+        yield between.seen
 
 
 @pytest.fixture(scope="session")
