@@ -162,8 +162,9 @@ def test_a_tutorial_runs(page, tmp_path):
     if "import duckdb" in cells(page):
         pytest.importorskip("duckdb", reason="duckdb is of the extras `lake` and `docs`")
         pytest.importorskip("polars", reason="polars is of the extras `lake` and `docs`")
-    script = tmp_path / "tutorial.py"
-    script.write_text(f"import subprocess\n{cells(page)}", encoding="utf-8")
+    (tmp_path / "cells.txt").write_text(f"import subprocess\n{cells(page)}", encoding="utf-8")
+    script = tmp_path / "tutorial.py"  # which workers, as new processes, import
+    script.write_text("if __name__ == '__main__':\n    exec(open('cells.txt', encoding='utf-8').read())\n")
     popcat_here = tmp_path / "bin" / "popcat"
     popcat_here.parent.mkdir()
     popcat_here.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m popcat "$@"\n')
