@@ -151,6 +151,7 @@ def command_line() -> str:
     import typer
 
     from popcat.cli import app
+    from popcat.cli.options import CATALOGUE, MODEL, READ, START
 
     def walk(command, path, panel):
         children = sorted(getattr(command, "commands", {}).items())
@@ -161,7 +162,7 @@ def command_line() -> str:
 
     found = list(walk(typer.main.get_command(app), "popcat", None))
     lines = ["# Command line\n\nWords in capitals are arguments. `popcat COMMAND --help` prints the same.\n"]
-    for panel in dict.fromkeys(panel for panel, _, _ in found):
+    for panel in (START, CATALOGUE, READ, MODEL):
         lines.append(f"## {panel}\n")
         lines += [_command(path, command) for own, path, command in found if own == panel]
     return "\n".join(lines)
@@ -237,7 +238,8 @@ def settings_table(kind: type) -> str:
     said = {name: text for base in reversed(kind.__mro__) if issubclass(base, Settings)
             for name, text in _said(base).items()}  # fmt: skip
     rows = [f"| `{name}` | {_cell(said.get(name, ''))} | {_setting(field)} |"
-            for name, field in kind.model_fields.items() if name != "curve"]  # fmt: skip
+            for name, field in kind.model_fields.items()
+            if name != "curve" and (name != "family" or kind is Training)]  # fmt: skip
     return "\n".join(["| key | meaning | default |", "|---|---|---|", *rows])
 
 

@@ -27,7 +27,9 @@ class Distribution(Settings):
     """What all families have: a range, and a law on it."""
 
     low: float | None = None
+    """Lower end of the range; by default that of the parameter."""
     high: float | None = None
+    """Upper end of the range; by default that of the parameter."""
 
     @pydantic.model_validator(mode="after")
     def _ordered(self):

@@ -29,6 +29,7 @@ class Filter(Settings):
     """A filter curve by name: of an observed band, or one that absolute magnitudes are given in."""
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
+    """Name of the band: letters and digits, in the columns flux_<name>; of an absolute magnitude: abs_mag_<name>."""
     filter: str
     """The path of a file (two columns of Angstrom and response, or the SVO's VOTable), a speclite name such as
     "sdss2010-u", or a sedpy name such as "vista_vircam_J"."""
@@ -66,8 +67,9 @@ class Band(Filter):
     softening: float | None = pydantic.Field(default=None, gt=0.0)
     """b of asinh magnitudes ("asinh_mag"), as a fraction of the flux of magnitude zero."""
     flux_err: str | None = None
+    """Column of the error, in the unit of the flux. Each band needs this or flux_ivar."""
     flux_ivar: str | None = None
-    """Column of the error, or of the inverse variance: exactly one of them."""
+    """Column of the inverse variance, instead of flux_err."""
     extinction: str | None = None
     """Column of the Galactic extinction; None: already removed. Where it is missing, so is the band."""
     extinction_factor: float = pydantic.Field(default=1.0, gt=0.0)
@@ -90,9 +92,13 @@ class Columns(Settings):
     """Columns of a catalogue that are not photometry; each may be an expression, as in `Band`."""
 
     object_id: str = "object_id"
+    """Column of the identifier: integers, or text."""
     ra: str | None = "ra"
+    """Column of the right ascension in degrees; a catalogue may lack it."""
     dec: str | None = "dec"
+    """Column of the declination in degrees; a catalogue may lack it."""
     redshift: str = "redshift"
+    """Column of the redshift; "" if there is none, and all redshifts are inferred."""
     redshift_err: str | None = None
     """Gaussian error of the redshift. Where it is missing, the redshift is exact; where it is negative, which is the
     code of a failed fit, or as wide as the redshift range, the redshift is not used."""
@@ -108,8 +114,11 @@ class Selection(Settings):
     """
 
     band: str
+    """Name of the band whose magnitudes select."""
     bright_mag: float
+    """Bright limit, AB magnitude."""
     faint_mag: float
+    """Faint limit, AB magnitude."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
@@ -124,17 +133,24 @@ class CalibrationLimits(Settings):
     """
 
     max_ks: float = pydantic.Field(default=0.036, gt=0.0, lt=1.0)
+    """Largest KS distance of a column that passes. Smaller: more mock galaxies are needed."""
     max_tarp: float = pydantic.Field(default=0.03, gt=0.0, lt=1.0)
+    """Largest TARP deviation of all parameters at once that passes."""
 
 
 class Survey(Displayed, Settings):
     """A photometric survey: bands, columns, units, redshift range."""
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    """Name of the survey: letters, digits and underscores."""
     description: str = ""
+    """A sentence about the survey, for people."""
     unit: FluxUnit = "nMgy"
+    """Unit of the fluxes and errors of all bands: nMgy, nJy, uJy, mJy, Jy, ab_mag or asinh_mag."""
     redshift_range: tuple[float, float]
+    """Lowest and highest redshift of the galaxies; both above 0."""
     columns: Columns = Columns()
+    """Table of the columns that are not photometry."""
     quality: tuple[str, ...] = ()
     """Conditions, such as "sdss_clean(flags)" or "NQ >= 3"; a row that fails one is flagged `quality_cut`."""
     missing_values: tuple[float, ...] = ()
@@ -146,8 +162,11 @@ class Survey(Displayed, Settings):
     limit_sigma: float = pydantic.Field(default=1.0, gt=0.0)
     """The limiting magnitude is that of a flux of so many errors."""
     bands: tuple[Band, ...] = pydantic.Field(min_length=1)
+    """A table for each band."""
     selection: Selection
+    """Table of the magnitudes that a posterior is trained for."""
     calibration: CalibrationLimits = CalibrationLimits()
+    """Table of the limits of a calibration."""
     absolute_magnitudes: tuple[Filter, ...] = ()
     """Filters of the rest-frame absolute magnitudes that every posterior draw has: columns abs_mag_<name>."""
 

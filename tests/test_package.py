@@ -14,6 +14,7 @@ import pytest
 import popcat
 from popcat import demonstration
 from popcat.checks import calibration
+from popcat.inference.galaxy_posterior import _MAIN
 from popcat.posterior.locations import embedded_posteriors
 from popcat.posterior.posterior import load_posterior
 from popcat.survey import load_survey
@@ -31,10 +32,12 @@ def test_an_unknown_name_is_an_attribute_error_that_lists_the_known():
         popcat.no_such_name  # noqa: B018
 
 
-def test_readmes_example_is_the_quickstart():
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
-    quickstart = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
-    assert quickstart.endswith(code)
+def test_readmes_example_is_one_of_the_examples_and_its_output_names_what_that_prints():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code, output = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", readme, re.DOTALL).groups()
+    assert code in (ROOT / "examples" / "one_galaxy.py").read_text(encoding="utf-8")
+    shown = [line.split()[0] for line in output.splitlines()[1:]]
+    assert shown == [*_MAIN, "chi2_best", "log_evidence", "ess", "status"]
 
 
 def test_the_quickstart_runs_on_what_the_demo_writes(galaxies, tmp_path):

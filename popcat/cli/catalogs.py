@@ -106,7 +106,7 @@ def infer(
     seed: SeedOption = 0,
     certify: Annotated[
         bool,
-        typer.Option("--certify", help="Correct by importance sampling, which tests neither data nor model.",
+        typer.Option("--certify", help="Correct by importance sampling, which tests neither the data nor the model.",
                      rich_help_panel=CERTIFY),
     ] = False,
     budget_ms: Annotated[

@@ -14,31 +14,45 @@ class Training(Displayed, Settings):
     """How a flow is trained."""
 
     family: Literal["maf", "spline", "coupling"] = "maf"
+    """Kind of flow: masked autoregressive (maf), autoregressive with splines (spline), or coupling with splines."""
     n_blocks: int = pydantic.Field(default=8, ge=1)
+    """Number of blocks of the flow. More: more flexible and slower."""
     hidden: int = pydantic.Field(default=128, ge=16)
+    """Units of each hidden layer."""
     n_layers: int = pydantic.Field(default=2, ge=1)
+    """Hidden layers of each block."""
     batch: int = pydantic.Field(default=1024, ge=2)
+    """Galaxies in each step of the training."""
     learning_rate: float = pydantic.Field(default=4e-3, gt=0)
-    """The highest of the schedule."""
+    """Highest learning rate of the schedule."""
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """How the learning rate changes during the training."""
     max_epochs: int = pydantic.Field(default=60, ge=1)
+    """Largest number of passes over the library."""
     patience: int = pydantic.Field(default=20, ge=1)
+    """The training ends after so many epochs without a better validation."""
     validation_fraction: float = pydantic.Field(default=0.05, gt=0, lt=0.5)
+    """Fraction of the library that is held out for the validation."""
     clip_norm: float = pydantic.Field(default=5.0, gt=0)
+    """Largest norm of the gradient in a step."""
     average: float = pydantic.Field(default=0.01, ge=0, lt=1)
     """Weights are averaged over about this share of all steps; 0 keeps those of the last step."""
     activation: Literal["relu", "silu"] = "silu"
+    """Activation function of the hidden layers."""
     members: int = pydantic.Field(default=1, ge=1)
     """Flows trained apart and sampled as a mixture."""
     n_bins: int = pydantic.Field(default=8, ge=2)
     """Bins of each spline of the families "spline" and "coupling"."""
     redshift_bins: int = pydantic.Field(default=160, ge=2)
+    """Nodes of the tabulated density of the redshift."""
     redshift_hidden: int = pydantic.Field(default=192, ge=8)
+    """Units of each hidden layer of its network."""
     redshift_epochs: int = pydantic.Field(default=20, ge=1)
-    """The density of redshift: nodes of the table, width of its network, passes over the library."""
+    """Passes over the library for its training."""
     complete_fraction: float = pydantic.Field(default=0.5, gt=0.0, le=1.0)
     """Of the training galaxies this fraction has every band; the others miss a random subset."""
     seed: int = 0
+    """Seed of weights, noise and batches."""
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "Training":
