@@ -32,6 +32,16 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A tab of a headless browser (tests/shared/browser.py)."""
+    from browser import Browser
+
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
 def galaxies(tmp_path_factory) -> Path:
     """150 of the real SDSS galaxies, the first ten with u <= 0 among them, as a Parquet file."""
     import numpy as np

@@ -5,6 +5,8 @@ import base64
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -50,6 +52,32 @@ def ranks(n=500):
     return {name: rng.random(n) for name in ("log_mstar", "tau_ism", "n_dust", "f_burst", "age_mw_gyr")}
 
 
+def sequence():
+    random = np.random.default_rng(3)
+    mass, sfr = random.normal(10.5, 0.5, 300), random.normal(0.0, 0.7, 300)
+    x, y = np.linspace(8.5, 12.5, 21), np.linspace(-3.0, 3.0, 31)
+    return mass, sfr, np.histogram2d(mass, sfr, bins=[x, y])[0] + 0.1, x, y
+
+
+def marginals():
+    edges = {name: np.linspace(-3.0, 3.0, 31) for name in style.CORNER}
+    medians = draws(200)
+    mass = {name: np.histogram(values, edges[name])[0] + 1.0 for name, values in medians.items()}
+    return edges, mass, medians, draws()
+
+
+def sky(width, n=200):
+    random = np.random.default_rng(9)
+    return (350.0 + width * random.random(n)) % 360.0, random.uniform(-0.5, 0.5, n)
+
+
+def past():
+    edges = np.array([0.0, 0.1, 1.0, 5.0, 9.0, 13.0])
+    sfr = np.random.default_rng(1).uniform(1.0, 3.0, (50, 5))
+    sfr[:, -1] = np.nan  # before the Big Bang
+    return edges, sfr
+
+
 def history():
     return [{"epoch": e, "train": 3 - 0.3 * e, "validation": 3.1 + 0.02 * (e - 5) ** 2} for e in range(9)]
 
@@ -58,6 +86,12 @@ FIGURES = {
     "mass_redshift": lambda: plots.mass_redshift(population()),
     "status_counts": lambda: plots.status_counts(population()),
     "chi2_histogram": lambda: plots.chi2_histogram(population(), 5),
+    "stacked_sequence": lambda: plots.stacked_sequence(*sequence()),
+    "stacked_marginals": lambda: plots.stacked_marginals(*marginals()),
+    "sky_map": lambda: plots.sky_map(*sky(300.0)),
+    "sky_map of a field": lambda: plots.sky_map(*sky(2.0)),
+    "galaxy_sfh": lambda: plots.galaxy_sfh(*past(), title="galaxy 1", prior=past()[1]),
+    "overlaid_corner": lambda: plots.overlaid_corner(draws(), draws(300), title=f"object_id {10**18}"),
     "galaxy_corner": lambda: plots.galaxy_corner(draws(), title="galaxy 1"),
     "galaxy_sed": lambda: sed()[1],
     "pp_curves": lambda: plots.pp_curves(ranks(), dict.fromkeys(ranks(), 0.03), 0.036),
@@ -78,6 +112,51 @@ def test_a_figure_is_labelled_and_changes_nothing_global(name):
     assert any(words)
     assert dict(plt.rcParams) == before
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_is_cut(name):
+    canvas = FigureCanvasAgg(FIGURES[name]())
+    with rc_context(style.STYLE):
+        canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all(), "ink reaches the edge of the figure"
+
+
+def test_a_notebook_shows_a_figure_by_itself():
+    assert FIGURES["sky_map"]()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_sky_map_counts_every_galaxy_that_has_a_position():
+    ra, dec = sky(300.0)
+    figure = plots.sky_map(np.append(ra, np.nan), np.append(dec, 10.0))
+    assert figure.axes[0].collections[0].get_array().sum() == len(ra)
+    assert figure.axes[0].get_title() == "200 galaxies, 1 without a position are left out"
+    with pytest.raises(PopcatError, match="no galaxy has a position"):
+        plots.sky_map(np.array([np.nan]), np.array([0.0]))
+
+
+def test_a_field_across_right_ascension_zero_is_in_one_piece():
+    ax = plots.sky_map(np.array([359.0, 0.5, 1.0]), np.array([0.0, 0.2, 0.4])).axes[0]
+    left, right = ax.get_xlim()
+    assert left > right and left - right < 4.0  # east is left
+
+
+def test_stacked_posteriors_and_medians_are_densities_over_all_galaxies():
+    edges, mass, medians, prior = marginals()
+    figure = plots.stacked_marginals(edges, mass, medians, prior, np.ones(400))
+    for ax, ends in zip(figure.axes, edges.values(), strict=False):
+        below, stacked, middles = (patch.get_data().values for patch in ax.patches)
+        assert (stacked * np.diff(ends)).sum() == pytest.approx(1.0)
+        assert 0.97 < (middles * np.diff(ends)).sum() <= 1.0 and 0.97 < (below * np.diff(ends)).sum() <= 1.0
+
+
+def test_the_medians_beside_the_stacked_posteriors_are_counted_in_the_same_cells():
+    mass, sfr, stacked, x, y = sequence()
+    left, right = (ax.collections[0].get_array() for ax in plots.stacked_sequence(mass, sfr, stacked, x, y).axes[:2])
+    inside = (mass >= x[0]) & (mass <= x[-1]) & (sfr >= y[0]) & (sfr <= y[-1])
+    assert left.sum() == inside.sum() and left.shape == right.shape
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -192,11 +271,20 @@ def test_pp_curves_end_on_the_diagonal_inside_a_band_as_wide_as_the_limit():
     n = 400
     exact = {"log_mstar": (np.arange(n) + 0.5) / n}
     figure = plots.pp_curves(exact, {"log_mstar": 0.5 / n}, 0.036)
-    curve, difference = (ax.lines[0] for ax in figure.axes)
-    assert curve.get_xydata()[0].tolist() == [0, 0] and curve.get_xydata()[-1].tolist() == [1, 1]
-    assert np.abs(difference.get_ydata()).max() == pytest.approx(0.5 / n)
-    band = figure.axes[1].collections[0].get_paths()[0].vertices[:, 1].max()
-    assert band == pytest.approx(0.036)
+    (ax,) = figure.axes
+    curve = ax.lines[-1]
+    assert curve.get_xydata()[0].tolist() == [0, 0] and curve.get_xydata()[-1].tolist() == [1, 0]
+    assert np.abs(curve.get_ydata()).max() == pytest.approx(0.5 / n)
+    assert ax.patches[0].get_height() == pytest.approx(2 * 0.036)
+
+
+def test_only_the_p_p_curves_farthest_from_the_diagonal_have_names():
+    many = {f"column{i}": np.random.default_rng(i).random(200) for i in range(12)}
+    ks = {name: 0.01 * (1 + i) for i, name in enumerate(many)}
+    (ax,) = plots.pp_curves(many, ks, 0.09).axes
+    named = [label.split()[0] for label in ax.get_legend_handles_labels()[1]]
+    assert named == ["limit", "7", *(f"column{i}" for i in (11, 10, 9, 8, 7))]
+    assert len(ax.lines) == 13
 
 
 def test_rank_histograms_keep_every_rank_in_one_panel_a_quantity():

@@ -96,7 +96,7 @@ def of_sed(bands: Sequence[str], flux: Iterable, flux_err: Iterable, model: np.n
     """Of `plots.galaxy_sed`; model : fluxes (n_draw, n_band)."""
     flux, err = (np.array(list(values), dtype=float) for values in (flux, flux_err))
     seen = np.isfinite(flux) & np.isfinite(err)
-    listed = ", ".join(f"{bands[b]} {flux[b]:.3g} ± {err[b]:.2g}" for b in np.flatnonzero(seen))
+    listed = ", ".join(f"{bands[b]} {flux[b]:.3g} ± {err[b]:.2g}" for b in np.flatnonzero(seen).tolist())
     pulls = np.where(seen, (flux - np.median(model, axis=0)) / np.where(seen, err, 1.0), 0.0)
     worst = int(np.abs(pulls).argmax())
     return (f"Fluxes in nMgy: {listed}. The median of the model is farthest from the data in {bands[worst]}, "

@@ -37,7 +37,7 @@ def crosscheck(
         posteriors, n, seed=seed, sampler=sampler, max_steps=max_steps, only=only, report=report
     )
     if output is not None:
-        _write(output, found)
+        write_crosscheck(output, found)
     return found
 
 
@@ -60,8 +60,8 @@ def crosscheck_section(folder: str | Path) -> Mapping:
     return {"title": "An independent sampler", "text": text, "rows": rows}
 
 
-def _write(folder: AnyPath, found: CrossCheck) -> None:
-    """The page, then the numbers."""
+def write_crosscheck(folder: AnyPath, found: CrossCheck) -> None:
+    """Write the page of a cross-check into a folder, then its numbers."""
     figures = [{"object_id": item, "words": alt_texts.of_corners(ours, theirs), "image": plots.figure_to_data_uri(
         plots.overlaid_corner(ours, theirs, title=f"object_id {item}"))} for item, ours, theirs in found.corners]
     write_page(

@@ -179,11 +179,11 @@ def _in_turn(groups: Mapping[str, Sequence[int]]):
 def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dict:
     """What table, spectra and corner plots need: the survey's bands, the quantities, one record a galaxy.
 
-    Fluxes are in nMgy; spectra are AB magnitudes x 100 as integers; `sfh` are p16, p50, p84 of the star-formation rate
-    in Msun / yr in each bin of `lookback`, and `sfh_prior` p16 and p84 of the prior's at the galaxy's mass; `q`
-    are p16, p50, p84 of each quantity and `draws`
-    those of the corner plot, both in the order of their names. `prior` are draws of the prior in that order, `span`
-    those that are a galaxy's prior, and `stays_prior` the names of what its photometry says little of.
+    Fluxes are in nMgy. `spectra` are AB magnitudes x 100 as integers, each less the one before. `sfh` are p16, p50, p84
+    of the star-formation rate in Msun / yr in each bin of `lookback`, and `sfh_prior` p16 and p84 of the prior's at the
+    galaxy's mass. `q` are p16, p50, p84 of each quantity and `draws` those of the corner plot, both in the order of
+    their names. `prior` are draws of the prior in that order, `span` those that are a galaxy's prior, and `stays_prior`
+    the names of what its photometry says little of.
     """
     survey, parameters = drawing.survey, drawing.parameters
     fields = quantity_fields(survey, drawing.galaxy_model)
@@ -241,7 +241,7 @@ def _add_model(records, rows, places, drawing):
     every = np.unique(np.linspace(0, len(wave_aa) - 1, SPECTRUM_POINTS).round().astype(int))
     ends = np.cumsum([min(SPECTRA, len(part)) for part in theta])[:-1]
     for place, part in zip(places, np.split(np.asarray(fnu)[:, every], ends), strict=True):
-        records[place]["spectra"] = [_centimags(row) for row in part]
+        records[place]["spectra"] = [_steps(_centimags(row)) for row in part]
     return np.asarray(wave_aa)[every]
 
 
@@ -287,6 +287,19 @@ def _some(values, n: int) -> np.ndarray:
 def _centimags(fnu) -> list:
     """AB magnitudes x 100 of f_nu in nMgy; None where there is no light."""
     return [round(2250 - 250 * np.log10(value)) if value > 0 else None for value in fnu.tolist()]
+
+
+def _steps(numbers: list) -> list:
+    """Each number less the one before it, which takes fewer digits; None stays, and is passed over.
+
+    >>> _steps([1810, 1808, None, 1811])
+    [1810, -2, None, 3]
+    """
+    found, last = [], 0
+    for number in numbers:
+        found.append(None if number is None else number - last)
+        last = last if number is None else number
+    return found
 
 
 def _significant(values, digits: int):

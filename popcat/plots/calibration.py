@@ -21,7 +21,7 @@ def pp_curves(ranks: Mapping[str, np.ndarray], ks: Mapping[str, float], limit: f
     ranks: of the truth among the draws, in [0, 1], (n_mock,) for each name; ks: the distance of each name. The curves
     with the largest distances have colours and names, the others are grey.
     """
-    figure = Picture(figsize=(7.6, 4.2), layout="constrained")
+    figure = Picture(figsize=(10.4, 4.2), layout="constrained")
     ax = figure.subplots()
     worst = worst_columns(ranks, ks)
     ax.axhspan(-limit, limit, color=GREY, alpha=0.2, lw=0, label=f"limit of KS: {limit:.3f}")

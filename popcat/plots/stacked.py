@@ -49,10 +49,10 @@ def stacked_sequence(
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     quiescent = r"sSFR $= 10^{-11}\,\mathrm{yr}^{-1}$"
     counts, _, _ = np.histogram2d(log_mstar, log_sfr, bins=[x, y])
-    most = max(float(counts.max()), float(mass.max()), 10.0)
+    most, least = max(float(counts.max()), float(mass.max()), 10.0), min(0.02 * float(mass.max()), 0.5) or 0.5
     for ax, values, title in ((left, counts, "posterior medians"), (right, mass, "stacked posteriors")):
-        shown = np.ma.masked_less(values, 0.5).T
-        drawn = ax.pcolormesh(x, y, shown, cmap=DENSITY, norm=LogNorm(vmin=0.5, vmax=most), rasterized=True)
+        shown = np.ma.masked_less(values, least).T
+        drawn = ax.pcolormesh(x, y, shown, cmap=DENSITY, norm=LogNorm(vmin=least, vmax=most), rasterized=True)
         ax.plot(x[[0, -1]], x[[0, -1]] - 11.0, color=ORANGE, ls="--", lw=1.6, label=quiescent)
         ax.set(title=title, xlabel=LABELS["log_mstar"], xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     left.set_ylabel(LABELS["log_sfr_1gyr"])

@@ -1,115 +1,16 @@
 """The page in a real browser, headless: what a reader can do with it, by mouse and by keys, and without scripts."""
 
-import base64
 import json
-import os
-import shutil
-import subprocess
-from itertools import count
+from urllib.parse import quote, unquote
 
 import pytest
+from browser import needs_chromium
 
 import popcat
 from popcat.galaxies import CHECK_FLAGS, FLAGS
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt install chromium")
+pytestmark = needs_chromium
 FLAGGED = FLAGS["negative_flux"]
-
-
-class Browser:
-    """One tab of a headless Chromium, driven by the DevTools protocol through a pair of pipes (no port, no driver)."""
-
-    def __init__(self, profile):
-        read, self._out = os.pipe()
-        self._in, write = os.pipe()
-        # The browser reads commands from descriptor 3 and answers on 4.
-        shell = f'exec "$0" "$@" 3<&{read} 4>&{write}'
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-                   f"--user-data-dir={profile}"]  # fmt: skip
-        self._process = subprocess.Popen(["bash", "-c", shell, CHROMIUM, *options], pass_fds=(read, write),
-                                         stderr=subprocess.DEVNULL)  # fmt: skip
-        os.close(read)
-        os.close(write)
-        self._number, self._rest, self.events, self._session = count(1), b"", [], None
-        target = self("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self(f"{domain}.enable")
-
-    def __call__(self, method, **params):
-        """The answer to a command; events on the way are kept."""
-        number = next(self._number)
-        message = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._message()
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def _message(self):
-        while b"\0" not in self._rest:
-            part = os.read(self._in, 1 << 16)
-            assert part, "the browser ended"
-            self._rest += part
-        text, self._rest = self._rest.split(b"\0", 1)
-        return json.loads(text)
-
-    def open(self, address, *, scripts=True, width=1280):
-        self("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        for url in ("about:blank", address):  # a new fragment alone would load nothing
-            self.events.clear()
-            self("Page.navigate", url=url)
-            while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-                self.events.append(self._message())
-
-    def js(self, expression):
-        """The value of an expression in the page."""
-        answer = self("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def click(self, selector):
-        box = self.js(f"""(() => {{ const e = document.querySelector({json.dumps(selector)});
-            e.scrollIntoView({{block: "center", behavior: "instant"}}); const r = e.getBoundingClientRect();
-            return [r.x + Math.min(r.width / 2, 40), r.y + r.height / 2]; }})()""")
-        for kind in ("mousePressed", "mouseReleased"):
-            self("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
-
-    def key(self, name, code):
-        for kind in ("keyDown", "keyUp"):
-            self("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code)
-
-    def type(self, selector, text):
-        self.js(f"document.querySelector({json.dumps(selector)}).value = ''")
-        self.click(selector)
-        self("Input.insertText", text=text)
-
-    def screenshot(self):
-        return base64.b64decode(self("Page.captureScreenshot")["data"])
-
-    def complaints(self):
-        """Errors of scripts, and everything that was fetched beside the page itself."""
-        wrong = [e for e in self.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
-        asked = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
-        return wrong, [url[:80] for url in asked if not url.startswith(("data:", "file:", "about:"))]
-
-    def close(self):
-        self._session = None
-        self("Browser.close")
-        self._process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture
@@ -296,6 +197,49 @@ def test_without_scripts_the_table_and_the_still_figures_are_there(chromium, pag
     chromium("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def test_a_narrow_window_scrolls_down_only(chromium, page_file):
-    chromium.open(page_file.as_uri(), width=480)
-    assert chromium.js("document.scrollingElement.scrollWidth") <= 480
+@pytest.mark.parametrize("typed", ["flags & 64 == 0 and log_mstar > 10.5", "log_sfr_1gyr + 10 * 1 > log_mstar % 100"])
+def test_the_address_holds_the_filter_and_opens_it_again(chromium, tab, page_file, rows, typed):
+    tab.type("#filter", typed)
+    passing = visible(tab)
+    address = tab.js("location.hash")
+    assert unquote(address) == f"#where={typed}" and 0 < len(passing) < len(rows)
+    for text in (address, "#where=" + quote(typed, safe=" &=%+*<>")):  # as the page writes it, and as people do
+        chromium.open(page_file.as_uri() + text)
+        assert chromium.js("document.getElementById('filter').value") == typed
+        assert visible(chromium) == passing and chosen(chromium) == passing[0]
+        assert chromium.js("location.hash") == chromium.js("new URL(location.href).hash")
+
+
+def test_the_address_holds_the_filter_and_the_galaxy(chromium, tab, page_file, rows):
+    tab.type("#filter", "status == 'ok'")
+    tab.js("document.querySelector('#galaxies tbody tr:not([hidden])').focus()")
+    tab.key("ArrowDown", 40)
+    item, address = chosen(tab), tab.js("location.hash")
+    assert address.endswith(f"&galaxy={item}") and address.startswith("#where=status")
+    chromium.open(page_file.as_uri() + address)
+    assert chosen(chromium) == item and len(visible(chromium)) < len(rows)
+    tab.click("#clear")
+    assert tab.js("location.hash") == f"#galaxy={item}"
+    tab.js(f"location.hash = '#where=object_id == {item}'")
+    tab.js("window.dispatchEvent(new Event('hashchange'))")
+    assert visible(tab) == [item]
+
+
+def test_a_galaxy_has_its_history_and_links_to_the_sky(chromium, page_file, rows):
+    item = next(one for one, row in rows.items() if row["status"] == "ok" and row["dec"] < 0)
+    chromium.open(f"{page_file.as_uri()}#galaxy={item}")
+    history = chromium.js("document.querySelector('#detail .sfh').closest('svg').getAttribute('aria-label')")
+    assert history.startswith("Star-formation rate against lookback time, median: ")
+    links = chromium.js("[...document.querySelectorAll('#detail .note a')].map(a => a.href)")
+    ra, dec = (f"{rows[item][name]:.5f}" for name in ("ra", "dec"))
+    assert [link.split("?")[0] for link in links] == ["https://www.legacysurvey.org/viewer",
+                                                     "https://aladin.cds.unistra.fr/AladinLite/"]  # fmt: skip
+    assert f"ra={ra}&dec={dec}&" in links[0] and f"target={ra}%20{dec}&" in links[1]
+
+
+def test_the_navigation_stays_in_sight(tab):
+    tab.js("window.scrollTo({top: 3000, behavior: 'instant'})")
+    assert tab.js("document.querySelector('nav').getBoundingClientRect().top") == 0
+    tab.js("document.documentElement.style.scrollBehavior = 'auto'; location.hash = '#flags'")
+    below = tab.js("document.querySelector('nav').getBoundingClientRect().bottom")
+    assert below <= tab.js("document.getElementById('flags').getBoundingClientRect().top") < below + 100

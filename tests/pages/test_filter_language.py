@@ -145,6 +145,31 @@ def test_the_page_has_every_function_but_those_of_sdss_flags():
     assert answer["error"].split("there are ")[1].split(", ") == [f for f in KNOWN if not f.startswith("sdss_")]
 
 
+ADDRESSES = """
+const script = process.argv[1], pairs = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const { readAddress, addressOf } = new Function(script + "; return { readAddress, addressOf };")();
+console.log(JSON.stringify(pairs.map(([hash, there]) => [readAddress(hash), there ? addressOf(there) : null])));
+"""
+
+
+@pytest.mark.parametrize(
+    ("hash_", "where", "galaxy"),
+    [("", "", None), ("#table", "", None), ("#galaxy=-7", "", "-7"), ("#where=n % 4 == 1", "n % 4 == 1", None),
+     ("#where=x > 0 and flags & 64 == 0", "x > 0 and flags & 64 == 0", None),
+     ("#where=flags%20%26%2064%20!%3D%200&galaxy=12", "flags & 64 != 0", "12"),
+     ("#where=a & galaxy=b", "a & galaxy=b", None), ("#where=x + y > 1&galaxy=3", "x + y > 1", "3")],
+)  # fmt: skip
+def test_an_address_names_a_filter_and_a_galaxy(hash_, where, galaxy):
+    script = (files("popcat") / "data" / "pages" / "address.js").read_text(encoding="utf-8")
+    there = {"where": where, "galaxy": galaxy}
+    def answers(pairs):
+        return json.loads(subprocess.run([NODE, "-e", ADDRESSES, script], input=json.dumps(pairs), capture_output=True,
+                                         text=True, check=True).stdout)  # fmt: skip
+    ((read, written),) = answers([[hash_, there]])
+    assert read == there
+    assert answers([[written, None]])[0][0] == there
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [(popcat.CLEAN, popcat.CLEAN.split(" and ")), ("x > 0", ["x > 0"]), ("x > 0 and (y > 0 or good) and good",

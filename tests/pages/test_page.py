@@ -52,7 +52,8 @@ def test_page_needs_no_other_file(page):
     # The name of SVG's elements is no address that anything is fetched from; links to the sky are for the reader.
     rest = page.replace(SVG, "")
     for viewer in VIEWERS:
-        assert len(re.findall(rf'<a href="{re.escape(viewer)}[^"]*" target="_blank" rel="noopener noreferrer"', rest)) == 3
+        link = rf'<a href="{re.escape(viewer)}[^"]*" target="_blank" rel="noopener noreferrer"'
+        assert len(re.findall(link, rest)) == 3
         rest = rest.replace(viewer, "")
     assert not re.search(r"https?://|@import|url\((?!#)|<script[^>]*src|<link", rest)
     assert "default-src 'none'" in page

@@ -63,12 +63,14 @@ function curve(band, x, floor) {
     svg("text", { x: x(band.wave), y: floor - 6, "text-anchor": "middle", "font-weight": "bold" }, band.name));
 }
 
-/** f_nu of one draw, from AB magnitudes x 100; a gap where there is no light. */
-function spectrumLine(wave, centimags, x, y) {
+/** f_nu of one draw, from AB magnitudes x 100, each less the one before; a gap where there is no light. */
+function spectrumLine(wave, steps, x, y) {
   let pen = "M";
+  let centimags = 0;
   const d = wave.map((at, i) => {
-    if (centimags[i] === null) { pen = "M"; return ""; }
-    const piece = `${pen}${x(at).toFixed(1)} ${y(10 ** ((2250 - centimags[i]) / 250)).toFixed(1)}`;
+    if (steps[i] === null) { pen = "M"; return ""; }
+    centimags += steps[i];
+    const piece = `${pen}${x(at).toFixed(1)} ${y(10 ** ((2250 - centimags) / 250)).toFixed(1)}`;
     pen = "L";
     return piece;
   }).join("");

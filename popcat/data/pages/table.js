@@ -137,7 +137,7 @@ function panelsOf(galaxy) {
   return [...heading,
     html("div", { class: "panels" },
       html("div", {}, html("figure", {}, sedFigure(data, galaxy)), ...(galaxy.sfh ? [html("figure", {}, sfhFigure(data, galaxy))] : [])),
-      html("div", {}, html("figure", {}, cornerFigure(data, galaxy)), quantilesOf(galaxy)))];
+      html("figure", {}, cornerFigure(data, galaxy))), quantilesOf(galaxy)];
 }
 
 /** The 16th, 50th and 84th percentiles: what is derived at once, the model's parameters where they are asked for. */
@@ -148,7 +148,7 @@ function quantilesOf(galaxy) {
   const table = (part) => html("table", {}, html("thead", {}, html("tr", {}, ...["quantity", "p16", "p50", "p84", "unit"]
     .map((name) => html("th", { class: /^p\d/.test(name) ? "n" : "" }, name)))), html("tbody", {}, ...part));
   const parameters = rows.slice(0, data.n_parameters);
-  return html("div", { class: "quantiles" }, table(rows.slice(data.n_parameters)),
+  return html("div", { class: "columns quantiles" }, table(rows.slice(data.n_parameters)),
     html("details", {}, html("summary", { class: "note" }, `The ${parameters.length} parameters of the galaxy model`), table(parameters)));
 }
 
