@@ -47,6 +47,12 @@ test-rail: $(VENV)/.popcat-rail $(VENV)/.popcat-kernels ## the tests that need q
 docs: $(VENV)/.popcat-base ## the reference of functions, commands and columns, in build/docs/
 	$(BIN)/python docs/build.py -o build/docs
 
+.PHONY: dist
+dist: $(VENV)/.popcat-test ## the wheel and the source distribution, in dist/
+	rm -rf build/lib dist
+	mkdir -p dist
+	$(BIN)/python -c "import setuptools.build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
+
 .PHONY: lint
 lint: $(VENV)/.popcat-test ## ruff, who may import what, and mypy
 	$(BIN)/ruff check .
