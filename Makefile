@@ -48,6 +48,12 @@ docs: $(VENV)/.popcat-docs $(VENV)/.popcat-kernels ## the documentation site, it
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -E -W --keep-going -n -j $(JOBS) \
 	  -b html -d build/docs-cache docs build/docs
 
+.PHONY: dist
+dist: $(VENV)/.popcat-test ## the wheel and the source distribution, in dist/
+	rm -rf build/lib dist
+	mkdir -p dist
+	$(BIN)/python -c "import setuptools.build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
+
 .PHONY: lint
 lint: $(VENV)/.popcat-test ## ruff, who may import what, and mypy
 	$(BIN)/ruff check .
