@@ -82,7 +82,12 @@ class Drawing:
         return galaxy_sfh(edges, sfr, title=title, prior=self.prior_rates(draws, span, lookback_gyr))
 
     def rates(self, draws: Draws, lookback_gyr: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Edges (n_bin + 1,) in Gyr and star-formation rates (n, n_bin) in Msun / yr of draws (n,)."""
+        """Edges (n_bin + 1,) in Gyr and star-formation rates (n, n_bin) in Msun / yr of draws (n,).
+
+        Raises PopcatError if histories are not drawn.
+        """
+        if self.history is None:
+            raise PopcatError("no star-formation histories are drawn of this catalogue")
         return self.history(self.theta(draws), np.asarray(draws["redshift"], dtype=float), lookback_gyr)
 
     def prior_rates(self, draws: Draws, span: Sequence[int] | None,
@@ -97,7 +102,7 @@ class Drawing:
         mass = np.full(len(prior[_MASS]), np.median(draws[_MASS]))
         # The bins are those of the galaxy, at its own redshift.
         redshift = np.full(len(mass), np.median(draws["redshift"]))
-        return self.history(self.theta({**prior, _MASS: mass}), redshift, lookback_gyr)[1]
+        return self.rates({**prior, _MASS: mass, "redshift": redshift}, lookback_gyr)[1]
 
     def _prior_draws(self, span: Sequence[int] | None) -> Draws | None:
         if self.prior is None or span is None:

@@ -1,6 +1,6 @@
 """The draws of the prior that a posterior catalogue keeps beside its parts, and what its galaxies say beyond them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ def read_prior(folder: str | AnyPath) -> PriorDraws | None:
     return PriorDraws.of({name: table[name].to_numpy() for name in table.column_names})
 
 
-def learned_frame(folder: str | AnyPath, rows: Sequence[dict], names: Sequence[str]) -> pd.DataFrame:
+def learned_frame(folder: str | AnyPath, rows: Sequence[Mapping], names: Sequence[str]) -> pd.DataFrame:
     """As `Catalog.learned` has it, of rows of the catalogue in a folder, with the draws of these quantities."""
     prior = read_prior(folder)
     if prior is None:
@@ -50,19 +50,19 @@ def learned_frame(folder: str | AnyPath, rows: Sequence[dict], names: Sequence[s
 
 
 def gains_of_rows(
-    prior: PriorDraws, rows: Sequence[dict], names: Sequence[str]
+    prior: PriorDraws, rows: Sequence[Mapping], names: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """`PriorDraws.gains` of rows of a catalogue that have a posterior."""
     draws = {name: np.array([row[f"{name}{SUFFIX}"] for row in rows], dtype=float) for name in names}
     return prior.gains(draws, *_given(rows))
 
 
-def spans_of_rows(prior: PriorDraws, rows: Sequence[dict]) -> np.ndarray:
+def spans_of_rows(prior: PriorDraws, rows: Sequence[Mapping]) -> np.ndarray:
     """`PriorDraws.spans` of rows of a catalogue."""
     return prior.spans(*_given(rows))
 
 
-def _given(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
+def _given(rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
     """Redshift and its error (n,), NaN where there is none."""
     redshift, err = (np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=float)
                      for key in (REDSHIFT, "redshift_err"))  # fmt: skip
