@@ -46,7 +46,7 @@ class RefusedError(StoreError, OutputError):
     """Another try would not fare better, here or on another worker: a run stops."""
 
     errno = EACCES
-    remedy = "what is written is kept: give every worker credentials (docs/howto/object_stores.md), then the same command"
+    remedy = "what is written is kept: give every worker credentials (docs/howto/object_stores.md), and run it again"
 
 
 class ChangedError(StoreError):
