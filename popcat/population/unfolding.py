@@ -59,8 +59,9 @@ def unfold(
             x, log_weight = _regenerated(x, log_weight, random), torch.zeros(len(x))
         log_weight, loss = _reweighted(synthesis, scaling, x, classifier, settings.iterations, random, known)
         log_weight = _limited(synthesis, x, log_weight, SHARE * settings.max_hidden)
-        report(f"start: {len(x):,} galaxies, {_effective(log_weight):,.0f} effective; classifier's loss {loss:.3f} "
-               "(1.386: cannot tell)")  # fmt: skip
+        report(f"start, round {i + 1} of {settings.rounds}: {len(x):,} galaxies, effectively "
+               f"{_effective(log_weight):,.0f}; a classifier tells them from the data with loss {loss:.3f} "
+               "(1.386: it cannot)")  # fmt: skip
     return Start(x, log_weight)
 
 
