@@ -59,8 +59,9 @@ def unfold(
             x, log_weight = _regenerated(x, log_weight, random), torch.zeros(len(x))
         log_weight, loss = _reweighted(synthesis, scaling, x, classifier, settings.iterations, random, known)
         log_weight = _limited(synthesis, x, log_weight, SHARE * settings.max_hidden)
-        report(f"starting population: {len(x):,} galaxies, effective sample size {_effective(log_weight):,.0f}; "
-               f"classifier loss {loss:.3f} (1.386 if it cannot tell synthetic from observed galaxies)")
+        report(f"start, round {i + 1} of {settings.rounds}: {len(x):,} galaxies, effective sample size "
+               f"{_effective(log_weight):,.0f}; classifier loss {loss:.3f} (1.386 if it cannot tell synthetic from "
+               "observed galaxies)")  # fmt: skip
     return Start(x, log_weight)
 
 
