@@ -58,7 +58,7 @@ def doctor(
     client: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to try.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check what works on this machine, and say how to mend what does not."""
+    """Check what works on this machine, and say how to repair what does not."""
     found = popcat.doctor(client=client)
     if json:
         print_json({"ok": found.ok, "checks": found.checks})
