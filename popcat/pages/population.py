@@ -80,7 +80,7 @@ def _fitted(population: Population) -> list[tuple[str, str]]:
     """Selection, noise, starts and settings, as pairs."""
     made, measured = population.description, population.description.measured
     noise, second = made.noise, measured.get("second") or {}
-    of_noise = "nominal, from the depths of the survey" if noise.is_nominal else f"of {noise.n_galaxies:,} galaxies"
+    of_noise = "nominal, from the depths of the survey" if noise.is_nominal else f"fitted to the errors of {noise.n_galaxies:,} galaxies"
     pairs = {"galaxies": f"{measured['galaxies']:,}" if "galaxies" in measured else "",
              "selection": "; ".join(map(str, population.cuts.cuts)) or "none", "noise": of_noise,
              "start": start_words(measured["start"]) if "start" in measured else ""}  # fmt: skip
@@ -91,7 +91,9 @@ def _fitted(population: Population) -> list[tuple[str, str]]:
         pairs["second fit"] = f"one flow, {second['steps']:,} steps, {second['seconds']:.0f} s"
         if "distance_over_floor" in second:
             pairs["second fit"] += f", {second['distance_over_floor']:.2f} times sampling noise from the data"
-    pairs |= {f"settings: {name}": str(value) for name, value in made.settings._facts().items()}
+    facts = made.settings._facts()
+    pairs |= {name: str(facts[name]) for name in ("flow", "members", "steps", "redshifts")}
+    pairs["settings that are not the default"] = str(facts["not default"])
     return [(name, value) for name, value in pairs.items() if value]
 
 

@@ -62,7 +62,7 @@ def marginal(
         ax.plot(middle, histogram(known, edges), color=ORANGE, lw=1.4, drawstyle="steps-mid", label="in the catalogue")
     label = LABELS.get(name, _MORE_LABELS.get(name, name.capitalize()))
     ax.set(xlabel=label, ylabel="Density", xlim=(edges[0], edges[-1]))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0.0, 1.25 * ax.get_ylim()[1])  # room for the legend
     ax.legend()
     return figure
 

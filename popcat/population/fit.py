@@ -85,6 +85,7 @@ def fit_population(
             job = _job(source, survey, galaxy_model, noise, cuts, settings, say)
             # builds the tables once, before the workers look for them
             second = second_start(job, Photometry(job.survey, job.galaxy_model))
+            steps.expect(_expected_s(job, work_of(job, second), workers or cores()))
         with alone(output / LEASE, output):
             check_folder(job, output)
             with steps.step("start", "reweighting galaxies of the start towards the data"):
@@ -101,8 +102,15 @@ def fit_population(
 
 
 _EXPECTED_S = {"catalogue": 10.0, "start": 60.0, "flows": 1200.0, "distance": 60.0, "samples": 10.0}
-_SECONDS_PER_DRAW = 6e-5
-"""The steps, and what they and one draw of a flow take on one core, about: flows say more exactly as they go."""
+"""The steps, and what they take about."""
+_SECONDS_PER_DRAW, _SECONDS_OF_LIBRARY = 6e-5, 6e-4
+"""Of one core, about, for a draw of a flow and for a galaxy of the start's library."""
+
+
+def _expected_s(job: Job, work: list[int], at_once: int) -> dict[str, float]:
+    """What the steps take, as far as the settings say: the flows say it more exactly as they go."""
+    library = _SECONDS_OF_LIBRARY * job.settings.library if job.galaxies is not None else 0.0
+    return {"start": library, "flows": _SECONDS_PER_DRAW * max(max(work), sum(work) / min(at_once, len(work)))}
 
 
 def _job(
@@ -134,8 +142,6 @@ def _flows(
     jobs: dict[int, tuple] = {number: (str(output), number, device) for number in range(members)}
     if second:
         jobs[members] = (str(output), members, device, second)
-    at_once = min(how.workers or cores(), len(work))
-    steps.expect({"flows": _SECONDS_PER_DRAW * max(max(work), sum(work) / at_once)})
     words = f"fitting {members} flow{'s' if members > 1 else ''}" + (" and one from a second start" if second else "")
     with steps.step("flows", words):
         found = run(_fit_here, jobs, verb="fitting", how=how, unit="draws", noun="flow", sizes=work, told=output / WORK)

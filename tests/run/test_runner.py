@@ -233,7 +233,8 @@ def test_a_library_its_posterior_and_its_calibration_are_made_by_the_runner(reac
 def test_members_of_a_population_are_fitted_by_the_runner(reached, sixty, tmp_path, monkeypatch):
     from popcat.population import fit
 
-    job = SimpleNamespace(survey=None, galaxy_model=None, settings=SimpleNamespace(members=5))
+    settings = SimpleNamespace(members=5, library=100)
+    job = SimpleNamespace(survey=None, galaxy_model=None, galaxies=None, settings=settings)
     for name in ("job_of_photometry", "with_start", "check_folder", "write_job", "Photometry"):
         monkeypatch.setattr(fit, name, lambda *_, **__: job)
     monkeypatch.setattr(fit, "second_start", lambda *_: None)
