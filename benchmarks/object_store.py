@@ -3,7 +3,7 @@
 The store is the server of moto, started here on this machine (tests/stores/moto.txt says how it is installed), which
 takes a part of its cores and is no measure of a real store: requests and bytes are the same with any.
 
-    galaxies_per_s   of the whole command, workers that start included, each `--repeats` times in turn
+    galaxies_per_s   of the whole command, workers that start included, local and remote, `--repeats` times in turn
     requests         to the server during a run into the store, by method, and for each part
     kills            of the client, at random moments, before the run is given again and ends
     digest_equal     whether all parts are the bytes of the run onto the disk
@@ -92,9 +92,9 @@ def measured(arguments, scratch: Path, server: Server) -> dict:
     catalog = scratch / "galaxies.parquet"
     galaxies = pq.read_table(str(files("popcat") / "data" / "galaxies_sdss.parquet"))
     pq.write_table(galaxies[: arguments.galaxies], catalog)
-    rates: dict[str, list[float]] = {"disk": [], "store": []}
+    rates: dict[str, list[float]] = {"local": [], "remote": []}
     for number in range(arguments.repeats):
-        for kind, output in (("disk", str(scratch / f"out-{number}")), ("store", f"s3://{BUCKET}/out-{number}")):
+        for kind, output in (("local", str(scratch / f"out-{number}")), ("remote", f"s3://{BUCKET}/out-{number}")):
             start = time.monotonic()
             assert started(arguments, catalog, output).wait() == 0
             rates[kind].append(round(arguments.galaxies / (time.monotonic() - start), 1))
@@ -105,7 +105,7 @@ def measured(arguments, scratch: Path, server: Server) -> dict:
         "galaxies": arguments.galaxies, "draws": arguments.draws, "parts": len(manifest.parts),
         "workers": arguments.workers, "galaxies_per_s": rates, "bytes": manifest.bytes, "requests": dict(requests),
         "requests_per_part": round(sum(requests.values()) / len(manifest.parts), 2), "kills": kills,
-        "digest_equal": [digest(f"s3://{BUCKET}/{one}") == expected for one in ("out-0", "killed")],
+        "digest_equal": all(digest(f"s3://{BUCKET}/{one}") == expected for one in ("out-0", "killed")),
     }  # fmt: skip
     print_table([{"what": name, "measured": str(value)} for name, value in found.items()], "popcat infer")
     return found

@@ -9,14 +9,12 @@ the workers are up and end with the manifest: what a long-lived cluster sees, re
 largest size that ran on one and on two. `--certify` corrects every galaxy by the exact likelihood.
 """
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +28,12 @@ from popcat.forward.noise import default_noise
 from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.simulated import selected, simulate_partition
 from popcat.prior import PHYSICAL, PRIORS
-from popcat.run.client import connect
 from popcat.survey import Survey, load_survey
 
+from clusters import ONE_THREAD, cluster
 from environment import conclude, parser, print_table
 
 SEED, CHUNK = 7, 50_000
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def main():
@@ -120,32 +117,6 @@ def measure(catalog: Path, n: int, workers: int, arguments, output: Path) -> dic
         "output_mb": round(manifest.bytes / 1e6, 1), "parts": len(manifest.parts),
         "stages": manifest.stages,
     }  # fmt: skip
-
-
-@contextlib.contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[Path]:
-    """A scheduler and workers, each a process: the scheduler file, once the workers are there."""
-    folder.mkdir()
-    file = folder / "scheduler.json"
-    dask, quiet = [sys.executable, "-m", "dask"], ["--no-dashboard"]
-    commands = [[*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file), *quiet]]
-    commands += [[*dask, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--local-directory", str(folder),
-                  *quiet]] * workers  # fmt: skip
-    started = []
-    try:
-        for number, command in enumerate(commands):
-            with open(folder / f"{number}.log", "w") as log:
-                started.append(subprocess.Popen(command, env={**os.environ, **ONE_THREAD}, stdout=log, stderr=log))
-            while not file.exists():
-                time.sleep(0.1)
-        with connect(str(file)) as client:
-            client.wait_for_workers(workers, timeout=300)
-        yield file
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait()
 
 
 def shares(stages: dict[str, float]) -> str:

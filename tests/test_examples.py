@@ -1,11 +1,13 @@
 """Every script in examples/ runs and prints what it promises."""
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,3 +74,69 @@ def test_a_population(tmp_path):
 def test_photometric_redshifts(galaxies, tmp_path):
     out = run("photo_z.py", galaxies, tmp_path / "out")
     assert float(re.search(r"sigma_NMAD ([\d.]+)", out)[1]) < 0.1
+
+
+PACKAGES = {"jobqueue": ("dask_jobqueue", "SLURMCluster"), "gateway": ("dask_gateway", "GatewayCluster"),
+            "coiled": ("coiled", "Cluster")}  # fmt: skip
+
+
+@pytest.fixture
+def clusters():
+    """examples/clusters.py as a module."""
+    spec = importlib.util.spec_from_file_location("clusters", EXAMPLES / "clusters.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("kind", PACKAGES)
+def test_other_clusters_give_infer_a_client_that_is_running(clusters, kind, monkeypatch, capsys):
+    """A local cluster stands in for theirs: none of them can be started here."""
+    from distributed import LocalCluster
+
+    package, name = PACKAGES[kind]
+    asked, used = [], []
+
+    class StandIn(LocalCluster):
+        def __init__(self, **options):
+            asked.append(options)
+            super().__init__(n_workers=0, dashboard_address="127.0.0.1:0", processes=False)
+
+        def scale(self, n=0, jobs=0):
+            asked.append(n or jobs)
+
+    def infer(catalog, posterior, *, output, client):
+        used.append((catalog, output, client.status))
+        return Result()
+
+    class Result(list):
+        files = ("part",)
+
+    monkeypatch.setitem(sys.modules, package, SimpleNamespace(**{name: StandIn}))
+    monkeypatch.setattr(popcat, "infer", infer)
+    clusters.main(kind, "s3://bucket/galaxies.parquet", "s3://bucket/out")
+    assert used == [("s3://bucket/galaxies.parquet", "s3://bucket/out", "running")]
+    assert any(isinstance(one, int) and one > 1 for one in [*asked, asked[0].get("n_workers")])
+
+
+@pytest.mark.parametrize("kind", PACKAGES)
+def test_the_packages_of_other_clusters_take_what_they_are_given(clusters, kind, monkeypatch):
+    package, name = PACKAGES[kind]
+    module = pytest.importorskip(package, reason="is of the extra `cluster`, or installed by who uses it")
+    given = {}
+
+    class Named(getattr(module, name)):
+        def __init__(self, **options):
+            given.update(options)
+
+        def scale(self, *_, **options):
+            given.update(options)
+
+    known = {parameter for one in [getattr(module, name), *getattr(module, name).__mro__] if "__init__" in vars(one)
+             for parameter in inspect.signature(one.__init__).parameters}  # fmt: skip
+    if kind == "jobqueue":
+        known |= {*inspect.signature(module.slurm.SLURMJob.__init__).parameters, "jobs",
+                  *inspect.signature(module.core.Job.__init__).parameters}  # fmt: skip
+    monkeypatch.setattr(module, name, Named)
+    getattr(clusters, kind)()
+    assert set(given) <= known and callable(getattr(Named, "get_client", None))

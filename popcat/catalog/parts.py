@@ -197,17 +197,17 @@ class OutputFolder:
                     leftover.unlink()
 
     def _manifest(self) -> Manifest:
+        parts, stages = [], Counter[str]()
         with ThreadPoolExecutor(READERS) as pool:
             paths = map(self.sidecar_path, range(self.n_parts))
-            sidecars = list(pool.map(lambda path: read_record(path, Sidecar), paths))
-        stages: Counter[str] = Counter()
-        for sidecar in sidecars:
-            stages.update(sidecar.made.get("seconds", {}))
+            for sidecar in pool.map(lambda path: read_record(path, Sidecar), paths):
+                stages.update(sidecar.made.get("seconds", {}))
+                parts.append(Written(**sidecar.model_dump(include=set(Written.model_fields))))
         return Manifest(
             **read_record(path_of(self.path) / META / "run.json", Run).model_dump(),
-            rows=sum(sidecar.rows for sidecar in sidecars),
-            bytes=sum(sidecar.bytes for sidecar in sidecars),
-            parts=[Written(**sidecar.model_dump(include=set(Written.model_fields))) for sidecar in sidecars],
+            rows=sum(part.rows for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            parts=parts,
             stages={name: round(seconds, 3) for name, seconds in stages.items()},
         )
 
