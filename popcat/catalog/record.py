@@ -55,6 +55,7 @@ class Certification(BaseModel):
 
     target_ess: float
     budget_ms: float
+    refit: bool = False
     odds: dict[str, float] | None = None
 
 

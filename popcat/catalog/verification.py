@@ -162,6 +162,7 @@ def _effort(run: Run) -> dict[str, float | bool]:
     if not isinstance(effort, dict) or not all(isinstance(effort.get(name), int | float) for name in names):
         return {}
     found: dict[str, float | bool] = {"certify": True} | {name: float(effort[name]) for name in names}
+    found |= {"refit": True} if effort.get("refit") is True else {}
     odds = run.fingerprint.get("odds")
     if isinstance(odds, dict) and all(isinstance(value, int | float) for value in odds.values()):
         found |= {option: float(odds[name]) for name, option in _ODDS.items() if name in odds}

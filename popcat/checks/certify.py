@@ -6,13 +6,15 @@ A first, small round of proposals tells how many a galaxy needs for the effectiv
 and the next round makes them, until the ESS is there and the tail of the weights can be believed
 (popcat.checks.weights); for a galaxy that would need too many, tempered sequential Monte Carlo makes the draws
 (popcat.checks.smc), twice where the outcome is in doubt. They are equally weighted: resampled from the smoothed
-weights, or particles.
+weights, or particles. Where that fails, proposals can be fitted to the galaxy (popcat.posterior.per_galaxy) and
+corrected in the flow's place.
 
 A budget is counted in evaluations at their nominal cost, never by the clock, so that a catalogue does not depend on the
 machine that made it.
 """
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from popcat.checks.weights import Target, importance, reliable_k, resample
 from popcat.errors import PopcatError
 from popcat.galaxies import CERTIFIED_ESS, Observation, chi2_limit, observed
 from popcat.posterior.draws import Draws
+from popcat.posterior.from_prior import prior_posterior
 from popcat.posterior.posterior import Posterior
 
 FLOW, IMPORTANCE, SMC, FAILED = "flow", "flow+is", "smc", "failed"
@@ -54,13 +57,23 @@ class Effort:
     """What a galaxy may cost, and when it is done.
 
     target_ess : proposals are added, or particles tempered, below it. budget_ms : nominal milliseconds of one core.
+    refit : where the flow's draws cannot be corrected, proposals are fitted to the galaxy, which takes about half a
+    second of one core, and have the same budget.
     """
 
     target_ess: float = 2.0 * CERTIFIED_ESS
     budget_ms: float = 2000.0
+    refit: bool = False
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What is written down; without `refit` as before there was one."""
+        return {name: value for name, value in vars(self).items() if value is not False}
 
 
-def effort_for(certify: bool = False, budget_ms: float | None = None, target_ess: float | None = None) -> Effort | None:
+def effort_for(
+    certify: bool = False, budget_ms: float | None = None, target_ess: float | None = None, refit: bool = False
+) -> Effort | None:
     """What a user's choice comes to; None is no correction.
 
     Raises PopcatError for a limit without `certify`, and for one that pays for no round of proposals.
@@ -71,11 +84,11 @@ def effort_for(certify: bool = False, budget_ms: float | None = None, target_ess
     given = {name: float(value) for name, value in {"budget_ms": budget_ms, "target_ess": target_ess}.items()
              if value is not None}  # fmt: skip
     if not certify:
-        if given:
-            raise PopcatError(f"{' and '.join(given)} did nothing: expected it with certify=True (--certify), got it "
+        if idle := [*given, *(["refit"] if refit else [])]:
+            raise PopcatError(f"{' and '.join(idle)} did nothing: expected it with certify=True (--certify), got it "
                               "without; add that, or leave it out")
         return None
-    effort, least = Effort(**given), N_PROPOSALS * PROPOSAL_US / 1e3
+    effort, least = Effort(**given, refit=refit), N_PROPOSALS * PROPOSAL_US / 1e3
     if not effort.budget_ms >= least or not effort.target_ess >= 1.0:
         raise PopcatError(f"expected a budget of at least {least:g} ms per galaxy, which pays for {N_PROPOSALS} "
                           f"proposals, and a target_ess of at least 1, got {effort.budget_ms:g} and "
@@ -93,7 +106,7 @@ class Certified:
     route : "flow+is", "smc", or "failed", whose draws are the flow's own. route_why : of "smc": "ess" (too few
     effective proposals) or "pareto_k" (the weights' tail); of "failed": "budget" (it ended before the particles were
     there), "disagreement" (of the evidences of two sets of particles) or "no_fit" (no proposal has a likelihood above
-    zero).
+    zero). With `Effort.refit` the proposals may be those that were fitted to the galaxy.
     """
 
     theta: np.ndarray
@@ -118,7 +131,38 @@ def certify(
     for start in range(0, len(target), size):
         part = slice(start, start + size)
         _Batch(target[part], seed, effort or Effort(), _view(out, part)).run()
+    if effort is not None and effort.refit and posterior.flows:
+        _refit(target, n_draws, seed, effort, out)
     return out
+
+
+def _refit(target: Target, n_draws: int, seed: int, effort: Effort, out: Certified) -> None:
+    """Proposals that are fitted to each galaxy where those of the flow failed; in place."""
+    rows = np.flatnonzero(out.route == FAILED)
+    if len(rows) == 0:
+        return
+    again = certify(_without_flow(target.posterior), target.data[rows], n_draws, seed,
+                    effort=replace(effort, refit=False))  # fmt: skip
+    good = again.route != FAILED
+    chi2 = np.minimum(out.chi2_best[rows], again.chi2_best)
+    for name, values in vars(out).items():
+        values[rows[good]] = vars(again)[name][good]
+    out.chi2_best[rows] = chi2
+
+
+_flowless: OrderedDict[tuple, Posterior] = OrderedDict()
+_MOST_FLOWLESS = 4
+
+
+def _without_flow(posterior: Posterior) -> Posterior:
+    """A posterior of the same survey, galaxy model and prior whose proposals are fitted; made once a process."""
+    key = posterior.survey.model_dump_json(), posterior.galaxy_model.model_dump_json(), posterior.prior_name
+    if key not in _flowless:
+        _flowless[key] = prior_posterior(posterior.survey, posterior.galaxy_model, prior=posterior.prior_name,
+                                         noise=posterior.noise)  # fmt: skip
+        if len(_flowless) > _MOST_FLOWLESS:
+            _flowless.popitem(last=False)
+    return _flowless[key]
 
 
 class _Batch:

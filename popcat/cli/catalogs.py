@@ -119,6 +119,12 @@ def infer(
         typer.Option(min=1.0, help="Effective sample size per galaxy that --certify asks for. Default 200.",
                      rich_help_panel=CERTIFY),
     ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit",
+                     help="Fit proposals to each galaxy that --certify fails for, in half a second of one core.",
+                     rich_help_panel=CERTIFY),
+    ] = False,
     star_odds: Annotated[
         float | None,
         typer.Option(min=0.0, help="Prior odds of p_star: stars per galaxy of its magnitude. Default 0.05.",
@@ -155,10 +161,10 @@ def infer(
     warnings.simplefilter("always", CatalogWarning)  # before hours are spent; and below, from the manifest
     catalog: popcat.Catalog = popcat.infer(  # type: ignore[assignment]  # a Catalog, because there is an output
         one_or_all(source), posterior, output=output, survey=survey, prior=prior, draws=draws, seed=seed,
-        certify=certify, budget_ms=budget_ms, target_ess=target_ess, star_odds=star_odds, qso_odds=qso_odds,
-        hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated, rows_per_partition=rows_per_partition,
-        client=client, workers=workers, device=device, progress=True, check=check, log=log,
-        performance_report=performance_report,
+        certify=certify, budget_ms=budget_ms, target_ess=target_ess, refit=refit, star_odds=star_odds,
+        qso_odds=qso_odds, hide_redshift=hide_redshift, allow_uncalibrated=allow_uncalibrated,
+        rows_per_partition=rows_per_partition, client=client, workers=workers, device=device, progress=True,
+        check=check, log=log, performance_report=performance_report,
     )  # fmt: skip
     manifest = catalog.require_manifest()
     say(manifest.calibration)

@@ -73,7 +73,7 @@ def infer(
     source: "Source | Frame | pd.DataFrame | Any", posterior: str | Path = "sdss", *, output: str | Path | None = None,
     survey: "str | Path | Survey | None" = None, prior: str | None = None, draws: int = 100, seed: int = 0,
     certify: bool = False, budget_ms: float | None = None, target_ess: float | None = None,
-    star_odds: float | None = None, qso_odds: float | None = None, hide_redshift: bool = False,
+    refit: bool = False, star_odds: float | None = None, qso_odds: float | None = None, hide_redshift: bool = False,
     allow_uncalibrated: bool = False, rows_per_partition: int | None = None,
     client: Where = None, workers: int | None = None, device: str = "cpu", progress: bool = False, check: bool = False,
     log: str | Path | None = None, performance_report: str | Path | None = None,
@@ -98,6 +98,8 @@ def infer(
         makes the draws right given the galaxy model, prior and data; it tests none of these
     budget_ms : compute limit of `certify` per galaxy, in nominal milliseconds of one core; 2000 by default
     target_ess : effective sample size that `certify` asks for; 200 by default
+    refit : where `certify` fails, fit proposals to the galaxy (popcat.posterior.per_galaxy) and correct these: about
+        half a second of one core for each such galaxy, and up to budget_ms
     star_odds, qso_odds : stars and quasars per galaxy of the same magnitude, for p_star and p_qso of `certify`
         (popcat.checks.alternatives); by default 0.05 and 0.001, for sources that shapes said are galaxies. Without
         shapes take 1 and 0.02; 0 is none at all
@@ -131,7 +133,7 @@ def infer(
     >>> len(catalog)
     40
     """
-    effort = effort_for(certify, budget_ms, target_ess)
+    effort = effort_for(certify, budget_ms, target_ess, refit)
     odds = odds_of(star_odds, qso_odds, certify=certify)
     if draws < 1:
         raise PopcatError(f"draws must be at least 1, got {draws}")
@@ -265,7 +267,7 @@ def _write(
 ) -> Catalog:
     """Write the parts that are missing, and open the catalogue."""
     schema = posterior_schema(posterior.survey, posterior.galaxy_model, named=given.is_named)
-    effort = None if request.effort is None else vars(request.effort)
+    effort = None if request.effort is None else request.effort.settings
     settings = {"posterior": posterior.name, "draws": request.draws, "seed": request.seed,
                 "rows_per_partition": given.rows_per_part, "catalog": given.digest, "n": sum(given.rows),
                 "schema": schema_digest(schema), "hide_redshift": request.hide_redshift,

@@ -40,9 +40,9 @@ from popcat.run.steps import Steps
 from popcat.settings import sha256_of_json
 
 NAMES = {
-    "catalogue": "looking at the catalogue", "noise": "fitting the noise", "sizes": "measuring this machine",
-    "simulate": "simulating", "train": "training", "calibrate": "calibrating", "infer": "inferring",
-    "report": "writing the report",
+    "catalogue": "looking at the catalogue", "noise": "fitting the noise",
+    "tables": "making tables of the bands' light", "sizes": "measuring this machine", "simulate": "simulating",
+    "train": "training", "calibrate": "calibrating", "infer": "inferring", "report": "writing the report",
 }  # fmt: skip
 """The steps, in their order."""
 NOISE, MODEL, TRAINING = "noise.json", "galaxy_model.toml", "training.toml"
@@ -148,20 +148,20 @@ class Run:
 
     def _sizes(self, noise: str) -> Chosen:
         """The sizes that were chosen for this fit; now, if they were not yet."""
-        survey, model, n = self.given.survey, self.given.galaxy_model, self.given.found.rows
+        with self.steps.step("tables", NAMES["tables"]):  # once a machine; many bands take minutes
+            survey, model = self.given.survey, self.given.galaxy_model
+            forward_for(survey, model)
+            if self.options["prior"] != FLAT:
+                physical_prior(model, survey.redshift_range)
         if self._record.chosen is None:
             with self.steps.step("sizes", NAMES["sizes"]):
-                self._choose(noise, n)
-        chosen = self._chosen
-        write_bytes_atomic(self.folder / TRAINING, settings_text(chosen.training).encode())
-        forward_for(survey, model)
-        return chosen
+                self._choose(noise, self.given.found.rows)
+        write_bytes_atomic(self.folder / TRAINING, settings_text(self._chosen.training).encode())
+        return self._chosen
 
     def _choose(self, noise: str, n: int) -> None:
         survey, model, prior = self.given.survey, self.given.galaxy_model, self.options["prior"]
         used = 1 if self.client == SYNCHRONOUS else self.workers or cores()
-        if prior != FLAT:
-            physical_prior(model, survey.redshift_range)
         has_free, seed = self.given.n_free > 0.0, self.options["seed"]
         asked, training, proposals = self.options["library_size"], self.training, self.options["proposals"]
         is_decided = proposals == FITTED or (asked is not None and training is not None)
@@ -245,6 +245,7 @@ class Run:
 
     def _infer(self) -> str:
         options = {"posterior": self.folder / POSTERIOR, "output": self.folder / POSTERIORS, "certify": True,
+                   "refit": self._chosen.proposals == FLOW,
                    "prior": self._priors()[0], "draws": self.options["draws"], "seed": self.options["seed"],
                    "hide_redshift": self.options["hide_redshift"],
                    "rows_per_partition": self._chosen.rows_per_part, "allow_uncalibrated": True}  # fmt: skip

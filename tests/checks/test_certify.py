@@ -147,6 +147,20 @@ def test_a_budget_that_is_too_small_fails_and_says_so(trained, galaxies):
     np.testing.assert_allclose(found.theta, plain, atol=1e-3)
 
 
+def test_where_the_flow_fails_proposals_are_fitted_and_corrected(trained, galaxies):
+    """Evidences are those that many proposals of the flow give; what did not fail stays as it was."""
+    data = replace(galaxies, flux_err=galaxies.flux_err / WIDER)[[0, 1, 3, 4]]
+    data.flux_err[:2] *= 10.0
+    short = Effort(budget_ms=100.0)  # less than tempering takes
+    before, found = (certify(trained[0], data, 50, 0, effort=one) for one in (short, replace(short, refit=True)))
+    failed = before.route == "failed"
+    assert 0 < failed.sum() < len(data)
+    np.testing.assert_array_equal(found.theta[~failed], before.theta[~failed])
+    assert (found.route == "flow+is").all() and (found.ess >= 100.0).all() and (found.route_why == "").all()
+    exact = certify(trained[0], data, 50, 0, effort=Effort(budget_ms=20_000.0))
+    np.testing.assert_allclose(found.log_evidence, exact.log_evidence, atol=0.4)
+
+
 def test_no_likelihood_above_zero_is_no_fit(trained, galaxies):
     absurd = replace(galaxies, flux_err=galaxies.flux_err * 1e-200)
     found = certify(trained[0], absurd, 10, 0, effort=Effort(budget_ms=400.0))

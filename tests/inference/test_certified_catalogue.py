@@ -111,7 +111,7 @@ def test_the_schema_describes_the_certificate(certified, tiny_model):
 
 def test_a_limit_without_a_correction_is_refused():
     assert effort_for() is None and effort_for(True).budget_ms == 2000.0 and effort_for(True, 100.0).budget_ms == 100.0
-    for limits in ({"budget_ms": 100.0}, {"target_ess": 50.0}):
+    for limits in ({"budget_ms": 100.0}, {"target_ess": 50.0}, {"refit": True}):
         with pytest.raises(PopcatError, match=rf"{next(iter(limits))} did nothing: expected it with certify=True"):
             effort_for(**limits)
 
