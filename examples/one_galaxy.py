@@ -1,7 +1,7 @@
 """The posterior of one galaxy from its magnitudes, without training: numbers, a table and three figures.
 
-The magnitudes are AB, corrected for Galactic extinction; the errors have 2 to 5% for calibration and models. "sdss" stands
-for the filters of that survey; any others are a list, such as ["sdss2010-u", "galex_FUV"].
+The magnitudes are AB, corrected for Galactic extinction; the errors have 2 to 5% for calibration and models. "sdss"
+stands for the filters of that survey; any others are a list, such as ["sdss2010-u", "galex_FUV"].
 """
 
 import sys
