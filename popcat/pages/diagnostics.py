@@ -26,6 +26,9 @@ FIGURE_ROWS = 1_000_000
 WARN_SHARE = 0.05
 """Above this share of galaxies that failed a check, or are not certified, the report warns."""
 
+_HISTOGRAMS = 8
+"""Columns whose ranks have a histogram."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -230,11 +233,12 @@ def calibration_panels(calibration: Calibration) -> dict:
     """Rows of the table (column, its verdict, worst KS and coverage of all runs) and the figures of the first run."""
     run, first = next(iter(calibration.ranks)), calibration.first
     ranks = {name: np.asarray(values, dtype=float) for name, values in calibration.ranks[run].items()}
-    figures = {"pp": plots.pp_curves(ranks, first.ks, calibration.held["ks"]), "ranks": plots.rank_histograms(ranks)}
+    worst = {name: ranks[name] for name in plots.worst_columns(ranks, first.ks, _HISTOGRAMS)}
+    figures = {"pp": plots.pp_curves(ranks, first.ks, calibration.held["ks"]), "ranks": plots.rank_histograms(worst)}
     return {"columns": calibration.columns, "passed": sum(one.passed for one in calibration.columns.values()),
             "limits": calibration.limits, "held": calibration.held, "too_few": calibration.too_few,
             "mocks": calibration.n, "meaning": RUN_MEANING.get(run, run),
-            "words": {"pp": alt_texts.of_pp(first.ks, calibration.held["ks"]), "ranks": alt_texts.of_ranks(ranks)},
+            "words": {"pp": alt_texts.of_pp(first.ks, calibration.held["ks"]), "ranks": alt_texts.of_ranks(worst)},
             "figures": {name: plots.figure_to_data_uri(figure) for name, figure in figures.items()}}  # fmt: skip
 
 

@@ -22,18 +22,18 @@ from popcat.errors import PopcatError
 from popcat.galaxies import FLAGS, OBJECT_NAME
 from popcat.galaxy_model import GalaxyModel
 from popcat.pages import alt_texts
+from popcat.pages.compact import band_of, centimags, finite_or_none, packed, significant, some_of, steps_of
 from popcat.plots.galaxy import sfh_band
 from popcat.plots.style import CORNER
 from popcat.survey import Survey
 
 DRAWS = 100
 """Draws of the corner plot, at most."""
-SPECTRA = 6
+SPECTRA = 4
 """Draws whose spectrum is shown."""
 HISTORY_GYR = (0.0, *np.geomspace(0.03, 13.8, 20).round(4).tolist())
 """Edges of the bins of lookback time of a galaxy's star-formation history."""
 SPECTRUM_POINTS = 200
-CURVE_POINTS = 40
 MODEL_PERCENTILES = (2.5, 16, 50, 84, 97.5)
 QUIESCENT_LOG_SSFR = -11.0
 TABLE_ROWS = 300
@@ -181,9 +181,9 @@ def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dic
 
     Fluxes are in nMgy. `spectra` are AB magnitudes x 100 as integers, each less the one before. `sfh` are p16, p50, p84
     of the star-formation rate in Msun / yr in each bin of `lookback`, and `sfh_prior` p16 and p84 of the prior's at the
-    galaxy's mass. `q` are p16, p50, p84 of each quantity and `draws` those of the corner plot, both in the order of
-    their names. `prior` are draws of the prior in that order, `span` those that are a galaxy's prior, and `stays_prior`
-    the names of what its photometry says little of.
+    galaxy's mass. `q` are p16, p50, p84 of each quantity and `draws` those of the corner plot, packed, both in the
+    order of their names. `prior` are draws of the prior in that order, `span` those that are a galaxy's prior, and
+    `stays_prior` the names of what its photometry says little of.
     """
     survey, parameters = drawing.survey, drawing.parameters
     fields = quantity_fields(survey, drawing.galaxy_model)
@@ -194,11 +194,11 @@ def panel_records(rows: Sequence[dict], choice: Choice, drawing: Drawing) -> dic
     _add_prior(records, [rows[i] for i in drawn], drawn, drawing, list(fields))
     _add_histories(records, [rows[i] for i in drawn], drawn, drawing)
     return {
-        "prior": drawing.prior and [_significant(drawing.prior.values[name], 4) for name in corner],
-        "bands": [_band(*curve) for curve in drawing.curves],
+        "prior": drawing.prior and [significant(drawing.prior.values[name], 4) for name in corner],
+        "bands": [band_of(*curve) for curve in drawing.curves],
         "quantities": [{"name": name, "unit": unit, "meaning": text} for name, (unit, text) in fields.items()],
         "n_parameters": len(parameters), "corner": corner, "flags": FLAGS,
-        "wave": _significant(wave_aa, 5), "lookback": HISTORY_GYR, "galaxies": records,
+        "wave": significant(wave_aa, 5), "lookback": HISTORY_GYR, "galaxies": records,
     }  # fmt: skip
 
 
@@ -209,17 +209,17 @@ def _record(row, choice, survey, fields, corner):
         "id": str(item), "name": row.get(OBJECT_NAME) or str(item),
         "why": choice.why[item], "sample": item in choice.sample, "status": row["status"],
         "flags": [name for name, bit in FLAGS.items() if row["flags"] & bit],
-        "ra": _significant(row["ra"], 9), "dec": _significant(row["dec"], 9), "given_z": _finite(row["redshift"]),
-        "chi2": _significant(row["chi2_best"], 4), "worst_band": row["worst_band"], "n_bands": row.get("n_bands"),
-        "flux": [_significant(row[f"flux_{band}"], 5) for band in survey.band_names],
-        "err": [_significant(row[f"flux_err_{band}"], 4) for band in survey.band_names],
-        "q": [[_significant(row[f"{name}_p{q}"], 5) for q in PERCENTILES] for name in fields] if ok else None,
-        "draws": [_significant(_some(row[f"{name}_draws"], DRAWS), 5) for name in corner] if ok else None,
+        "ra": significant(row["ra"], 9), "dec": significant(row["dec"], 9), "given_z": finite_or_none(row["redshift"]),
+        "chi2": significant(row["chi2_best"], 4), "worst_band": row["worst_band"], "n_bands": row.get("n_bands"),
+        "flux": [significant(row[f"flux_{band}"], 5) for band in survey.band_names],
+        "err": [significant(row[f"flux_err_{band}"], 4) for band in survey.band_names],
+        "q": [[significant(row[f"{name}_p{q}"], 5) for q in PERCENTILES] for name in fields] if ok else None,
+        "draws": [packed(some_of(row[f"{name}_draws"], DRAWS)) for name in corner] if ok else None,
     }  # fmt: skip
     if "certified" in row:
-        record |= {"certified": bool(row["certified"]), "route": row["route"], "ess": _significant(row["ess"], 4)}
+        record |= {"certified": bool(row["certified"]), "route": row["route"], "ess": significant(row["ess"], 4)}
     if "p_star" in row:
-        record |= {name: _significant(row[name], 3) for name in ("p_star", "p_qso")}
+        record |= {name: significant(row[name], 3) for name in ("p_star", "p_qso")}
     return record
 
 
@@ -233,15 +233,15 @@ def _add_model(records, rows, places, drawing):
     ends = np.cumsum([len(part) for part in theta])[:-1]
     fluxes = np.split(drawing.forward(np.concatenate(theta), np.concatenate(redshift)), ends)
     for place, flux in zip(places, fluxes, strict=True):
-        records[place]["model"] = _significant(np.percentile(flux, MODEL_PERCENTILES, axis=0).T, 4)
+        records[place]["model"] = significant(np.percentile(flux, MODEL_PERCENTILES, axis=0).T, 4)
     if drawing.spectrum is None:
         return []
-    wave_aa, fnu = drawing.spectrum(np.concatenate([_some(part, SPECTRA) for part in theta]),
-                                   np.concatenate([_some(part, SPECTRA) for part in redshift]))  # fmt: skip
+    wave_aa, fnu = drawing.spectrum(np.concatenate([some_of(part, SPECTRA) for part in theta]),
+                                   np.concatenate([some_of(part, SPECTRA) for part in redshift]))  # fmt: skip
     every = np.unique(np.linspace(0, len(wave_aa) - 1, SPECTRUM_POINTS).round().astype(int))
     ends = np.cumsum([min(SPECTRA, len(part)) for part in theta])[:-1]
     for place, part in zip(places, np.split(np.asarray(fnu)[:, every], ends), strict=True):
-        records[place]["spectra"] = [_steps(_centimags(row)) for row in part]
+        records[place]["spectra"] = [steps_of(centimags(row)) for row in part]
     return np.asarray(wave_aa)[every]
 
 
@@ -264,53 +264,10 @@ def _add_histories(records, rows, places, drawing) -> None:
     sfr = drawing.rates(joined, HISTORY_GYR)[1] if rows else np.empty((0, 0))
     ends = np.cumsum([len(one["redshift"]) for one in draws])[:-1]
     for place, one, part in zip(places, draws, np.split(sfr, ends), strict=True):
-        records[place]["sfh"] = _significant(np.array(sfh_band(part)), 3)
+        records[place]["sfh"] = significant(np.array(sfh_band(part)), 3)
         if (span := records[place].get("span")) is not None:
             prior = drawing.prior_rates(one, [*span, max((span[1] - span[0]) // DRAWS, 1)], HISTORY_GYR)
-            records[place]["sfh_prior"] = _significant(np.array(sfh_band(prior))[[0, 2]], 3)
-
-
-def _band(name, wave_aa, response):
-    """A band's mean wavelength and its curve, relative to the peak, at a few points."""
-    some = np.linspace(wave_aa[0], wave_aa[-1], CURVE_POINTS)
-    height = np.interp(some, wave_aa, response) / np.max(response)
-    mean = np.average(wave_aa, weights=response * np.gradient(wave_aa))
-    return {"name": name, "wave": _significant(mean, 5), "curve": [_significant(some, 5), _significant(height, 3)]}
-
-
-def _some(values, n: int) -> np.ndarray:
-    """At most n of the draws, evenly spaced."""
-    values = np.asarray(values, dtype=float)
-    return values[np.unique(np.linspace(0, len(values) - 1, n).round().astype(int))]
-
-
-def _centimags(fnu) -> list:
-    """AB magnitudes x 100 of f_nu in nMgy; None where there is no light."""
-    return [round(2250 - 250 * np.log10(value)) if value > 0 else None for value in fnu.tolist()]
-
-
-def _steps(numbers: list) -> list:
-    """Each number less the one before it, which takes fewer digits; None stays, and is passed over.
-
-    >>> _steps([1810, 1808, None, 1811])
-    [1810, -2, None, 3]
-    """
-    found, last = [], 0
-    for number in numbers:
-        found.append(None if number is None else number - last)
-        last = last if number is None else number
-    return found
-
-
-def _significant(values, digits: int):
-    """Rounded to significant digits, as plain numbers and lists; None where not finite."""
-    if values is None or isinstance(values, (int, float)):
-        return None if values is None or not np.isfinite(values) else float(f"{values:.{digits}g}")
-    return [_significant(value, digits) for value in np.asarray(values, dtype=float).tolist()]
-
-
-def _finite(value):
-    return None if value is None or not np.isfinite(value) else float(value)
+            records[place]["sfh_prior"] = significant(np.array(sfh_band(prior))[[0, 2]], 3)
 
 
 def still_figures(row: dict, why: str, drawing: Drawing) -> dict:

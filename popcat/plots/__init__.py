@@ -3,7 +3,7 @@
 Every function takes arrays or frames and returns a matplotlib Figure; none touches pyplot or global settings.
 """
 
-from popcat.plots.calibration import loss_curve, pp_curves, rank_histograms
+from popcat.plots.calibration import loss_curve, pp_curves, rank_histograms, worst_columns
 from popcat.plots.galaxy import galaxy_corner, galaxy_sed, galaxy_sfh, overlaid_corner, spectrum_band
 from popcat.plots.population import (
     chi2_histogram,
@@ -35,4 +35,5 @@ __all__ = [
     "status_bars",
     "status_counts",
     "two_histograms",
+    "worst_columns",
 ]

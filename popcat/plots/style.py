@@ -59,29 +59,28 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def figure_to_data_uri(fig: Figure) -> str:
-    """The figure as a PNG of 128 colours in a data URI, for an HTML page that needs no other file."""
+    """The figure as a PNG of 64 colours in a data URI, for an HTML page that needs no other file."""
     buffer = io.BytesIO()
-    save_figure(fig, buffer, colours=128)
+    save_figure(fig, buffer, small=True, dpi=140)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def save_figure(
-    fig: Figure, path: "str | Path | io.BytesIO", *, small: bool = False, colours: int | None = None
+    fig: Figure, path: "str | Path | io.BytesIO", *, small: bool = False, dpi: float = 100
 ) -> None:
     """Write a figure to a file, whose suffix names the format (png, pdf, svg); PNG into a buffer.
 
-    `small`: a PNG of 100 dots per inch and 64 colours, a quarter of the bytes or less. `colours`: a PNG of so many.
+    `small`: a PNG of 64 colours and so many dots per inch, `dpi`, in a quarter of the bytes or less.
     """
     with matplotlib.rc_context(STYLE):
-        if not small and colours is None:
+        if not small:
             fig.savefig(path)
             return
         from PIL import Image
 
         buffer = io.BytesIO()
-        fig.savefig(buffer, dpi=100 if small else STYLE["savefig.dpi"])
-        image = Image.open(buffer).convert("RGB").quantize(colours or 64, dither=Image.Dither.NONE)
-        image.save(path, "png", optimize=True)
+        fig.savefig(buffer, dpi=dpi)
+        Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, "png", optimize=True)
 
 
 def overlaid_corner_plot(

@@ -48,7 +48,7 @@ def test_the_page_opens_without_a_word_to_the_network_and_draws_a_galaxy(tab, ro
     assert visible(tab) == list(rows)
     assert chosen(tab) == next(iter(rows))
     drawn = tab.js("['.spectrum', '.observed', '.draws'].map(s => document.querySelectorAll('#detail ' + s).length)")
-    assert drawn == [6, 5, 10], "six spectra, five bands, ten pairs of quantities"
+    assert drawn == [4, 5, 10], "four spectra, five bands, ten pairs of quantities"
     assert tab.js("[...document.querySelectorAll('#detail svg *')].some(e => /NaN/.test(e.outerHTML))") is False
     assert len(tab.screenshot()) > 50_000
 
@@ -160,7 +160,7 @@ def test_a_click_draws_that_galaxy_with_its_own_fluxes(tab, rows):
     words = tab.js("document.querySelector('#detail svg').getAttribute('aria-label')")
     assert f"r {rows[item]['flux_r']:.3g}".replace("-", "\u2212") in words
     assert f"log_mstar: {rows[item]['log_mstar_p50']:.4g}" in tab.js(
-        "document.querySelectorAll('#detail svg')[1].getAttribute('aria-label')")  # fmt: skip
+        "document.querySelectorAll('#detail svg')[2].getAttribute('aria-label')")  # fmt: skip
 
 
 def test_the_arrow_keys_walk_through_the_table(tab, rows):

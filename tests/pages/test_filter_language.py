@@ -156,6 +156,7 @@ console.log(JSON.stringify(pairs.map(([hash, there]) => [readAddress(hash), ther
     ("hash_", "where", "galaxy"),
     [("", "", None), ("#table", "", None), ("#galaxy=-7", "", "-7"), ("#where=n % 4 == 1", "n % 4 == 1", None),
      ("#where=x > 0 and flags & 64 == 0", "x > 0 and flags & 64 == 0", None),
+     ("#where=n%20%%204%20==%201", "n % 4 == 1", None),
      ("#where=flags%20%26%2064%20!%3D%200&galaxy=12", "flags & 64 != 0", "12"),
      ("#where=a & galaxy=b", "a & galaxy=b", None), ("#where=x + y > 1&galaxy=3", "x + y > 1", "3")],
 )  # fmt: skip

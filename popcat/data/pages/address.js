@@ -15,9 +15,11 @@ function addressOf({ where, galaxy }) {
   return `#${parts.join("&")}`;
 }
 
-/** A text whose percent signs are codes, or the text itself where they are not. */
+/** A text whose codes such as %20 are read; a percent sign that begins none stays, as in "n % 4". */
 function decoded(text) {
-  try { return decodeURIComponent(text); } catch { return text; }
+  return text.replace(/(?:%[0-9a-f]{2})+/gi, (codes) => {
+    try { return decodeURIComponent(codes); } catch { return codes; }
+  });
 }
 
 /** Links to pictures of the sky at the position of a galaxy; none without a position. */

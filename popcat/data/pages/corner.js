@@ -7,9 +7,19 @@ const SYMBOLS = {
   redshift: "redshift",
 };
 
+const DIGITS = new Map([..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"].map((digit, i) => [digit, i]));
+
+/** The values of [least, step, text], two characters each; null where one is missing (popcat/pages/compact.py). */
+function unpacked([least, step, text]) {
+  return Array.from({ length: text.length / 2 }, (_, i) => {
+    const place = 64 * DIGITS.get(text[2 * i]) + DIGITS.get(text[2 * i + 1]);
+    return place === 4095 ? null : least + step * place;
+  });
+}
+
 function cornerFigure(data, galaxy) {
   const columns = data.corner
-    .map((name, i) => ({ name, symbol: SYMBOLS[name] ?? name, draws: galaxy.draws[i],
+    .map((name, i) => ({ name, symbol: SYMBOLS[name] ?? name, draws: unpacked(galaxy.draws[i]),
       prior: data.prior && galaxy.span ? data.prior[i].slice(...galaxy.span) : [],
       stays: (galaxy.stays_prior ?? []).includes(name) }))
     .map((column) => ({ ...column, sorted: column.draws.filter((value) => value !== null).sort((a, b) => a - b) }))
