@@ -3,9 +3,7 @@
     [priors.n_dust]
     family = "normal"           # cut off at the ends of the range
     mean = -0.5
-    sigma = 0.4
-
-`low` and `high` set the range; without them it is the parameter's own. docs/howto/priors.md has more examples.
+    sigma = 0.4                 # more examples: docs/howto/priors.md
 """
 
 from abc import abstractmethod

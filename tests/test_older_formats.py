@@ -36,6 +36,7 @@ def test_the_posterior_opens_with_the_galaxy_model_of_its_time():
     posterior = popcat.load_posterior(OLDER / "posterior")
     assert posterior.survey.band_names == tuple("ugriz") and posterior.priors == ("flat",)
     assert (posterior.galaxy_model.igm, posterior.galaxy_model.remnants) == ("none", "none")
+    assert not {"igm", "remnants"} & set(posterior.galaxy_model.model_dump())
     assert not posterior.draws_mass, "the mass is in the flow"
 
 

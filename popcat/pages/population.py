@@ -80,7 +80,9 @@ def _fitted(population: Population) -> list[tuple[str, str]]:
     """Selection, noise, starts and settings, as pairs."""
     made, measured = population.description, population.description.measured
     noise, second = made.noise, measured.get("second") or {}
-    of_noise = "nominal, from the depths of the survey" if noise.is_nominal else f"fitted to the errors of {noise.n_galaxies:,} galaxies"
+    of_noise = f"fitted to the errors of {noise.n_galaxies:,} galaxies"
+    if noise.is_nominal:
+        of_noise = "nominal, from the depths of the survey"
     pairs = {"galaxies": f"{measured['galaxies']:,}" if "galaxies" in measured else "",
              "selection": "; ".join(map(str, population.cuts.cuts)) or "none", "noise": of_noise,
              "start": start_words(measured["start"]) if "start" in measured else ""}  # fmt: skip

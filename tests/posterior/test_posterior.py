@@ -282,9 +282,3 @@ def test_galaxies_far_from_all_training_have_draws_within_the_prior():
     for prior in posterior.priors:
         draws = posterior.under(prior).sample(data, 200, 0)
         assert np.isfinite(draws.theta).all() and posterior.prior.contains(draws.theta.reshape(800, -1)).all()
-
-
-def test_a_posterior_of_before_is_without_medium_and_remnants(format_2):
-    galaxy_model = format_2.galaxy_model
-    assert (galaxy_model.igm, galaxy_model.remnants) == ("none", "none")
-    assert not {"igm", "remnants"} & set(galaxy_model.model_dump())

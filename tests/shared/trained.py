@@ -65,5 +65,5 @@ def observed(library, survey, noise):
 
 @pytest.fixture(scope="session")
 def format_2():
-    """A posterior as popcat wrote it before the mass left the flow: of 20,000 galaxies, by a flow of 16 units."""
-    return load_posterior(Path(__file__).parents[1] / "posterior" / "format_2")
+    """A small posterior as popcat wrote it when the mass was in the flow."""
+    return load_posterior(Path(__file__).parents[1] / "data" / "older" / "posterior")
