@@ -66,10 +66,10 @@ def _starts(folder: Path) -> dict[str, pd.DataFrame]:
 
 def _quantities(population: Population) -> list[tuple[str, ...]]:
     """What two fits say of each quantity, as rows of the table."""
-    rows = population.description.measured.get("quantities", [])
+    measured = population.description.measured
     return [(row["name"], f"{row['p50']:.3g} ({row['p16']:.3g} to {row['p84']:.3g})", _percent(row["between_fits"]),
-             _percent(row["between_starts"]), _percent(row["between_flows"]), standing(row))
-            for row in rows]  # fmt: skip
+             _percent(row["between_starts"]), _percent(row["between_flows"]), standing(row, measured))
+            for row in measured.get("quantities", [])]  # fmt: skip
 
 
 def _percent(share: float | None) -> str:
@@ -80,7 +80,9 @@ def _fitted(population: Population) -> list[tuple[str, str]]:
     """Selection, noise, starts and settings, as pairs."""
     made, measured = population.description, population.description.measured
     noise, second = made.noise, measured.get("second") or {}
-    of_noise = "nominal, from the depths of the survey" if noise.is_nominal else f"fitted to the errors of {noise.n_galaxies:,} galaxies"
+    of_noise = f"fitted to the errors of {noise.n_galaxies:,} galaxies"
+    if noise.is_nominal:
+        of_noise = "nominal, from the depths of the survey"
     pairs = {"galaxies": f"{measured['galaxies']:,}" if "galaxies" in measured else "",
              "selection": "; ".join(map(str, population.cuts.cuts)) or "none", "noise": of_noise,
              "start": start_words(measured["start"]) if "start" in measured else ""}  # fmt: skip

@@ -307,7 +307,7 @@ class Reporter:
         left_s = [told.left_s for told in under_way.values() if told.left_s is not None]
         if rate:
             left_s.append((self.total - done) / rate)
-        if self.show is not True:
+        if self.show and self.show is not True:
             self.show.at(done / max(self.total, 1), *([max(left_s)] if under_way and left_s else []))
         if not self._bar.console.is_terminal and now - self._said > _LINE_EVERY_S:
             self._said, left = now, f"{duration(max(left_s))} left" if left_s else ""
