@@ -5,8 +5,8 @@ Wasserstein distances of what the survey selects from the truth. `distance_over_
 photometry to either half of the data in units of that of the two halves, means over 16 halvings, and the error of that
 ratio. `between_fits`: by quantity, difference of a second, shorter fit from another start, in widths of the population
 (what the data do not measure); `second_distance_over_floor`: that fit's distance from the data; `between_flows`: the
-mean difference of two flows. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10, 10.5. start: the reweighted library that the flows
-learn first.
+mean difference of two flows. `sfms_offset_dex`: main sequence at z < 0.1, log M* = 9.5, 10, 10.5. start: the reweighted
+library that the flows learn first.
 wrong: the same with errors taken twice as large, with the cut left out, and from the training prior instead of the
 physical one, beside as small an ensemble with everything right (`right`), and one of a mock with another truth
 (`other`); half as many steps.

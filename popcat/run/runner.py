@@ -266,11 +266,10 @@ class Reporter:
 
     def heard(self, index: int, told: Told) -> None:
         """A job that is under way says how far it is (popcat.run.told)."""
-        if index in self._ended:
-            return
         self.note(f"{self.noun}_at", **{self.noun: index}, **asdict(told))
-        self.under_way[index] = told
-        self._show()
+        if index not in self._ended:  # the last word of a job may be read after its end
+            self.under_way[index] = told
+            self._show()
 
     def summary(self) -> dict:
         """What the run did, as JSON: galaxies (or another unit) per second, seconds by stage, workers, failures."""

@@ -19,8 +19,9 @@ from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
 from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import read_job
-from popcat.population.second import first_start, second_job, second_start, work_of
-from popcat.population.telling import START, WASSERSTEIN, draws_until
+from popcat.population.second import first_start, second_job, second_settings, second_start, work_of
+from popcat.population.settings import PopulationSettings
+from popcat.population.telling import START, WASSERSTEIN, draws_of, draws_until
 from popcat.population.trust import BY_START, MEASURED, PARTLY, UNTESTED, standing, statements
 from popcat.run.client import SYNCHRONOUS
 
@@ -123,6 +124,10 @@ def test_the_second_fit_takes_a_quarter_of_the_steps_and_less_work(fitted):
     assert second.digest != job.digest
     assert work_of(job, "flat") == [6 * 200 + 6 * 300, 6 * 200 + 6 * 300, 6 * 200 + 2 * 300]
     assert work_of(job, None) == [3000, 3000]
+    whole = PopulationSettings()
+    shorter = second_settings(dataclasses.replace(job, settings=whole), "flat")
+    one, other = (draws_of([START, WASSERSTEIN], some) for some in (whole, shorter))
+    assert other / one == pytest.approx(0.35, abs=0.01)  # as docs/decisions.md says
     growing = draws_until(WASSERSTEIN, job.settings.model_copy(update={"batch": (100, 400), "steps": 3}))
     assert growing.tolist() == [0, 100, 300, 700]
     assert draws_until(START, job.settings)[-1] == 1200
