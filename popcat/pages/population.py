@@ -66,10 +66,10 @@ def _starts(folder: Path) -> dict[str, pd.DataFrame]:
 
 def _quantities(population: Population) -> list[tuple[str, ...]]:
     """What two fits say of each quantity, as rows of the table."""
-    rows = population.description.measured.get("quantities", [])
+    measured = population.description.measured
     return [(row["name"], f"{row['p50']:.3g} ({row['p16']:.3g} to {row['p84']:.3g})", _percent(row["between_fits"]),
-             _percent(row["between_starts"]), _percent(row["between_flows"]), standing(row))
-            for row in rows]  # fmt: skip
+             _percent(row["between_starts"]), _percent(row["between_flows"]), standing(row, measured))
+            for row in measured.get("quantities", [])]  # fmt: skip
 
 
 def _percent(share: float | None) -> str:

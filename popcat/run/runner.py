@@ -266,11 +266,10 @@ class Reporter:
 
     def heard(self, index: int, told: Told) -> None:
         """A job that is under way says how far it is (popcat.run.told)."""
-        if index in self._ended:
-            return
         self.note(f"{self.noun}_at", **{self.noun: index}, **asdict(told))
-        self.under_way[index] = told
-        self._show()
+        if index not in self._ended:  # the last word of a job may be read after its end
+            self.under_way[index] = told
+            self._show()
 
     def summary(self) -> dict:
         """What the run did, as JSON: galaxies (or another unit) per second, seconds by stage, workers, failures."""
@@ -307,7 +306,7 @@ class Reporter:
         left_s = [told.left_s for told in under_way.values() if told.left_s is not None]
         if rate:
             left_s.append((self.total - done) / rate)
-        if not isinstance(self.show, bool):
+        if self.show and self.show is not True:
             self.show.at(done / max(self.total, 1), *([max(left_s)] if under_way and left_s else []))
         if not self._bar.console.is_terminal and now - self._said > _LINE_EVERY_S:
             self._said, left = now, f"{duration(max(left_s))} left" if left_s else ""

@@ -19,8 +19,9 @@ from popcat.population.fit import fit_population
 from popcat.population.fitted import load_population
 from popcat.population.hierarchical import PosteriorDraws
 from popcat.population.members import read_job
-from popcat.population.second import first_start, second_job, second_start, work_of
-from popcat.population.telling import START, WASSERSTEIN, draws_until
+from popcat.population.second import first_start, second_job, second_settings, second_start, work_of
+from popcat.population.settings import PopulationSettings
+from popcat.population.telling import START, WASSERSTEIN, draws_of, draws_until
 from popcat.population.trust import BY_START, MEASURED, PARTLY, UNTESTED, standing, statements
 from popcat.run.client import SYNCHRONOUS
 
@@ -123,6 +124,10 @@ def test_the_second_fit_takes_a_quarter_of_the_steps_and_less_work(fitted):
     assert second.digest != job.digest
     assert work_of(job, "flat") == [6 * 200 + 6 * 300, 6 * 200 + 6 * 300, 6 * 200 + 2 * 300]
     assert work_of(job, None) == [3000, 3000]
+    whole = PopulationSettings()
+    shorter = second_settings(dataclasses.replace(job, settings=whole), "flat")
+    one, other = (draws_of([START, WASSERSTEIN], some) for some in (whole, shorter))
+    assert other / one == pytest.approx(0.35, abs=0.01)  # as docs/decisions.md says
     growing = draws_until(WASSERSTEIN, job.settings.model_copy(update={"batch": (100, 400), "steps": 3}))
     assert growing.tolist() == [0, 100, 300, 700]
     assert draws_until(START, job.settings)[-1] == 1200
@@ -175,15 +180,23 @@ def test_a_population_far_from_the_data_says_so_first(fitted):
 def test_what_differs_between_starts_is_named(fitted):
     rows = [quantity("redshift", 0.01), quantity("log_mstar", 0.2), quantity("log_ssfr", 0.5),
             quantity("tau_ism", 0.05, starts=0.02)]  # fmt: skip
-    assert [standing(row) for row in rows] == [MEASURED, PARTLY, BY_START, UNTESTED]
-    second = {"start": "flat", "distance_over_floor": 3.0}
-    (said,) = [one for one in statements(described(fitted, start="physical", second=second, quantities=rows,
-                                                   distance_over_floor=1.2)) if "start" in one.title]  # fmt: skip
+    near, far = {"start": "flat", "distance_over_floor": 1.3}, {"start": "flat", "distance_over_floor": 3.0}
+    assert [standing(row, {"second": near}) for row in rows] == [MEASURED, PARTLY, BY_START, UNTESTED]
+    assert [standing(row, {"second": far}) for row in rows] == [UNTESTED, PARTLY, BY_START, UNTESTED]
+    assert {standing(row, {"second": near, "distance_over_floor": 9.0}) for row in rows} == {UNTESTED}
+
+    def said_of_the_start(**measured):
+        made = described(fitted, start="physical", quantities=rows, **measured)
+        return next(one for one in statements(made) if "start" in one.title)
+
+    assert "Not tested. Two fits" in said_of_the_start(second=near, distance_over_floor=9.0).text
+    unfinished = said_of_the_start(second=far, distance_over_floor=1.2)
+    assert "second fit differs from the data by 3.0 times" in unfinished.text
+    said = said_of_the_start(second=near, distance_over_floor=1.2)
     assert said.level == "warn"
     assert "started from the training prior instead of the physical prior" in said.text
     assert "30% of the width or more): log_ssfr. Partly: log_mstar. Measured" in said.text
     assert "because the two starts are alike: tau_ism." in said.text
-    assert "second fit differs from the data by 3.0 times" in said.text
 
 
 def test_one_flow_has_no_spread_and_says_so(fitted):
@@ -195,7 +208,8 @@ def test_one_flow_has_no_spread_and_says_so(fitted):
     assert any(expected in text for text in map(str, statements(two)))
 
 
-def test_the_page_begins_with_what_to_trust(twice, fitted, tmp_path):
+def test_the_page_begins_with_what_to_trust(twice, fitted, monkeypatch, tmp_path):
+    monkeypatch.setattr(trust, "MOST", 1e9)
     page = report_population(twice, tmp_path / "page.html").read_text()
     assert page.index("What to trust") < page.index("data:image/png;base64")
     assert "A second, shorter fit started from the training prior" in page

@@ -95,13 +95,13 @@ def test_jobs_under_way_say_how_far_they_are(tmp_path, capsys, monkeypatch):
             task(0, 10)
         reporter.done(0, MADE)
         with listening(tmp_path, reporter.heard):
-            task(0, 10)  # too late: it is done
+            task(0, 10)  # its last word, read after its end
             task(1, 40)
     said = capsys.readouterr().err
     assert "fitting 5 of 50 draws" in said and "fitting 30 of 50 draws" in said
     assert "5 min left, flow 1: step 1 of 2" in said.replace("\n", " ")
     heard = [one for one in lines(log) if one["event"] == "flow_at"]
-    assert [(one["flow"], one["done"]) for one in heard] == [(0, 5), (1, 20)]
+    assert [(one["flow"], one["done"]) for one in heard] == [(0, 5), (0, 5), (1, 20)]
     assert heard[0]["facts"] == {"score": 0.1}
 
 
