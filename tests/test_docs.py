@@ -15,7 +15,7 @@ from popcat.survey import load_survey
 ROOT = Path(__file__).parents[1]
 MADE_BY_FUNCTIONS = {"Survey", "GalaxyModel", "Noise", "Training", "Posterior", "Catalog", "Population"}
 """Classes: their functions have the examples."""
-PAGES = ("catalogues", "decisions", "fit", "measured", "object_stores")
+PAGES = ("catalogues", "decisions", "fit", "measured", "object_stores", "scaling")
 
 
 def test_the_reference_names_every_public_function_command_and_column(tmp_path):
