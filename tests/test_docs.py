@@ -24,12 +24,16 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MADE_BY_FUNCTIONS = {"Survey", "GalaxyModel", "Noise", "Training", "Posterior", "Catalog", "Population"}
 """Classes: their functions have the examples."""
+<<<<<<< HEAD
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy" / "README.md",
          *sorted(page for page in DOCS.rglob("*.md") if "generated" not in page.parts)]  # fmt: skip
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 FAST = {"first_posterior"}
 """Tutorials that run with every test. The others are slow: `make docs` runs all."""
 GENERATED = ("python", "command_line", "columns", "survey_file", "galaxy_model")
+=======
+PAGES = ("catalogues", "decisions", "fit", "measured", "object_stores", "scaling")
+>>>>>>> cluster
 
 
 @pytest.fixture(scope="module")

@@ -203,10 +203,22 @@ def is_whole(folder: str | AnyPath, index: int, fingerprint_sha256: str, *, chec
 def missing_parts(
     folder: str | AnyPath, n_parts: int, fingerprint_sha256: str, *, check: bool = False
 ) -> list[int]:
-    """Parts of a run that are still to be written, in order."""
+    """Parts of a run that are still to be written, in order. In a store a listing says first which cannot be there."""
+    there = names_of(path_of(folder))
+
+    def is_done(index: int) -> bool:
+        names = {part_path(folder, index).name, sidecar_path(folder, index).name}
+        return (there is None or names <= there) and is_whole(folder, index, fingerprint_sha256, check=check)
+
     with ThreadPoolExecutor(READERS) as pool:
-        whole = pool.map(lambda index: is_whole(folder, index, fingerprint_sha256, check=check), range(n_parts))
-        return [index for index, done in enumerate(whole) if not done]
+        return [index for index, done in enumerate(pool.map(is_done, range(n_parts))) if not done]
+
+
+def names_of(folder: AnyPath) -> set[str] | None:
+    """Names of parts and records of an output folder in a store; None on a disk, where one may as well ask for each."""
+    if not isinstance(folder, StorePath):
+        return None
+    return {one.name for where in (folder, folder / META) for one in where.iterdir()}
 
 
 def is_output(path: str | AnyPath) -> bool:

@@ -38,6 +38,7 @@ from popcat.catalog.manifest import (
     is_output,
     is_whole,
     missing_parts,
+    names_of,
     part_path,
     read_or_none,
     read_record,
@@ -118,8 +119,10 @@ class OutputFolder:
         """`pending`, and what the folder says of those parts is withdrawn, so that it is not believed later."""
         pending = self.pending(check=check)
         stale = [path_of(self.path) / META / "manifest.json"] if pending else []
+        there = names_of(path_of(self.path))
         for path in stale + [self.sidecar_path(index) for index in pending]:
-            path.unlink(missing_ok=True)
+            if there is None or path.name in there:
+                path.unlink(missing_ok=True)
         return pending
 
     def part_path(self, index: int) -> AnyPath:

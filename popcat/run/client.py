@@ -81,8 +81,9 @@ def check_client(client: Where, workers: int | None = None, *, answers: bool = F
             raise PopcatError(f"client: expected a {type(client).__name__} that is running, got one that is {state}: "
                               "open a new one")  # fmt: skip
     elif not isinstance(client, str | Path | None):
+        remedy = "; give its client: client=cluster.get_client()" if hasattr(client, "get_client") else ""
         raise PopcatError("client: expected a distributed.Client, a cluster, an address, a scheduler file or "
-                          f'"{SYNCHRONOUS}", got {type(client).__name__}')  # fmt: skip
+                          f'"{SYNCHRONOUS}", got {type(client).__name__}{remedy}')  # fmt: skip
     elif answers and client not in (None, SYNCHRONOUS):
         _connected(client).close()
 

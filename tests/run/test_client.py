@@ -207,3 +207,14 @@ def test_a_scheduler_is_asked_from_within_a_running_event_loop_too(client):
         check_client(client.scheduler.address, answers=True)
 
     asyncio.run(asked())
+
+
+def test_a_cluster_of_another_kind_is_told_to_give_its_client():
+    """A GatewayCluster is no distributed.deploy.Cluster."""
+
+    class GatewayCluster:
+        def get_client(self):
+            """A client."""
+
+    with pytest.raises(PopcatError, match=r"got GatewayCluster; give its client: client=cluster\.get_client\(\)$"):
+        check_client(GatewayCluster())

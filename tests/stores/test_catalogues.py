@@ -252,3 +252,10 @@ def test_names_of_every_kind_and_a_pickled_catalogue(forty, bucket):
     made = infer(forty, output=output, **HOW)
     assert pickle.loads(pickle.dumps(made)).to_pandas(["object_id"]).equals(made.to_pandas(["object_id"]))
     assert verify(output).ok and open_catalog(output).path == output
+
+
+def test_a_run_that_begins_asks_for_no_part_that_is_not_listed(proxy, output):
+    folder = OutputFolder.open(output, {"n": 300}, 300, kind="demo")
+    proxy.seen.clear()
+    assert len(folder.resume()) == 300
+    assert len(proxy.seen) <= 4
