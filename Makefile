@@ -45,7 +45,7 @@ test-rail: $(VENV)/.popcat-rail $(VENV)/.popcat-kernels ## the tests that need q
 
 .PHONY: docs
 docs: $(VENV)/.popcat-docs $(VENV)/.popcat-kernels ## the documentation site, its tutorials executed, in build/docs/
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -E -W --keep-going -n -j $(JOBS) \
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -E -W --keep-going -n -j $(JOBS) \
 	  -b html -d build/docs-cache docs build/docs
 
 .PHONY: dist

@@ -153,9 +153,11 @@ def test_the_small_survey_file_of_the_how_to_is_one():
 
 
 def cells(page):
-    """The cells of a tutorial as one script; a line `!command` is run by a shell."""
+    """The cells of a tutorial as one script; a line `!command` is run by a shell,
+    and one that begins with % is for notebooks alone."""
     text = page.read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"^```\{code-cell\}[^\n]*\n(?::[^\n]*\n)*(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    code = re.sub(r"^%.*$", "", code, flags=re.MULTILINE)
     return re.sub(r"^!(.*)$", lambda line: f"subprocess.run({line[1]!r}, shell=True, check=True)", code, flags=re.M)
 
 

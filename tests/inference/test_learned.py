@@ -112,6 +112,6 @@ def test_infer_ends_with_it(galaxies, tiny_model, tmp_path):
                  "--client", "synchronous", "--json"]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "ugriz say" in result.stderr.splitlines()[-1]
+    assert "ugriz measure little" in result.stderr.splitlines()[-1]
     found = json.loads(result.stdout)["learned"]
     assert found["prior"] == "flat" and set(found["quantities"]["beta1"]) == {"ratio", "nats"}
