@@ -63,13 +63,19 @@ def entry(title: str, item) -> str:
         return f"## {title}\n\n```text\n{item}\n```\n"
     lines = [f"## {title}{signature(item)}\n", documentation(item)]
     if inspect.isclass(item) and not issubclass(item, PopcatError):
-        for name, member in vars(item).items():
+        for name, member in members(item).items():
             target = member.fget if isinstance(member, property) else getattr(member, "func", member)
             if not name.startswith("_") and inspect.isfunction(target) and target.__doc__:
                 lines += [f"### .{name}{signature(target, skip_self=True)}\n", documentation(target)]
         fields = getattr(item, "model_fields", {})
         lines += [f"- `{name}` = `{field.default!r}`" for name, field in fields.items()]
     return "\n".join(lines) + "\n"
+
+
+def members(item: type) -> dict:
+    """What a class has, and its bases that are popcat's."""
+    bases = [base for base in reversed(item.__mro__) if base.__module__.startswith("popcat.")]
+    return {name: member for base in bases for name, member in vars(base).items()}
 
 
 def signature(item, *, skip_self: bool = False) -> str:
