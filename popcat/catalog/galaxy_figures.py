@@ -83,7 +83,7 @@ class Drawing:
 
     def rates(self, draws: Draws, lookback_gyr: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Edges (n_bin + 1,) in Gyr and star-formation rates (n, n_bin) in Msun / yr of draws (n,)."""
-        return self.history(self.theta(draws), np.asarray(draws["redshift"], dtype=float), lookback_gyr)
+        return self._history(draws, np.asarray(draws["redshift"], dtype=float), lookback_gyr)
 
     def prior_rates(self, draws: Draws, span: Sequence[int] | None,
                     lookback_gyr: Sequence[float] | None = None) -> np.ndarray | None:  # fmt: skip
@@ -97,7 +97,12 @@ class Drawing:
         mass = np.full(len(prior[_MASS]), np.median(draws[_MASS]))
         # The bins are those of the galaxy, at its own redshift.
         redshift = np.full(len(mass), np.median(draws["redshift"]))
-        return self.history(self.theta({**prior, _MASS: mass}), redshift, lookback_gyr)[1]
+        return self._history({**prior, _MASS: mass}, redshift, lookback_gyr)[1]
+
+    def _history(self, draws: Draws, redshift: np.ndarray, lookback_gyr: Sequence[float] | None):
+        if self.history is None:
+            raise ValueError("this drawing has no star-formation histories")
+        return self.history(self.theta(draws), redshift, lookback_gyr)
 
     def _prior_draws(self, span: Sequence[int] | None) -> Draws | None:
         if self.prior is None or span is None:
@@ -137,7 +142,7 @@ def draws_of_row(row: Mapping, names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.asarray(row[f"{name}{SUFFIX}"], dtype=float) for name in names}
 
 
-def prior_of_row(prior: PriorDraws | None, row: Mapping, names: Sequence[str]) -> tuple[list[int] | None, list[str]]:
+def prior_of_row(prior: PriorDraws | None, row: dict, names: Sequence[str]) -> tuple[list[int] | None, list[str]]:
     """First and last draw of the prior that a galaxy is compared with, and which of these quantities stay the prior's.
 
     None and nothing for a catalogue that keeps no prior.
