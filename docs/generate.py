@@ -77,13 +77,19 @@ def entry(title: str, item) -> str:
         return f"::::::{{py:function}} {title}{signature(item)}\n\n{markdown(item)}\n::::::\n"
     lines = [f"::::::{{py:class}} {title}\n\n{markdown(item)}\n"]
     if not issubclass(item, PopcatError):
-        for name, member in vars(item).items():
+        for name, member in members(item).items():
             target = member.fget if isinstance(member, property) else getattr(member, "func", member)
             if not name.startswith("_") and inspect.isfunction(target) and target.__doc__:
                 kind = "method" if target is member else "property"
                 arguments = signature(target, skip_self=True) if kind == "method" else ""
                 lines.append(f":::::{{py:{kind}}} {name}{arguments}\n\n{markdown(target)}\n:::::\n")
     return "\n".join(lines) + "\n::::::\n"
+
+
+def members(item: type) -> dict:
+    """What a class has, and its bases that are popcat's."""
+    bases = [base for base in reversed(item.__mro__) if base.__module__.startswith("popcat.")]
+    return {name: member for base in bases for name, member in vars(base).items()}
 
 
 def signature(item, *, skip_self: bool = False) -> str:

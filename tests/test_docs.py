@@ -24,16 +24,12 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MADE_BY_FUNCTIONS = {"Survey", "GalaxyModel", "Noise", "Training", "Posterior", "Catalog", "Population"}
 """Classes: their functions have the examples."""
-<<<<<<< HEAD
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy" / "README.md",
          *sorted(page for page in DOCS.rglob("*.md") if "generated" not in page.parts)]  # fmt: skip
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 FAST = {"first_posterior"}
 """Tutorials that run with every test. The others are slow: `make docs` runs all."""
 GENERATED = ("python", "command_line", "columns", "survey_file", "galaxy_model")
-=======
-PAGES = ("catalogues", "decisions", "fit", "measured", "object_stores", "scaling")
->>>>>>> cluster
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def reference(tmp_path_factory):
 def test_the_reference_names_every_public_function_command_column_flag_and_setting(reference):
     assert sorted(reference) == sorted(GENERATED)
     assert [name for name in popcat.__all__[1:] if f" popcat.{name}" not in reference["python"]] == []
-    methods = ("to_pandas", "draws", "stack", "cone")
+    methods = ("to_pandas", "draws", "stack", "cone", "plot_sed")
     assert all(f"{{py:method}} {method}(" in reference["python"] for method in methods)
     assert all(f"### popcat {command}\n" in reference["command_line"] for command in COMMANDS)
     names = [*posterior_schema(load_survey("sdss")).names, *FLAGS]

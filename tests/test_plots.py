@@ -1,6 +1,7 @@
 """The figures: they draw the numbers they are given, survive awkward ones, and leave no trace in matplotlib."""
 
 import base64
+import io
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy import stats
 
 from popcat import plots
@@ -122,6 +124,15 @@ def test_no_figure_is_cut(name):
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 255).all(), "ink reaches the edge of the figure"
+
+
+def test_a_small_figure_keeps_the_colours_of_thin_lines():
+    uri = plots.figure_to_data_uri(plots.mass_redshift(population(3000, failed=0)))
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB")
+    pixels = np.asarray(image).reshape(-1, 3).astype(int)
+    for name in (style.PURPLE, style.ORANGE, style.INK, "#ffffff"):
+        colour = np.array([int(name[i : i + 2], 16) for i in (1, 3, 5)])
+        assert np.abs(pixels - colour).max(axis=1).min() < 16, name
 
 
 def test_a_notebook_shows_a_figure_by_itself():

@@ -142,7 +142,7 @@ def draws_of_row(row: Mapping, names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.asarray(row[f"{name}{SUFFIX}"], dtype=float) for name in names}
 
 
-def prior_of_row(prior: PriorDraws | None, row: Mapping, names: Sequence[str]) -> tuple[list[int] | None, list[str]]:
+def prior_of_row(prior: PriorDraws | None, row: dict, names: Sequence[str]) -> tuple[list[int] | None, list[str]]:
     """First and last draw of the prior that a galaxy is compared with, and which of these quantities stay the prior's.
 
     None and nothing for a catalogue that keeps no prior.

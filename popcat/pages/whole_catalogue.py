@@ -33,7 +33,7 @@ def catalogue_figures(ok: pd.DataFrame, near: Catalog, status: Mapping[str, int]
     are read. prior : draws of the prior, None where the catalogue keeps none.
     """
     limit = _limit(ok, n_bands, manifest)
-    ranges = {name: extent_of(values) for name in ("log_mstar", "log_sfr_1gyr")
+    ranges = {name: extent_of(values, pad=0.3) for name in ("log_mstar", "log_sfr_1gyr")
               if len(values := _finite(ok[f"{name}_p50"]))}  # fmt: skip
     drawn = {"mass_redshift": (plots.mass_redshift(ok), alt_texts.of_mass_redshift(ok)),
              "chi2": (plots.chi2_histogram(ok, n_bands, limit), alt_texts.of_chi2(ok["chi2_best"].to_numpy(), limit)),
