@@ -4,6 +4,7 @@ The environment is set before the libraries that read it are imported. torch rea
 imported here.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -26,6 +27,27 @@ if not IS_WORKER:
 def pytest_unconfigure():
     if not IS_WORKER:
         shutil.rmtree(os.environ["POPCAT_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """made_once(name, make): a folder that `make(folder)` fills, once for all processes of a run; they only read it."""
+
+    def folder_of(name, make) -> Path:
+        if not IS_WORKER:
+            folder = tmp_path_factory.mktemp(name)
+            make(folder)
+            return folder
+        folder = tmp_path_factory.getbasetemp().parent / f"once-{name}"  # the parent is that of all workers
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                partial = Path(tempfile.mkdtemp(dir=folder.parent))
+                make(partial)
+                partial.rename(folder)
+        return folder
+
+    return folder_of
 
 
 # Libraries are imported inside the fixtures, after the environment is set.
@@ -56,8 +78,12 @@ def galaxies(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory) -> Path:
+def tiny_model(made_once) -> Path:
     """A badly trained posterior: everything about it is real but its quality."""
+    return made_once("model", _make_tiny_model) / "tiny"
+
+
+def _make_tiny_model(folder: Path) -> None:
     import numpy as np
 
     from popcat.checks.calibration import calibrate
@@ -81,10 +107,8 @@ def tiny_model(tmp_path_factory) -> Path:
     posterior, _ = train_posterior(
         library, survey, model, default_noise(survey), settings, provenance={"made_by": "tests"}
     )
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    save_posterior(posterior, folder)
-    calibrate(folder, 40, output=folder / "calibration", draws=40)
-    return folder
+    save_posterior(posterior, folder / "tiny")
+    calibrate(folder / "tiny", 40, output=folder / "tiny" / "calibration", draws=40)
 
 
 @pytest.fixture

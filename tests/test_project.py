@@ -1,6 +1,7 @@
 """What surrounds the code: workflows, the conda recipe, and what CONTRIBUTING and the policies state of the code."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from typer.main import get_command
 
 import popcat
+from popcat.cli import app
 from popcat.population.fitted import _FORMAT as POPULATION_FORMAT
 from popcat.posterior.posterior import _FORMAT, _READ_FORMATS
 
@@ -122,3 +125,16 @@ def test_the_policies_state_the_formats_of_the_code():
     assert tuple(_READ_FORMATS) == tuple(range(_READ_FORMATS[0], _FORMAT + 1))
     assert f"(`population.json`) | {POPULATION_FORMAT} | {POPULATION_FORMAT} |" in text
     assert all(one in text for one in PYTHONS)
+
+
+def test_the_commands_of_a_newcomers_first_hour_are_popcats():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import first_hour
+    assert list(first_hour.TASKS) == ["demo", "survey", "cluster"]
+    lines = [line for task in first_hour.TASKS.values() for line in task if line.startswith("popcat ")]
+    for line in [*first_hour.INSTALL[2:], *lines]:
+        command, (name, *arguments) = get_command(app), shlex.split(line)[1:]
+        command.commands[name].make_context(name, arguments)  # raises for an unknown option or argument
+    for name in ("first_hour", "environment"):
+        sys.modules.pop(name, None)

@@ -8,7 +8,7 @@ BANDS = ("u", "g", "r", "i", "z")
 
 
 @pytest.fixture(scope="session")
-def survey_file(tmp_path_factory):
+def survey_file(made_once):
     """A survey with the bands of sdss, whose catalogue is in popcat's own units."""
     from popcat.survey import load_survey
 
@@ -19,14 +19,16 @@ def survey_file(tmp_path_factory):
         lines.append(f'flux = "flux_{band.name}"\nflux_err = "flux_err_{band.name}"')
         if band.wave_range_aa:
             lines.append(f"wave_range_aa = {list(band.wave_range_aa)}")
-    path = tmp_path_factory.mktemp("survey") / "mock.toml"
-    path.write_text("\n".join(lines))
-    return path
+    return made_once("survey", lambda folder: (folder / "mock.toml").write_text("\n".join(lines))) / "mock.toml"
 
 
 @pytest.fixture(scope="session")
-def catalogue(tmp_path_factory):
+def catalogue(made_once):
     """Galaxies from one corner of the prior, r < 20, one of them without a u flux."""
+    return made_once("catalogue", _make_catalogue) / "catalogue.parquet"
+
+
+def _make_catalogue(folder):
     from popcat.forward.noise import default_noise
     from popcat.galaxy_model import GalaxyModel
     from popcat.posterior.simulated import simulate_partition
@@ -37,9 +39,7 @@ def catalogue(tmp_path_factory):
     names = [f"{kind}_{band}" for band in BANDS for kind in ("flux", "flux_err")]
     kept = frame[["object_id", "redshift", *names]][:500].reset_index(drop=True)
     kept.loc[0, "flux_u"] = np.nan
-    path = tmp_path_factory.mktemp("catalogue") / "catalogue.parquet"
-    pd.DataFrame(kept).to_parquet(path)
-    return path
+    pd.DataFrame(kept).to_parquet(folder / "catalogue.parquet")
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +53,13 @@ def quick():
 
 
 @pytest.fixture(scope="session")
-def fitted(tmp_path_factory, catalogue, survey_file, quick):
+def fitted(made_once, catalogue, survey_file, quick):
     """The folder of a population of two flows."""
     from popcat.population.fit import fit_population
     from popcat.run.client import SYNCHRONOUS
 
-    folder = tmp_path_factory.mktemp("population") / "population"
-    fit_population(catalogue, folder, survey=survey_file, cuts=["r<20"], settings=quick, client=SYNCHRONOUS,
-                   samples=2000)  # fmt: skip
-    return folder
+    def make(folder):
+        fit_population(catalogue, folder / "population", survey=survey_file, cuts=["r<20"], settings=quick,
+                       client=SYNCHRONOUS, samples=2000)  # fmt: skip
+
+    return made_once("population", make) / "population"
