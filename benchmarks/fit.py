@@ -6,7 +6,7 @@
     mocks       200 galaxies of popcat's model in DECam griz and WISE W1 W2, r 15.5 to 21.5, z 0.02 to 0.8: redshifts of
                 a third missing, of a third with an error; 5% of the bands missing; identifiers that are text
     dc2         simulated LSST galaxies (as pz-rail-base has them), ugrizy, redshifts hidden
-    cosmos2020  100 galaxies of COSMOS2020 with spectroscopic redshifts, 27 bands, dust emission
+    cosmos2020  100 galaxies of COSMOS2020 with spectroscopic redshifts, 25 bands, dust emission
 
 Of each case: n, seconds until the first galaxy has a posterior (first_s) and until the report (total_s), the part that
 is certified, seconds of all cores (cpu_s), and ks_max: of the mocks the largest KS distance of a parameter's ranks of

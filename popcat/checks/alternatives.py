@@ -198,10 +198,10 @@ def templates_of(posterior: Posterior) -> Templates:
 def _templates(posterior: Posterior) -> Templates:
     survey = posterior.survey
     curves, main = load_curves(survey), survey.band_names.index(survey.selection.band)
-    star, part = _stars(curves)
     low, high = np.log1p(QUASAR_RANGE)
     ln1pz = np.arange(low, high, QUASAR_STEP)
     made = f"{RESULTS} {posterior.forward_hashes['filters']} {survey.band_names}"
+    star = kept_array(f"stars {made}", lambda: _stars(curves))
     quasar = kept_array(f"quasars {made}", lambda: _quasars(curves, np.expm1(ln1pz)))
     bright, faint = survey.selection.bright_mag - _MARGIN_MAG, survey.selection.faint_mag + _MARGIN_MAG
     ln_flux = np.log(ab_mag_to_nmgy(np.linspace(faint, bright, _N_MAG)))
@@ -211,20 +211,26 @@ def _templates(posterior: Posterior) -> Templates:
     error = template_error_mag(np.array([curve.pivot_wavelength_aa for curve in curves])) / POGSON
     # a quasar may have no light in the selection band, below its Lyman limit
     in_main = np.maximum(quasar[:, :, [main]], 1e-6 * quasar.max(axis=2, keepdims=True) + _LEAST)
-    return Templates(star / star[:, [main]], np.log(part), error, quasar / in_main,
+    return Templates(star / star[:, [main]], np.log(_star_parts()), error, quasar / in_main,
                      np.log(QUASAR_EBV_PART), ln1pz, ln_flux, redshift, density)  # fmt: skip
 
 
-def _stars(curves: list[FilterCurve]) -> tuple[np.ndarray, np.ndarray]:
-    """Band fluxes (n, n_band) of the stars, and their parts (n,), whose sum is 1."""
-    g_i = np.linspace(LOCUS_GI[0], LOCUS_GI[-1], N_LOCUS)
+_STAR_GI = np.linspace(LOCUS_GI[0], LOCUS_GI[-1], N_LOCUS)
+
+
+def _stars(curves: list[FilterCurve]) -> np.ndarray:
+    """Band fluxes (n, n_band) of the stars: of the locus, and black bodies."""
     kelvin = np.geomspace(COOLEST_K, HOTTEST_K, N_BLACK_BODIES)
-    spectra = [*((locus_f_nu, one) for one in g_i), *((black_body_f_nu, one) for one in kelvin)]
-    flux = np.array([[band_flux(wave, f_nu(wave, one), curve) for wave, curve in _sampled(curves)]
+    spectra = [*((locus_f_nu, one) for one in _STAR_GI), *((black_body_f_nu, one) for one in kelvin)]
+    return np.array([[band_flux(wave, f_nu(wave, one), curve) for wave, curve in _sampled(curves)]
                      for f_nu, one in spectra])  # fmt: skip
-    number = np.interp(g_i, LOCUS_GI, LOCUS_NUMBER)
-    part = [LOCUS_PART * number / number.sum(), np.full(len(kelvin), (1.0 - LOCUS_PART) / len(kelvin))]
-    return flux, np.concatenate(part)
+
+
+def _star_parts() -> np.ndarray:
+    """The parts (n,) that these stars are of all, whose sum is 1."""
+    number = np.interp(_STAR_GI, LOCUS_GI, LOCUS_NUMBER)
+    black = np.full(N_BLACK_BODIES, (1.0 - LOCUS_PART) / N_BLACK_BODIES)
+    return np.concatenate([LOCUS_PART * number / number.sum(), black])
 
 
 def _quasars(curves: list[FilterCurve], redshift: np.ndarray) -> np.ndarray:
