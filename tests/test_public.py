@@ -12,6 +12,7 @@ from pathlib import Path
 import dask.dataframe
 import distributed.deploy
 import pytest
+from matplotlib.figure import Figure
 
 import popcat
 from popcat.display import Displayed, listed, shortened
@@ -65,7 +66,7 @@ def test_every_argument_and_result_has_a_type(name):
     for label, function in members(name):
         module = importlib.import_module(function.__module__)
         # names that are imported late are known to the module that gives them; Dask's are written with their package
-        late = {"dask": dask, "distributed": distributed}
+        late = {"dask": dask, "distributed": distributed, "Figure": Figure}
         late |= {key: getattr(popcat, key) for key in NOUNS}
         hints = typing.get_type_hints(function, vars(module) | late)
         wanted = {key for key in inspect.signature(function).parameters if key not in ("self", "cls")} | {"return"}

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Protocol
 
+import pyarrow.dataset as ds
+
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow.dataset as ds
     from matplotlib.figure import Figure
 
     from popcat.catalog.selection import Ids
@@ -28,7 +29,7 @@ class _Catalog(Protocol):
     def galaxy_model(self) -> "GalaxyModel": ...
     def galaxies(self, ids: "Ids", columns: Sequence[str] | None = None) -> list[dict]: ...
     def to_pandas(self, columns: Sequence[str] | None = None,
-                  where: "str | ds.Expression | None" = None) -> "pd.DataFrame": ...  # fmt: skip
+                  where: str | ds.Expression | None = None) -> "pd.DataFrame": ...  # fmt: skip
 
 
 class CatalogFigures(Displayed):
@@ -87,7 +88,7 @@ class CatalogFigures(Displayed):
         span, _ = prior_of_row(drawing.prior, row, names)
         return drawing.sfh(draws_of_row(row, names), _title(row), span=span, lookback_gyr=lookback_gyr)
 
-    def plot_mass_redshift(self: _Catalog, where: "str | ds.Expression | None" = None) -> "Figure":
+    def plot_mass_redshift(self: _Catalog, where: str | ds.Expression | None = None) -> "Figure":
         """Surviving stellar mass against redshift, posterior medians of the galaxies that `where` chooses: density,
         contours, running median, typical error.
 
@@ -102,7 +103,7 @@ class CatalogFigures(Displayed):
 
         return mass_redshift(self.to_pandas(["redshift_p50", *(f"log_mstar_p{q}" for q in (16, 50, 84))], where))
 
-    def plot_sky(self: _Catalog, where: "str | ds.Expression | None" = None) -> "Figure":
+    def plot_sky(self: _Catalog, where: str | ds.Expression | None = None) -> "Figure":
         """Sky map of the galaxies that `where` chooses: galaxies per cell of right ascension and declination.
 
         Raises PopcatError if no chosen galaxy has a position, and as `to_pandas` does.
