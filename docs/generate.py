@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import get_args
 
 import pydantic_core
-from pydantic.fields import FieldInfo
 
 import popcat
 from popcat import galaxies
@@ -27,7 +26,6 @@ from popcat.checks.verdict import CalibrationRun, ColumnVerdict
 from popcat.columns import column_table, parameter_fields
 from popcat.demonstration import DemoResult
 from popcat.diagnosis import Check, Diagnosis
-from popcat.distributions import AnyFamily
 from popcat.errors import PopcatError
 from popcat.flows.settings import Training
 from popcat.forward.grid import SSPDescription, SSPGrid
@@ -38,6 +36,7 @@ from popcat.io.inspection import BandInspection, Inspection
 from popcat.population.sampling import PopulationComparison
 from popcat.population.settings import PopulationSettings
 from popcat.posterior.library import Library
+from popcat.prior_families import AnyFamily
 from popcat.settings import Settings
 from popcat.survey import Band, CalibrationLimits, Columns, Filter, Selection, Survey
 
@@ -235,8 +234,7 @@ def galaxy_model() -> str:
 def _unpacked(kinds) -> list[type]:
     """The classes of a union, whatever annotations are around it or within."""
     inner = get_args(kinds)
-    return [kinds] if not inner else [one for kind in inner if not isinstance(kind, FieldInfo)
-                                      for one in _unpacked(kind)]  # fmt: skip
+    return [one for kind in inner for one in _unpacked(kind)] if inner else [kinds] * isinstance(kinds, type)
 
 
 def settings_table(kind: type) -> str:
