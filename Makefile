@@ -37,7 +37,7 @@ test: $(VENV)/.popcat-test $(VENV)/.popcat-moto $(VENV)/.popcat-kernels ## every
 
 .PHONY: test-lake
 test-lake: $(VENV)/.popcat-lake $(VENV)/.popcat-kernels ## the tests that need lsdb, deltalake, pyiceberg, DuckDB and Polars
-	$(BIN)/python -m pytest tests/catalog/test_lake.py tests/test_examples.py
+	$(BIN)/python -m pytest tests/catalog/test_export.py tests/test_examples.py
 
 .PHONY: test-rail
 test-rail: $(VENV)/.popcat-rail $(VENV)/.popcat-kernels ## the tests that need qp and RAIL (pz-rail-base)

@@ -138,3 +138,8 @@ def test_the_commands_of_a_newcomers_first_hour_are_popcats():
         command.commands[name].make_context(name, arguments)  # raises for an unknown option or argument
     for name in ("first_hour", "environment"):
         sys.modules.pop(name, None)
+
+
+def test_the_tests_that_make_names_exist():
+    named = re.findall(r"tests/\S+\.py", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert named and [name for name in named if not (ROOT / name).is_file()] == []
