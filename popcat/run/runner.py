@@ -133,8 +133,8 @@ def _do(task: Callable, jobs: dict[int, tuple], outcomes: dict[int, Outcome], cl
             else _window(client, task, jobs, reporter.note, reporter.noun, say, needs))  # fmt: skip
     with contextlib.closing(iter(work)) as coming:
         for outcome in coming:
+            outcomes[outcome.index] = outcome._replace(made={})  # many records of how would take room
             _tell(reporter, outcome)
-            outcomes[outcome.index] = outcome._replace(made={})  # told, and many would take room
             if isinstance(outcome.error, OutputError):  # every other job would meet it too
                 work.stop()
 
