@@ -28,7 +28,7 @@ def test_two_catalogues_of_the_same_galaxies_are_compared(pair):
     assert rows[0][1:3] == tuple(f"{frame['log_mstar_p50'].median():.2f}" for frame in frames)
     assert float(rows[0][3]) < 1.0
     assert rows[-1][1] == f"{np.mean(frames[0]['log_ssfr_p50'] < -11.0):.0%}"
-    assert all(uri.startswith("data:image/png") for uri, _ in found["figures"])
+    assert all(uri.startswith("data:image/png") for uri, *_ in found["figures"])
 
 
 def test_the_report_shows_them(pair, tmp_path):
