@@ -39,6 +39,7 @@ def test_a_survey_of_ones_own(tmp_path):
     assert int(posteriors) > 490 and 10 < float(mass) < 11.2
 
 
+@pytest.mark.slow  # the same calls are in tests/test_fit_galaxy.py
 def test_one_galaxy(tmp_path):
     out = run("one_galaxy.py", tmp_path)
     assert re.search(r"status +ok", out) and 10.3 < float(re.search(r"^log_mstar +\S+ +(\S+)", out, re.M)[1]) < 11.0
