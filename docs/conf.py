@@ -27,7 +27,7 @@ nitpicky = True
 # Tutorials are kept as text without outputs and executed whenever the site is built; a cell that fails fails the build.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 1200  # on a machine that does much else
+nb_execution_timeout = 3600  # on a machine that does much else
 nb_execution_in_temp = True
 nb_merge_streams = True
 
