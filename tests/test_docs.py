@@ -27,8 +27,6 @@ MADE_BY_FUNCTIONS = {"Survey", "GalaxyModel", "Noise", "Training", "Posterior", 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy" / "README.md",
          *sorted(page for page in DOCS.rglob("*.md") if "generated" not in page.parts)]  # fmt: skip
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
-FAST = {"first_posterior"}
-"""Tutorials that run with every test. The others are slow: `make docs` runs all."""
 GENERATED = ("python", "command_line", "columns", "survey_file", "galaxy_model")
 
 
@@ -157,9 +155,8 @@ def cells(page):
     return re.sub(r"^!(.*)$", lambda line: f"subprocess.run({line[1]!r}, shell=True, check=True)", code, flags=re.M)
 
 
-@pytest.mark.parametrize("page", [
-    pytest.param(page, id=page.stem, marks=() if page.stem in FAST else pytest.mark.slow) for page in TUTORIALS
-])
+@pytest.mark.slow  # `make docs` runs them, too
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_tutorial_runs(page, tmp_path):
     if "import duckdb" in cells(page):
         pytest.importorskip("duckdb", reason="duckdb is of the extras `lake` and `docs`")

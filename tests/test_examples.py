@@ -62,6 +62,7 @@ def test_a_lake(posteriors, tmp_path):
     assert "hats: 0 galaxies added, 150 in all" in run("lake.py", posteriors, tmp_path)
 
 
+@pytest.mark.slow  # tests/population tests all that it does
 def test_a_population(tmp_path):
     import pyarrow.parquet as pq
 
