@@ -85,7 +85,7 @@ class CatalogFigures(Displayed):
         drawing = drawing_of(self.survey, self.galaxy_model, read_prior(self.path))
         names = [*drawing.parameters, "redshift"]
         row = _row(self, galaxy, names, ["redshift", "redshift_err"])
-        span, _ = prior_of_row(drawing.prior, row, names)
+        span, _ = prior_of_row(drawing.prior, row, [])
         return drawing.sfh(draws_of_row(row, names), _title(row), span=span, lookback_gyr=lookback_gyr)
 
     def plot_mass_redshift(self: _Catalog, where: str | ds.Expression | None = None) -> "Figure":

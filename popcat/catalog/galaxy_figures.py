@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -113,22 +114,27 @@ class Drawing:
 def drawing_of(survey: Survey, galaxy_model: GalaxyModel, prior: PriorDraws | None = None) -> Drawing:
     """What it takes to draw galaxies, with the galaxy model's own photometry, spectra and histories."""
     from popcat.forward.filters import load_curves
+    from popcat.forward.ingredients import load_ingredients
     from popcat.forward.properties import forward_for
     from popcat.forward.spectrum import observed_spectra
     from popcat.forward.star_formation import star_formation
 
-    photometry, curves = forward_for(survey, galaxy_model).photometry, load_curves(survey)
+    curves, ingredients = load_curves(survey), cache(partial(load_ingredients, galaxy_model))
     ends = 0.9 * min(one.wave_aa[0] for one in curves), 1.1 * max(one.wave_aa[-1] for one in curves)
-    wave_aa, ingredients = np.geomspace(*ends, _SPECTRUM_POINTS), photometry.ingredients
+    wave_aa = np.geomspace(*ends, _SPECTRUM_POINTS)
+
+    def forward(theta, redshift):  # its tables take minutes on a new machine: not for a figure without fluxes
+        return forward_for(survey, galaxy_model).photometry.flux(theta, redshift)
+
+    def spectrum(theta, redshift):
+        return wave_aa, observed_spectra(theta, redshift, ingredients(), wave_aa)
 
     def history(theta, redshift, lookback_gyr=None):
-        found = star_formation(theta, redshift, ingredients, lookback_gyr)
+        found = star_formation(theta, redshift, ingredients(), lookback_gyr)
         return found.lookback_gyr, found.sfr
 
-    return Drawing(
-        survey, galaxy_model, [(one.name, one.wave_aa, one.response) for one in curves], photometry.flux,
-        lambda theta, redshift: (wave_aa, observed_spectra(theta, redshift, ingredients, wave_aa)), history, prior,
-    )  # fmt: skip
+    shown = [(one.name, one.wave_aa, one.response) for one in curves]
+    return Drawing(survey, galaxy_model, shown, forward, spectrum, history, prior)
 
 
 def draws_of_row(row: Mapping, names: Sequence[str]) -> dict[str, np.ndarray]:

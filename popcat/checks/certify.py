@@ -13,8 +13,8 @@ A budget is counted in evaluations at their nominal cost, never by the clock, so
 machine that made it.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,10 +22,13 @@ from popcat import rng
 from popcat.checks.smc import N_PARTICLES, Particles, temper
 from popcat.checks.weights import Target, importance, reliable_k, resample
 from popcat.errors import PopcatError
+from popcat.forward.noise import Noise
 from popcat.galaxies import CERTIFIED_ESS, Observation, chi2_limit, observed
+from popcat.galaxy_model import GalaxyModel
 from popcat.posterior.draws import Draws
 from popcat.posterior.from_prior import prior_posterior
 from popcat.posterior.posterior import Posterior
+from popcat.survey import Survey
 
 FLOW, IMPORTANCE, SMC, FAILED = "flow", "flow+is", "smc", "failed"
 N_PROPOSALS = 256
@@ -150,19 +153,17 @@ def _refit(target: Target, n_draws: int, seed: int, effort: Effort, out: Certifi
     out.chi2_best[rows] = chi2
 
 
-_flowless: OrderedDict[tuple, Posterior] = OrderedDict()
-_MOST_FLOWLESS = 4
-
-
 def _without_flow(posterior: Posterior) -> Posterior:
-    """A posterior of the same survey, galaxy model and prior whose proposals are fitted; made once a process."""
-    key = posterior.survey.model_dump_json(), posterior.galaxy_model.model_dump_json(), posterior.prior_name
-    if key not in _flowless:
-        _flowless[key] = prior_posterior(posterior.survey, posterior.galaxy_model, prior=posterior.prior_name,
-                                         noise=posterior.noise)  # fmt: skip
-        if len(_flowless) > _MOST_FLOWLESS:
-            _flowless.popitem(last=False)
-    return _flowless[key]
+    """A posterior of the same survey, galaxy model, noise and prior whose proposals are fitted."""
+    made = (one.model_dump_json() for one in (posterior.survey, posterior.galaxy_model, posterior.noise))
+    return _flowless(*made, posterior.prior_name)
+
+
+@lru_cache(maxsize=4)
+def _flowless(survey: str, galaxy_model: str, noise: str, prior: str) -> Posterior:
+    """Made once a process, of settings as JSON."""
+    return prior_posterior(Survey.model_validate_json(survey), GalaxyModel.model_validate_json(galaxy_model),
+                           prior=prior, noise=Noise.model_validate_json(noise))  # fmt: skip
 
 
 class _Batch:

@@ -23,7 +23,6 @@ from popcat.io.chunks import Chunk, Field
 from popcat.io.formats import PLUGINS, READABLE, kind_of, plugin_suffixes, suffix_of
 from popcat.io.named import Named, Source, files_of, label_of, left_out, partition_values
 from popcat.paths import stamp_of
-from popcat.stores import StoreError
 
 _BROKEN = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error, csv.Error, pa.ArrowException)
 
@@ -176,7 +175,7 @@ def _readable(path) -> Iterator[None]:
     """Whatever a library says about a damaged file, as a PopcatError that names the file."""
     try:
         yield
-    except (StoreError, PopcatError):
+    except PopcatError:
         raise
     except _BROKEN as error:
         raise PopcatError(f"cannot read {path}: {error or type(error).__name__}") from error

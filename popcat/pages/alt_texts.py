@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from popcat.plots.calibration import RANK_BINS, rank_band
 from popcat.plots.style import CORNER
 
 _QUANTILES = (16, 50, 84)
-_RANK_BINS = 20
 
 
 def of_values(values: np.ndarray) -> str:
@@ -79,11 +78,11 @@ def of_pp(ks: Mapping[str, float], limit: float) -> str:
     return f"p-p curves of {len(ks)} columns. The farthest from the diagonal is {worst}, by {ks[worst]:.3f}; {left}."
 
 
-def of_ranks(ranks: Mapping[str, np.ndarray], bins: int = _RANK_BINS) -> str:
+def of_ranks(ranks: Mapping[str, np.ndarray], bins: int = RANK_BINS) -> str:
     """Of `plots.rank_histograms`."""
     outside = {}
     for name, values in ranks.items():
-        low, high = stats.binom.ppf([0.005, 0.995], len(values), 1 / bins)
+        low, high = rank_band(len(values), bins)
         counts, _ = np.histogram(values, bins, (0.0, 1.0))
         outside[name] = int(((counts < low) | (counts > high)).sum())
     worst = max(outside, key=outside.__getitem__)
@@ -105,7 +104,7 @@ def of_sed(bands: Sequence[str], flux: Iterable, flux_err: Iterable, model: np.n
 
 def of_corner(draws: Mapping[str, np.ndarray], stays: Sequence[str] = ()) -> str:
     """Of `plots.galaxy_corner`."""
-    parts = (f"{name} {of_values(draws[name])}{' (stays the prior)' if name in stays else ''}" for name in CORNER)
+    parts = (f"{name} {of_values(draws[name])}{' (prior-dominated)' if name in stays else ''}" for name in CORNER)
     return f"Corner plot of {len(draws[CORNER[0]])} draws: {'; '.join(parts)}."
 
 

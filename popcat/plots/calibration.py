@@ -9,6 +9,8 @@ from scipy import stats
 
 from popcat.plots.style import BLUE, GREY, INK, ORANGE, PALETTE, Picture, new_panel, styled
 
+RANK_BINS = 20
+"""Bins of a rank histogram."""
 NAMED_CURVES = 5
 """p-p curves that have a colour and a name: those farthest from the diagonal. The others are grey."""
 
@@ -52,7 +54,7 @@ def worst_columns(ranks: Mapping[str, np.ndarray], ks: Mapping[str, float], most
 
 
 @styled
-def rank_histograms(ranks: Mapping[str, np.ndarray], n_bins: int = 20) -> Figure:
+def rank_histograms(ranks: Mapping[str, np.ndarray], n_bins: int = RANK_BINS) -> Figure:
     """Histograms of the truth's ranks, one panel a quantity, flat if calibrated; 99% band of the binomial law.
 
     A hump means posteriors too wide, a bowl too narrow, a slope biased (simulation-based calibration).
@@ -62,7 +64,7 @@ def rank_histograms(ranks: Mapping[str, np.ndarray], n_bins: int = 20) -> Figure
     figure = Picture(figsize=(2.4 * columns, 1.75 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for panel, (name, values) in zip(panels, ranks.items(), strict=False):
-        low, high = stats.binom.ppf([0.005, 0.995], len(values), 1 / n_bins)
+        low, high = rank_band(len(values), n_bins)
         panel.axhspan(low, high, color=GREY, alpha=0.3, lw=0)
         panel.axhline(len(values) / n_bins, color=INK, lw=0.8)
         panel.hist(values, bins=np.linspace(0, 1, n_bins + 1), histtype="step", color=BLUE, lw=1.5)
@@ -90,6 +92,12 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Figure:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper right")
     return figure
+
+
+def rank_band(n_mocks: int, n_bins: int) -> tuple[float, float]:
+    """Between which counts 99% of the bars of a calibrated column are: the binomial law."""
+    low, high = stats.binom.ppf([0.005, 0.995], n_mocks, 1 / n_bins)
+    return float(low), float(high)
 
 
 def _ecdf(ranks):
