@@ -182,3 +182,17 @@ def test_a_tutorial_is_kept_without_outputs(page):
 
 def test_readme_is_about_a_page():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.slow  # the first call makes tables
+def test_the_readme_prints_what_it_says(capsys):
+    code, said = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"),
+                           re.DOTALL).groups()  # fmt: skip
+    exec(compile(code, "README.md", "exec"), {})
+    printed, said = ([line.split() for line in text.strip().splitlines()] for text in (capsys.readouterr().out, said))
+    assert [line[0] for line in printed] == [line[0] for line in said]
+    quantities = [both for both in zip(printed, said, strict=True) if re.match(r"\S+ \S+ -[\d.]+ \+", " ".join(both[1]))]
+    assert len(quantities) == 6
+    for ours, theirs in quantities:  # tables differ in their last bits from machine to machine, so draws are others
+        width = float(theirs[3]) - float(theirs[2])
+        assert float(ours[1]) == pytest.approx(float(theirs[1]), abs=0.1 * width), ours[0]
