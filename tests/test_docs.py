@@ -191,7 +191,8 @@ def test_the_readme_prints_what_it_says(capsys):
     exec(compile(code, "README.md", "exec"), {})
     printed, said = ([line.split() for line in text.strip().splitlines()] for text in (capsys.readouterr().out, said))
     assert [line[0] for line in printed] == [line[0] for line in said]
-    quantities = [both for both in zip(printed, said, strict=True) if re.match(r"\S+ \S+ -[\d.]+ \+", " ".join(both[1]))]
+    quantity = re.compile(r"\S+ \S+ -[\d.]+ \+")
+    quantities = [both for both in zip(printed, said, strict=True) if quantity.match(" ".join(both[1]))]
     assert len(quantities) == 6
     for ours, theirs in quantities:  # tables differ in their last bits from machine to machine, so draws are others
         width = float(theirs[3]) - float(theirs[2])
