@@ -42,6 +42,7 @@ from popcat.forward.star_spectra import (
     template_error_mag,
 )
 from popcat.galaxies import Observation, observed
+from popcat.posterior.per_galaxy import PerGalaxy
 from popcat.posterior.posterior import Posterior
 from popcat.units import LN_2PI, POGSON, ab_mag_to_nmgy
 
@@ -56,7 +57,7 @@ QUASAR_STEP, QUASAR_RANGE = 0.02, (0.05, 5.0)
 QUASAR_EBV, QUASAR_EBV_PART = (0.0, 0.05, 0.1, 0.2, 0.4), (0.5, 0.2, 0.15, 0.1, 0.05)
 _N_MAG, _N_REDSHIFT, _MARGIN_MAG = 25, 17, 1.0
 _N_ANY, _N_GIVEN = 4096, 1024
-"""Draws behind each number of the magnitude density at any redshift, and at a given one."""
+"""Draws behind each number of the brightness at any redshift, and at a given one."""
 _N_WAVE = 400
 _LEAST, _LOWEST = 1e-300, -2000.0
 _SEED = 3
@@ -101,8 +102,8 @@ class Templates:
     """Band fluxes of templates in units of the selection band's, (n_band,) the last axis; and ln of their parts.
 
     star : (n, n_band), log_star (n,), star_error (n_band,) fractions. quasar : (n_z, n_ebv, n_band), log_ebv (n_ebv,).
-    quasar_ln1pz : (n_z,). ln_flux : (m,), equidistant, of the selection band in nMgy. log_density :
-    (1 + n_redshift, m), ln p(flux) of galaxies at any redshift, and at each of `redshift` (n_redshift,).
+    quasar_ln1pz : (n_z,). ln_flux : (m,), equidistant, of the selection band in nMgy. log_density : 1 + n_redshift rows
+    (m,), ln p(flux) of galaxies at any redshift, and at each of `redshift` (n_redshift,).
     """
 
     star: np.ndarray
@@ -113,16 +114,18 @@ class Templates:
     quasar_ln1pz: np.ndarray
     ln_flux: np.ndarray
     redshift: np.ndarray
-    log_density: np.ndarray
+    log_density: "np.ndarray | Brightness"
 
     def density(self, ln_amplitude: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln p(A) of amplitudes (n, ...) of galaxies at redshift (n,), NaN: any; constant beyond the ends."""
         known = ~np.isnan(redshift)
         at = np.interp(redshift[known], self.redshift, np.arange(len(self.redshift)))
         low = np.minimum(at.astype(int), len(self.redshift) - 2)
-        table = np.repeat(self.log_density[:1], len(redshift), axis=0)
-        part = (at - low)[:, None]
-        table[known] = (1.0 - part) * self.log_density[1 + low] + part * self.log_density[2 + low]
+        part, table = (at - low)[:, None], np.empty((len(redshift), len(self.ln_flux)))
+        if not known.all():
+            table[~known] = self.log_density[0]
+        below, above = (self._rows(nodes) for nodes in (1 + low, 2 + low))
+        table[known] = (1.0 - part) * below + part * above
         place = (ln_amplitude - self.ln_flux[0]) / (self.ln_flux[1] - self.ln_flux[0])
         place = np.clip(place, 0.0, len(self.ln_flux) - 1.0)
         node = np.minimum(place.astype(int), len(self.ln_flux) - 2)
@@ -143,6 +146,11 @@ class Templates:
         quasar[known] = at[known, nearest]
         return star, quasar
 
+    def _rows(self, number: np.ndarray) -> np.ndarray:
+        """Rows of the density (n, m)."""
+        each, which = np.unique(number, return_inverse=True)
+        return np.reshape([self.log_density[i] for i in each], (-1, len(self.ln_flux)))[which]
+
     def _each(self, data: Observation, shape: np.ndarray, error: np.ndarray, redshift: np.ndarray) -> np.ndarray:
         """ln p(f | t) of templates (t, n_band), (n, t)."""
         seen = observed(data.flux, data.flux_err)
@@ -158,6 +166,36 @@ class Templates:
         # where the bands say little of A, the integral is no larger than that of p(A), which is 1
         of_amplitude = np.minimum(prior + 0.5 * (LN_2PI - np.log(precision)), 0.0)
         return of_amplitude - 0.5 * (chi2 + norm) + log_ndtr(best * np.sqrt(precision))
+
+
+class Brightness:
+    """ln p(flux in the selection band) of a posterior's galaxies: rows (m,), the first at any redshift, the others at
+    each of some. A row is the evidence of fluxes in that band alone; it is made when it is first asked for, and kept.
+    """
+
+    def __init__(self, posterior: Posterior, main: int, ln_flux: np.ndarray, redshift: np.ndarray):
+        self.posterior, self.main, self.ln_flux = posterior, main, ln_flux
+        self.redshift = np.concatenate([[np.nan], redshift])
+        self._known: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        if (found := self._known.get(row)) is None:
+            key = f"{RESULTS} {self.posterior.name} {self.posterior.prior_name} {self.redshift[row]} {self.ln_flux}"
+            found = self._known[row] = kept_array(f"brightness {key}", lambda: self._row(self.redshift[row]))
+        return found
+
+    def _row(self, redshift: float) -> np.ndarray:
+        posterior, flux, n = self.posterior, np.exp(self.ln_flux), len(self.ln_flux)
+        error = np.exp(posterior.noise.bands[posterior.survey.selection.band].median_ln_err(self.ln_flux))
+        seen = np.arange(len(posterior.survey.bands)) == self.main
+        data = Observation(np.where(seen, flux[:, None], np.nan), np.where(seen, error[:, None], np.nan),
+                           np.full(n, redshift), np.full(n, np.nan), np.arange(n))  # fmt: skip
+        placed, n_draws = posterior.placed, _N_ANY if np.isnan(redshift) else _N_GIVEN
+        if isinstance(placed, PerGalaxy):
+            draws = placed.sample_alike(data, _N_ANY, _SEED)
+        else:
+            draws = placed.sample(data, n_draws, _SEED)
+        return np.maximum(importance(draws.log_weight).log_evidence, _LOWEST)
 
 
 def alternatives(
@@ -206,13 +244,12 @@ def _templates(posterior: Posterior) -> Templates:
     bright, faint = survey.selection.bright_mag - _MARGIN_MAG, survey.selection.faint_mag + _MARGIN_MAG
     ln_flux = np.log(ab_mag_to_nmgy(np.linspace(faint, bright, _N_MAG)))
     redshift = np.linspace(*survey.redshift_range, _N_REDSHIFT)
-    density = kept_array(f"magnitudes {RESULTS} {posterior.name} {posterior.prior_name} {bright} {faint} {_N_MAG}",
-                         lambda: _magnitudes(posterior, main, ln_flux, redshift))  # fmt: skip
     error = template_error_mag(np.array([curve.pivot_wavelength_aa for curve in curves])) / POGSON
     # a quasar may have no light in the selection band, below its Lyman limit
     in_main = np.maximum(quasar[:, :, [main]], 1e-6 * quasar.max(axis=2, keepdims=True) + _LEAST)
     return Templates(star / star[:, [main]], np.log(_star_parts()), error, quasar / in_main,
-                     np.log(QUASAR_EBV_PART), ln1pz, ln_flux, redshift, density)  # fmt: skip
+                     np.log(QUASAR_EBV_PART), ln1pz, ln_flux, redshift,
+                     Brightness(posterior, main, ln_flux, redshift))  # fmt: skip
 
 
 _STAR_GI = np.linspace(LOCUS_GI[0], LOCUS_GI[-1], N_LOCUS)
@@ -242,20 +279,3 @@ def _quasars(curves: list[FilterCurve], redshift: np.ndarray) -> np.ndarray:
 def _sampled(curves: list[FilterCurve]):
     """Wavelengths for an integral over each band, and the band."""
     return [(np.linspace(curve.wave_aa[0], curve.wave_aa[-1], _N_WAVE), curve) for curve in curves]
-
-
-def _magnitudes(posterior: Posterior, main: int, ln_flux: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-    """ln p(flux in the selection band) of galaxies, (1 + n_redshift, m): at any redshift, and at each."""
-    band = posterior.noise.bands[posterior.survey.selection.band]
-    error = np.exp(band.median_ln_err(ln_flux))
-    return np.array([_log_density(posterior, main, np.exp(ln_flux), error, z) for z in (np.nan, *redshift)])
-
-
-def _log_density(posterior: Posterior, main: int, flux: np.ndarray, error: np.ndarray, redshift: float) -> np.ndarray:
-    """The evidence of each flux (m,) with its error, in the selection band alone."""
-    n, n_band = len(flux), len(posterior.survey.bands)
-    seen = np.arange(n_band) == main
-    data = Observation(np.where(seen, flux[:, None], np.nan), np.where(seen, error[:, None], np.nan),
-                       np.full(n, redshift), np.full(n, np.nan), np.arange(n))  # fmt: skip
-    draws = posterior.sample(data, _N_ANY if np.isnan(redshift) else _N_GIVEN, _SEED)
-    return np.maximum(importance(draws.log_weight).log_evidence, _LOWEST)

@@ -34,6 +34,8 @@ EFFECTIVE, ENOUGH, LAST_ROUNDS = 400.0, 1500.0, 4
 """Effective points that a mixture is fitted to, at least; how many there shall be for the last; rounds for that."""
 PER_COMPONENT, MAX_COMPONENTS = 150.0, 12
 """Effective points for each component, and components at most."""
+ALIKE = 6
+"""Of galaxies that are alike, every so manieth has its own fit."""
 _SEED = 1
 _STREAM_POINTS, _STREAM_COMPONENT, _STREAM_FIT = 32, 33, 34
 _MAX_FITS = 2048
@@ -70,6 +72,19 @@ class PerGalaxy(OnCPU):
         empty = Draws(np.empty((0, n_draws, width)), *(np.empty((0, n_draws)) for _ in range(5)))
         return Draws(*(np.concatenate(parts) for parts in zip(*(vars(one).values() for one in [empty, *found]),
                                                               strict=True)))  # fmt: skip
+
+    def sample_alike(self, data: Observation, n_draws: int, seed: int) -> Draws:
+        """`Posterior.sample` of galaxies in an order in which the next is like the one before, all redshifts given or
+        none: the same draws for all, of the mixtures of every ALIKE-th galaxy in equal parts."""
+        mixtures = [self.proposals(data[i : i + 1]).mixture for i in range(0, len(data), ALIKE)]
+        d, n_each = mixtures[0].mean.shape[1], -(-n_draws // len(mixtures))
+        normals, uniforms = (of(seed, stream, np.arange(len(mixtures)), n * n_each) for of, stream, n in
+                             ((rng.normal, rng.STREAM_FLOW, d), (rng.uniform, rng.STREAM_MEMBER, 1)))  # fmt: skip
+        x = np.concatenate([one.draw(normal.reshape(n_each, d), uniform)
+                            for one, normal, uniform in zip(mixtures, normals, uniforms, strict=True)])  # fmt: skip
+        log_density = logsumexp([one.log_density(x) for one in mixtures], axis=0) - np.log(len(mixtures))
+        n = len(data)
+        return self._at(data, np.repeat(x[None], n, axis=0), np.repeat(log_density[None], n, axis=0), None)
 
     def of_numbers(
         self, data: Observation, normals: np.ndarray, uniforms: np.ndarray, masses: np.ndarray | None = None,

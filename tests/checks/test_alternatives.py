@@ -24,6 +24,7 @@ from popcat.forward.spectrum import band_flux
 from popcat.forward.star_spectra import black_body_f_nu, locus_f_nu
 from popcat.galaxies import Observation, observation
 from popcat.io.photometry import to_photometry
+from popcat.posterior.from_prior import prior_posterior
 from popcat.posterior.posterior import load_posterior
 from popcat.posterior.simulated import draw_prior
 from popcat.survey import load_survey
@@ -89,6 +90,16 @@ def test_how_bright_galaxies_are_is_how_bright_the_prior_makes_them():
     many = number > 300
     assert many.sum() >= 4
     np.testing.assert_allclose(expected[many], number[many], rtol=0.15)
+
+
+@pytest.mark.parametrize("row", [0, 5])
+def test_without_a_flow_galaxies_are_as_bright(row):
+    """Proposals that are fitted to a few brightnesses serve for all; any redshift, and one."""
+    trained, own = (templates_of(one).log_density[row] for one in
+                    (load_posterior("sdss").under("physical"), prior_posterior("sdss", prior="physical")))  # fmt: skip
+    usual = trained > trained.max() - 15.0
+    assert usual.sum() > 8
+    np.testing.assert_allclose(own[usual], trained[usual], atol=0.25)
 
 
 def test_the_locus_has_the_colours_of_its_table():
