@@ -71,20 +71,25 @@ class BandColumns:
         through = 1.0 if self.medium is None else self.medium(segment.wave_aa, redshift)
         return self.scale[band] * segment.weight * through
 
-    def of_bands(self, wave_rest: np.ndarray, redshift: float) -> np.ndarray:
-        """(n_wave, n) with light of the columns before first_all = L @ weights at a redshift."""
+    def of_bands(self, wave_rest: np.ndarray, redshift: float) -> list[tuple[slice, np.ndarray]]:
+        """For groups of the columns before first_all, in their order: the part of the wavelengths whose light they see,
+        and (n_part, n) with light of the columns = L[part] @ weights at a redshift."""
         parts = []
         for band, (segments, stepped) in enumerate(zip(self.segments, self.stepped, strict=True)):
             own = [(s, self.weight(band, s, redshift)) for s in segments]
-            parts += [hat_weights(wave_rest, s.wave_aa, weight * s.basis, redshift) for s, weight in own]
+            part = _seen_part(wave_rest, [s.wave_aa / (1.0 + redshift) for s in segments])
+            wave = wave_rest[part]
+            weights = [hat_weights(wave, s.wave_aa, weight * s.basis, redshift) for s, weight in own]
             if stepped:
-                parts.append(_step_weights(own, wave_rest, redshift))
+                weights.append(_step_weights(own, wave, redshift))
+            parts.append((part, np.concatenate(weights, axis=1)))
         if self.lines:
-            parts.append(np.zeros((len(wave_rest), len(self.lines))))
+            parts.append((slice(1), np.zeros((1, len(self.lines)))))
         for name in self.lines:
             samples = continuum_samples(name)
-            parts.append(hat_weights(wave_rest, samples, np.full((1, len(samples)), 1.0 / len(samples)), 0.0))
-        return np.concatenate(parts, axis=1)
+            part, weight = _seen_part(wave_rest, [samples]), np.full((1, len(samples)), 1.0 / len(samples))
+            parts.append((part, hat_weights(wave_rest[part], samples, weight, 0.0)))
+        return parts
 
     def of_all_light(self, wave_rest: np.ndarray) -> np.ndarray:
         """(n_wave, n) of the bolometric columns, likewise; light in Lsun."""
@@ -99,6 +104,14 @@ def _columns(segments: Sequence[Segment], stepped: bool) -> tuple[np.ndarray, np
     nodes = np.concatenate([s.nodes_aa for s in segments])
     return (np.append(nodes, STEP_NODES_AA if stepped else []),
             np.append(np.zeros(len(nodes)), np.ones(len(STEP_NODES_AA) if stepped else 0)))  # fmt: skip
+
+
+def _seen_part(wave_rest: np.ndarray, rest: Sequence[np.ndarray]) -> slice:
+    """The wavelengths between which all of `rest` lie."""
+    low, high = min(one.min() for one in rest), max(one.max() for one in rest)
+    first, last = np.searchsorted(wave_rest, low, side="right") - 1, np.searchsorted(wave_rest, high, side="right")
+    first = int(np.clip(first, 0, len(wave_rest) - 2))
+    return slice(first, int(np.clip(last + 1, first + 2, len(wave_rest))))
 
 
 def _step_weights(segments, wave_rest, redshift) -> np.ndarray:
@@ -122,10 +135,9 @@ class Projection:
 
     def __call__(self, redshift: float) -> list[np.ndarray]:
         if self._last[0] != redshift:
-            weights = self.columns.of_bands(self.wave_aa, redshift).astype(np.float32)
-            used = np.flatnonzero(weights.any(axis=1))
-            span = slice(used[0], used[-1] + 1)
-            light = [np.concatenate([flat[:, span] @ weights[span], rest], axis=1)
+            of_bands = self.columns.of_bands(self.wave_aa, redshift)
+            seen = [(part, weights.astype(np.float32)) for part, weights in of_bands]
+            light = [np.concatenate([*(flat[:, part] @ weights for part, weights in seen), rest], axis=1)
                      for flat, rest in zip(self._flat, self._rest, strict=True)]  # fmt: skip
             shaped = [one.reshape(*shape, -1) for one, shape in zip(light, self._shapes, strict=True)]
             self._last = redshift, shaped

@@ -22,6 +22,7 @@ from llvmlite import ir
 from numba import types
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic, overload
+from scipy.sparse import csc_array
 
 from popcat.forward.dust import smooth_attenuation
 from popcat.forward.filters import FilterCurve
@@ -131,11 +132,9 @@ def hat_weights(wave_rest: np.ndarray, wave_obs: np.ndarray, columns: np.ndarray
     rest = wave_obs / (1.0 + redshift)
     left = np.clip(np.searchsorted(wave_rest, rest, side="right") - 1, 0, len(wave_rest) - 2)
     fraction = (rest - wave_rest[left]) / (wave_rest[left + 1] - wave_rest[left])
-    out = np.empty((len(wave_rest), len(columns)))
-    for i, column in enumerate(columns):
-        out[:, i] = np.bincount(left, column * (1.0 - fraction), len(wave_rest))
-        out[:, i] += np.bincount(left + 1, column * fraction, len(wave_rest))
-    return out
+    shares = np.column_stack([1.0 - fraction, fraction]).ravel(), np.column_stack([left, left + 1]).ravel()
+    hats = csc_array((*shares, np.arange(0, 2 * len(rest) + 1, 2)), shape=(len(wave_rest), len(rest)))
+    return hats @ columns.T
 
 
 def _fewest_nodes(wave, weight, error, cases, tolerance) -> Segment:
