@@ -35,6 +35,10 @@ demo: $(VENV)/.popcat-base $(VENV)/.popcat-kernels ## 10,000 real galaxies to a 
 test: $(VENV)/.popcat-test $(VENV)/.popcat-moto $(VENV)/.popcat-kernels ## every test but the slow ones
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
+.PHONY: test-slow
+test-slow: $(VENV)/.popcat-full $(VENV)/.popcat-moto $(VENV)/.popcat-kernels ## the slow tests: hours on two cores
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow
+
 .PHONY: test-lake
 test-lake: $(VENV)/.popcat-lake $(VENV)/.popcat-kernels ## the tests that need lsdb, deltalake, pyiceberg, DuckDB and Polars
 	$(BIN)/python -m pytest tests/catalog/test_export.py tests/test_examples.py
