@@ -274,9 +274,30 @@ _FAMILIES = {
 _DERIVED = (".mask", ".degrees")
 
 
+def round_weights(module: torch.nn.Module) -> None:
+    """Round every weight to half precision, 11 bits, in place: files are half as large.
+
+    A flow's density and draws are those of the rounded weights alike; a weight moves by 2^-12 of itself at most.
+    """
+    with torch.no_grad():
+        for weight in module.parameters():
+            if torch.isfinite(half := weight.half()).all():
+                weight.copy_(half)
+
+
+def stored_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a file holds of a module, in half precision where that loses nothing."""
+    found = {}
+    for name, value in module.state_dict().items():
+        if not name.endswith(_DERIVED):
+            half = value.half() if value.dtype == torch.float32 else value
+            found[name] = (half if torch.equal(half.to(value.dtype), value) else value).contiguous()
+    return found
+
+
 def flow_to_bytes(flow, architecture: Architecture) -> bytes:
     """Weights as a safetensors file with the architecture in its header."""
-    tensors = {name: value.contiguous() for name, value in flow.state_dict().items() if not name.endswith(_DERIVED)}
+    tensors = stored_tensors(flow)
     return safetensors.torch.save(tensors, metadata={"architecture": architecture.model_dump_json()})
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from popcat.errors import PopcatError
-from popcat.flows.architecture import seeded
+from popcat.flows.architecture import seeded, stored_tensors
 from popcat.flows.optimizer import backward
 from popcat.flows.settings import Training
 from popcat.flows.training import EpochData, History, Pairs, train_density
@@ -112,7 +112,7 @@ class _Autograd:
 
 def piecewise_to_bytes(density: PiecewiseDensity) -> bytes:
     """Weights as a safetensors file with the shape in its header."""
-    return safetensors.torch.save(density.state_dict(), metadata={"shape": density.shape.model_dump_json()})
+    return safetensors.torch.save(stored_tensors(density), metadata={"shape": density.shape.model_dump_json()})
 
 
 def piecewise_from_file(path) -> PiecewiseDensity:

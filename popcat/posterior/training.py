@@ -16,7 +16,7 @@ from popcat import __version__
 from popcat.catalog.lease import LEASE, alone
 from popcat.catalog.manifest import RESULTS
 from popcat.errors import PopcatError
-from popcat.flows.architecture import architecture_for, flow_from_file, flow_to_bytes
+from popcat.flows.architecture import architecture_for, flow_from_file, flow_to_bytes, round_weights
 from popcat.flows.piecewise import PiecewiseShape, train_piecewise
 from popcat.flows.placement import require_device
 from popcat.flows.sampler import member_settings
@@ -137,6 +137,8 @@ def train_posterior(
         density, redshift_history = _train_redshift(setup, redshift_features, source, shown)
     with steps.step("flows", f"training {settings.members} flow{'s' if settings.members > 1 else ''}"):
         flows, histories = zip(*_train_members(setup, source, how or How(SYNCHRONOUS), options), strict=True)
+    for trained in (density, *flows):
+        round_weights(trained)
     architecture = architecture_for(settings, features=setup.n_coordinates, context=features.n_features)
     complete = setup.theta_set(source.held_out, 1, hide=False)
     made = {

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from popcat.errors import PopcatError
-from popcat.flows.architecture import Architecture, build_flow, flow_from_file, flow_to_bytes
+from popcat.flows.architecture import Architecture, build_flow, flow_from_file, flow_to_bytes, round_weights
 
 ARCHITECTURE = Architecture(features=3, context=2, n_blocks=2, hidden=16, n_layers=1)
 
@@ -48,6 +48,21 @@ def test_every_family_comes_back(path, family):
     x, context = torch.randn(9, 3), torch.randn(9, 2)
     assert stored == architecture
     assert torch.equal(again.log_prob(x, context), flow.log_prob(x, context))
+
+
+def test_rounded_weights_take_half_the_room_and_come_back_bit_for_bit(path):
+    flow = build_flow(ARCHITECTURE.model_copy(update={"hidden": 64})).eval()
+    architecture = ARCHITECTURE.model_copy(update={"hidden": 64})
+    whole, before = flow_to_bytes(flow, architecture), [value.clone() for value in flow.parameters()]
+    round_weights(flow)
+    for value, old in zip(flow.parameters(), before, strict=True):
+        torch.testing.assert_close(value, old, rtol=2**-11, atol=2**-24)
+    path.write_bytes(flow_to_bytes(flow, architecture))
+    assert path.stat().st_size < 0.6 * len(whole)
+    again, _ = flow_from_file(path)
+    x, context = torch.randn(9, 3), torch.randn(9, 2)
+    assert torch.equal(again.log_prob(x, context), flow.log_prob(x, context))
+    assert all(value.dtype == torch.float32 for value in again.parameters())
 
 
 def test_the_same_flow_gives_the_same_bytes(flow, path):
