@@ -38,7 +38,7 @@ from popcat.population.settings import PopulationSettings
 from popcat.posterior.library import Library
 from popcat.prior_families import AnyFamily
 from popcat.settings import Settings
-from popcat.survey import Band, CalibrationLimits, Columns, Filter, Selection, Survey
+from popcat.survey import Band, CalibrationLimits, Columns, Filter, Selection, Survey, TemplateError
 
 BESIDE = (
     GalaxyPosterior, PhotoRedshifts, Stack, Plan, Measured, Verification, Problem, Comparison, Exported, Inspection,
@@ -210,7 +210,8 @@ def columns() -> str:
 def survey_file() -> str:
     """The settings of a survey file."""
     tables = ((Survey, "The file"), (Columns, "[columns]"), (Band, "[[bands]]"), (Selection, "[selection]"),
-              (CalibrationLimits, "[calibration]"), (Filter, "[[absolute_magnitudes]]"))  # fmt: skip
+              (CalibrationLimits, "[calibration]"),
+              (TemplateError, "[template_error]"), (Filter, "[[absolute_magnitudes]]"))  # fmt: skip
     text = "\n\n".join(f"## {title}\n\n{settings_table(kind)}" for kind, title in tables)
     return ("# Survey file\n\nA survey file is TOML. It says what the columns of a catalogue mean. "
             f"[How to write one](../../howto/survey_file.md).\n\n{text}\n")  # fmt: skip

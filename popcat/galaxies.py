@@ -207,19 +207,21 @@ def is_clean(flags: np.ndarray) -> np.ndarray:
     return has_posterior(flags) & ((np.asarray(flags) & CHECK_FLAGS) == 0)
 
 
-def chi2_of(model_flux: np.ndarray, data: Observation) -> np.ndarray:
-    """chi2 (n, k) of model fluxes (n, k, n_band) in nMgy against photometry, over the bands that are observed."""
-    seen = observed(data.flux, data.flux_err)
-    safe_err = np.where(seen, data.flux_err, 1.0)
+def chi2_of(model_flux: np.ndarray, data: Observation, err: np.ndarray | None = None) -> np.ndarray:
+    """chi2 (n, k) of model fluxes (n, k, n_band) in nMgy against photometry, over the bands that are observed.
+
+    err : (n, 1, n_band) or (n, k, n_band), by default the catalogue's.
+    """
+    seen, err = observed(data.flux, data.flux_err), data.flux_err[:, None] if err is None else err
     with np.errstate(over="ignore"):  # an absurdly small error is an infinite chi2
         away = model_flux - np.where(seen, data.flux, 0.0)[:, None]
-        return np.sum(np.where(seen[:, None], away / safe_err[:, None], 0.0) ** 2, axis=2)
+        return np.sum(np.where(seen[:, None], away / np.where(seen[:, None], err, 1.0), 0.0) ** 2, axis=2)
 
 
-def log_norm(data: Observation) -> np.ndarray:
-    """sum ln err + n / 2 ln 2 pi over the observed bands, (n,): -ln L of a perfect fit."""
-    seen = observed(data.flux, data.flux_err)
-    return np.sum(np.log(np.where(seen, data.flux_err, 1.0)) + 0.5 * LN_2PI * seen, axis=1)
+def log_norm(data: Observation, err: np.ndarray) -> np.ndarray:
+    """sum ln err + n / 2 ln 2 pi over the observed bands, (n, 1) or (n, k) as `err` is: -ln L of a perfect fit."""
+    seen = observed(data.flux, data.flux_err)[:, None]
+    return np.sum(np.log(np.where(seen, err, 1.0)) + 0.5 * LN_2PI * seen, axis=2)
 
 
 def from_asinh_mag(mag: np.ndarray, softening: np.ndarray) -> np.ndarray:

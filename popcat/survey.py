@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
 import pydantic
 
 from popcat.display import Displayed, listed
@@ -126,6 +127,34 @@ class Selection(Settings):
         return self
 
 
+class TemplateError(Settings):
+    """Relative error of the galaxy model's spectra, by wavelength of the rest frame."""
+
+    wave_aa: tuple[float, ...] = pydantic.Field(min_length=1)
+    """Wavelengths of the rest frame in Angstrom, ascending."""
+    fraction: tuple[float, ...]
+    """Relative errors there; linear in ln wavelength in between, constant beyond."""
+
+    def at(self, rest_aa: np.ndarray) -> np.ndarray:
+        """The relative error at wavelengths of the rest frame.
+
+        >>> TemplateError(wave_aa=(1000.0, 4000.0), fraction=(0.2, 0.1)).at(np.array([500.0, 2000.0])).round(3).tolist()
+        [0.2, 0.15]
+        """
+        return np.interp(np.log(rest_aa), np.log(self.wave_aa), self.fraction)
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self):
+        if len(self.wave_aa) != len(self.fraction):
+            raise ValueError(f"wave_aa and fraction need the same length, got {len(self.wave_aa)} and "
+                             f"{len(self.fraction)}")
+        if min(self.wave_aa) <= 0.0 or any(np.diff(self.wave_aa) <= 0.0):
+            raise ValueError("wave_aa must be above 0 and ascend")
+        if not all(0.0 <= one < 1.0 for one in self.fraction):
+            raise ValueError("fraction must be numbers from 0 to below 1")
+        return self
+
+
 class CalibrationLimits(Settings):
     """The largest deviations that pass: KS distance of a column, TARP deviation of all parameters at once.
 
@@ -167,6 +196,9 @@ class Survey(Displayed, Settings):
     """Table of the magnitudes that a posterior is trained for."""
     calibration: CalibrationLimits = CalibrationLimits()
     """Table of the limits of a calibration."""
+    template_error: TemplateError | None = None
+    """Table of the error of the galaxy model's spectra by rest wavelength, added in quadrature to the errors of all
+    bands at the redshift of each draw. None: there is none beyond the bands' error_floor."""
     absolute_magnitudes: tuple[Filter, ...] = ()
     """Filters of the rest-frame absolute magnitudes that every posterior draw has: columns abs_mag_<name>."""
 
@@ -218,7 +250,15 @@ class Survey(Displayed, Settings):
 
     def without_error_floors(self) -> "Survey":
         """The same survey with the errors of its catalogue as they are."""
-        return self.model_copy(update={"bands": tuple(b.model_copy(update={"error_floor": 0.0}) for b in self.bands)})
+        bands = tuple(band.model_copy(update={"error_floor": 0.0}) for band in self.bands)
+        return self.model_copy(update={"bands": bands, "template_error": None})
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_none(self, handler):
+        """As surveys were written before there was a template error: they have the same hashes."""
+        written = handler(self)
+        return written if self.template_error is not None else {
+            key: one for key, one in written.items() if key != "template_error"}  # fmt: skip
 
     def unit_of(self, band: Band) -> str:
         """The unit of a band's columns."""

@@ -26,6 +26,7 @@ from popcat.checks.samplers import MAX_STEPS, Galaxy, c2st, quantile_shifts, sam
 from popcat.display import Displayed
 from popcat.errors import PopcatError
 from popcat.files import read_json, write_parquet_atomic
+from popcat.forward.flux_errors import FluxErrors
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
 from popcat.paths import output_path, path_of
@@ -305,7 +306,7 @@ def _galaxy(row: dict, survey: Survey, galaxy_model: GalaxyModel, physical: Join
     z, sigma = (np.nan if row[name] is None else float(row[name]) for name in ("redshift", "redshift_err"))
     forward = forward_for(survey, galaxy_model).flux
     return Galaxy(forward, make_prior(galaxy_model), survey.redshift_range, column("flux"), column("flux_err"), z,
-                  sigma, physical)
+                  sigma, physical, FluxErrors(survey))
 
 
 def _summary(galaxies: Sequence[CheckedGalaxy]) -> dict:

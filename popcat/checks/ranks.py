@@ -7,6 +7,7 @@ parameters at once: TARP (Lemos et al. 2023).
 import numpy as np
 
 from popcat import rng
+from popcat.forward.flux_errors import FluxErrors
 from popcat.galaxies import chi2_of
 from popcat.ranks import ks_distance
 
@@ -85,6 +86,6 @@ def chi2_tail_of(posterior, data, theta, redshift, n_bands) -> np.ndarray:
     """P(chi2 < chi2(photometry, one posterior draw)), (n,)."""
     from scipy.special import chdtr
 
-    low, high = posterior.survey.redshift_range
-    model_flux = posterior.forward.flux(theta, np.clip(redshift.astype(float), low, high))
-    return chdtr(n_bands, chi2_of(model_flux[:, None], data)[:, 0])
+    z = np.clip(redshift.astype(float), *posterior.survey.redshift_range)
+    err = FluxErrors(posterior.survey)(data, z[:, None])
+    return chdtr(n_bands, chi2_of(posterior.forward.flux(theta, z)[:, None], data, err)[:, 0])

@@ -24,6 +24,7 @@ from scipy.special import ndtr, ndtri
 
 from popcat.distributions import Law, tabulated_quantile
 from popcat.errors import PopcatError
+from popcat.forward.flux_errors import FluxErrors
 from popcat.galaxies import MIN_REDSHIFT_ERR, observed
 from popcat.physical.prior import JointPrior, redshift_law_of
 from popcat.prior import Prior
@@ -51,6 +52,7 @@ class Galaxy:
 
     flux, flux_err : (n_band,), NaN where not observed. forward, prior, redshift_range : as elsewhere. physical : the
     physical prior, where the posterior is under that; it counts as part of the likelihood, but for the redshift's.
+    flux_errors : of the survey, where its errors depend on the redshift.
     """
 
     forward: Callable
@@ -61,6 +63,15 @@ class Galaxy:
     redshift: float
     redshift_err: float
     physical: JointPrior | None = None
+    flux_errors: FluxErrors | None = None
+
+    def err_at(self, redshift: np.ndarray) -> np.ndarray:
+        """Errors of the observed bands at redshift (n,): (n, n_seen), or (1, n_seen)."""
+        seen = observed(self.flux, self.flux_err)
+        if self.flux_errors is None or self.flux_errors.law is None:
+            return self.flux_err[None, seen]
+        of_spectra = self.flux_errors.fraction(redshift)[:, seen] * np.maximum(self.flux[seen], 0.0)
+        return np.hypot(self.flux_err[seen], of_spectra)
 
     @property
     def redshift_law(self) -> Law:
@@ -136,9 +147,9 @@ class Galaxy:
         """ln p(photometry, measured redshift | w), (n,), times the physical prior over the model's own."""
         theta, redshift = self.to_theta(w)
         seen = observed(self.flux, self.flux_err)
-        err = self.flux_err[seen]
+        err = self.err_at(redshift)
         residual = (self.forward(theta, redshift)[:, seen] - self.flux[seen]) / err
-        result = -0.5 * np.sum(residual**2, axis=1) - np.sum(np.log(err) + 0.5 * np.log(2.0 * np.pi))
+        result = -0.5 * np.sum(residual**2, axis=1) - np.sum(np.log(err) + 0.5 * np.log(2.0 * np.pi), axis=1)
         if self.physical is not None:
             result += self.physical.log_ratio(theta, redshift)
         if self.is_free and not np.isnan(self.redshift):
@@ -184,16 +195,11 @@ def sample_galaxy(galaxy: Galaxy, start: np.ndarray, seed: int, *, sampler: str,
 def _prior(galaxy: Galaxy, start, seed: int, max_steps: int) -> Chain:
     """Accepted draws of the prior; converged if they are _ENOUGH."""
     seen, prior = observed(galaxy.flux, galaxy.flux_err), galaxy.prior
-
-    def forward(theta, redshift):
-        return galaxy.forward(theta, redshift)[:, seen]
-
     if _MASS not in prior.laws:
         raise PopcatError(f'the sampler "prior" draws the mass by itself: expected {_MASS} to be free')
     theta, redshift, log_evidence = accept_from_prior(
-        forward, prior.laws[_MASS], galaxy.draw_prior, galaxy.flux[seen],
-        galaxy.flux_err[seen], seed, max_evaluations=_PER_STEP * max_steps,
-        log_ratio=galaxy.log_ratio,
+        lambda theta, redshift: galaxy.forward(theta, redshift)[:, seen], prior.laws[_MASS], galaxy.draw_prior,
+        galaxy.flux[seen], galaxy.err_at, seed, max_evaluations=_PER_STEP * max_steps, log_ratio=galaxy.log_ratio,
     )  # fmt: skip
     if galaxy.is_free and not np.isnan(galaxy.redshift):
         log_evidence += galaxy.measured_redshift[2]
@@ -291,21 +297,23 @@ _BATCH = 50_000
 
 
 def accept_from_prior(
-    forward: Callable, mass: Law, draw: Callable, flux: np.ndarray, flux_err: np.ndarray, seed: int, *,
+    forward: Callable, mass: Law, draw: Callable, flux: np.ndarray, err_at: Callable, seed: int, *,
     max_evaluations: int, log_ratio: Callable = lambda theta, redshift: np.zeros(len(theta)),
 ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
     """theta (n, d) and redshift (n,) of the exact posterior, and ln of the evidence of the fluxes.
 
     forward : theta (m, d), redshift (m,) -> fluxes (m, n_band), theta's first column log10 of the mass, whose prior is
     `mass`, times exp(log_ratio(theta, redshift)). draw : (random, m) -> theta, redshift from the prior.
-    flux, flux_err : (n_band,), all observed.
+    flux : (n_band,), all observed. err_at : redshift (m,) -> errors (m, n_band) or (1, n_band).
     """
     random = np.random.default_rng(seed)
     kept: list[tuple] = []
     top, log_sum, n = -np.inf, -np.inf, 0
     while n < max_evaluations and len(_accepted(kept, top)[0]) < N_DRAWS:
         theta, redshift = draw(random, _BATCH)
-        log_weight = _weigh(theta, forward(theta, redshift) / flux_err, flux / flux_err, mass, random)
+        err = err_at(redshift)
+        log_weight = _weigh(theta, forward(theta, redshift) / err, flux / err, mass, random)
+        log_weight -= np.sum(np.log(err), axis=1)
         there = np.flatnonzero(log_weight > -np.inf)
         log_weight[there] += log_ratio(theta[there], redshift[there])
         log_uniform = np.log(random.uniform(size=_BATCH))
@@ -315,18 +323,18 @@ def accept_from_prior(
         kept.append((theta[good], redshift[good], log_weight[good], log_uniform[good]))
         n += _BATCH
     theta, redshift = _accepted(kept, top)
-    return theta, redshift, log_sum - np.log(n) - float(np.sum(np.log(flux_err)))
+    return theta, redshift, log_sum - np.log(n)
 
 
 def _weigh(theta, model, data, mass, random) -> np.ndarray:
-    """ln of the weights (n,), fluxes in units of their errors; the mass of theta is set in place."""
+    """ln of the weights (n,), fluxes in units of their errors, (n, n_band); the mass of theta is set in place."""
     precision = np.sum(model**2, axis=1)
-    best = model @ data / precision
+    best = np.sum(model * data, axis=1) / precision
     s = best + random.standard_normal(len(best)) / np.sqrt(precision)
     chi2 = np.sum((data - best[:, None] * model) ** 2, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):  # a negative mass has no weight
         theta[:, 0] += np.log10(s)
-        log_weight = -0.5 * (chi2 + len(data) * LN_2PI) + 0.5 * (LN_2PI - np.log(precision)) - np.log(s)
+        log_weight = -0.5 * (chi2 + data.shape[1] * LN_2PI) + 0.5 * (LN_2PI - np.log(precision)) - np.log(s)
     # no number, of a negative mass, is outside the prior
     return np.where(s > 0.0, log_weight, -np.inf) + mass.log_density(theta[:, 0]) - np.log(np.log(10.0))
 

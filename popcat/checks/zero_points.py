@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from popcat.forward.flux_errors import FluxErrors
 from popcat.galaxies import MIN_BANDS, Observation, observed
 from popcat.posterior.posterior import Posterior
 from popcat.units import POGSON, nmgy_to_ab_mag
@@ -161,21 +162,23 @@ def corrected(data: Observation, x: np.ndarray, floors: np.ndarray, new_floors: 
 @dataclass(frozen=True)
 class _Seen:
     """Residuals, and what they are made of: draws (n_band, n, k) of each band from the others, their weights, their
-    spread over their mean (n, n_band), and how ln of each prediction changes with ln flux of each band, (n, n_band,
-    n_band)."""
+    spread over their mean (n, n_band), how ln of each prediction changes with ln flux of each band, (n, n_band,
+    n_band), and the survey's template_error at each galaxy's redshift (n, n_band)."""
 
     residuals: Residuals
     draws: np.ndarray
     weight: np.ndarray
     spread: np.ndarray
     response: np.ndarray
+    of_spectra: np.ndarray
 
 
 def _predict(posterior: Posterior, data: Observation, seed: int) -> _Seen:
     n, n_band = data.flux.shape
     seen = observed(data.flux, data.flux_err)
     draws, weight = (np.full((n_band, n, N_DRAWS), np.nan, dtype=np.float32) for _ in range(2))
-    response = np.zeros((n, n_band, n_band))
+    response, errors = np.zeros((n, n_band, n_band)), FluxErrors(posterior.survey)
+    redshift = np.array(data.redshift, dtype=float)
     for b in range(n_band):
         rows = np.flatnonzero(seen[:, b] & (seen.sum(axis=1) >= MIN_BANDS))
         hidden = replace(data, flux=np.where(np.arange(n_band) == b, np.nan, data.flux))
@@ -187,11 +190,14 @@ def _predict(posterior: Posterior, data: Observation, seed: int) -> _Seen:
             model = flat.reshape(len(part), N_DRAWS, n_band)
             w, power = tempered(some.log_weight)
             draws[b, part], weight[b, part] = model[:, :, b], w
-            response[part, b] = power[:, None] * _response(model, w, b, hidden[part])
-    residuals, spread = _residuals(draws, weight, data)
+            redshift[part] = np.where(np.isnan(redshift[part]), np.sum(w * some.redshift, axis=1), redshift[part])
+            of_others = errors.applied(hidden[part], redshift[part])
+            response[part, b] = power[:, None] * _response(model, w, b, of_others)
+    residuals, spread = _residuals(draws, weight, errors.applied(data, redshift))
     at = posterior.survey.band_names.index(posterior.survey.selection.band)
     residuals.t[_near_limit(residuals, data.flux[:, at], at), at] = np.nan
-    return _Seen(residuals, draws, weight, spread, response)
+    of_spectra = np.zeros((n, n_band)) if errors.law is None else np.nan_to_num(errors.fraction(redshift))
+    return _Seen(residuals, draws, weight, spread, response, of_spectra)
 
 
 def _near_limit(residuals: Residuals, flux, at: int) -> np.ndarray:
@@ -274,6 +280,7 @@ def _template_errors(seen: _Seen, data: Observation, floors) -> np.ndarray:
         mean = np.sum(w * model, axis=1)
         variance = np.sum(w * (model - mean[:, None]) ** 2, axis=1)
         flux, err = data.flux[rows, b], bare.flux_err[rows, b]
+        err = np.hypot(err, seen.of_spectra[rows, b] * np.maximum(flux, 0.0))
 
         def scatter(floor, model=model, w=w, mean=mean, variance=variance, flux=flux, err=err):
             total = np.hypot(err, floor * flux)

@@ -75,13 +75,13 @@ LogFactor = Callable[[slice, np.ndarray], np.ndarray]
 
 def draw_mass(
     flux: np.ndarray, log_mass: float, data: Observation, law: Law, uniform: np.ndarray,
-    log_factor: LogFactor | None = None,
+    log_factor: LogFactor | None = None, err: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """log10 M, ln L averaged over the prior of the mass, and chi2 of the mass that was drawn, each (n, k).
 
     flux : (n, k, n_band) of draws if the mass were `log_mass`; it becomes that of the mass drawn, in place.
     law : the prior of log10 M, times the factor that `log_factor` gives. uniform : (n, k) numbers that become masses,
-    in ascending order.
+    in ascending order. err : (n, 1, n_band) or (n, k, n_band), by default the catalogue's errors.
 
     >>> from popcat.distributions import Uniform
     >>> law, number = Law(Uniform(), 7.0, 12.5), np.array([[0.5]])
@@ -93,8 +93,8 @@ def draw_mass(
     n, k, _ = flux.shape
     out = np.empty((3, n, k))
     seen = observed(data.flux, data.flux_err)
-    err = np.where(seen, data.flux_err, 1.0)
-    given = np.where(seen, data.flux, 0.0), err, seen
+    err = data.flux_err[:, None] if err is None else err
+    given = np.where(seen, data.flux, 0.0), np.where(seen[:, None], err, 1.0), seen
     step = n if log_factor is None else _FACTORS // max(k, 1)
     for start in range(0, n, max(step, 1)):
         part = slice(start, start + max(step, 1))
@@ -106,7 +106,7 @@ def draw_mass(
             factor = log_factor(part, nodes.reshape(-1, _N_FACTOR)).reshape(nodes.shape)
         _draw_masses(flux[part], log_mass, f, e, s, law.low, law.high, prior_nodes(law), factor, uniform[part],
                      *out[:, part])  # fmt: skip
-    return out[0], out[1] - log_norm(data)[:, None], out[2]
+    return out[0], out[1] - log_norm(data, err), out[2]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -140,7 +140,8 @@ def _factor_nodes(model, log_mass, flux, err, seen, low, high, nodes):
     least, most = 10.0 ** (low - log_mass), 10.0 ** (high - log_mass)
     for i in range(nodes.shape[0]):
         for j in range(nodes.shape[1]):
-            precision, _, _, start, knee, stop = _span(model[i, j], flux[i], err[i], seen[i], least, most)
+            own = err[i, min(j, err.shape[1] - 1)]
+            precision, _, _, start, knee, stop = _span(model[i, j], flux[i], own, seen[i], least, most)
             if not precision < np.inf:
                 nodes[i, j] = low
                 continue
@@ -163,7 +164,8 @@ def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, factor, uni
     least, most = 10.0 ** (low - log_mass), 10.0 ** (high - log_mass)
     for i in range(n):
         for j in range(k):
-            precision, best, top, start, knee, stop = _span(model[i, j], flux[i], err[i], seen[i], least, most)
+            own = err[i, min(j, err.shape[1] - 1)]
+            precision, best, top, start, knee, stop = _span(model[i, j], flux[i], own, seen[i], least, most)
             if not precision < np.inf:
                 out[i, j], log_l[i, j], chi2[i, j] = 0.5 * (low + high), -np.inf, np.inf
                 continue
@@ -203,8 +205,8 @@ def _draw_masses(model, log_mass, flux, err, seen, low, high, prior, factor, uni
                 m = model[i, j, b]
                 model[i, j, b] = mass * m
                 if seen[i, b]:
-                    drawn += ((flux[i, b] - mass * m) / err[i, b]) ** 2
-                    fitted += ((flux[i, b] - top * m) / err[i, b]) ** 2
+                    drawn += ((flux[i, b] - mass * m) / own[b]) ** 2
+                    fitted += ((flux[i, b] - top * m) / own[b]) ** 2
             chi2[i, j] = drawn
             log_l[i, j] = -0.5 * fitted + np.log(total) + most_factor if total > 0.0 else -np.inf
 

@@ -20,6 +20,7 @@ from popcat.display import Displayed, listed
 from popcat.errors import PopcatError
 from popcat.forward.coverage import require_light
 from popcat.forward.filters import with_curves
+from popcat.forward.flux_errors import FluxErrors
 from popcat.forward.noise import Noise, add_noise, check_noise, noise_of
 from popcat.forward.properties import forward_for, forward_hashes
 from popcat.galaxy_model import GalaxyModel, RecordedGalaxyModel
@@ -219,6 +220,9 @@ def observe(library: LibraryArrays, survey: Survey, noise: Noise, seed: tuple[in
     flux, err = add_noise(library.flux, noise, normals)
     if widened:
         flux, err = widen(library.flux, flux, err, np.random.default_rng((*seed, 5)))
+    flux = FluxErrors(survey).scattered(
+        flux, library.flux, library.redshift, lambda: np.random.default_rng((*seed, 6)).standard_normal(flux.shape)
+    )
     selection = survey.selection
     mag = nmgy_to_ab_mag(flux[:, survey.band_names.index(selection.band)])
     rows = np.flatnonzero((mag >= selection.bright_mag) & (mag <= np.minimum(selection.faint_mag, library.limit)))

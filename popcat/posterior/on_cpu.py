@@ -6,6 +6,7 @@ import torch
 from popcat import rng
 from popcat.flows.sampler import one_thread
 from popcat.forward.cosmology import cosmology_table
+from popcat.forward.flux_errors import FluxErrors
 from popcat.galaxies import Observation, chi2_of, log_norm
 from popcat.posterior.draws import Draws, draw_mass
 from popcat.posterior.features import draw_redshift
@@ -17,7 +18,7 @@ class OnCPU:
     """What a `popcat.posterior.posterior.Posterior` samples with on the CPU."""
 
     def __init__(self, posterior):
-        self.posterior = posterior
+        self.posterior, self.flux_errors = posterior, FluxErrors(posterior.survey)
 
     def sample(self, data: Observation, n_draws: int, seed: int) -> Draws:
         """`Posterior.sample`."""
@@ -90,11 +91,12 @@ class OnCPU:
             w = np.column_stack([np.zeros(len(w)), w])  # theta has one mass, the prior's median
         theta = posterior.prior.from_unconstrained(w)
         flux = posterior.forward.flux(theta, redshift.ravel()).reshape(*redshift.shape, data.flux.shape[1])
+        err = self.flux_errors(data, redshift)
         if not posterior.draws_mass:
             if physical is not None:
                 log_prior = log_prior + physical.log_ratio(theta, redshift.ravel()).reshape(redshift.shape)
-            chi2, theta = chi2_of(flux, data), theta.reshape(*redshift.shape, -1)
-            return Draws(theta, redshift, chi2, log_q, log_prior, -0.5 * chi2 - log_norm(data)[:, None])
+            chi2, theta = chi2_of(flux, data, err), theta.reshape(*redshift.shape, -1)
+            return Draws(theta, redshift, chi2, log_q, log_prior, -0.5 * chi2 - log_norm(data, err))
         theta = theta.reshape(*redshift.shape, theta.shape[1])
 
         def log_factor(part: slice, log_mass: np.ndarray) -> np.ndarray:
@@ -104,5 +106,5 @@ class OnCPU:
 
         law, numbers = posterior.prior.laws[MASS], np.full(redshift.shape, 0.5) if masses is None else masses
         theta[..., 0], log_l, chi2 = draw_mass(flux, float(law.from_unit(np.array(0.5))), data, law, numbers,
-                                               None if physical is None else log_factor)  # fmt: skip
+                                               None if physical is None else log_factor, err)  # fmt: skip
         return Draws(theta, redshift, chi2, log_q, log_prior, log_l)

@@ -18,10 +18,11 @@ from popcat.distributions import Law
 from popcat.flows.placement import moved
 from popcat.flows.sampler import make_sampler
 from popcat.forward.cosmology import cosmology_table
+from popcat.forward.flux_errors import FluxErrors
 from popcat.forward.torch_photometry import TorchPhotometry
 from popcat.forward.torch_properties import TorchProperties, distance_modulus
 from popcat.forward.torch_sfh import between
-from popcat.galaxies import Observation, log_norm, observed
+from popcat.galaxies import Observation, observed
 from popcat.physical.torch_density import TorchJointPrior
 from popcat.posterior.draws import DEPTH, N_FACTOR_STEP, N_FLAT, N_PEAK, Draws, prior_nodes
 from popcat.posterior.features import N_FINE, REACH
@@ -39,7 +40,7 @@ class OnDevice:
     """A posterior's flows, densities and band tables on one device."""
 
     def __init__(self, posterior, device: "str | torch.device"):
-        self.posterior, self.device = posterior, torch.device(device)
+        self.posterior, self.device, self.flux_errors = posterior, torch.device(device), FluxErrors(posterior.survey)
         self.sampler = moved(make_sampler(posterior.flows, torch_alone=True), self.device)
         self.density = moved(posterior.redshift_density, self.device)
         self.twin = moved(TorchPhotometry(posterior.forward.photometry), self.device)
@@ -100,10 +101,12 @@ class OnDevice:
         flux = self.twin(theta.to(self.twin.component), z.reshape(-1).to(self.twin.component)).double()
         flux = flux.view(*shape, self.twin.n_band)
         theta = theta.view(*shape, theta.shape[1])
-        seen, norm = observed(data.flux, data.flux_err), self._tensor(log_norm(data))[:, None]
-        given = self._tensor(np.where(seen, data.flux, 0.0)), self._tensor(np.where(seen, data.flux_err, np.inf))
+        seen = self._tensor(observed(data.flux, data.flux_err))[:, None]
+        given = self._tensor(np.where(observed(data.flux, data.flux_err), data.flux, 0.0)), self._errors(data, z)
+        norm = torch.where(seen, torch.log(given[1]) + 0.5 * LN_2PI, 0.0).sum(2)
+        given = given[0], torch.where(seen, given[1], torch.inf)
         if not draws_mass:
-            chi2 = (((flux - given[0][:, None]) / given[1][:, None]) ** 2).sum(2)
+            chi2 = (((flux - given[0][:, None]) / given[1]) ** 2).sum(2)
             if self.physical is not None:
                 log_prior = log_prior + self.physical(theta.flatten(0, 1), z.flatten()).view(shape)
             return theta, z, chi2, log_q, log_prior, -0.5 * chi2 - norm
@@ -112,6 +115,22 @@ class OnDevice:
         log_mass, log_l, chi2 = torch_mass(flux, float(law.from_unit(np.array(0.5))), *given, law, numbers, log_factor)
         theta[..., 0] = log_mass
         return theta, z, chi2, log_q, log_prior, log_l - norm
+
+    def _errors(self, data: Observation, z: Tensor) -> Tensor:
+        """`FluxErrors` of draws at redshift (n, k)."""
+        errors, seen = self.flux_errors, observed(data.flux, data.flux_err)
+        err = self._tensor(np.where(seen, data.flux_err, 1.0))[:, None]
+        if errors.law is None:
+            return err
+        flux = self._tensor(np.where(seen, np.maximum(data.flux, 0.0), 0.0))[:, None]
+        z = z if data.is_free.any() else z[:, :1]
+        ln_rest = self._tensor(np.log(errors.pivot_aa)) - torch.log1p(z)[..., None]
+        nodes, value = (self._tensor(np.asarray(one, dtype=float)) for one in (errors.ln_nodes, errors.law.fraction))
+        if len(nodes) == 1:
+            return torch.hypot(err, value * flux.expand_as(ln_rest))
+        i = (torch.searchsorted(nodes, ln_rest) - 1).clamp(0, len(nodes) - 2)
+        at = ((ln_rest - nodes[i]) / (nodes[i + 1] - nodes[i])).clamp(0.0, 1.0)
+        return torch.hypot(err, (value[i] + at * (value[i + 1] - value[i])) * flux)
 
     def _redshifts(self, data: Observation, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`Posterior._redshifts`: redshifts, ln q, and ln prior times the likelihood of a measured one."""
@@ -192,10 +211,11 @@ def torch_mass(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`popcat.posterior.draws.draw_mass` on any device, in float64: log10 M, ln L but for its constant, chi2.
 
-    model : (n, k, n_band) if the mass were `log_mass`. flux, err : (n, n_band), err infinite where not observed.
+    model : (n, k, n_band) if the mass were `log_mass`. flux : (n, n_band). err : (n, n_band) or, of each draw,
+    (n, k, n_band), infinite where not observed.
     log_factor : ln of a factor on the prior of galaxies (slice), (n k, m), at log10 masses (n k, m).
     """
-    n, k, _ = model.shape
+    (n, k, _), err = model.shape, err if err.dim() == 3 else err[:, None]
     step = max(_MASSES // max(k, 1), 1)
     slices = [slice(i, i + step) for i in range(0, n, step)]
     parts = [_some_masses(model[at], log_mass, flux[at], err[at], law, numbers[at],
@@ -206,7 +226,7 @@ def torch_mass(
 
 def _some_masses(model, log_mass, flux, err, law, numbers, log_factor):
     least, most = 10.0 ** (law.low - log_mass), 10.0 ** (law.high - log_mass)
-    m, f = model / err[:, None], (flux / err)[:, None]
+    m, f = model / err, flux[:, None] / err
     precision = (m * m).sum(2)
     is_lit, is_absurd = precision > 0.0, ~(precision < torch.inf)
     p = torch.where(is_lit & ~is_absurd, precision, 1.0)

@@ -26,6 +26,7 @@ from scipy.special import ndtr
 from popcat import rng
 from popcat.columns import library_schema, to_pandas
 from popcat.errors import PopcatError
+from popcat.forward.flux_errors import FluxErrors
 from popcat.forward.noise import BandNoise, Noise, add_noise, check_noise
 from popcat.forward.properties import forward_for
 from popcat.galaxy_model import GalaxyModel
@@ -240,20 +241,24 @@ def window_of(survey: Survey, noise: Noise, faint_mag: float | None = None) -> W
     """The selection, or that to another faint end, widened by what noise can do to a magnitude."""
     cut = survey.selection
     faint = cut.faint_mag if faint_mag is None else faint_mag
-    below, above = (_margin(noise.bands[cut.band], end, side)
+    number = survey.band_names.index(cut.band)
+    template = FluxErrors(survey).largest(number, survey.redshift_range)
+    below, above = (_margin(noise.bands[cut.band], template, end, side)
                     for end, side in ((faint, 1.0), (cut.bright_mag, -1.0)))  # fmt: skip
-    return Window(survey.band_names.index(cut.band), cut.bright_mag - above, faint + below)
+    return Window(number, cut.bright_mag - above, faint + below)
 
 
-def _margin(band: BandNoise, end: float, side: float) -> float:
-    """Magnitudes outside the end of a selection: side is 1 at its faint end, -1 at its bright end."""
+def _margin(band: BandNoise, template: float, end: float, side: float) -> float:
+    """Magnitudes outside the end of a selection: side is 1 at its faint end, -1 at its bright end. template : relative
+    error of the spectra."""
     away = np.linspace(0.0, _MARGIN_MAG, 301)
     flux, at = ab_mag_to_nmgy(end + side * away), np.log(ab_mag_to_nmgy(end + side * away))
     ln_err = band.median_ln_err(at)
     node, weight = np.polynomial.hermite_e.hermegauss(21)
     own, passes = np.interp(at, band.ln_flux, band.scatter), np.zeros(len(away))
     for scatter in (own, np.hypot(own, COMMON_SCATTER)):  # of as many galaxies each
-        shift = np.abs(flux - ab_mag_to_nmgy(end))[:, None] / np.exp(ln_err[:, None] + scatter[:, None] * node)
+        err = np.hypot(np.exp(ln_err[:, None] + scatter[:, None] * node), template * flux[:, None])
+        shift = np.abs(flux - ab_mag_to_nmgy(end))[:, None] / err
         passes += 0.5 * (ndtr(-shift) @ weight) / weight.sum()
     number = 10.0 ** (_SLOPE * side * away) * passes
     beyond = np.cumsum(number[::-1])[::-1] * (away[1] - away[0])
@@ -281,8 +286,11 @@ def simulate_partition(
         number = object_id[rows] // 2 if prior == BOTH else object_id[rows]
         theta[rows], redshift[rows] = draw_physical(number, survey, galaxy_model, noise, seed, candidates)
     flux_model = forward_for(survey, galaxy_model).photometry.flux(theta, redshift)
-    normals = rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * len(survey.bands))
-    flux, err = add_noise(flux_model, noise, normals)
+    n_band = len(survey.bands)
+    flux, err = add_noise(flux_model, noise, rng.normal(seed, rng.STREAM_NOISE, object_id, 2 * n_band))
+    flux = FluxErrors(survey).scattered(
+        flux, flux_model, redshift, lambda: rng.normal(seed, rng.STREAM_TEMPLATE, object_id, n_band)
+    )
     columns = [object_id, redshift, *theta.T, *flux_model.T, *flux.T, *err.T]
     if prior == BOTH:
         columns.append(np.array(PRIORS)[of_prior])

@@ -24,6 +24,10 @@ def draw(random, n):
     return np.column_stack([random.uniform(LOW, HIGH, n), random.uniform(0.0, 2.0, n)]), np.full(n, 0.1)
 
 
+def errors(redshift):
+    return ERROR[None]
+
+
 @pytest.fixture(scope="module")
 def grid():
     """Mass, colour and posterior probability of a fine grid; ln of the evidence."""
@@ -36,7 +40,7 @@ def grid():
 
 @pytest.fixture(scope="module")
 def found():
-    return accept_from_prior(forward, MASS, draw, FLUX, ERROR, 1, max_evaluations=400_000)
+    return accept_from_prior(forward, MASS, draw, FLUX, errors, 1, max_evaluations=400_000)
 
 
 @pytest.mark.parametrize("column", [0, 1])
@@ -54,13 +58,13 @@ def test_the_mean_weight_is_the_evidence(found, grid):
 def test_masses_stay_inside_the_prior():
     theta, *_ = accept_from_prior(forward, Law(Uniform(), 10.0, 10.35), lambda random, n: (
         np.column_stack([random.uniform(10.0, 10.35, n), random.uniform(0.0, 2.0, n)]), np.full(n, 0.1)
-    ), FLUX, ERROR, 1, max_evaluations=200_000)  # fmt: skip
+    ), FLUX, errors, 1, max_evaluations=200_000)  # fmt: skip
     assert theta[:, 0].min() >= 10.0 and theta[:, 0].max() <= 10.35 and len(theta) > 100
 
 
 def test_an_impossible_galaxy_has_no_draws_and_does_not_converge():
     flux = np.array([-50.0, -40.0, -30.0])
-    theta, *_ = accept_from_prior(forward, MASS, draw, flux, ERROR, 1, max_evaluations=100_000)
+    theta, *_ = accept_from_prior(forward, MASS, draw, flux, errors, 1, max_evaluations=100_000)
     assert len(theta) < 50
 
 
