@@ -200,8 +200,8 @@ def _cell(text: str) -> str:
 def columns() -> str:
     """The columns of a posterior catalogue and of a library, for the survey sdss."""
     posterior, library = (column_table(popcat.schema("sdss", kind=kind)) for kind in ("posterior", "library"))
-    meanings = dict(re.findall(r"^(\w+): (.*?)(?=\n\w+: |\Z)", _said(galaxies)["FLAGS"], re.DOTALL | re.MULTILINE))
-    flags = "\n".join(f"| {bit} | `{name}` | {_cell(meanings[name])} |" for name, bit in galaxies.FLAGS.items())
+    flags = "\n".join(f"| {galaxies.FLAGS[name]} | `{name}` | {_cell(text)} |"
+                      for name, text in galaxies.FLAG_MEANING.items())  # fmt: skip
     return (f"# Columns\n\nFor the survey `sdss`; `popcat schema --survey NAME` prints those of another.\n\n"
             f"## Posterior catalogue\n\n{posterior}\n\n## Flags\n\nBits of the column `flags`.\n\n"
             f"| bit | flag | meaning |\n|---|---|---|\n{flags}\n\n## Training library\n\n{library}\n")  # fmt: skip

@@ -26,26 +26,34 @@ FLAGS = {
     "at_edge": 8192,
     "not_galaxy": 16384,
 }
-"""Bits of the column `flags`, and what each means.
+"""Bits of the column `flags`; `FLAG_MEANING` says what each means."""
 
-missing_band: a flux or its error is missing; the posterior is that of the other bands.
-bad_error: an error is zero, negative or infinite; its band is left out.
-missing_redshift: no redshift is given, or it is not usable; the redshift is inferred.
-redshift_out_of_range: the redshift is outside the survey's redshift_range; there is no posterior.
-outside_training: the magnitude in the survey's selection band is outside the range of the training.
-high_chi2: no draw fits the photometry. chi2_best is above what one in a thousand of the posterior's own mock galaxies
-reaches with as many bands and draws (popcat.catalog.chi2_limits), or, where that was not measured, above chi2_limit.
-negative_flux: a measured flux is below zero; it is kept and used.
-no_photometry: no band is left; there is no posterior.
-unusual_noise: the errors are rare for galaxies of these magnitudes: tail probability below 1e-3 in the training set.
-unusual_colours: the colours or the brightness are rare: tail probability below 1e-3 in the training set.
-quality_cut: the row fails a condition of the survey's `quality`; its posterior is inferred nevertheless.
-band_off: one band, worst_band, disagrees with the others: given these its flux is rare in the training set (tail_band
-below 1e-3) or among the catalogue's own galaxies (tail_peers below 0.01).
-correction_failed: importance sampling was asked for and failed (route "failed"); the draws are the uncorrected ones.
-at_edge: many draws lie where the redshift range or the prior ends; the galaxy may be beyond it.
-not_galaxy: a star or a quasar is more probable than a galaxy, given the same photometry (p_star + p_qso above 0.5).
-"""
+FLAG_MEANING = {
+    "missing_band": "a flux or its error is missing; the posterior is that of the other bands",
+    "bad_error": "an error is zero, negative or infinite; its band is left out",
+    "missing_redshift": "no redshift is given, or it is not usable; the redshift is inferred",
+    "redshift_out_of_range": "the redshift is outside the survey's redshift_range; there is no posterior",
+    "outside_training": "the magnitude in the survey's selection band is outside the range of the training galaxies; "
+                        "the posterior may be wrong",
+    "high_chi2": "no draw fits the photometry: wrong redshift, blend, AGN or bad errors. chi2_best is above what one "
+                 "in a thousand of the posterior's own mock galaxies reaches with as many bands and draws, or, where "
+                 "that was not measured, above what the chi2 law says",
+    "negative_flux": "a measured flux is below zero; it is kept and used, which is harmless",
+    "no_photometry": "no band is observed with a valid error; there is no posterior",
+    "unusual_noise": "the errors are rare for galaxies of these magnitudes: tail probability below 1e-3 in the "
+                     "training set; see worst_band",
+    "unusual_colours": "the colours or the brightness are rare: tail probability below 1e-3 in the training set; see "
+                       "worst_band",
+    "quality_cut": "the row fails a condition of the survey's `quality`; its posterior is inferred nevertheless",
+    "band_off": "one band, worst_band, disagrees with the others: given these its flux is rare in the training set "
+                "(tail_band below 1e-3) or among the catalogue's own galaxies (tail_peers below 0.01)",
+    "correction_failed": "importance sampling was asked for and failed (route failed); the draws are the uncorrected "
+                         "ones",
+    "at_edge": "many draws lie where the redshift range or the prior ends; the galaxy may be beyond it",
+    "not_galaxy": "a star or a quasar is more probable than a galaxy, given the same photometry (p_star + p_qso above "
+                  "0.5)",
+}  # fmt: skip
+"""What each flag means, for tables of the report and of the documentation."""
 
 SUPPORT_TAIL = 1e-3
 """unusual_noise, unusual_colours, band_off: a galaxy of the training set is this rare."""

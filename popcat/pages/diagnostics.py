@@ -247,23 +247,6 @@ STATUS_MEANING = {
     "no_photometry": "no band is observed with a valid error",
     "redshift_out_of_range": "redshift outside the range of the training galaxies",
 }
-FLAG_MEANING = {
-    "missing_band": "a flux or its error is NaN: the posterior uses the other bands",
-    "bad_error": "a flux error is zero, negative or infinite: its band is left out",
-    "missing_redshift": "no redshift in the catalogue: inferred from the photometry",
-    "redshift_out_of_range": "redshift outside the survey's range",
-    "outside_training": "magnitude outside the range of the training galaxies: the posterior may be wrong",
-    "high_chi2": "no draw fits the photometry: wrong redshift, blend, AGN, or bad errors",
-    "negative_flux": "a measured flux below zero; kept and used, harmless",
-    "no_photometry": "no band is observed with a valid error",
-    "unusual_noise": "flux errors unlike the survey's, given the magnitudes: see worst_band",
-    "unusual_colours": "colours or a brightness that no training galaxy has: see worst_band",
-    "quality_cut": "fails a quality cut of the survey file; inferred nevertheless",
-    "band_off": "one band disagrees with the others: see worst_band, tail_band, tail_peers",
-    "correction_failed": "importance sampling could not correct the draws: they are the network's own",
-    "not_galaxy": "a star or a quasar is more probable than a galaxy: see p_star, p_qso",
-    "at_edge": "many draws lie at the end of the redshift range or of the prior: the galaxy may be beyond it",
-}
 RUN_MEANING = {
     "exact": "redshift given",
     "gaussian": "redshift with an error",

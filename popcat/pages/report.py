@@ -10,11 +10,10 @@ from popcat.catalog.queries import Catalog, open_catalog
 from popcat.checks.calibration_result import Calibration, read_calibration
 from popcat.columns import PERCENTILES
 from popcat.errors import PopcatError
-from popcat.galaxies import CERTIFIED_MEANS, CHECK_FLAGS, CLEAN, FLAGS, STATUS
+from popcat.galaxies import CERTIFIED_MEANS, CHECK_FLAGS, CLEAN, FLAG_MEANING, FLAGS, STATUS
 from popcat.pages.beside import beside_section
 from popcat.pages.crosscheck import crosscheck_section
 from popcat.pages.diagnostics import (
-    FLAG_MEANING,
     STATUS_MEANING,
     Counts,
     calibration_panels,
@@ -133,7 +132,7 @@ def build_report(catalog: Catalog, output: Path, *, drawing: Drawing, galaxies: 
             training_check=training_check, learned=learned),
         certified_means=CERTIFIED_MEANS, fits=training_check is None or training_check.fits,
         status_rows=[(name, counts.status.get(name, 0), STATUS_MEANING[name]) for name in STATUS],
-        flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING.get(name, "")) for name, bit in FLAGS.items()],
+        flag_rows=[(bit, name, counts.flags[name], FLAG_MEANING[name]) for name, bit in FLAGS.items()],
         figures=catalogue_figures(ok, near, counts.status, len(survey.bands), manifest, drawing.prior),
         galaxies=[still_figures(row, first[row["object_id"]], drawing) for row in in_full],
         table=_table(records, choice, counts, len(scalars), n_groups), records=as_json(records),
