@@ -44,6 +44,7 @@ from popcat.population.fitted import load_population
 from popcat.population.sampling import sample_population
 from popcat.population.settings import PopulationSettings
 from popcat.population.trust import statements
+from popcat.prior import FLAT
 from popcat.run.client import SYNCHRONOUS
 from popcat.survey import Survey, load_survey
 
@@ -312,7 +313,7 @@ def real(folder: Path, arguments) -> dict:
 
 def infer_hidden(folder: Path, catalog, draws: int, arguments) -> Path:
     """Posteriors with the redshifts hidden, unless they are there."""
-    infer(catalog, NEBULAR, output=folder, draws=draws, hide_redshift=True, **where(arguments))
+    infer(catalog, NEBULAR, output=folder, draws=draws, hide_redshift=True, prior=FLAT, **where(arguments))
     return folder
 
 

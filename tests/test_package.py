@@ -17,6 +17,7 @@ from popcat.checks import calibration
 from popcat.inference.galaxy_posterior import _MAIN
 from popcat.posterior.locations import embedded_posteriors
 from popcat.posterior.posterior import load_posterior
+from popcat.prior import PRIORS
 from popcat.survey import load_survey
 
 ROOT = Path(__file__).parents[1]
@@ -65,15 +66,16 @@ def test_the_embedded_models_passed_their_calibration(name):
     from popcat.checks.calibration import calibration_of, require_calibrated
     from popcat.checks.verdict import RUNS
 
-    assert "passed" in require_calibrated(name).line
-    kept = calibration_of(name)
-    # where the mass is in the flow it is too wide for what exact redshifts say of the luminosity
-    is_old = not load_posterior(name).draws_mass
-    assert bool(kept.derived_failures) == is_old
-    assert all(column.startswith("abs_mag_") for column in kept.derived_failures)
-    assert set(kept.runs) == set(RUNS)
-    for run in kept.runs.values():
-        assert run.n == (2000 if is_old else 3800) and run.outside_prior == 0 and run.tarp_max_deviation <= 0.03
+    assert load_posterior(name).draws_mass and load_posterior(name).priors == PRIORS
+    for prior in PRIORS:
+        assert "passed" in require_calibrated(name, prior).line
+        kept = calibration_of(name, prior)
+        # errors of a percent, and ten bands, fix luminosities better than a flow of a few minutes' training can
+        assert not kept.derived_failures or name != "sdss"
+        assert all(column.startswith("abs_mag_") for column in kept.derived_failures)
+        assert set(kept.runs) == set(RUNS)
+        for run in kept.runs.values():
+            assert run.n >= 3800 and run.outside_prior == 0 and run.tarp_max_deviation <= 0.03
 
 
 @pytest.mark.parametrize("name", MODELS)

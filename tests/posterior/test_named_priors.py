@@ -89,7 +89,7 @@ def test_galaxies_of_the_physical_prior_are_used_to_limits_in_turn(folder):
     assert (mag < faint - 3.0).sum() > 20
 
 
-def test_a_posterior_is_under_the_physical_prior_unless_told_otherwise(folder, posterior, mocks):
+def test_a_posterior_is_under_the_physical_prior_unless_told_otherwise(folder, posterior, mocks, format_2):
     assert posterior.priors == PRIORS
     assert posterior.prior_name == PHYSICAL
     flat = posterior.under(FLAT)
@@ -102,7 +102,7 @@ def test_a_posterior_is_under_the_physical_prior_unless_told_otherwise(folder, p
     with pytest.raises(PopcatError, match='no prior "physicl": expected flat or physical; did you mean "physical"'):
         posterior.under("physicl")
     with pytest.raises(PopcatError, match=r'trained under the prior flat, not "physical".*simulate --prior both'):
-        load_posterior("galex_sdss_2mass").under(PHYSICAL)
+        format_2.under(PHYSICAL)
     with pytest.raises(PopcatError, match='no prior "all": expected flat or physical or both'):
         simulate("sdss", 10, prior="all")
 
