@@ -133,8 +133,8 @@ def _spread(description: Description) -> Statement:
     rows = [row for row in description.measured.get("quantities", []) if row["between_flows"] is not None]
     title = "Spread of the flows"
     if len(flows) < 2 or not rows:
-        return Statement("warn", title, "One flow has no spread: this fit does not show how far its random numbers "
-                         "decide. Five flows do (members = 5).")  # fmt: skip
+        return Statement("warn", title, "One flow has no spread: this fit does not show how much depends on its "
+                         "random numbers. Five flows do (members = 5).")  # fmt: skip
     worst = max(rows, key=lambda row: row["between_flows"])
     return Statement("note", title, f"{len(flows)} flows from different random numbers differ by at most "
                      f"{worst['between_flows']:.0%} of the width of a quantity ({worst['name']}). All have the same "
