@@ -31,6 +31,7 @@ def posteriors(galaxies, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # trains
 def test_a_survey_of_ones_own(tmp_path):
     out = run("own_survey.py", tmp_path)
     assert len(re.findall(r"^[ugriz]: 500 observed in uJy", out, re.M)) == 5
@@ -47,6 +48,7 @@ def test_one_galaxy(tmp_path):
         "galaxy_corner.png", "galaxy_sed.png", "galaxy_sfh.png"]  # fmt: skip
 
 
+@pytest.mark.slow  # starts schedulers and workers, as other tests do
 def test_a_cluster(galaxies, tmp_path):
     out = run("cluster.py", galaxies, tmp_path / "out")
     assert "150 galaxies in 3 parts" in out and "log_mstar_p50" in out

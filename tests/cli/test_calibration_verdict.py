@@ -104,6 +104,7 @@ def test_the_result_is_the_same_in_other_blocks_and_on_workers(sample, monkeypat
     assert sample({"tau_ism": distorted(0.2)}).model_dump() == here
 
 
+@pytest.mark.slow  # half a minute
 def test_rounds_go_on_on_workers(tiny_model, monkeypatch, cluster):
     """Real blocks, in rounds: the first of 20 mocks, as the tiny posterior's limits of 0.99 need no more."""
     monkeypatch.setattr(calibration, "plan_for", lambda needed: calibration.Plan((20, 40), 60))
