@@ -70,8 +70,7 @@ class Galaxy:
         seen = observed(self.flux, self.flux_err)
         if self.flux_errors is None or self.flux_errors.law is None:
             return self.flux_err[None, seen]
-        of_spectra = self.flux_errors.fraction(redshift)[:, seen] * np.maximum(self.flux[seen], 0.0)
-        return np.hypot(self.flux_err[seen], of_spectra)
+        return self.flux_errors.total(self.flux, self.flux_err, redshift)[:, seen]
 
     @property
     def redshift_law(self) -> Law:

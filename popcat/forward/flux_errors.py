@@ -36,12 +36,18 @@ class FluxErrors:
         self.law = survey.template_error
         if self.law is not None:
             self.pivot_aa = np.array([curve.pivot_wavelength_aa for curve in load_curves(survey)])
-            self.ln_nodes = np.log(self.law.wave_aa)
+            ln_wave = np.log(self.law.wave_aa)
+            self.nodes = np.append(ln_wave, ln_wave[-1] + 1.0), np.append(self.law.fraction, self.law.fraction[-1])
+            """ln of the law's wavelengths, two at least, and t there."""
 
     def fraction(self, redshift: np.ndarray) -> np.ndarray:
         """t of every band at redshift (...): (..., n_band); not for surveys without template_error."""
         assert self.law is not None
         return self.law.at(self.pivot_aa / (1.0 + np.asarray(redshift, dtype=float)[..., None]))
+
+    def total(self, flux: np.ndarray, err: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+        """s (..., n_band) of fluxes and the catalogue's errors (..., n_band) at redshift (...)."""
+        return np.hypot(err, self.fraction(redshift) * np.maximum(flux, 0.0))
 
     def __call__(self, data: Observation, redshift: np.ndarray) -> np.ndarray:
         """Errors of galaxies at redshift (n, k): (n, k, n_band), or (n, 1, n_band) where all draws have the same; 1
@@ -50,8 +56,8 @@ class FluxErrors:
         err = np.where(seen, data.flux_err, 1.0)[:, None]
         if self.law is None:
             return err
-        flux = np.where(seen, np.maximum(data.flux, 0.0), 0.0)[:, None]
-        return np.hypot(err, self.fraction(redshift if data.is_free.any() else redshift[:, :1]) * flux)
+        flux = np.where(seen, data.flux, 0.0)[:, None]
+        return self.total(flux, err, redshift if data.is_free.any() else redshift[:, :1])
 
     def applied(self, data: Observation, redshift: np.ndarray | None = None) -> Observation:
         """Photometry with these errors in place of the catalogue's, at redshift (n,), by default the galaxies' own;
@@ -59,9 +65,8 @@ class FluxErrors:
         if self.law is None:
             return data
         z = np.asarray(data.redshift if redshift is None else redshift, dtype=float)
-        fraction = np.nan_to_num(self.fraction(z))
-        flux = np.where(observed(data.flux, data.flux_err), np.maximum(data.flux, 0.0), 0.0)
-        return replace(data, flux_err=np.hypot(data.flux_err, fraction * flux))
+        flux = np.where(observed(data.flux, data.flux_err), data.flux, 0.0)
+        return replace(data, flux_err=np.where(np.isnan(z)[:, None], data.flux_err, self.total(flux, data.flux_err, z)))
 
     def scattered(
         self, noisy: np.ndarray, flux: np.ndarray, redshift: np.ndarray, normals: Callable[[], np.ndarray]

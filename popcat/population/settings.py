@@ -52,7 +52,8 @@ class PopulationSettings(Displayed, pydantic.BaseModel):
     distribution, for which those of some galaxies will do if they are a fair sample of all."""
     error_floors: Literal["ignored", "scatter"] = "ignored"
     """The survey's error floors are for what the galaxy model gets wrong, alike in all galaxies of a kind: as noise of
-    synthetic galaxies they would make them scatter more than the observed."""
+    synthetic galaxies they would make them scatter more than the observed. Its `template_error` is left out either
+    way."""
     held_out: float = pydantic.Field(default=0.1, gt=0, lt=0.5)
     check_every: int = pydantic.Field(default=100, ge=1)
     """Steps between two validations on the held-out galaxies, and two checkpoints."""

@@ -101,18 +101,19 @@ class OnDevice:
         flux = self.twin(theta.to(self.twin.component), z.reshape(-1).to(self.twin.component)).double()
         flux = flux.view(*shape, self.twin.n_band)
         theta = theta.view(*shape, theta.shape[1])
-        seen = self._tensor(observed(data.flux, data.flux_err))[:, None]
-        given = self._tensor(np.where(observed(data.flux, data.flux_err), data.flux, 0.0)), self._errors(data, z)
-        norm = torch.where(seen, torch.log(given[1]) + 0.5 * LN_2PI, 0.0).sum(2)
-        given = given[0], torch.where(seen, given[1], torch.inf)
+        seen, err = observed(data.flux, data.flux_err), self._errors(data, z)
+        given, is_seen = self._tensor(np.where(seen, data.flux, 0.0)), self._tensor(seen)[:, None]
+        norm = torch.where(is_seen, torch.log(err) + 0.5 * LN_2PI, 0.0).sum(2)
+        err = torch.where(is_seen, err, torch.inf)
         if not draws_mass:
-            chi2 = (((flux - given[0][:, None]) / given[1]) ** 2).sum(2)
+            chi2 = (((flux - given[:, None]) / err) ** 2).sum(2)
             if self.physical is not None:
                 log_prior = log_prior + self.physical(theta.flatten(0, 1), z.flatten()).view(shape)
             return theta, z, chi2, log_q, log_prior, -0.5 * chi2 - norm
         law, numbers = prior.laws[MASS], torch.full_like(z, 0.5) if masses is None else masses.double()
         log_factor = None if self.physical is None else self.physical.of_draws(theta, z)
-        log_mass, log_l, chi2 = torch_mass(flux, float(law.from_unit(np.array(0.5))), *given, law, numbers, log_factor)
+        median = float(law.from_unit(np.array(0.5)))
+        log_mass, log_l, chi2 = torch_mass(flux, median, given, err, law, numbers, log_factor)
         theta[..., 0] = log_mass
         return theta, z, chi2, log_q, log_prior, log_l - norm
 
@@ -125,9 +126,7 @@ class OnDevice:
         flux = self._tensor(np.where(seen, np.maximum(data.flux, 0.0), 0.0))[:, None]
         z = z if data.is_free.any() else z[:, :1]
         ln_rest = self._tensor(np.log(errors.pivot_aa)) - torch.log1p(z)[..., None]
-        nodes, value = (self._tensor(np.asarray(one, dtype=float)) for one in (errors.ln_nodes, errors.law.fraction))
-        if len(nodes) == 1:
-            return torch.hypot(err, value * flux.expand_as(ln_rest))
+        nodes, value = map(self._tensor, errors.nodes)
         i = (torch.searchsorted(nodes, ln_rest) - 1).clamp(0, len(nodes) - 2)
         at = ((ln_rest - nodes[i]) / (nodes[i + 1] - nodes[i])).clamp(0.0, 1.0)
         return torch.hypot(err, (value[i] + at * (value[i + 1] - value[i])) * flux)
