@@ -33,11 +33,12 @@ from popcat.survey import Survey
 FLOW, IMPORTANCE, SMC, FAILED = "flow", "flow+is", "smc", "failed"
 N_PROPOSALS = 256
 """Of a galaxy's first round, or as many as there shall be draws."""
-_TOTALS = (256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)
-"""Proposals after any later round: few sizes, so that galaxies go together."""
+_TOTALS = (256, 320, 384, 448, 512, 576, 640, 704, 768, 896, 1024, 1152, 1280, 1536, 1792, 2048, 2560, 3072, 4096,
+           5120, 6144, 7168, 8192, 10240, 12288, 14336, 16384, 20480, 24576, 28672, 32768)  # fmt: skip
+"""Proposals after any later round: few enough sizes that galaxies go together."""
 _PER_PARTICLE = 16
 """Proposals that cost no more than tempering, which moves each particle more often than that."""
-_MARGIN = 1.15
+_MARGIN = 1.05
 """Proposals beyond those that the ESS so far asks for: it scatters."""
 PROPOSAL_US, MOVE_US = 18.0, 20.0
 """Nominal cost, on one core of 2023, of a proposal and of a move of a particle: the flow is nearly all of both."""
