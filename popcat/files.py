@@ -152,10 +152,10 @@ def write_parquet_atomic(path: str | AnyPath, table: pa.Table, tag: str = "", *,
                          group_rows: int = ROW_GROUP_ROWS) -> dict:  # fmt: skip
     """Write a table in popcat's layout; its rows, bytes, sha256 and footer_sha256.
 
-    Zstandard, row groups of 2,500, floats (lists of them too) with BYTE_STREAM_SPLIT, strings and counts (integers
-    without a sign) with dictionaries, page checksums. Metadata that pandas left on the table is dropped,
-    because plain `pandas.read_parquet` fails on the Arrow list types it names; the metadata of the fields (unit,
-    description) is kept.
+    Zstandard, row groups of 2,500, floats (lists of them too) with BYTE_STREAM_SPLIT, counts (integers without a sign)
+    with DELTA_BINARY_PACKED, strings with dictionaries, page checksums. Metadata that pandas left on the table is
+    dropped, because plain `pandas.read_parquet` fails on the Arrow list types it names; the metadata of the fields
+    (unit, description) is kept.
 
     Raises PopcatError if the disk refuses.
     """
@@ -251,10 +251,10 @@ def _write(path: Path, table: pa.Table, group_rows: int):
     pq.write_table(
         table.replace_schema_metadata(metadata or None), path,
         compression="zstd", compression_level=3, row_group_size=group_rows, write_page_checksum=True,
-        use_dictionary=[field.name for field in table.schema
-                        if _is_text(field.type) or pa.types.is_unsigned_integer(field.type)],
-        column_encoding={name: "BYTE_STREAM_SPLIT" for name in _float_leaves(table.schema)},
-    )
+        use_dictionary=[field.name for field in table.schema if _is_text(field.type)],
+        column_encoding=dict.fromkeys(_float_leaves(table.schema), "BYTE_STREAM_SPLIT") | dict.fromkeys(
+            (field.name for field in table.schema if pa.types.is_unsigned_integer(field.type)), "DELTA_BINARY_PACKED"),
+    )  # fmt: skip
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -107,7 +107,8 @@ def calibrate(
         posterior=posterior.name, prior=posterior.prior_name, seed=seed, draws=draws, limits=found.limits,
         resolution=found.resolution,
         passed=not found.failures, failures=found.failures, columns=found.columns, runs=course.results,
-        ranks=course.ranks, chi2_limits=limits,
+        ranks={name: {q: np.sort(values) for q, values in of_run.items()} for name, of_run in course.ranks.items()},
+        chi2_limits=limits,
     )  # fmt: skip
     if output is not None:
         result.save(output)

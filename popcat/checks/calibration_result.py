@@ -31,8 +31,8 @@ class Calibration(Displayed, pydantic.BaseModel):
     posterior : the name (SHA-256) of what was tested. prior : under which of its priors. limits : the survey's, the
     largest KS distance and TARP deviation that pass. resolution : what so many mocks cannot tell from chance
     (popcat.checks.verdict). failures : why `infer` refuses the posterior. columns : the verdict on every column.
-    ranks : those of every mock by run and quantity, in (0, 1). chi2_limits : of the flag high_chi2; None where they
-    were not measured.
+    ranks : those of all mocks by run and quantity, in (0, 1), ascending: no use of them asks which mock was which, and
+    the file is a tenth as large. chi2_limits : of the flag high_chi2; None where they were not measured.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, arbitrary_types_allowed=True)
