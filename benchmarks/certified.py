@@ -121,6 +121,7 @@ def on_galaxies(frame, posterior, effort, own) -> tuple[dict, pd.DataFrame]:
     flags = table["flags"].to_numpy()[ok]
     summary = {
         "efficiency_median": float(np.median(table["efficiency"].to_numpy()[ok])),
+        "proposals_per_galaxy": float(np.mean(table["n_proposals"].to_numpy()[ok])),
         "ess100_fraction": float(np.mean((ess >= CERTIFIED_ESS) & (route != "failed"))),
         "routes": counts,
         "certified_fraction": float(np.mean(table["certified"].to_numpy()[ok])),
@@ -209,6 +210,7 @@ def summary(found) -> dict:
         "efficiency_median": float(np.median(found.efficiency)),
         "efficiency_percentiles": {f"p{q}": float(np.percentile(found.efficiency, q)) for q in (1, 5, 16, 84, 95)},
         "ess100_fraction": float(np.mean(reached)),
+        "proposals_per_galaxy": float(found.n_proposals.mean()),
         "routes": {name: int(np.sum(found.route == name)) for name in ROUTES},
     }
 
@@ -242,7 +244,7 @@ def uncertified() -> int:
 
 def report(result: dict) -> None:
     mocks, real = result["certified"]["mocks"], result["certified"]["real"]
-    shared = ("n", "efficiency_median", "ess100_fraction", "ms_per_galaxy_with_rescue")
+    shared = ("n", "efficiency_median", "proposals_per_galaxy", "ess100_fraction", "ms_per_galaxy_with_rescue")
     print_table([{"sample": name, **{key: part[key] for key in shared}, **part["routes"]}
                  for name, part in {"mocks": mocks, "real": real}.items()], "certified")  # fmt: skip
     print(f"{mocks['ms_per_galaxy']:.1f} ms of one core for {PROPOSALS:,} proposals, weighed")
