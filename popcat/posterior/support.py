@@ -34,6 +34,7 @@ from popcat.galaxies import MIN_BANDS, asinh_mag, from_asinh_mag, observed
 from popcat.units import LN_2PI
 
 N_COMPONENTS, N_FIT, N_REFERENCE = 32, 60_000, 5000
+_CODES, _FINEST = 2**16 - 1, 16
 _MAX_PATTERNS = 2048
 
 
@@ -197,10 +198,13 @@ def fit_support(flux, flux_err, redshift, softening, *, seed: int = 0) -> Suppor
     k = max(min(N_COMPONENTS, len(fitted) // 100), 1)
     mixture = GaussianMixture(k, reg_covar=1e-5, max_iter=60, tol=5e-3, init_params="k-means++", random_state=seed)
     _fit_quietly(mixture, (fitted - centre) / scale)
-    return Support(
-        np.asarray(softening, dtype=float), mixture.weights_, centre + scale * mixture.means_,
-        mixture.covariances_ * scale[:, None] * scale, x[len(x) - n_reference :].astype(np.float32),
-    )  # fmt: skip
+    reference = x[len(x) - n_reference :]
+    step = _steps(reference, _CODES - 1)
+    # as coarse as a file holds them, so that it loses nothing
+    mean, covariance = (values.astype(np.float32).astype(float) for values in (
+        centre + scale * mixture.means_, mixture.covariances_ * scale[:, None] * scale))  # fmt: skip
+    return Support(np.asarray(softening, dtype=float), mixture.weights_, mean, covariance,
+                   (np.rint(reference / step) * step).astype(np.float32))  # fmt: skip
 
 
 def _fit_quietly(mixture, x):
@@ -281,14 +285,33 @@ def least(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(enough, smallest, np.nan), np.where(enough, found.argmin(axis=1), -1)
 
 
+def _steps(x: np.ndarray, n: int = _CODES) -> np.ndarray:
+    """Of each column a power of two that is at least a part in n of its range, (d,): 2^-16 or more."""
+    with np.errstate(divide="ignore"):
+        return 2.0 ** -np.minimum(np.floor(np.log2(n / np.ptp(x.astype(float), axis=0))), _FINEST)
+
+
 def support_to_bytes(support: Support) -> bytes:
-    """A support as a safetensors file."""
-    return safetensors.numpy.save({name: np.ascontiguousarray(getattr(support, name)) for name in Support.names})
+    """A support as a safetensors file: whole numbers of steps, and single precision, where that loses nothing."""
+    stored = {name: np.asarray(getattr(support, name)) for name in Support.names}
+    for name in ("means", "covariances"):
+        single = stored[name].astype(np.float32)
+        stored[name] = single if (single == stored[name]).all() else stored[name]
+    reference = stored["reference"].astype(float)
+    step, low = _steps(reference), reference.min(axis=0)
+    codes = np.rint((reference - low) / step)
+    if (low + step * codes == reference).all():
+        stored |= {"reference": codes.astype(np.uint16), "reference_low": low, "reference_step": step}
+    return safetensors.numpy.save({name: np.ascontiguousarray(values) for name, values in stored.items()})
 
 
 def support_from_file(path: Path) -> Support:
     """A support that `support_to_bytes` stored; PopcatError if the file holds none."""
     try:
-        return Support(**safetensors.numpy.load_file(str(path)))
-    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        stored = safetensors.numpy.load_file(str(path))
+        if "reference_step" in stored:
+            low, step = stored.pop("reference_low"), stored.pop("reference_step")
+            stored["reference"] = (low + step * stored["reference"]).astype(np.float32)
+        return Support(**stored | {name: stored[name].astype(float) for name in ("means", "covariances")})
+    except (OSError, TypeError, KeyError, safetensors.SafetensorError) as error:
         raise PopcatError(f"{path} holds no support that popcat stored: {error}") from error

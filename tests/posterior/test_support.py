@@ -1,9 +1,11 @@
 """Tail probabilities are calibrated for any set of bands, and name what is unlike the training set."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from popcat.posterior.support import fit_support
+from popcat.posterior.support import Support, _steps, fit_support, support_from_file, support_to_bytes
 
 N_BAND = 4
 
@@ -72,3 +74,27 @@ def test_a_galaxy_without_bands_has_no_tails(support):
 def test_no_galaxies_have_no_tails(support):
     noise, colours = support.tails(np.empty((0, N_BAND)), np.empty((0, N_BAND)), np.empty(0))
     assert noise.shape == colours.shape == (0,)
+
+
+def test_a_file_loses_nothing_and_is_half_as_large(support, tmp_path):
+    content = support_to_bytes(support)
+    plain = sum(getattr(support, name).nbytes for name in Support.names)
+    assert len(content) < 0.55 * plain
+    (tmp_path / "support.safetensors").write_bytes(content)
+    read = support_from_file(tmp_path / "support.safetensors")
+    for name in Support.names:
+        np.testing.assert_array_equal(getattr(read, name), getattr(support, name))
+        assert getattr(read, name).dtype == getattr(support, name).dtype
+    assert support_to_bytes(read) == content
+
+
+def test_a_support_of_before_loses_nothing_either(support, tmp_path):
+    moved = dataclasses.replace(support, means=support.means + 1e-12, reference=support.reference + np.float32(1e-5))
+    (tmp_path / "support.safetensors").write_bytes(support_to_bytes(moved))
+    read = support_from_file(tmp_path / "support.safetensors")
+    for name in Support.names:
+        np.testing.assert_array_equal(getattr(read, name), getattr(moved, name))
+
+
+def test_magnitudes_are_as_fine_as_the_sample_needs(support):
+    assert (_steps(support.reference)[:N_BAND] < 1e-3).all()
