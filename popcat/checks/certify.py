@@ -50,8 +50,8 @@ _AGREEMENT = 0.7
 _MIN_SWEEPS = 10
 # Galaxies at a time: bounds memory, and makes the arrays of tempered particles large enough for numpy, or for a GPU.
 _BATCH, _DEVICE_BATCH = 128, 4096
-_MOST_DRAWS = _BATCH * 8192
-"""Of a round, at a time."""
+_MOST_DRAWS, _DEVICE_DRAWS = 2**18, 2**20
+"""Of a round, at a time: a draw takes 0.6 kB."""
 _MOST_PARTICLES = 8192
 _STREAM_RESAMPLE, _STREAM_THIN, _STREAM_MASS = 8, 9, 12
 
@@ -173,6 +173,7 @@ class _Batch:
     def __init__(self, target: Target, seed: int, effort: Effort, out: Certified):
         self.target, self.object_id = target, target.data.object_id
         self.seed, self.effort, self.out = seed, effort, out
+        self._at_once = _MOST_DRAWS if target.posterior.device == "cpu" else _DEVICE_DRAWS
 
     def run(self):
         short = self._weigh()
@@ -197,7 +198,7 @@ class _Batch:
             short.append(rows[~is_done & (wanted == 0)])
             for size in map(int, np.unique(wanted[wanted > 0])):
                 here = np.flatnonzero(wanted == size)
-                for some in np.array_split(here, -(-len(here) * size // _MOST_DRAWS)):
+                for some in np.array_split(here, -(-len(here) * size // self._at_once)):
                     waiting.append((rows[some], size, number + 1, {key: of[some] for key, of in held.items()}))
         return np.sort(np.concatenate(short))
 
