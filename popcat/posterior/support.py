@@ -298,10 +298,11 @@ def support_to_bytes(support: Support) -> bytes:
         single = stored[name].astype(np.float32)
         stored[name] = single if (single == stored[name]).all() else stored[name]
     reference = stored["reference"].astype(float)
-    step, low = _steps(reference), reference.min(axis=0)
-    codes = np.rint((reference - low) / step)
-    if (low + step * codes == reference).all():
-        stored |= {"reference": codes.astype(np.uint16), "reference_low": low, "reference_step": step}
+    if len(reference):
+        step, low = _steps(reference), reference.min(axis=0)
+        codes = np.rint((reference - low) / step)
+        if (low + step * codes == reference).all():
+            stored |= {"reference": codes.astype(np.uint16), "reference_low": low, "reference_step": step}
     return safetensors.numpy.save({name: np.ascontiguousarray(values) for name, values in stored.items()})
 
 

@@ -96,5 +96,13 @@ def test_a_support_of_before_loses_nothing_either(support, tmp_path):
         np.testing.assert_array_equal(getattr(read, name), getattr(moved, name))
 
 
+def test_a_support_without_reference_galaxies_is_stored_too(support, tmp_path):
+    empty = dataclasses.replace(support, reference=support.reference[:0])
+    (tmp_path / "support.safetensors").write_bytes(support_to_bytes(empty))
+    read = support_from_file(tmp_path / "support.safetensors")
+    for name in Support.names:
+        np.testing.assert_array_equal(getattr(read, name), getattr(empty, name))
+
+
 def test_magnitudes_are_as_fine_as_the_sample_needs(support):
     assert (_steps(support.reference)[:N_BAND] < 1e-3).all()
