@@ -27,7 +27,7 @@ from popcat.paths import AnyPath, path_of, sizes_of, stamp_of
 from popcat.stores import StoreError, StorePath
 
 META = "_popcat"
-RESULTS = 8
+RESULTS = 9
 """Rises with every change of popcat after which the same input gives other numbers: no run mixes the two.
 
 2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed. 5:

@@ -32,16 +32,14 @@ from popcat.survey import Survey
 
 FLOW, IMPORTANCE, SMC, FAILED = "flow", "flow+is", "smc", "failed"
 N_PROPOSALS = 256
-"""Of a galaxy's first round, or as many as there shall be draws."""
+"""Of a galaxy's first round, or as many as there shall be draws, of a flow."""
 _TOTALS = (256, 320, 384, 448, 512, 576, 640, 704, 768, 896, 1024, 1152, 1280, 1536, 1792, 2048, 2560, 3072, 4096,
            5120, 6144, 7168, 8192, 10240, 12288, 14336, 16384, 20480, 24576, 28672, 32768)  # fmt: skip
 """Proposals after any later round: few enough sizes that galaxies go together."""
-_PER_PARTICLE = 16
-"""Proposals that cost no more than tempering, which moves each particle more often than that."""
 _MARGIN = 1.05
 """Proposals beyond those that the ESS so far asks for: it scatters."""
-PROPOSAL_US, MOVE_US = 18.0, 20.0
-"""Nominal cost, on one core of 2023, of a proposal and of a move of a particle: the flow is nearly all of both."""
+PROPOSAL_US = 18.0
+"""Nominal cost, on one core of 2023, of a flow's proposal: the flow is nearly all of it."""
 # Particles that fewer independent ones stand behind have not forgotten a start that missed most of the posterior: their
 # evidences scatter by e or more from seed to seed.
 _TEMPERED_ESS = 2.0 * CERTIFIED_ESS
@@ -54,6 +52,24 @@ _MOST_DRAWS, _DEVICE_DRAWS = 2**18, 2**20
 """Of a round, at a time: a draw takes 0.6 kB."""
 _MOST_PARTICLES = 8192
 _STREAM_RESAMPLE, _STREAM_THIN, _STREAM_MASS = 8, 9, 12
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Nominal microseconds of a proposal and of a move of a particle, proposals of the first round, and proposals for
+    each particle that cost no more than tempering, which moves each of them more often than that. How far below the
+    proposals' evidence, in ln, that of particles may be: those of a fit begin all in one of its modes."""
+
+    proposal_us: float
+    move_us: float
+    n_first: int
+    per_particle: int
+    most_below: float
+
+
+_OF_FLOW = _Costs(PROPOSAL_US, 20.0, N_PROPOSALS, 16, np.inf)
+# Of proposals that were fitted to the galaxy: no flow is evaluated, and fewer of them are effective.
+_OF_FITTED = _Costs(8.0, 8.0, 2048, 64, 2.0)
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,7 @@ class _Batch:
         self.target, self.object_id = target, target.data.object_id
         self.seed, self.effort, self.out = seed, effort, out
         self._at_once = _MOST_DRAWS if target.posterior.device == "cpu" else _DEVICE_DRAWS
+        self._costs = _OF_FLOW if target.posterior.flows else _OF_FITTED
 
     def run(self):
         short = self._weigh()
@@ -189,7 +206,7 @@ class _Batch:
     def _weigh(self) -> np.ndarray:
         """Rounds of proposals; rows that fall short of the target."""
         short = [np.zeros(0, dtype=int)]
-        first = max(N_PROPOSALS, min(self.out.theta.shape[1], int(self._most())))
+        first = max(N_PROPOSALS, min(max(self._costs.n_first, self.out.theta.shape[1]), int(self._most())))
         waiting: list[tuple] = [(np.arange(len(self.target)), first, 0, None)] if len(self.target) else []
         while waiting:
             rows, total, number, held = waiting.pop()
@@ -222,7 +239,9 @@ class _Batch:
 
     def _most(self) -> float:
         """Proposals that cost no more than tempering would, or the budget."""
-        return min(self.effort.budget_ms * 1e3 / PROPOSAL_US, _PER_PARTICLE * self._n_particles(), _TOTALS[-1])
+        costs = self._costs
+        return min(self.effort.budget_ms * 1e3 / costs.proposal_us, costs.per_particle * self._n_particles(),
+                   _TOTALS[-1])  # fmt: skip
 
     def _propose(self, rows, total: int, number: int, held):
         """Proposals of a round, weighed, after those of the rounds before: so many in all."""
@@ -251,7 +270,7 @@ class _Batch:
     def _temper(self, rows):
         """Tempered particles for galaxies whose redshifts are all free, or all given."""
         out = self.out
-        left_us = self.effort.budget_ms * 1e3 - out.n_proposals[rows] * PROPOSAL_US
+        left_us = self.effort.budget_ms * 1e3 - out.n_proposals[rows] * self._costs.proposal_us
         rows, left_us = rows[out.ess[rows] > 0.0], left_us[out.ess[rows] > 0.0]
         of_proposals = out.log_evidence[rows]
         at, found, left_us = self._particles(rows, left_us, self.seed)
@@ -263,11 +282,12 @@ class _Batch:
         limit = chi2_limit(observed(some.data.flux, some.data.flux_err).sum(axis=1))
         doubted = np.flatnonzero((chi2 > limit) | (found.log_evidence < of_proposals[at] - _AGREEMENT))
         again, second, _ = self._particles(rows[at[doubted]], left_us[doubted], self.seed + 1)
-        agrees = np.ones(len(at), dtype=bool)
+        agrees = found.log_evidence > of_proposals[at] - self._costs.most_below
         agrees[doubted] = False
         apart = np.abs(second.log_evidence - found.log_evidence[doubted[again]])
-        agrees[doubted[again]] = apart < _AGREEMENT
-        out.route_why[rows[at[doubted[again[apart >= _AGREEMENT]]]]] = "disagreement"
+        below = found.log_evidence[doubted[again]] < of_proposals[at[doubted[again]]] - self._costs.most_below
+        agrees[doubted[again]] = (apart < _AGREEMENT) & ~below
+        out.route_why[rows[at[doubted[again[(apart >= _AGREEMENT) | below]]]]] = "disagreement"
         good = np.flatnonzero(agrees)
         self._take(rows[at[good]], ids[good], draws, good)
         done = rows[at[good]]
@@ -276,8 +296,8 @@ class _Batch:
 
     def _particles(self, rows, left_us, seed) -> tuple[np.ndarray, Particles, np.ndarray]:
         """Particles at the posterior: of which of the rows, themselves, and the microseconds that are left of these."""
-        k = self._n_particles()
-        sweeps = (left_us / (k * MOVE_US)).astype(int)
+        k, move_us = self._n_particles(), self._costs.move_us
+        sweeps = (left_us / (k * move_us)).astype(int)
         can = np.flatnonzero(sweeps >= _MIN_SWEEPS)
         some, ids = self.target[rows[can]], self.object_id[rows[can]]
 
@@ -286,7 +306,7 @@ class _Batch:
 
         found = temper(log_ratio, some.n_numbers, ids, seed, max_sweeps=sweeps[can], n_particles=k)
         there = np.flatnonzero((found.beta >= 1.0) & (found.ess >= _TEMPERED_ESS))
-        left_us = left_us[can] - found.sweeps * (k * MOVE_US)
+        left_us = left_us[can] - found.sweeps * (k * move_us)
         return can[there], found[there], left_us[there]
 
     def _n_particles(self) -> int:
