@@ -29,6 +29,7 @@ from popcat.galaxies import (
     observation,
     observed,
 )
+from popcat.posterior.per_galaxy import PerGalaxy
 from popcat.posterior.posterior import Posterior
 from popcat.posterior.support import least, two_sided
 from popcat.prior import Prior
@@ -36,6 +37,8 @@ from popcat.units import POGSON
 
 N_DRAWS = 64
 """Draws for each band left out: enough to find a fit, few enough for every suspicious galaxy of a survey."""
+# The same where proposals are fitted to the galaxy: for all bands in one.
+_N_WITHOUT = 1024
 # Draws at a time of the bands left out: bounds the memory of a partition.
 _BATCH_DRAWS = 200_000
 # Of a redshift over 1 + z: with a wider error it says little about colours.
@@ -139,6 +142,10 @@ def worst_bands(posterior: Posterior, data: Observation, seed: int) -> np.ndarra
     n, n_band = data.flux.shape
     seen = observed(data.flux, data.flux_err)
     best = np.full((n, n_band), np.inf)
+    if isinstance(posterior.placed, PerGalaxy):
+        for row in np.flatnonzero(seen.sum(axis=1) >= MIN_BANDS):
+            best[row, seen[row]] = _best_without(posterior.placed, data[row : row + 1], seen[row], seed)
+        return np.where(np.isfinite(best).any(axis=1), np.argmin(best, axis=1), -1)
     for b in range(n_band):
         rows = np.flatnonzero(seen[:, b] & (seen.sum(axis=1) >= MIN_BANDS))
         if len(rows) == 0:
@@ -148,6 +155,18 @@ def worst_bands(posterior: Posterior, data: Observation, seed: int) -> np.ndarra
         best[rows, b] = posterior.sample(hidden, N_DRAWS, seed).chi2.min(axis=1)
     # an infinite chi2 everywhere names no band
     return np.where(np.isfinite(best).any(axis=1), np.argmin(best, axis=1), -1)
+
+
+def _best_without(placed: PerGalaxy, one: Observation, seen: np.ndarray, seed: int) -> np.ndarray:
+    """The smallest chi2 of one galaxy without each of its observed bands, (n_seen,): of draws for errors so much larger
+    that the best fit has a chi2 of their number, among which are those that fit the other bands."""
+    chi2 = placed.sample(one, _N_WITHOUT, seed).chi2.min()
+    wider = np.sqrt(max(chi2 / seen.sum(), 1.0)) if np.isfinite(chi2) else 1.0
+    without = one[np.zeros(seen.sum(), dtype=int)]
+    hidden = np.eye(len(seen), dtype=bool)[seen]
+    without = replace(without, flux=np.where(hidden, np.nan, without.flux))
+    like = replace(one, flux_err=wider * one.flux_err)
+    return placed.sample_alike(without, _N_WITHOUT, seed, like).chi2.min(axis=1)
 
 
 MIN_GALAXIES, N_FIT = 600, 4000

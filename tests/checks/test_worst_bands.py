@@ -7,6 +7,7 @@ import pytest
 
 from popcat.checks.flags import worst_bands
 from popcat.galaxies import Observation, chi2_of
+from popcat.posterior.from_prior import prior_posterior
 
 
 def photometry(flux, err):
@@ -36,6 +37,17 @@ def test_the_band_that_disagrees_is_named(trained, observed, band):
     off = flux * np.where(np.arange(5) == band, 60.0, 1.0)
     worst = worst_bands(posterior, replace(data, flux=off, flux_err=0.3 * flux), 0)
     assert np.mean(worst == band) >= 0.9
+
+
+@pytest.mark.parametrize("band", [1, 2])
+def test_it_is_named_too_where_proposals_are_fitted_to_each_galaxy(trained, observed, survey, noise, model, band):
+    posterior = prior_posterior(survey, model, prior="flat", noise=noise)
+    some = observed[:4]
+    flux = posterior.forward.flux(posterior.prior.from_unit(np.full((4, 11), 0.5)), some.redshift)
+    off = flux * np.where(np.arange(5) == band, 2.0, 1.0)
+    assert (worst_bands(posterior, replace(some, flux=off, flux_err=0.03 * flux), 0) == band).all()
+    off[3, 2:] = np.nan
+    assert worst_bands(posterior, replace(some, flux=off, flux_err=0.03 * flux)[3:], 0).tolist() == [-1]
 
 
 def test_with_two_bands_none_can_be_named(trained, observed):
