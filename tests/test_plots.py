@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -322,3 +323,17 @@ def test_a_data_uri_holds_a_png():
 def test_a_figure_is_saved_in_the_format_of_its_suffix(tmp_path):
     plots.save_figure(plots.loss_curve(history()), tmp_path / "loss.pdf")
     assert (tmp_path / "loss.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("n_bands", [5, 25])
+def test_names_of_bands_do_not_overlap(n_bands):
+    wave = np.geomspace(3500.0, 45_000.0, n_bands)
+    grid = np.geomspace(3000.0, 60_000.0, 4000)
+    many = [(f"band{i}", grid, np.exp(-0.5 * ((grid - one) / 150.0) ** 2)) for i, one in enumerate(wave)]
+    flux = np.ones(n_bands)
+    figure = plots.galaxy_sed(many, flux, 0.1 * flux, np.ones((40, n_bands)), title="galaxy 1")
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text().startswith("band")]
+    assert len(boxes) == 5 if n_bands == 5 else 5 <= len(boxes) < 25
+    boxes.sort(key=lambda box: box.x0)
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))

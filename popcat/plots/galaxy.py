@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
@@ -228,12 +229,23 @@ def _flux_ticks(low, high, softening):
 
 
 def _filters(ax, curves):
+    """Each band's curve, and its name where that has room beside those of shorter wavelengths."""
+    width = ax.figure.get_figwidth() * ax.get_position().width * 72.0
+    wave = [np.average(aa, weights=response * np.gradient(aa)) for _, aa, response in curves]
+    at = width * ax.transAxes.inverted().transform(ax.transData.transform([(one, 1.0) for one in wave]))[:, 0]
+    named, end = set(), -np.inf
+    for order in np.argsort(wave):
+        half = 0.3 * rcParams["font.size"] * len(curves[order][0]) + 2.0
+        if at[order] - half >= end:
+            named.add(order)
+            end = at[order] + half
     for order, (name, aa, response) in enumerate(curves):
         color = PALETTE[order % 8]
         height = 0.17 * np.asarray(response) / np.max(response)
         ax.fill_between(aa, 0, height, transform=ax.get_xaxis_transform(), color=color, alpha=0.22, lw=0)
-        middle = np.average(aa, weights=response * np.gradient(aa))
-        ax.text(middle, 0.035, name, transform=ax.get_xaxis_transform(), color=color, ha="center", fontweight="bold")
+        if order in named:
+            ax.text(wave[order], 0.035, name, transform=ax.get_xaxis_transform(), color=color, ha="center",
+                    fontweight="bold")  # fmt: skip
 
 
 def _spectrum(ax, spectrum):

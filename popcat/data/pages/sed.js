@@ -14,7 +14,8 @@ function sedFigure(data, galaxy) {
   const figure = svg("svg", { viewBox: `0 0 ${SED.width} ${total}`, role: "img", "aria-label": sedInWords(bands) });
   figure.append(svg("clipPath", { id: clip }, svg("rect", { x: SED.left, y: SED.top,
     width: SED.width - SED.left - SED.right, height: SED.height })));
-  bands.forEach((band) => figure.append(curve(band, x, floor)));
+  const named = bandsWithNames(bands, x);
+  bands.forEach((band) => figure.append(curve(band, x, floor, named.has(band))));
   const inside = svg("g", { "clip-path": `url(#${clip})` });
   for (const spectrum of galaxy.spectra ?? []) inside.append(spectrumLine(data.wave, spectrum, x, y));
   figure.append(inside);
@@ -55,12 +56,24 @@ function fluxScale(bands) {
   return { y, softening, ticks };
 }
 
-function curve(band, x, floor) {
+/** Bands whose names have room beside those of shorter wavelengths; the others' are on the curve, to point at. */
+function bandsWithNames(bands, x) {
+  let end = -Infinity;
+  return new Set([...bands].sort((a, b) => a.wave - b.wave).filter((band) => {
+    const half = 3.5 * band.name.length + 2;
+    if (x(band.wave) - half < end) return false;
+    end = x(band.wave) + half;
+    return true;
+  }));
+}
+
+function curve(band, x, floor, isNamed) {
   const [wave, height] = band.curve;
   const line = wave.map((at, i) => `${x(at).toFixed(1)} ${(floor - 50 * height[i]).toFixed(1)}`).join("L");
   const d = `M${x(wave[0]).toFixed(1)} ${floor}L${line}L${x(wave[wave.length - 1]).toFixed(1)} ${floor}Z`;
-  return svg("g", {}, svg("path", { d, fill: band.colour, opacity: 0.16 }),
-    svg("text", { x: x(band.wave), y: floor - 6, "text-anchor": "middle", "font-weight": "bold" }, band.name));
+  const area = svg("path", { d, fill: band.colour, opacity: 0.16 }, tooltip(band.name));
+  return svg("g", {}, area, ...(isNamed
+    ? [svg("text", { x: x(band.wave), y: floor - 6, "text-anchor": "middle", "font-weight": "bold" }, band.name)] : []));
 }
 
 /** f_nu of one draw, from AB magnitudes x 100, each less the one before; a gap where there is no light. */
