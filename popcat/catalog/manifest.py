@@ -33,7 +33,8 @@ RESULTS = 9
 2: each galaxy is compared with the catalogue's own. 3: edges are flagged. 4: what a forward model reads is hashed. 5:
 the law of attenuation is tabulated at the tables' redshifts, and the tables are compressed. 6: the physical prior;
 galaxies are simulated where they may pass the selection; high_chi2 by limits from mocks; stars and quasars. 7: p_star
-and p_qso of a posterior without a flow. 8: fewer proposals."""
+and p_qso of a posterior without a flow. 8: fewer proposals. 9: proposals that are fitted to a galaxy start at its
+posterior's highest points."""
 MAX_PARTS = 1_000_000
 """Parts are numbered with six digits."""
 READERS = 8

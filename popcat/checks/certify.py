@@ -57,8 +57,8 @@ _STREAM_RESAMPLE, _STREAM_THIN, _STREAM_MASS = 8, 9, 12
 @dataclass(frozen=True)
 class _Costs:
     """Nominal microseconds of a proposal and of a move of a particle, proposals of the first round, and proposals for
-    each particle that cost no more than tempering, which moves each of them more often than that. How far below the
-    proposals' evidence, in ln, that of particles may be: those of a fit begin all in one of its modes."""
+    each particle that cost no more than tempering, which moves each of them more often than that. most_below : how far
+    below the proposals' evidence, in ln, that of particles may be; those of a fit may all begin at one of its peaks."""
 
     proposal_us: float
     move_us: float
@@ -125,8 +125,9 @@ class Certified:
     proposals over their number n_proposals. pareto_k : of their weights. chi2_best : smallest of all that was tried.
     route : "flow+is", "smc", or "failed", whose draws are the flow's own. route_why : of "smc": "ess" (too few
     effective proposals) or "pareto_k" (the weights' tail); of "failed": "budget" (it ended before the particles were
-    there), "disagreement" (of the evidences of two sets of particles) or "no_fit" (no proposal has a likelihood above
-    zero). With `Effort.refit` the proposals may be those that were fitted to the galaxy.
+    there), "disagreement" (of the evidences of two sets of particles, or of theirs and that of proposals fitted to the
+    galaxy) or "no_fit" (no proposal has a likelihood above zero). With `Effort.refit` the proposals may be those that
+    were fitted to the galaxy.
     """
 
     theta: np.ndarray
@@ -282,12 +283,13 @@ class _Batch:
         limit = chi2_limit(observed(some.data.flux, some.data.flux_err).sum(axis=1))
         doubted = np.flatnonzero((chi2 > limit) | (found.log_evidence < of_proposals[at] - _AGREEMENT))
         again, second, _ = self._particles(rows[at[doubted]], left_us[doubted], self.seed + 1)
-        agrees = found.log_evidence > of_proposals[at] - self._costs.most_below
+        agrees = np.ones(len(at), dtype=bool)
         agrees[doubted] = False
-        apart = np.abs(second.log_evidence - found.log_evidence[doubted[again]])
-        below = found.log_evidence[doubted[again]] < of_proposals[at[doubted[again]]] - self._costs.most_below
-        agrees[doubted[again]] = (apart < _AGREEMENT) & ~below
-        out.route_why[rows[at[doubted[again[(apart >= _AGREEMENT) | below]]]]] = "disagreement"
+        twice = doubted[again]
+        apart = np.abs(second.log_evidence - found.log_evidence[twice])
+        is_below = found.log_evidence[twice] < of_proposals[at[twice]] - self._costs.most_below
+        agrees[twice] = (apart < _AGREEMENT) & ~is_below
+        out.route_why[rows[at[twice[~agrees[twice]]]]] = "disagreement"
         good = np.flatnonzero(agrees)
         self._take(rows[at[good]], ids[good], draws, good)
         done = rows[at[good]]

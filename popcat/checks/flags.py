@@ -142,12 +142,12 @@ def worst_bands(posterior: Posterior, data: Observation, seed: int) -> np.ndarra
     n, n_band = data.flux.shape
     seen = observed(data.flux, data.flux_err)
     best = np.full((n, n_band), np.inf)
-    if isinstance(posterior.placed, PerGalaxy):
-        for row in np.flatnonzero(seen.sum(axis=1) >= MIN_BANDS):
-            best[row, seen[row]] = _best_without(posterior.placed, data[row : row + 1], seen[row], seed)
-        return np.where(np.isfinite(best).any(axis=1), np.argmin(best, axis=1), -1)
-    for b in range(n_band):
-        rows = np.flatnonzero(seen[:, b] & (seen.sum(axis=1) >= MIN_BANDS))
+    enough, placed = seen.sum(axis=1) >= MIN_BANDS, posterior.placed
+    if isinstance(placed, PerGalaxy):
+        for row in np.flatnonzero(enough):
+            best[row, seen[row]] = _best_without(placed, data[row : row + 1], seen[row], seed)
+    for b in range(0 if isinstance(placed, PerGalaxy) else n_band):
+        rows = np.flatnonzero(seen[:, b] & enough)
         if len(rows) == 0:
             continue
         some = data[rows]

@@ -122,7 +122,7 @@ def infer(
     refit: Annotated[
         bool,
         typer.Option("--refit",
-                     help="Fit proposals to each galaxy that --certify fails for, in half a second of one core.",
+                     help="Fit proposals to each galaxy that --certify fails for, in about half a second of one core.",
                      rich_help_panel=CERTIFY),
     ] = False,
     star_odds: Annotated[

@@ -99,7 +99,7 @@ def infer(
     budget_ms : compute limit of `certify` per galaxy, in nominal milliseconds of one core; 2000 by default
     target_ess : effective sample size that `certify` asks for; 200 by default
     refit : where `certify` fails, fit proposals to the galaxy (popcat.posterior.per_galaxy) and correct these: about
-        half a second of one core for each such galaxy, and up to budget_ms
+        half a second of one core for each such galaxy, more in more than ten bands, and up to budget_ms
     star_odds, qso_odds : stars and quasars per galaxy of the same magnitude, for p_star and p_qso of `certify`
         (popcat.checks.alternatives); by default 0.05 and 0.001, for sources that shapes said are galaxies. Without
         shapes take 1 and 0.02; 0 is none at all

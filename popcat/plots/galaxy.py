@@ -121,7 +121,7 @@ def galaxy_sed(survey_curves, flux, flux_err, model_flux, *, title: str, spectru
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.7, 1))
     _wave_axis(ax, survey_curves)
     _flux_axis(ax, flux, flux_err, model)
-    _filters(ax, survey_curves)
+    _filters(ax, survey_curves, wave)
     if spectrum is not None:
         _spectrum(ax, spectrum)
     width = 0.022 * wave if ax.get_xscale() == "log" else np.full(len(wave), 0.018 * np.ptp(ax.get_xlim()))
@@ -228,10 +228,9 @@ def _flux_ticks(low, high, softening):
     return ticks
 
 
-def _filters(ax, curves):
-    """Each band's curve, and its name where that has room beside those of shorter wavelengths."""
+def _filters(ax, curves, wave):
+    """Each band's curve, and its name at `wave` where that has room beside those of shorter wavelengths."""
     width = ax.figure.get_figwidth() * ax.get_position().width * 72.0
-    wave = [np.average(aa, weights=response * np.gradient(aa)) for _, aa, response in curves]
     at = width * ax.transAxes.inverted().transform(ax.transData.transform([(one, 1.0) for one in wave]))[:, 0]
     named, end = set(), -np.inf
     for order in np.argsort(wave):

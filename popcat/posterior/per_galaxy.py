@@ -51,8 +51,8 @@ _STREAM_POINTS, _STREAM_COMPONENT, _STREAM_FIT = 32, 33, 34
 _MAX_FITS = 2048
 _HALVINGS = 40
 # Of the first Gaussians: their covariance over the posterior's own there; how far below the highest density, in ln, one
-# may be; and the least part that it has, over that of the largest.
-_WIDER, _FAR, _LEAST_PART = 1.5, 15.0, np.exp(-3.0)
+# may be; and ln of the least part that it has, over that of the largest.
+_WIDER, _FAR, _LEAST_PART = 1.5, 15.0, -3.0
 # Of the ratio of the posterior to the prior: where it is zero.
 _NOTHING = -1e12
 _EDGE = 2.0**-53
@@ -208,7 +208,7 @@ class PerGalaxy(OnCPU):
         at, log_density, precision = climb(lambda y: self._near(data, y), x, log_ratio, N_STEPS)
         near = log_density > log_density.max() - _FAR
         log_part = log_density[near] - 0.5 * np.linalg.slogdet(precision[near])[1]
-        part = softmax(np.maximum(log_part - log_part.max(), np.log(_LEAST_PART)))
+        part = softmax(np.maximum(log_part - log_part.max(), _LEAST_PART))
         factor = np.linalg.cholesky(_WIDER * np.linalg.inv(precision[near]))
         return Gaussians(np.log((1.0 - DEFENSIVE) * part), at[near], factor)
 
